@@ -1,0 +1,1 @@
+"""Vectorised environments: the contract (`base`), torch-native tasks (`classic`) and the Allegro-Kuka tasks."""

@@ -1,0 +1,101 @@
+"""The contract between an environment and the learner.
+
+Shape legend: N environments of this rank, O observation entries, A action entries.
+
+An environment is one object that steps N copies of a task at once with torch tensors on one device. It resets a copy by
+itself in the step in which that copy's episode ends. Write one with these members, name it by `class_path`, and every
+command of this package works with it; `check_env` tells whether it keeps the contract.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What the learner must know before the first step.
+
+    Args:
+        name: Task name, for tables and file names.
+        num_envs: N, environments on this rank.
+        obs_dim: O, length of one float32 observation.
+        act_dim: A, length of one action; every entry lies in [-1, 1] (the learner clips its samples to that range).
+        max_episode_steps: Upper bound of an episode's length in env steps, or None when there is none.
+        step_seconds: Simulated time of one env step, in seconds; None where the task has no clock.
+    """
+
+    name: str
+    num_envs: int
+    obs_dim: int
+    act_dim: int
+    max_episode_steps: int | None = None
+    step_seconds: float | None = None
+
+
+class StepResult(NamedTuple):
+    """What one env step returns. Every tensor is on the environment's device and is valid until the next step.
+
+    Attributes:
+        obs: (N, O) float32. Where an episode ended: the first observation of the next episode.
+        reward: (N,) float32, unscaled.
+        terminated: (N,) bool. The episode ended in a state without a future: its value is 0.
+        truncated: (N,) bool. The episode was cut (time limit): its last state is bootstrapped. Never true together
+            with `terminated`.
+        successes: (N,) float32. Goals reached in this very step; their sum over an episode is its success count.
+        final_obs: (N, O) float32, the last observation of the old episode; only rows with `truncated` are read. None
+            when the environment cannot tell: the learner then bootstraps with the value of the last observation it saw.
+        log: Named scalars or (N,) tensors whose means are logged as `env/<name>`.
+    """
+
+    obs: Tensor
+    reward: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    successes: Tensor
+    final_obs: Tensor | None = None
+    log: Mapping[str, Tensor] = {}  # noqa: RUF012  (NamedTuple default, never written)
+
+
+class VectorEnv(ABC):
+    """N copies of a task behind one tensor interface.
+
+    A subclass's constructor takes `num_envs: int`, `device: torch.device`, `seed: int` first; whatever follows can be
+    set in YAML under `data.env.init_args`. Two environments built with the same arguments behave alike to the bit.
+    """
+
+    spec: EnvSpec
+
+    @abstractmethod
+    def reset(self) -> Tensor:
+        """Start N new episodes and return their first observations, (N, O) float32."""
+
+    @abstractmethod
+    def step(self, actions: Tensor) -> StepResult:
+        """Apply `actions`, (N, A) float32 in [-1, 1], for one env step; finished copies are reset before returning."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the future depends on (state, clocks, random generators), as tensors and plain values."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state` exactly; raises ValueError when it does not fit this environment."""
+
+    def curriculum(self) -> dict[str, float]:
+        """What the task has learnt about its own difficulty, independent of N: an evaluation takes it over."""
+        return {}
+
+    def set_curriculum(self, values: Mapping[str, float]) -> None:  # noqa: B027  (a task may have none)
+        """Take over the difficulty that another instance's `curriculum()` returned."""
+
+    def close(self) -> None:  # noqa: B027  (nothing to free is the common case)
+        """Free threads, processes and device memory."""
+
+
+EnvFactory = Callable[[int, torch.device, int], VectorEnv]
+"""`factory(num_envs, device, seed)`: what `data.env` becomes after parsing."""

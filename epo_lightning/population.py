@@ -1,0 +1,58 @@
+"""Which environments belong to which agent, and who is master: index arithmetic only.
+
+Shape legend: N environments of this rank, K agents.
+
+Every rank hosts the whole population; environment e belongs to agent e // (N / K).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+MASTER = 0
+"""The master agent's id. It learns from everybody's data and is never replaced by the genetic algorithm."""
+
+
+@dataclass(frozen=True)
+class Population:
+    """K agents that share N environments in equal, contiguous blocks.
+
+    Args:
+        num_agents: K.
+        num_envs: N, environments on this rank.
+
+    Raises:
+        ValueError: When K < 1 or N is not a positive multiple of K.
+    """
+
+    num_agents: int
+    num_envs: int
+
+    def __post_init__(self) -> None:
+        if self.num_agents < 1:
+            raise ValueError(f"model.num_agents must be at least 1, got {self.num_agents}")
+        if self.num_envs < 1 or self.num_envs % self.num_agents:
+            lower = max(self.num_envs // self.num_agents, 1) * self.num_agents
+            raise ValueError(
+                f"data.num_envs must be a positive multiple of model.num_agents: {self.num_envs} environments cannot be"
+                f" divided among {self.num_agents} agents; use e.g. {lower} or {lower + self.num_agents}"
+            )
+
+    @property
+    def envs_per_agent(self) -> int:
+        """N / K."""
+        return self.num_envs // self.num_agents
+
+    @property
+    def followers(self) -> range:
+        """Ids of all agents but the master."""
+        return range(MASTER + 1, self.num_agents)
+
+    def agent_of_env(self, device: torch.device | None = None) -> Tensor:
+        """(N,) int64: the agent that acts in each environment."""
+        return torch.arange(self.num_agents, device=device).repeat_interleave(self.envs_per_agent)
+
+    def envs_of(self, agent: int) -> slice:
+        """The block of environments in which `agent` acts."""
+        return slice(agent * self.envs_per_agent, (agent + 1) * self.envs_per_agent)
