@@ -1,0 +1,188 @@
+"""The LightningDataModule: builds and owns the environments, and everything of them that a resumed run needs.
+
+Shape legend: N environments of this rank, T horizon.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import lightning as L
+import numpy as np
+import torch
+import torch.distributed as dist
+from lightning.pytorch.utilities import rank_zero_info
+from torch.utils.data import IterableDataset
+
+from epo_lightning.buffer import RolloutBuffer
+from epo_lightning.envs.base import EnvSpec, VectorEnv
+from epo_lightning.evaluation import Episodes, EvaluationDataset
+from epo_lightning.limits import require_range
+from epo_lightning.population import MASTER, Population
+from epo_lightning.rollout import RolloutDataset, RolloutSettings, rollout_shape
+
+
+class RolloutDataModule(L.LightningDataModule):
+    """Environments in, minibatches out.
+
+    Args:
+        env: The task, by `class_path` and `init_args`: a subclass of `epo_lightning.envs.base.VectorEnv`.
+        num_envs: N, environments on every rank; a multiple of `model.num_agents`.
+        rollout: How data is collected and used.
+        eval_episodes: Complete episodes that `validate` and `test` play, over all ranks.
+        eval_envs: Environments of an evaluation, on every rank; each plays the same number of episodes.
+        seed: Seed of environments, action noise and shuffles; every rank draws its own streams from it. The command
+            line sets it to `seed_everything`.
+    """
+
+    def __init__(
+        self,
+        env: Callable[[int, torch.device, int], VectorEnv],
+        num_envs: int = 4096,
+        rollout: RolloutSettings = RolloutSettings(),  # noqa: B008  (frozen)
+        eval_episodes: int = 128,
+        eval_envs: int = 64,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        require_range("data.num_envs", num_envs, 1)
+        require_range("data.eval_episodes", eval_episodes, 1)
+        require_range("data.eval_envs", eval_envs, 1)
+        self.env_factory = env
+        self.num_envs = num_envs
+        self.rollout = rollout
+        self.eval_episodes = eval_episodes
+        self.eval_envs = eval_envs
+        self.seed = seed
+        self.env: VectorEnv | None = None
+        self.eval_env: VectorEnv | None = None
+        self.dataset: RolloutDataset | None = None
+        self._restored: dict[str, Any] | None = None
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Of whichever environment this stage has built."""
+        env = self.env or self.eval_env
+        assert env is not None, "setup() has not run"
+        return env.spec
+
+    def setup(self, stage: str) -> None:
+        """Build the environments that `stage` needs, on this rank's device."""
+        if stage == "fit" and self.env is None:
+            self.population = Population(self._trained_module().num_agents, self.num_envs)
+            self.env = self._build(self.num_envs, stream=0)
+        elif stage != "fit" and self.eval_env is None:
+            self.eval_env = self._build(self.eval_envs, stream=1)
+
+    def teardown(self, stage: str) -> None:
+        """Free what `setup` built."""
+        if stage == "fit":
+            return  # the dataset stays readable after training: notebooks look at it
+        if self.eval_env is not None:
+            self.eval_env.close()
+            self.eval_env = None
+
+    def train_dataloader(self) -> RolloutDataset:
+        """The dataset itself: Lightning streams minibatches from it, one rollout per epoch."""
+        assert self.env is not None and self.trainer is not None
+        policy = self._trained_module().policy
+        shape = rollout_shape(self.env, policy.state_shape, self.population, self.rollout)
+        rank_zero_info(
+            f"Rollout memory: {RolloutBuffer.nbytes(shape) / 2**20:.0f} MiB per rank for {self.num_envs} envs x"
+            f" {self.rollout.horizon} steps; {self.num_envs * self.trainer.world_size} envs on"
+            f" {self.trainer.world_size} rank(s), {self.population.envs_per_agent} envs per agent and rank"
+        )
+        device = self._device()
+        generator = torch.Generator(device).manual_seed(self._stream_seed(stream=2))
+        self.dataset = RolloutDataset(
+            self.env,
+            policy,
+            self.population,
+            self.rollout,
+            generator,
+            world_size=self.trainer.world_size,
+            autocast=self.trainer.precision_plugin.forward_context,
+        )
+        if self._restored is not None:
+            self.dataset.load_state_dict(self._restored)
+            self._restored = None
+        return self.dataset
+
+    def val_dataloader(self) -> IterableDataset[Episodes]:
+        """One batch: complete episodes of the master."""
+        assert self.trainer is not None
+        if self.eval_env is None:
+            self.eval_env = self._build(self.eval_envs, stream=1)
+        if self.env is not None:
+            self.eval_env.set_curriculum(self.env.curriculum())
+        elif self._restored is not None:
+            self.eval_env.set_curriculum(self._restored["curriculum"])
+        per_env = -(-self.eval_episodes // (self.eval_envs * self.trainer.world_size))
+        return EvaluationDataset(self.eval_env, self._trained_module().policy, MASTER, per_env)
+
+    def test_dataloader(self) -> IterableDataset[Episodes]:
+        """The same as `val_dataloader`."""
+        return self.val_dataloader()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rollouts' state of every rank; a collective call when there are several."""
+        if self.dataset is None:
+            return {}
+        assert self.env is not None
+        local = {**self.dataset.state_dict(), "curriculum": self.env.curriculum(), "torch_rng": torch.get_rng_state()}
+        local = cast(dict[str, Any], _to_cpu(local))
+        if not (dist.is_available() and dist.is_initialized()):
+            return {"ranks": [local]}
+        ranks: list[dict[str, Any] | None] = [None] * dist.get_world_size()
+        dist.all_gather_object(ranks, local)
+        return {"ranks": ranks}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep `state_dict` for the dataset that the training builds next.
+
+        Raises:
+            ValueError: When another number of ranks, or of environments per rank, wrote it.
+        """
+        assert self.trainer is not None
+        if not state_dict:
+            return
+        ranks = state_dict["ranks"]
+        if self.trainer.training:
+            if len(ranks) != self.trainer.world_size:
+                raise ValueError(
+                    f"--ckpt_path was written by {len(ranks)} rank(s): resume it with --trainer.devices {len(ranks)},"
+                    f" not {self.trainer.world_size}"
+                )
+            envs = ranks[0]["obs"].shape[0]
+            if envs != self.num_envs:
+                raise ValueError(
+                    f"--ckpt_path was trained with data.num_envs {envs}: set it so, not to {self.num_envs}"
+                )
+            torch.set_rng_state(ranks[self.trainer.global_rank]["torch_rng"])
+        self._restored = ranks[self.trainer.global_rank % len(ranks)]
+
+    def _trained_module(self) -> Any:
+        assert self.trainer is not None
+        return self.trainer.lightning_module
+
+    def _device(self) -> torch.device:
+        assert self.trainer is not None
+        return self.trainer.strategy.root_device
+
+    def _build(self, num_envs: int, stream: int) -> VectorEnv:
+        return self.env_factory(num_envs, self._device(), self._stream_seed(stream))
+
+    def _stream_seed(self, stream: int) -> int:
+        """An independent seed for this rank's `stream`-th random generator."""
+        assert self.trainer is not None
+        return int(np.random.SeedSequence([self.seed, self.trainer.global_rank, stream]).generate_state(1)[0])
+
+
+def _to_cpu(value: Any) -> Any:
+    """`value` with every tensor in it copied to the CPU."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _to_cpu(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_to_cpu(item) for item in value)
+    return value

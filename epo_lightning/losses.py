@@ -1,0 +1,172 @@
+"""The hybrid losses of EPO; pure functions on one minibatch.
+
+Shape legend: B samples (or T, B for sequences), A action entries, K agents.
+
+A sample is on-policy (its own agent acted) or off-policy (a follower acted, the master learns from it). Both kinds
+share every formula: for on-policy samples mu = 1, so the off-policy surrogate (eq. 4) becomes PPO's (eq. 2).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from epo_lightning.batch import RolloutBatch
+from epo_lightning.limits import require_range
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights and bounds of the hybrid loss.
+
+    Args:
+        clip_eps: Epsilon of the clipped surrogate.
+        off_policy_clip: Centre of the clip of off-policy samples: `centered` around mu (EPO eq. 4) or `unit` around 1
+            (the released code).
+        off_policy_weight: Lambda, weight of off-policy samples in the actor's and the critic's loss.
+        value_coefficient: c_v; the critic's loss enters with 0.5 c_v.
+        value_clip_eps: Clip of the value around its old value, in normalised units; null for none.
+        entropy_scale: The first follower's entropy coefficient is half of this, falling to 0 for the master.
+        entropy_floor: Added to every agent's entropy coefficient, the master's too.
+        bound_coefficient: Weight of the squared excess of action means over +-1.1.
+    """
+
+    clip_eps: float = 0.2
+    off_policy_clip: Literal["centered", "unit"] = "centered"
+    off_policy_weight: float = 1.0
+    value_coefficient: float = 2.0
+    value_clip_eps: float | None = 0.2
+    entropy_scale: float = 0.0
+    entropy_floor: float = 0.0
+    bound_coefficient: float = 1e-4
+
+    def __post_init__(self) -> None:
+        require_range("model.loss.clip_eps", self.clip_eps, 0, 1, open_low=True)
+        if self.value_clip_eps is not None:
+            require_range("model.loss.value_clip_eps", self.value_clip_eps, 0, open_low=True)
+        for name in ("off_policy_weight", "value_coefficient", "entropy_scale", "entropy_floor", "bound_coefficient"):
+            require_range(f"model.loss.{name}", getattr(self, name), 0)
+
+
+class LossTerms(NamedTuple):
+    """Scalars of one minibatch; `total` carries the gradient, the others are for the log."""
+
+    total: Tensor
+    policy: Tensor
+    value: Tensor
+    entropy: Tensor
+    bound: Tensor
+    approx_kl: Tensor
+    clip_fraction: Tensor
+
+
+def hybrid_loss(
+    mean: Tensor,
+    log_std: Tensor,
+    values: Tensor,
+    batch: RolloutBatch,
+    settings: LossSettings,
+    entropy_coefficient: Tensor,
+) -> LossTerms:
+    """Actor + 0.5 c_v critic - c_ent H + c_b bound, over on- and off-policy samples (EPO eq. 5 and 10).
+
+    Args:
+        mean: (..., A) the network's action means for the batch.
+        log_std: (B, A) its log standard deviations.
+        values: (...,) its normalised values.
+        batch: The minibatch.
+        settings: Weights and bounds.
+        entropy_coefficient: (B,) of each sample's agent.
+    """
+    log_ratio = gaussian_log_prob(mean, log_std, batch.actions) - batch.log_probs
+    mu = batch.log_mu.exp() if settings.off_policy_clip == "centered" else 1.0
+    surrogate = clipped_surrogate(log_ratio.exp(), mu, batch.advantages, settings.clip_eps)
+    critic = value_loss(values, batch.targets, batch.values, settings.value_clip_eps)
+    # One reduction for everything that every sample has: actor + 0.5 c_v critic + c_b bound
+    bound = bound_loss(mean)
+    samples = surrogate + 0.5 * settings.value_coefficient * critic + settings.bound_coefficient * bound
+    entropy = gaussian_entropy(log_std)
+    exploration = on_policy_mean(entropy_coefficient * entropy, batch.off_policy)
+    total = hybrid_mean(samples, batch.off_policy, settings.off_policy_weight) - exploration
+    with torch.no_grad():
+        new_over_old = log_ratio - batch.log_mu
+        clipped = (new_over_old.expm1().abs() > settings.clip_eps).to(mean.dtype)
+        return LossTerms(
+            total=total,
+            policy=surrogate.mean(),
+            value=critic.mean(),
+            entropy=entropy.mean(),
+            bound=bound.mean(),
+            approx_kl=on_policy_mean(approximate_kl(new_over_old), batch.off_policy),
+            clip_fraction=clipped.mean(),
+        )
+
+
+def gaussian_log_prob(mean: Tensor, log_std: Tensor, actions: Tensor) -> Tensor:
+    """(...,) log density of `actions` (..., A) under independent Gaussians."""
+    noise = (actions - mean) * torch.exp(-log_std)
+    # -1/2 z^2 - log sigma - 1/2 log 2 pi, summed over the action's entries
+    return -(0.5 * noise.square() + log_std + HALF_LOG_2PI).sum(-1)
+
+
+def gaussian_entropy(log_std: Tensor) -> Tensor:
+    """(...,) entropy in nats of independent Gaussians with `log_std` (..., A)."""
+    return (log_std + (0.5 + HALF_LOG_2PI)).sum(-1)
+
+
+def clipped_surrogate(ratio: Tensor, mu: Tensor | float, advantages: Tensor, clip_eps: float) -> Tensor:
+    """Negative clipped objective per sample (EPO eq. 2 with mu = 1, eq. 4 otherwise).
+
+    -min(r A, clip(r, mu (1 - eps), mu (1 + eps)) A)
+
+    Args:
+        ratio: (...,) r = pi(a|s, phi_agent) / pi_old(a|s, phi_j).
+        mu: (...,) or 1: the value of `ratio` before the first update, around which the clip is centred.
+        advantages: (...,).
+        clip_eps: epsilon.
+    """
+    centre = torch.as_tensor(mu, dtype=ratio.dtype, device=ratio.device)
+    clipped = torch.clamp(ratio, min=centre * (1 - clip_eps), max=centre * (1 + clip_eps))
+    return -torch.minimum(ratio * advantages, clipped * advantages)
+
+
+def value_loss(values: Tensor, targets: Tensor, old_values: Tensor, clip_eps: float | None) -> Tensor:
+    """Squared error per sample; with `clip_eps` the worse of it and the error of V clipped around the old value."""
+    error = (values - targets).square()
+    if clip_eps is None:
+        return error
+    clipped = old_values + (values - old_values).clamp(-clip_eps, clip_eps)
+    return torch.maximum(error, (clipped - targets).square())
+
+
+def bound_loss(mean: Tensor, soft_bound: float = 1.1) -> Tensor:
+    """(...,) squared excess of the action means over +-`soft_bound`: actions are clipped to [-1, 1] by the rollout."""
+    return (mean.abs() - soft_bound).clamp(min=0).square().sum(-1)
+
+
+def entropy_coefficients(num_agents: int, scale: float, floor: float = 0.0) -> Tensor:
+    """(K,) c_ent: the first follower has floor + 0.5 `scale`, falling linearly to the master's `floor` (SAPG)."""
+    # linspace over K agents ends with the master, who is agent 0 here
+    return torch.linspace(0.5 * scale, 0.0, num_agents).roll(1) + floor if num_agents > 1 else torch.full((1,), floor)
+
+
+def hybrid_mean(samples: Tensor, off_policy: Tensor, off_policy_weight: float) -> Tensor:
+    """(sum over on-policy + lambda * sum over off-policy) / (n_on + n_off) (EPO eq. 5 and 10)."""
+    if off_policy_weight == 1.0:
+        return samples.mean()
+    return torch.where(off_policy, off_policy_weight * samples, samples).mean()
+
+
+def on_policy_mean(samples: Tensor, off_policy: Tensor) -> Tensor:
+    """Mean over the on-policy samples only; 0 when there are none."""
+    weight = (~off_policy).to(samples.dtype).expand_as(samples)
+    return (samples * weight).sum() / weight.sum().clamp(min=1)
+
+
+def approximate_kl(log_ratio: Tensor) -> Tensor:
+    """(...,) r - 1 - log r: an estimate of KL(pi_old || pi) that is never negative (Schulman's k3)."""
+    return torch.expm1(log_ratio) - log_ratio

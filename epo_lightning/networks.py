@@ -1,0 +1,203 @@
+"""The network that all agents share, conditioned on each agent's gene.
+
+Shape legend: N rows (environments or samples), T steps, K agents, O observation, A action, Z gene, H LSTM units,
+S recurrent state tensors (2 per LSTM: hidden and cell; 0 without).
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from epo_lightning.limits import require_range
+from epo_lightning.normalization import RunningMoments
+
+Activation = Literal["elu", "relu", "tanh", "silu"]
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Size and shape of the shared network.
+
+    Args:
+        gene_dim: Z, entries of an agent's gene; 0 is allowed for one agent only.
+        hidden: Widths of the MLP's layers.
+        lstm_units: H of an LSTM -> LayerNorm in front of the MLP (the paper's network); null for none.
+        separate_critic: A trunk of its own for the critic; otherwise actor and critic share one.
+        activation: Non-linearity of the MLP.
+        log_std_init: Initial log standard deviation of the actions.
+        log_std_min: The learned log standard deviations do not fall below this.
+        log_std_max: The learned log standard deviations do not rise above this.
+        obs_clip: Normalised observations are clipped to +-obs_clip.
+    """
+
+    gene_dim: int = 32
+    hidden: tuple[int, ...] = (512, 256, 128)
+    lstm_units: int | None = None
+    separate_critic: bool = False
+    activation: Activation = "elu"
+    log_std_init: float = 0.0
+    log_std_min: float = -5.0
+    log_std_max: float = 2.0
+    obs_clip: float = 5.0
+
+    def __post_init__(self) -> None:
+        require_range("model.network.gene_dim", self.gene_dim, 0)
+        for units in self.hidden:
+            require_range("model.network.hidden", units, 1)
+        if self.lstm_units is not None:
+            require_range("model.network.lstm_units", self.lstm_units, 1)
+        require_range("model.network.obs_clip", self.obs_clip, 0, open_low=True)
+        require_range("model.network.log_std_max", self.log_std_max, self.log_std_min)
+        require_range("model.network.log_std_init", self.log_std_init, self.log_std_min, self.log_std_max)
+
+
+class Expression(NamedTuple):
+    """An agent's individual parameters, looked up for a set of rows: `genes` (N, Z) and `log_std` (N, A)."""
+
+    genes: Tensor
+    log_std: Tensor
+
+
+class PolicyOutput(NamedTuple):
+    """What the network says of a set of rows.
+
+    Attributes:
+        mean: (..., A) float32 mean of the Gaussian over actions.
+        log_std: (N, A) its log standard deviation.
+        value: (...,) float32 normalised value.
+        state: (S, N, H) recurrent state after the last step.
+    """
+
+    mean: Tensor
+    log_std: Tensor
+    value: Tensor
+    state: Tensor
+
+
+class Trunk(nn.Module):
+    """[LSTM -> LayerNorm ->] MLP.
+
+    Args:
+        inputs: Width of the input.
+        settings: See `NetworkSettings`.
+    """
+
+    def __init__(self, inputs: int, settings: NetworkSettings) -> None:
+        super().__init__()
+        units = settings.lstm_units
+        self.cell = nn.LSTMCell(inputs, units) if units else None
+        self.norm = nn.LayerNorm(units) if units else None
+        widths = [units or inputs, *settings.hidden]
+        layers: list[nn.Module] = []
+        for width, next_width in pairwise(widths):
+            layers += [nn.Linear(width, next_width), _ACTIVATIONS[settings.activation]()]
+        self.mlp = nn.Sequential(*layers)
+        self.outputs = widths[-1]
+
+    def forward(self, x: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Features and new state.
+
+        Args:
+            x: (N, inputs), or (T, N, inputs) when there is an LSTM.
+            state: (2, N, H) before the first step; ignored without an LSTM.
+            resets: (T, N) bool, zero the state before this step; None for no reset.
+        """
+        if self.cell is None or self.norm is None:
+            return self.mlp(x), state
+        steps = x if x.dim() == 3 else x[None]
+        hidden, cell = state[0], state[1]
+        outputs = []
+        for t, step in enumerate(steps):
+            if resets is not None:
+                keep = (~resets[t])[:, None].to(hidden.dtype)
+                hidden, cell = hidden * keep, cell * keep
+            hidden, cell = self.cell(step, (hidden, cell))
+            outputs.append(hidden)
+        features = torch.stack(outputs) if x.dim() == 3 else hidden
+        return self.mlp(self.norm(features)), torch.stack([hidden, cell]).to(state.dtype)
+
+
+class LatentActorCritic(nn.Module):
+    """Actor and critic of a whole population: pi_theta(a | s, phi_k) and V_psi(s, phi_k) (EPO section 4).
+
+    Args:
+        obs_dim: O.
+        act_dim: A.
+        num_agents: K.
+        settings: See `NetworkSettings`.
+    """
+
+    def __init__(self, obs_dim: int, act_dim: int, num_agents: int, settings: NetworkSettings) -> None:
+        super().__init__()
+        if num_agents > 1 and settings.gene_dim < 1:
+            raise ValueError(f"model.network.gene_dim must be at least 1 with {num_agents} agents, got 0")
+        self.settings = settings
+        self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip)
+        self.value_moments = RunningMoments()
+        self.genes = nn.Parameter(torch.randn(num_agents, settings.gene_dim))
+        self.log_std = nn.Parameter(torch.full((num_agents, act_dim), settings.log_std_init))
+        inputs = obs_dim + settings.gene_dim
+        self.actor = Trunk(inputs, settings)
+        self.critic = Trunk(inputs, settings) if settings.separate_critic else None
+        self.mean_head = nn.Linear(self.actor.outputs, act_dim)
+        self.value_head = nn.Linear(self.actor.outputs, 1)
+        units = settings.lstm_units
+        self.state_shape = (2 * (1 + settings.separate_critic), units) if units else (0, 0)
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether there is an LSTM, hence a state to carry."""
+        return self.state_shape[0] > 0
+
+    def initial_state(self, rows: int, device: torch.device | None = None) -> Tensor:
+        """(S, N, H) zeros: the state at an episode's start."""
+        return torch.zeros(self.state_shape[0], rows, self.state_shape[1], device=device)
+
+    def express(self, agent_ids: Tensor) -> Expression:
+        """Genes and log-std of the agents named by `agent_ids` (N,)."""
+        return Expression(functional.embedding(agent_ids, self.genes), functional.embedding(agent_ids, self.log_std))
+
+    def forward(self, obs: Tensor, rows: Expression, state: Tensor, resets: Tensor | None = None) -> PolicyOutput:
+        """One step, or a sequence.
+
+        Args:
+            obs: (N, O) normalised observations; (T, N, O) for a sequence.
+            rows: Genes and log-std of the N rows.
+            state: (S, N, H) before the first step.
+            resets: (T, N) bool: an episode starts at this step, its state is zeroed first.
+        """
+        genes = rows.genes if obs.dim() == 2 else rows.genes.expand(len(obs), -1, -1)
+        x = torch.cat([obs, genes], dim=-1)
+        features, new_state = self.actor(x, state[:2], resets)
+        value_features = features
+        if self.critic is not None:
+            value_features, critic_state = self.critic(x, state[2:], resets)
+            new_state = torch.cat([new_state, critic_state])
+        mean = self.mean_head(features).float()
+        value = self.value_head(value_features).squeeze(-1).float()
+        return PolicyOutput(mean, rows.log_std, value, new_state)
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, agent_ids: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Deterministic actions (N, A) in [-1, 1] for raw observations (N, O), and the new state: for evaluation."""
+        output = self(self.obs_moments.normalize(obs), self.express(agent_ids), state)
+        return output.mean.clamp(-1, 1), output.state
+
+    @torch.no_grad()
+    def clamp_log_std(self) -> None:
+        """Project the log standard deviations back into their range; call it after every optimizer step."""
+        self.log_std.clamp_(self.settings.log_std_min, self.settings.log_std_max)
+
+    @torch.no_grad()
+    def update_value_moments(self, targets: Tensor) -> None:
+        """Take in critic targets, and rescale the value head so that V(s) does not jump (PopArt, arXiv 1602.07714)."""
+        old_std, old_mean = self.value_moments.std(), self.value_moments.mean.float()
+        self.value_moments.update(targets)
+        std, mean = self.value_moments.std(), self.value_moments.mean.float()
+        self.value_head.weight.mul_(old_std / std)
+        self.value_head.bias.mul_(old_std).add_(old_mean - mean).div_(std)

@@ -1,0 +1,82 @@
+"""Running mean and standard deviation, the same on every rank.
+
+Shape legend: F features of one sample.
+
+Moments are float64 and are merged once per rollout, so that the result equals that of all data concatenated, however
+many ranks collected it (Chan et al. 1979, parallel variance).
+"""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class RunningMoments(nn.Module):
+    """Mean and variance of everything seen so far; 0 and 1 before the first update.
+
+    Args:
+        features: F; () for a scalar.
+        clip: Normalised values are clipped to +-clip; None leaves them.
+        epsilon: Added to the variance.
+    """
+
+    count: Tensor
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, features: tuple[int, ...] = (), clip: float | None = None, epsilon: float = 1e-5) -> None:
+        super().__init__()
+        self.clip = clip
+        self.epsilon = epsilon
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(features, dtype=torch.float64))
+        self.register_buffer("var", torch.ones(features, dtype=torch.float64))
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """float32 (scale, shift) with normalised = x * scale + shift."""
+        scale = (self.var + self.epsilon).rsqrt()
+        return scale.float(), (-self.mean * scale).float()
+
+    def std(self) -> Tensor:
+        """(F,) float32 standard deviation by which `normalize` divides."""
+        return (self.var + self.epsilon).sqrt().float()
+
+    def normalize(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """(x - mean) / std, clipped; written to `out` when given (which may be `x`)."""
+        scale, shift = self.scale_and_shift()
+        out = torch.mul(x, scale, out=out).add_(shift)
+        return out if self.clip is None else out.clamp_(-self.clip, self.clip)
+
+    def denormalize(self, x: Tensor) -> Tensor:
+        """x * std + mean."""
+        return x * self.std() + self.mean.float()
+
+    @torch.no_grad()
+    def update(self, x: Tensor) -> None:
+        """Take in samples x (..., F); with several ranks a collective call, made by all of them."""
+        rows = x.reshape(-1, *self.mean.shape)
+        variance, mean = torch.var_mean(rows, dim=0, correction=0)
+        self.merge(torch.full_like(self.count, len(rows)), mean.double(), variance.double())
+
+    @torch.no_grad()
+    def merge(self, count: Tensor, mean: Tensor, var: Tensor) -> None:
+        """Merge the moments of new samples (this rank's; the ranks' are summed here) into the running ones."""
+        # Sums relative to the running mean, which all ranks share: exact to add, no cancellation
+        delta = mean - self.mean
+        sums = torch.stack([delta * count, (var + delta.square()) * count, count.expand_as(delta)])
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(sums)
+        first, second, new = sums[0], sums[1], sums[2].flatten()[0]
+        total = self.count + new
+        # mean <- mean + n/N delta;  M2 <- M2 + M2_new + delta^2 n (N - n) / N
+        shift = first / total
+        self.var.copy_((self.var * self.count + second) / total - shift.square())
+        self.mean.add_(shift)
+        self.count.copy_(total)
+
+
+def normalize_across_ranks(x: Tensor) -> Tensor:
+    """(x - mean) / std over all entries of all ranks; a collective call when there are several ranks."""
+    moments = RunningMoments(epsilon=1e-8).to(x.device)
+    moments.update(x)
+    return moments.normalize(x)

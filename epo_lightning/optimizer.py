@@ -1,0 +1,68 @@
+"""Adam with a learning rate that lives on the device and follows the KL divergence.
+
+Shape legend: K agents, M replaced agents.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from epo_lightning.limits import require_range
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """Step size of Adam.
+
+    Args:
+        learning_rate: Initial learning rate.
+        target_kl: The learning rate is divided by 1.5 after a pass over the data with a mean KL above twice this
+            value, and multiplied by 1.5 after one below half of it; null keeps it constant.
+        learning_rate_min: Lower bound of the adaptive learning rate.
+        learning_rate_max: Upper bound of the adaptive learning rate.
+        max_grad_norm: The gradient is scaled down to this norm.
+    """
+
+    learning_rate: float = 3e-4
+    target_kl: float | None = 0.016
+    learning_rate_min: float = 1e-6
+    learning_rate_max: float = 1e-2
+    max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        key = "model.optimizer"
+        for name in ("learning_rate", "learning_rate_min", "learning_rate_max", "max_grad_norm"):
+            require_range(f"{key}.{name}", getattr(self, name), 0, open_low=True)
+        if self.target_kl is not None:
+            require_range(f"{key}.target_kl", self.target_kl, 0, open_low=True)
+            require_range(f"{key}.learning_rate", self.learning_rate, self.learning_rate_min, self.learning_rate_max)
+
+
+def build_adam(parameters: Iterable[nn.Parameter], settings: OptimizerSettings, *, fused: bool) -> torch.optim.Adam:
+    """Adam whose learning rate is a tensor beside the parameters, so that adapting it needs no synchronisation.
+
+    Args:
+        parameters: What to optimise.
+        settings: See `OptimizerSettings`.
+        fused: One kernel for all parameters. Lightning cannot clip gradients of a fused optimizer under fp16 scaling.
+    """
+    parameters = list(parameters)
+    learning_rate = torch.tensor(settings.learning_rate, device=parameters[0].device)
+    return torch.optim.Adam(parameters, lr=learning_rate, fused=fused, capturable=not fused)
+
+
+def adapt_learning_rate(learning_rate: Tensor, kl: Tensor, settings: OptimizerSettings) -> None:
+    """Change `learning_rate` (scalar tensor) in place by the mean KL (scalar tensor) of the last pass over the data."""
+    if settings.target_kl is None:
+        return
+    factor = torch.where(kl > 2 * settings.target_kl, 1 / 1.5, torch.where(kl < 0.5 * settings.target_kl, 1.5, 1.0))
+    learning_rate.mul_(factor).clamp_(settings.learning_rate_min, settings.learning_rate_max)
+
+
+def zero_moments(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, rows: Tensor) -> None:
+    """Forget Adam's first and second moments of `rows` (M,) of a per-agent parameter (K, ...)."""
+    for name in ("exp_avg", "exp_avg_sq"):
+        if name in optimizer.state[parameter]:
+            optimizer.state[parameter][name][rows] = 0.0
