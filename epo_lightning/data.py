@@ -83,7 +83,8 @@ class RolloutDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> RolloutDataset:
         """The dataset itself: Lightning streams minibatches from it, one rollout per epoch."""
-        assert self.env is not None and self.trainer is not None
+        assert self.env is not None
+        assert self.trainer is not None
         policy = self._trained_module().policy
         shape = rollout_shape(self.env, policy.state_shape, self.population, self.rollout)
         rank_zero_info(

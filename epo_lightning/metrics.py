@@ -98,6 +98,21 @@ class AgentMean(Metric):
         self.total += by_agent.reshape(-1, *self.total.shape).sum(0)
         self.count += mask.unflatten(-1, (self.num_agents, -1)).sum(-1).reshape(-1, self.num_agents).sum(0)
 
+    def forget(self, agents: Tensor) -> None:
+        """Start anew for `agents` (M,)."""
+        self.total[:, agents] = 0.0
+        self.count[agents] = 0.0
+
+    def sums(self) -> dict[str, Tensor]:
+        """This rank's sums and counts, to save; torchmetrics' own `state_dict` would be a module's."""
+        return {"total": self.total, "count": self.count}
+
+    def load_sums(self, sums: dict[str, Tensor]) -> None:
+        """Continue from `sums`."""
+        self.total.copy_(sums["total"])
+        self.count.copy_(sums["count"])
+        self._update_count = 1
+
     def compute(self) -> tuple[Tensor, Tensor]:
         """(M, K) means, NaN for agents without an episode, and the (K,) number of episodes."""
         return self.total / self.count, self.count

@@ -26,6 +26,7 @@ class NetworkSettings:
     Args:
         gene_dim: Z, entries of an agent's gene; 0 is allowed for one agent only.
         hidden: Widths of the MLP's layers.
+        width: Multiplies `hidden` and `lstm_units` (the paper's x4 network: 4).
         lstm_units: H of an LSTM -> LayerNorm in front of the MLP (the paper's network); null for none.
         separate_critic: A trunk of its own for the critic; otherwise actor and critic share one.
         activation: Non-linearity of the MLP.
@@ -37,6 +38,7 @@ class NetworkSettings:
 
     gene_dim: int = 32
     hidden: tuple[int, ...] = (512, 256, 128)
+    width: int = 1
     lstm_units: int | None = None
     separate_critic: bool = False
     activation: Activation = "elu"
@@ -47,6 +49,7 @@ class NetworkSettings:
 
     def __post_init__(self) -> None:
         require_range("model.network.gene_dim", self.gene_dim, 0)
+        require_range("model.network.width", self.width, 1)
         for units in self.hidden:
             require_range("model.network.hidden", units, 1)
         if self.lstm_units is not None:
@@ -89,10 +92,10 @@ class Trunk(nn.Module):
 
     def __init__(self, inputs: int, settings: NetworkSettings) -> None:
         super().__init__()
-        units = settings.lstm_units
+        units = settings.width * (settings.lstm_units or 0)
         self.cell = nn.LSTMCell(inputs, units) if units else None
         self.norm = nn.LayerNorm(units) if units else None
-        widths = [units or inputs, *settings.hidden]
+        widths = [units or inputs, *(settings.width * layer for layer in settings.hidden)]
         layers: list[nn.Module] = []
         for width, next_width in pairwise(widths):
             layers += [nn.Linear(width, next_width), _ACTIVATIONS[settings.activation]()]
@@ -146,7 +149,7 @@ class LatentActorCritic(nn.Module):
         self.critic = Trunk(inputs, settings) if settings.separate_critic else None
         self.mean_head = nn.Linear(self.actor.outputs, act_dim)
         self.value_head = nn.Linear(self.actor.outputs, 1)
-        units = settings.lstm_units
+        units = settings.width * (settings.lstm_units or 0)
         self.state_shape = (2 * (1 + settings.separate_critic), units) if units else (0, 0)
 
     @property

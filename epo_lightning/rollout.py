@@ -31,7 +31,7 @@ from epo_lightning.envs.base import StepResult, VectorEnv
 from epo_lightning.envs.check import check_result
 from epo_lightning.limits import require_range
 from epo_lightning.losses import HALF_LOG_2PI, gaussian_log_prob
-from epo_lightning.metrics import EpisodeLedger, FinishedEpisodes, explained_variance
+from epo_lightning.metrics import AgentMean, EpisodeLedger, FinishedEpisodes, explained_variance
 from epo_lightning.networks import Expression, LatentActorCritic
 from epo_lightning.normalization import normalize_across_ranks
 from epo_lightning.population import MASTER, Population
@@ -92,6 +92,7 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         autocast: Context in which the network runs (mixed precision).
 
     Attributes:
+        fitness: Episodes that each agent finished with its present gene since the last generation.
         env_steps: Env steps made so far, over all environments and ranks.
         episodes: What finished in the last rollout.
         diagnostics: Scalars on the device that describe the last rollout.
@@ -121,16 +122,25 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         self.diagnostics: dict[str, Tensor] = {}
         self.seconds: dict[str, float] = {}
         self.lacks_final_obs = False
+        self.fitness = AgentMean(population.num_agents).to(self.device)
+        self.clock: Callable[[], float] = time.perf_counter
+        self._passes: list[Tensor] = []
 
     def __len__(self) -> int:
         return self.settings.num_epochs * self.settings.num_minibatches
 
     def __iter__(self) -> Iterator[RolloutBatch]:
         self.collect()
-        for _ in range(self.settings.num_epochs):
-            order = torch.randperm(self.buffer.units, generator=self.generator, device=self.device)
-            for units in order.tensor_split(self.settings.num_minibatches):
-                yield self.buffer.gather(units)
+        self._passes = []
+        for index in range(len(self)):
+            if index % self.settings.num_minibatches == 0:
+                self._passes.append(torch.randperm(self.buffer.units, generator=self.generator, device=self.device))
+            yield self.buffer.gather(self.minibatch_units(index))
+
+    def minibatch_units(self, index: int) -> Tensor:
+        """Which samples of the buffer the `index`-th minibatch of this iteration holds."""
+        number, place = divmod(index, self.settings.num_minibatches)
+        return self._passes[number].tensor_split(self.settings.num_minibatches)[place]
 
     @torch.no_grad()
     def collect(self) -> None:
@@ -139,15 +149,16 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         if self.obs is None:
             self.obs = self.env.reset()
         last_value = self._interact()
-        start = time.perf_counter()
+        start = self.clock()
         buffer = self.buffer
         self._refuse_nonfinite()
         done = buffer.terminated | buffer.truncated
         self.episodes = self.ledger.record(buffer.rewards, buffer.successes, done)
+        self.fitness.update(self.episodes.totals, self.episodes.counts_for_fitness)
         self.env_steps += done.numel() * self.world_size
         self._normalize_observations()
         self._compute_targets(last_value, done)
-        self.seconds["targets"] = time.perf_counter() - start
+        self.seconds["targets"] = self.clock() - start
 
     def _interact(self) -> Tensor:
         """T steps of every environment; returns the (N,) value of the state after them."""
@@ -161,22 +172,22 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         logs: dict[str, Tensor] = {}
         assert self.obs is not None
         for t in range(self.settings.horizon):
-            start = time.perf_counter()
+            start = self.clock()
             buffer.obs[t, :envs] = self.obs
             with self.autocast():
                 output = policy(policy.obs_moments.normalize(self.obs), rows, self.state)
             buffer.values[t, :envs] = output.value
             actions = noise[t].mul_(std).add_(output.mean).clamp(-1, 1)
-            acted = time.perf_counter()
+            acted = self.clock()
             result = self.env.step(actions)
-            stepped = time.perf_counter()
+            stepped = self.clock()
             if t == 0:
                 check_result(result, self.env.spec, self.device)
             self._store(t, result, rows, output.state)
             for name, value in result.log.items():
                 logs[name] = logs[name] + value.mean() if name in logs else value.mean()
             self.seconds["env"] += stepped - acted
-            self.seconds["inference"] += acted - start + time.perf_counter() - stepped
+            self.seconds["inference"] += acted - start + self.clock() - stepped
         self.diagnostics = {f"env/{name}": total / self.settings.horizon for name, total in logs.items()}
         buffer.obs[-1, :envs] = self.obs
         with self.autocast():
@@ -286,7 +297,8 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
             raise ValueError(f"data.env: {name} returned observations or rewards that are not finite in envs {bad}")
 
     def start_new_gene(self, agents: Tensor) -> None:
-        """Running episodes of `agents` (M,) no longer count for their fitness; their recurrent state is zeroed."""
+        """Nothing that `agents` (M,) did so far counts for their fitness; their recurrent state is zeroed."""
+        self.fitness.forget(agents)
         envs = torch.isin(self.agent_ids, agents)
         self.ledger.disown(envs)
         self.state = self.state * (~envs)[:, None]
@@ -298,6 +310,7 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
             "obs": self.obs,
             "state": self.state,
             "ledger": self.ledger.state_dict(),
+            "fitness": self.fitness.sums(),
             "generator": self.generator.get_state(),
             "env_steps": self.env_steps,
         }
@@ -308,6 +321,7 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         self.obs = state["obs"].to(self.device)
         self.state = state["state"].to(self.device)
         self.ledger.load_state_dict(state["ledger"])
+        self.fitness.load_sums(state["fitness"])
         self.generator.set_state(state["generator"])
         self.env_steps = state["env_steps"]
 

@@ -1,0 +1,11 @@
+"""Callbacks that make the algorithm: none of them is PPO or SAPG, `GeneticEvolution` is EPO."""
+
+if __name__ != "epo_lightning.callbacks":
+    raise ImportError("this folder is the package epo_lightning.callbacks: import it under that name")
+
+from epo_lightning.callbacks.elites import ElitePreservation
+from epo_lightning.callbacks.evolution import GeneticEvolution
+from epo_lightning.callbacks.nan_guard import NaNGuard
+from epo_lightning.callbacks.profiling import NetworkScaleProfiler
+
+__all__ = ["ElitePreservation", "GeneticEvolution", "NaNGuard", "NetworkScaleProfiler"]

@@ -1,0 +1,177 @@
+"""The genetic algorithm on the population's genes, as a callback: this is what turns SAPG into EPO.
+
+Shape legend: K agents, M children.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from epo_lightning.genetics import Crossover, Offspring, evolve, rank_followers, should_evolve
+from epo_lightning.limits import require_range
+from epo_lightning.metrics import QUANTITIES
+from epo_lightning.module import EPOModule
+from epo_lightning.population import MASTER
+
+_RETURN = QUANTITIES.index("return")
+_KEY = "trainer.callbacks GeneticEvolution"
+
+
+class GeneticEvolution(L.Callback):
+    """Replaces weak followers by mutated children of strong ones (EPO section 4.1).
+
+    Fitness is the mean undiscounted return of the episodes that an agent finished since the last generation, played
+    from start to end with its present gene. Only genes and log-stds change, in place; the master never does. Rank 0
+    decides with a generator of its own, the other ranks receive what it drew. Every generation becomes a line of
+    `lineage.jsonl` in the run folder.
+
+    Args:
+        every_n_env_steps: Env steps between two generations, or between two looks at the fitness spread.
+        warmup_env_steps: No generation before this many env steps.
+        num_elites: Best followers that survive unchanged; at least 1 and fewer than the followers.
+        num_offspring: How many of the worst followers are replaced; null for all that are not elites.
+        spread_threshold: Evolve only if max f - min f > spread_threshold * |median f| (eq. 3).
+        crossover: How the genes of two parents mix: `average`, `uniform` or `k_point`.
+        crossover_points: Crossing points of `k_point`.
+        mutation_sigma: Standard deviation of the Gaussian noise added to a child's gene.
+        min_episodes: Episodes that every follower must have finished.
+        seed: Of the generator that draws parents, crossings and mutations.
+    """
+
+    def __init__(
+        self,
+        every_n_env_steps: int = 20_000_000,
+        warmup_env_steps: int = 200_000_000,
+        num_elites: int = 8,
+        num_offspring: int | None = None,
+        spread_threshold: float = 0.1,
+        crossover: Crossover = "average",
+        crossover_points: int = 2,
+        mutation_sigma: float = 0.1,
+        min_episodes: int = 1,
+        seed: int = 0,
+    ) -> None:
+        require_range(f"{_KEY}.every_n_env_steps", every_n_env_steps, 1)
+        require_range(f"{_KEY}.warmup_env_steps", warmup_env_steps, 0)
+        require_range(f"{_KEY}.num_elites", num_elites, 1)
+        if num_offspring is not None:
+            require_range(f"{_KEY}.num_offspring", num_offspring, 1)
+        require_range(f"{_KEY}.spread_threshold", spread_threshold, 0)
+        require_range(f"{_KEY}.crossover_points", crossover_points, 1)
+        require_range(f"{_KEY}.mutation_sigma", mutation_sigma, 0)
+        require_range(f"{_KEY}.min_episodes", min_episodes, 1)
+        self.every_n_env_steps, self.warmup_env_steps = every_n_env_steps, warmup_env_steps
+        self.num_elites, self.num_offspring, self.spread_threshold = num_elites, num_offspring, spread_threshold
+        self.crossover, self.crossover_points, self.mutation_sigma = crossover, crossover_points, mutation_sigma
+        self.min_episodes = min_episodes
+        self.lineage: list[dict[str, Any]] = []
+        self._generator = torch.Generator().manual_seed(seed)
+        self._next_look = max(warmup_env_steps, every_n_env_steps)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse numbers that do not fit the population."""
+        if stage != "fit":
+            return
+        assert isinstance(pl_module, EPOModule)
+        followers = pl_module.num_agents - 1
+        if self.num_elites >= followers:
+            raise ValueError(
+                f"{_KEY}.num_elites must be less than the number of followers ({followers} with model.num_agents"
+                f" {pl_module.num_agents}), got {self.num_elites}"
+            )
+        if self.num_offspring is not None and self.num_offspring > followers - self.num_elites:
+            raise ValueError(
+                f"{_KEY}.num_offspring must be at most {followers - self.num_elites} (followers that are not elites),"
+                f" got {self.num_offspring}"
+            )
+        gene_dim = pl_module.network_settings.gene_dim
+        if self.crossover == "k_point" and self.crossover_points >= gene_dim:
+            raise ValueError(f"{_KEY}.crossover_points must be less than model.network.gene_dim {gene_dim}")
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A resumed run writes the lineage up to its checkpoint anew, so that later generations are not told twice."""
+        assert isinstance(pl_module, EPOModule)
+        pl_module.metrics["charts/generation"] = len(self.lineage)
+        if self.lineage and trainer.is_global_zero:
+            self._path(trainer).write_text("".join(json.dumps(record) + "\n" for record in self.lineage))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at the fitness when it is time, and evolve when it differs enough."""
+        assert isinstance(pl_module, EPOModule)
+        dataset = pl_module.data.dataset
+        assert dataset is not None
+        if dataset.env_steps < self._next_look:
+            return
+        means, episodes = dataset.fitness.compute()
+        if not bool((episodes[MASTER + 1 :] >= self.min_episodes).all()):
+            return
+        fitness = means[_RETURN].cpu()
+        self._next_look = dataset.env_steps + self.every_n_env_steps
+        followers = fitness[MASTER + 1 :]
+        pl_module.metrics["population/fitness_spread"] = float(followers.max() - followers.min())
+        if not should_evolve(fitness, self.spread_threshold):
+            return
+        offspring = self._replace(trainer, pl_module, fitness)
+        dataset.fitness.reset()
+        self._record(trainer, dataset.env_steps, fitness, offspring)
+        pl_module.metrics["charts/generation"] = len(self.lineage)
+
+    def _replace(self, trainer: L.Trainer, module: EPOModule, fitness: Tensor) -> Offspring:
+        policy = module.policy
+        offspring = None
+        if trainer.is_global_zero:
+            offspring = evolve(
+                policy.genes.detach().cpu(),
+                policy.log_std.detach().cpu(),
+                fitness,
+                num_elites=self.num_elites,
+                num_offspring=self.num_offspring,
+                crossover_kind=self.crossover,
+                crossover_points=self.crossover_points,
+                mutation_sigma=self.mutation_sigma,
+                generator=self._generator,
+            )
+        offspring = Offspring(*trainer.strategy.broadcast(tuple(offspring) if offspring else None))
+        device = policy.genes.device
+        module.replace_agents(offspring.children.to(device), offspring.genes.to(device), offspring.log_std.to(device))
+        return offspring
+
+    def _record(self, trainer: L.Trainer, env_steps: int, fitness: Tensor, offspring: Offspring) -> None:
+        """Append the event to the lineage, in memory and on disk."""
+        elites = rank_followers(fitness)[: self.num_elites].tolist()
+        record = {
+            "generation": len(self.lineage) + 1,
+            "env_steps": env_steps,
+            "children": offspring.children.tolist(),
+            "parents": offspring.parents.tolist(),
+            "elites": elites,
+            "fitness": [round(value, 6) for value in fitness.tolist()],
+        }
+        self.lineage.append(record)
+        rank_zero_info(
+            f"Generation {record['generation']} at {env_steps:,} env steps: {len(offspring.children)} followers are"
+            f" children of elites {elites}; fitness {fitness[MASTER + 1 :].min():.4g} to"
+            f" {fitness[MASTER + 1 :].max():.4g}, master {fitness[MASTER]:.4g}"
+        )
+        if trainer.is_global_zero:
+            with self._path(trainer).open("a") as file:
+                file.write(json.dumps(record) + "\n")
+
+    @staticmethod
+    def _path(trainer: L.Trainer) -> Path:
+        return Path(trainer.default_root_dir) / "lineage.jsonl"
+
+    def state_dict(self) -> dict[str, Any]:
+        """The lineage, the clock and the generator."""
+        return {"lineage": self.lineage, "next_look": self._next_look, "generator": self._generator.get_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.lineage = list(state_dict["lineage"])
+        self._next_look = state_dict["next_look"]
+        self._generator.set_state(state_dict["generator"])

@@ -1,0 +1,70 @@
+"""Stops a run at the first loss or gradient that is not finite, and says where it came from.
+
+Shape legend: B minibatches of an iteration.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from epo_lightning.module import EPOModule
+
+
+class NaNGuard(L.Callback):
+    """Keeps every minibatch's loss on the device, looks at all of them once per iteration, and stops before a bad
+    iteration can be checkpointed: the last good checkpoint stays the last.
+    """
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Room for the losses of one iteration."""
+        self._losses: Tensor = torch.zeros(int(trainer.num_training_batches), device=pl_module.device)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the loss; nothing waits for the device."""
+        self._losses[batch_idx] = outputs["loss"]
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """One look at everything.
+
+        Raises:
+            ValueError: Naming the first bad minibatch, its tensors that are not finite and their environments.
+        """
+        assert isinstance(pl_module, EPOModule)
+        if bool(torch.isfinite(self._losses.sum() + pl_module.diagnostics.sum())):
+            return
+        bad = (~torch.isfinite(self._losses)).nonzero().flatten().tolist()
+        index = bad[0] if bad else 0
+        dataset = pl_module.data.dataset
+        assert dataset is not None
+        units = dataset.minibatch_units(index)
+        batch = dataset.buffer.gather(units)
+        fields = [name for name, value in batch._asdict().items() if not bool(torch.isfinite(value).all())]
+        parameters = [name for name, value in pl_module.policy.named_parameters() if not torch.isfinite(value).all()]
+        path = Path(trainer.default_root_dir) / "nan_batch.pt"
+        if trainer.is_global_zero:
+            torch.save({**batch._asdict(), "units": units}, path)
+        raise ValueError(
+            f"loss or gradient not finite at iteration {trainer.current_epoch}, minibatch {index}: batch tensors"
+            f" {fields or 'all finite'} (envs {_environments(batch._asdict(), fields, units, dataset)}), parameters"
+            f" {parameters or 'all finite'}; the batch is in {path}. Lower model.optimizer.learning_rate_max or"
+            " model.optimizer.max_grad_norm, then resume from the last checkpoint"
+        )
+
+
+def _environments(batch: dict[str, Tensor], fields: list[str], units: Tensor, dataset: Any) -> list[int]:
+    """Columns of the samples that hold something that is not finite; those behind the environments are relabelled."""
+    recurrent = dataset.buffer.recurrent
+    columns = units if recurrent else units % dataset.buffer.shape.columns
+    found: set[int] = set()
+    for name in fields:
+        wrong = ~torch.isfinite(batch[name])
+        sample_dim = 1 if recurrent and wrong.dim() > 1 else 0
+        others = [dim for dim in range(wrong.dim()) if dim != sample_dim]
+        rows = wrong.any(dim=others) if others else wrong
+        found |= set(columns[rows].tolist())
+    return sorted(found)[:16]

@@ -1,0 +1,117 @@
+"""Where an iteration's time and memory go, for the size of network that is being trained (EPO section 5.4)."""
+
+import json
+import resource
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch.utils.flop_counter import FlopCounterMode
+
+from epo_lightning.limits import require_range
+from epo_lightning.module import EPOModule
+
+_PARTS = ("env", "inference", "targets", "learning", "framework")
+
+
+class NetworkScaleProfiler(L.Callback):
+    """Prints and writes `profile.json`: parameters, FLOPs, time per part, env steps/s and peak memory.
+
+    While it measures, a GPU is waited for at every part's border, which slows the run a little.
+
+    Args:
+        start_iteration: Iterations to let pass first (allocators, caches, compilers warm up).
+        num_iterations: Iterations to measure; medians are reported.
+    """
+
+    def __init__(self, start_iteration: int = 2, num_iterations: int = 10) -> None:
+        require_range("trainer.callbacks NetworkScaleProfiler.start_iteration", start_iteration, 0)
+        require_range("trainer.callbacks NetworkScaleProfiler.num_iterations", num_iterations, 1)
+        self.start_iteration, self.num_iterations = start_iteration, num_iterations
+        self.report: dict[str, Any] = {}
+        self._seen: list[dict[str, float]] = []
+        self._iterations = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Synchronised clocks from here on."""
+        assert isinstance(pl_module, EPOModule)
+        dataset = pl_module.data.dataset
+        assert dataset is not None
+        if pl_module.device.type == "cuda":
+            pl_module.clock = dataset.clock = _synchronised_clock
+            torch.cuda.reset_peak_memory_stats()
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the figures of the iteration that has just ended."""
+        assert isinstance(pl_module, EPOModule)
+        if self._iterations > self.start_iteration and len(self._seen) < self.num_iterations:
+            self._seen.append(dict(pl_module.metrics))
+            if len(self._seen) == self.num_iterations:
+                self._finish(trainer, pl_module)
+        self._iterations += 1
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Report what there is when the run was shorter than planned."""
+        assert isinstance(pl_module, EPOModule)
+        if not self.report:
+            self._seen = self._seen or [dict(pl_module.metrics)]
+            self._finish(trainer, pl_module)
+
+    def _finish(self, trainer: L.Trainer, module: EPOModule) -> None:
+        dataset = module.data.dataset
+        assert dataset is not None
+        pl_clock = time.perf_counter
+        module.clock = dataset.clock = pl_clock
+        median = {name: statistics.median(seen[name] for seen in self._seen) for name in self._seen[0]}
+        samples = dataset.buffer.shape.columns * dataset.settings.horizon
+        forward = forward_flops(module)
+        self.report = {
+            "parameters": sum(parameter.numel() for parameter in module.policy.parameters()),
+            "width": module.network_settings.width,
+            "forward_flops_per_env_step": forward,
+            # forward once to act; forward and backward (twice a forward) for every use of a sample
+            "flops_per_iteration": forward * samples * (1 + 3 * dataset.settings.num_epochs),
+            "env_steps_per_second": median["charts/sps"],
+            "seconds_per_iteration": {part: median[f"time/{part}"] for part in _PARTS},
+            "rollout_buffer_mib": dataset.buffer.nbytes(dataset.buffer.shape) / 2**20,
+            "peak_memory_mib": peak_memory() / 2**20,
+            "iterations": len(self._seen),
+            "device": str(module.device),
+        }
+        if trainer.is_global_zero:
+            (Path(trainer.default_root_dir) / "profile.json").write_text(json.dumps(self.report, indent=2) + "\n")
+        times = ", ".join(
+            f"{part} {value * 1e3:.1f} ms" for part, value in self.report["seconds_per_iteration"].items()
+        )
+        rank_zero_info(
+            f"Profile of {self.report['parameters']:,} parameters: {self.report['env_steps_per_second']:,.0f} env steps/s,"
+            f" {forward / 1e6:.2f} MFLOP per forward; {times}; peak memory {self.report['peak_memory_mib']:,.0f} MiB"
+        )
+
+
+@torch.no_grad()
+def forward_flops(module: EPOModule) -> int:
+    """Floating-point operations of one forward pass for one environment."""
+    policy = module.policy
+    device = policy.genes.device
+    agent = torch.zeros(1, dtype=torch.long, device=device)
+    with FlopCounterMode(display=False) as counter:
+        policy(policy.obs_moments.mean.float()[None], policy.express(agent), policy.initial_state(1, device))
+    return counter.get_total_flops()
+
+
+def peak_memory() -> int:
+    """Bytes: the GPU's high-water mark where there is one, else the process's resident set."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _synchronised_clock() -> float:
+    torch.cuda.synchronize()
+    return time.perf_counter()
