@@ -53,7 +53,7 @@ def play_episodes(env: VectorEnv, policy: LatentActorCritic, agent: int, episode
         finished = ledger.record(result.reward[None], result.successes[None], done[None])
         totals = torch.where((slots == played) & done, finished.totals[0][:, None], totals)
         played = played + done
-        state = state * (~done)[:, None]
+        state = state.masked_fill(done[:, None], 0.0)
         obs = result.obs
         if step % _STEPS_BETWEEN_CHECKS == 0 and bool((played >= episodes_per_env).all()):
             return Episodes(totals.flatten(1))

@@ -85,6 +85,8 @@ def evolve(
 ) -> Offspring:
     """One generation: the worst followers become mutated children of an elite and a fitness-chosen follower.
 
+    Both parents may be the same agent: such a child is a mutated copy of an elite.
+
     Args:
         genes: (K, Z) of the whole population.
         log_std: (K, A); a child inherits the mean of its parents'.
@@ -96,6 +98,7 @@ def evolve(
         mutation_sigma: Standard deviation of the mutation.
         generator: Source of randomness.
     """
+    assert torch.isfinite(fitness[MASTER + 1 :]).all(), "every follower needs a fitness"
     ranking = rank_followers(fitness)
     elites = ranking[:num_elites]
     replaceable = ranking[num_elites:]

@@ -17,6 +17,8 @@ from epo_lightning.batch import RolloutBatch
 from epo_lightning.limits import require_range
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+_LOG_RATIO_MAX = 40.0
+"""exp() of more than 88 overflows float32; no surrogate is meant to depend on a ratio of e^40."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class LossSettings:
         clip_eps: Epsilon of the clipped surrogate.
         off_policy_clip: Centre of the clip of off-policy samples: `centered` around mu (EPO eq. 4) or `unit` around 1
             (the released code).
+        dual_clip: Bound c of r / mu where the advantage is negative, greater than 1; null for none.
         off_policy_weight: Lambda, weight of off-policy samples in the actor's and the critic's loss.
         value_coefficient: c_v; the critic's loss enters with 0.5 c_v.
         value_clip_eps: Clip of the value around its old value, in normalised units; null for none.
@@ -37,6 +40,7 @@ class LossSettings:
 
     clip_eps: float = 0.2
     off_policy_clip: Literal["centered", "unit"] = "centered"
+    dual_clip: float | None = None
     off_policy_weight: float = 1.0
     value_coefficient: float = 2.0
     value_clip_eps: float | None = 0.2
@@ -46,6 +50,8 @@ class LossSettings:
 
     def __post_init__(self) -> None:
         require_range("model.loss.clip_eps", self.clip_eps, 0, 1, open_low=True)
+        if self.dual_clip is not None:
+            require_range("model.loss.dual_clip", self.dual_clip, 1, open_low=True)
         if self.value_clip_eps is not None:
             require_range("model.loss.value_clip_eps", self.value_clip_eps, 0, open_low=True)
         for name in ("off_policy_weight", "value_coefficient", "entropy_scale", "entropy_floor", "bound_coefficient"):
@@ -83,26 +89,25 @@ def hybrid_loss(
         entropy_coefficient: (B,) of each sample's agent.
     """
     log_ratio = gaussian_log_prob(mean, log_std, batch.actions) - batch.log_probs
-    mu = batch.log_mu.exp() if settings.off_policy_clip == "centered" else 1.0
-    surrogate = clipped_surrogate(log_ratio.exp(), mu, batch.advantages, settings.clip_eps)
+    mu = batch.log_mu.clamp(max=_LOG_RATIO_MAX).exp() if settings.off_policy_clip == "centered" else 1.0
+    ratio = log_ratio.clamp(max=_LOG_RATIO_MAX).exp()
+    surrogate = clipped_surrogate(ratio, mu, batch.advantages, settings.clip_eps, settings.dual_clip)
     critic = value_loss(values, batch.targets, batch.values, settings.value_clip_eps)
-    # One reduction for everything that every sample has: actor + 0.5 c_v critic + c_b bound
     bound = bound_loss(mean)
-    samples = surrogate + 0.5 * settings.value_coefficient * critic + settings.bound_coefficient * bound
     entropy = gaussian_entropy(log_std)
-    exploration = on_policy_mean(entropy_coefficient * entropy, batch.off_policy)
-    total = hybrid_mean(samples, batch.off_policy, settings.off_policy_weight) - exploration
+    samples = surrogate + 0.5 * settings.value_coefficient * critic + settings.bound_coefficient * bound
+    total = hybrid_mean(samples - entropy_coefficient * entropy, batch.off_policy, settings.off_policy_weight)
     with torch.no_grad():
         new_over_old = log_ratio - batch.log_mu
         clipped = (new_over_old.expm1().abs() > settings.clip_eps).to(mean.dtype)
         return LossTerms(
             total=total,
-            policy=surrogate.mean(),
-            value=critic.mean(),
+            policy=hybrid_mean(surrogate, batch.off_policy, settings.off_policy_weight),
+            value=hybrid_mean(critic, batch.off_policy, settings.off_policy_weight),
             entropy=entropy.mean(),
             bound=bound.mean(),
             approx_kl=on_policy_mean(approximate_kl(new_over_old), batch.off_policy),
-            clip_fraction=clipped.mean(),
+            clip_fraction=on_policy_mean(clipped, batch.off_policy),
         )
 
 
@@ -118,20 +123,26 @@ def gaussian_entropy(log_std: Tensor) -> Tensor:
     return (log_std + (0.5 + HALF_LOG_2PI)).sum(-1)
 
 
-def clipped_surrogate(ratio: Tensor, mu: Tensor | float, advantages: Tensor, clip_eps: float) -> Tensor:
+def clipped_surrogate(
+    ratio: Tensor, mu: Tensor | float, advantages: Tensor, clip_eps: float, dual_clip: float | None = None
+) -> Tensor:
     """Negative clipped objective per sample (EPO eq. 2 with mu = 1, eq. 4 otherwise).
 
-    -min(r A, clip(r, mu (1 - eps), mu (1 + eps)) A)
+    -min(r A, clip(r, mu (1 - eps), mu (1 + eps)) A), and with `dual_clip` c at most -c mu A where A < 0.
 
     Args:
         ratio: (...,) r = pi(a|s, phi_agent) / pi_old(a|s, phi_j).
         mu: (...,) or 1: the value of `ratio` before the first update, around which the clip is centred.
         advantages: (...,).
         clip_eps: epsilon.
+        dual_clip: c > 1; without it the loss of a bad action that became likelier is unbounded (arXiv 1912.09729).
     """
     centre = torch.as_tensor(mu, dtype=ratio.dtype, device=ratio.device)
     clipped = torch.clamp(ratio, min=centre * (1 - clip_eps), max=centre * (1 + clip_eps))
-    return -torch.minimum(ratio * advantages, clipped * advantages)
+    loss = -torch.minimum(ratio * advantages, clipped * advantages)
+    if dual_clip is None:
+        return loss
+    return torch.where(advantages < 0, torch.minimum(loss, -dual_clip * centre * advantages), loss)
 
 
 def value_loss(values: Tensor, targets: Tensor, old_values: Tensor, clip_eps: float | None) -> Tensor:
@@ -163,8 +174,8 @@ def hybrid_mean(samples: Tensor, off_policy: Tensor, off_policy_weight: float) -
 
 def on_policy_mean(samples: Tensor, off_policy: Tensor) -> Tensor:
     """Mean over the on-policy samples only; 0 when there are none."""
-    weight = (~off_policy).to(samples.dtype).expand_as(samples)
-    return (samples * weight).sum() / weight.sum().clamp(min=1)
+    kept = (~off_policy).expand_as(samples)
+    return torch.where(kept, samples, 0.0).sum() / kept.sum().clamp(min=1)
 
 
 def approximate_kl(log_ratio: Tensor) -> Tensor:

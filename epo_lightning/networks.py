@@ -117,8 +117,7 @@ class Trunk(nn.Module):
         outputs = []
         for t, step in enumerate(steps):
             if resets is not None:
-                keep = (~resets[t])[:, None].to(hidden.dtype)
-                hidden, cell = hidden * keep, cell * keep
+                hidden, cell = (part.masked_fill(resets[t, :, None], 0.0) for part in (hidden, cell))
             hidden, cell = self.cell(step, (hidden, cell))
             outputs.append(hidden)
         features = torch.stack(outputs) if x.dim() == 3 else hidden

@@ -32,19 +32,14 @@ class RunningMoments(nn.Module):
         self.register_buffer("mean", torch.zeros(features, dtype=torch.float64))
         self.register_buffer("var", torch.ones(features, dtype=torch.float64))
 
-    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """float32 (scale, shift) with normalised = x * scale + shift."""
-        scale = (self.var + self.epsilon).rsqrt()
-        return scale.float(), (-self.mean * scale).float()
-
     def std(self) -> Tensor:
         """(F,) float32 standard deviation by which `normalize` divides."""
         return (self.var + self.epsilon).sqrt().float()
 
     def normalize(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """(x - mean) / std, clipped; written to `out` when given (which may be `x`)."""
-        scale, shift = self.scale_and_shift()
-        out = torch.mul(x, scale, out=out).add_(shift)
+        scale = (self.var + self.epsilon).rsqrt().float()
+        out = torch.sub(x, self.mean.float(), out=out).mul_(scale)
         return out if self.clip is None else out.clamp_(-self.clip, self.clip)
 
     def denormalize(self, x: Tensor) -> Tensor:
@@ -61,7 +56,7 @@ class RunningMoments(nn.Module):
     @torch.no_grad()
     def merge(self, count: Tensor, mean: Tensor, var: Tensor) -> None:
         """Merge the moments of new samples (this rank's; the ranks' are summed here) into the running ones."""
-        # Sums relative to the running mean, which all ranks share: exact to add, no cancellation
+        # Sums relative to the running mean, which all ranks share: they can simply be added
         delta = mean - self.mean
         sums = torch.stack([delta * count, (var + delta.square()) * count, count.expand_as(delta)])
         if dist.is_available() and dist.is_initialized():
@@ -70,7 +65,7 @@ class RunningMoments(nn.Module):
         total = self.count + new
         # mean <- mean + n/N delta;  M2 <- M2 + M2_new + delta^2 n (N - n) / N
         shift = first / total
-        self.var.copy_((self.var * self.count + second) / total - shift.square())
+        self.var.copy_(((self.var * self.count + second) / total - shift.square()).clamp(min=0))
         self.mean.add_(shift)
         self.count.copy_(total)
 

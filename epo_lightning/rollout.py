@@ -204,7 +204,7 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         # One scalar per env step goes to the host: truncated episodes are rare, and an extra forward pass is not free
         if bool(result.truncated.any()):
             self._value_final_observations(t, result, rows, state)
-        self.state = state * (~done)[:, None] if self.policy.recurrent else state
+        self.state = state.masked_fill(done[:, None], 0.0) if self.policy.recurrent else state
         self.obs = result.obs
 
     def _value_final_observations(self, t: int, result: StepResult, rows: Expression, state: Tensor) -> None:
@@ -301,7 +301,7 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         self.fitness.forget(agents)
         envs = torch.isin(self.agent_ids, agents)
         self.ledger.disown(envs)
-        self.state = self.state * (~envs)[:, None]
+        self.state = self.state.masked_fill(envs[:, None], 0.0)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next rollout depends on, on this rank."""

@@ -1,0 +1,8 @@
+"""`python -m epo_lightning`."""
+
+import sys
+
+from epo_lightning.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""The run folder: everything that one training run leaves behind.
+
+    runs/<config or task>/<time>-seed<seed>/
+        config.yaml              the resolved configuration
+        metrics.csv              one row per iteration
+        lineage.jsonl            one line per generation, when the run evolves
+        checkpoints/best.ckpt    highest return of the master
+        checkpoints/last.ckpt    the latest iteration
+"""
+
+import contextlib
+import time
+from pathlib import Path
+
+RUNS = Path("runs")
+"""Where run folders are made and looked for, relative to the working directory."""
+
+
+class RunFolder:
+    """Names of the files of one run.
+
+    Args:
+        path: The folder; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.metrics = path / "metrics.csv"
+        self.lineage = path / "lineage.jsonl"
+        self.last = path / "checkpoints" / "last.ckpt"
+        self.best = path / "checkpoints" / "best.ckpt"
+        self._created: list[Path] = []
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Path) -> "RunFolder | None":
+        """The run folder in which `checkpoint` lies, or None when it lies elsewhere."""
+        folder = cls(checkpoint.absolute().parent.parent)
+        return folder if checkpoint.parent.name == folder.last.parent.name and folder.config.exists() else None
+
+    @classmethod
+    def new(cls, name: str, seed: int) -> "RunFolder":
+        """Make a folder that nobody else has, so that the same command can run twice, even at the same time."""
+        stem = RUNS / name / f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}"
+        for attempt in range(2, 1000):
+            folder = cls(stem)
+            with contextlib.suppress(FileExistsError):
+                folder.create(exist_ok=False)
+                return folder
+            stem = stem.with_name(f"{stem.name.partition('_')[0]}_{attempt}")
+        raise AssertionError(f"a thousand runs in one second in {stem.parent}")
+
+    def create(self, *, exist_ok: bool = True) -> None:
+        """Make the folder and its parents."""
+        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        self.path.mkdir(parents=True, exist_ok=exist_ok)
+        self._created = missing
+
+    def remove_if_empty(self) -> None:
+        """Undo `create` as long as nothing was written."""
+        for folder in self._created:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    def holds_run(self) -> bool:
+        """Whether a run has written here."""
+        return any(file.exists() for file in (self.config, self.metrics, self.lineage, self.last, self.best))
+
+    def same_as(self, other: "RunFolder | None") -> bool:
+        """Whether both name the same place."""
+        return other is not None and self.path.resolve() == other.path.resolve()
+
+
+def find_checkpoint(name: str, run_dir: str | None) -> Path:
+    """The file that `--ckpt_path` names.
+
+    Args:
+        name: A file; a run folder, for its last checkpoint; or `last` or `best`, of `run_dir` or of the newest run.
+        run_dir: A run folder, or None.
+
+    Raises:
+        ValueError: When there is no such file.
+    """
+    given = Path(name)
+    if given.is_file():
+        return given
+    if given.is_dir():
+        candidates = [RunFolder(given).last, given / "last.ckpt"]
+    elif name in ("last", "best"):
+        folders = [RunFolder(Path(run_dir))] if run_dir else _runs_by_age()
+        candidates = [getattr(folder, name) for folder in folders]
+    else:
+        raise ValueError(f"ckpt_path: {name} does not exist; give a checkpoint, a run folder, `last` or `best`")
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise ValueError(f"ckpt_path: no {candidates[0].name if candidates else name + '.ckpt'} in {run_dir or given}")
+
+
+def _runs_by_age() -> list[RunFolder]:
+    """Runs that have a checkpoint, the one that saved last first."""
+    checkpoints = sorted(RUNS.glob("**/checkpoints/last.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
+    if not checkpoints:
+        raise ValueError(f"ckpt_path: there is no run with a checkpoint under {RUNS}/ here; give the file itself")
+    return [RunFolder(checkpoint.parent.parent) for checkpoint in checkpoints]

@@ -1,0 +1,357 @@
+"""Every loss with numbers worked out by hand."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Normal
+
+from epo_lightning.batch import RolloutBatch
+from epo_lightning.losses import (
+    LossSettings,
+    approximate_kl,
+    bound_loss,
+    clipped_surrogate,
+    entropy_coefficients,
+    gaussian_entropy,
+    gaussian_log_prob,
+    hybrid_loss,
+    hybrid_mean,
+    on_policy_mean,
+    value_loss,
+)
+
+LN2 = 0.6931471805599453
+HALF_LN_2PI = 0.9189385332046727
+
+
+def surrogate_and_slope(ratio: float, mu: float | Tensor, advantage: float) -> tuple[float, float]:
+    """The loss of one sample and its derivative by the ratio, for epsilon = 0.2."""
+    r = torch.tensor([ratio], dtype=torch.float64, requires_grad=True)
+    loss = clipped_surrogate(r, mu, torch.tensor([advantage], dtype=torch.float64), 0.2)
+    loss.sum().backward()
+    assert r.grad is not None
+    return loss.item(), r.grad.item()
+
+
+class TestSurrogate:
+    @pytest.mark.parametrize(
+        ("ratio", "advantage", "loss", "slope"),
+        [
+            (1.5, 2.0, -2.4, 0.0),  # good and already likelier: min(3.0, 1.2 * 2) is clipped
+            (0.5, 2.0, -1.0, -2.0),  # good and unlikelier: min(1.0, 0.8 * 2) pulls it back
+            (1.5, -2.0, 3.0, 2.0),  # bad and likelier: min(-3.0, 1.2 * -2) pushes it down
+            (0.5, -2.0, 1.6, 0.0),  # bad and already unlikelier: min(-1.0, 0.8 * -2) is clipped
+            (1.1, 2.0, -2.2, -2.0),  # inside the interval nothing is clipped
+            (0.9, -2.0, 1.8, 2.0),
+        ],
+    )
+    def test_ppo_is_the_case_mu_one(self, ratio: float, advantage: float, loss: float, slope: float) -> None:
+        assert surrogate_and_slope(ratio, 1.0, advantage) == pytest.approx((loss, slope))
+
+    @pytest.mark.parametrize(
+        ("ratio", "mu", "advantage", "loss", "slope"),
+        [
+            # mu = 3: the interval is [2.4, 3.6], far from [0.8, 1.2]
+            (3.0, 3.0, 1.0, -3.0, -1.0),  # the first update: a gradient, although |mu - 1| > eps
+            (3.0, 3.0, -1.0, 3.0, 1.0),
+            (3.9, 3.0, 1.0, -3.6, 0.0),
+            (3.9, 3.0, -1.0, 3.9, 1.0),
+            (2.0, 3.0, -1.0, 2.4, 0.0),
+            (2.0, 3.0, 1.0, -2.0, -1.0),
+            (1.1, 3.0, -1.0, 2.4, 0.0),  # inside PPO's interval, outside this one
+            # mu = 0.5: the interval is [0.4, 0.6]
+            (0.5, 0.5, 1.0, -0.5, -1.0),
+            (0.5, 0.5, -1.0, 0.5, 1.0),
+            (0.9, 0.5, 1.0, -0.6, 0.0),
+            (0.3, 0.5, -1.0, 0.4, 0.0),
+            (0.3, 0.5, 1.0, -0.3, -1.0),
+        ],
+    )
+    def test_the_clip_is_centred_on_mu(
+        self, ratio: float, mu: float, advantage: float, loss: float, slope: float
+    ) -> None:
+        assert surrogate_and_slope(ratio, mu, advantage) == pytest.approx((loss, slope))
+        per_sample = torch.tensor([mu], dtype=torch.float64)
+        assert surrogate_and_slope(ratio, per_sample, advantage) == pytest.approx((loss, slope))
+
+    def test_the_unit_clip_freezes_what_the_centred_clip_learns_from(self) -> None:
+        assert surrogate_and_slope(3.0, 1.0, 1.0) == pytest.approx((-1.2, 0.0))
+        assert surrogate_and_slope(3.0, 3.0, 1.0) == pytest.approx((-3.0, -1.0))
+
+    def test_one_minibatch_holds_samples_with_different_mu(self) -> None:
+        ratio, mu = torch.tensor([[1.5, 1.5], [1.5, 0.1]]), torch.tensor([[1.0, 1.5], [2.0, 1.0]])
+        advantages = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
+        # clipped at 1.2; untouched; raised to 1.6 because bad; raised to 0.8 because bad
+        expected = torch.tensor([[-1.2, -1.5], [1.6, 0.8]])
+        torch.testing.assert_close(clipped_surrogate(ratio, mu, advantages, 0.2), expected)
+
+
+class TestGaussian:
+    def test_log_prob_by_hand(self) -> None:
+        # z = (3 - 1) / 2 = 1: -1/2 - ln 2 - 1/2 ln 2 pi; and a second entry at its mean with sigma 1: -1/2 ln 2 pi
+        mean, log_std = torch.tensor([[1.0, -4.0]]), torch.tensor([[LN2, 0.0]])
+        log_prob = gaussian_log_prob(mean, log_std, torch.tensor([[3.0, -4.0]]))
+        assert log_prob.shape == (1,)
+        assert log_prob.item() == pytest.approx(-0.5 - LN2 - 2 * HALF_LN_2PI, rel=1e-6)
+
+    def test_log_prob_is_that_of_torch_distributions(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        mean, actions = torch.randn(2, 5, 7, 3, generator=generator, dtype=torch.float64)
+        log_std = torch.randn(7, 3, generator=generator, dtype=torch.float64)  # broadcast over the sequence
+        expected = Normal(mean, log_std.exp().expand_as(mean)).log_prob(actions).sum(-1)
+        torch.testing.assert_close(gaussian_log_prob(mean, log_std, actions), expected)
+
+    def test_entropy_by_hand(self) -> None:
+        # 1/2 + 1/2 ln 2 pi + ln sigma for sigma = 1 and sigma = 2
+        entropy = gaussian_entropy(torch.tensor([[0.0, LN2], [LN2, LN2]]))
+        torch.testing.assert_close(entropy, torch.tensor([1 + 2 * HALF_LN_2PI + LN2, 1 + 2 * HALF_LN_2PI + 2 * LN2]))
+
+    def test_entropy_is_that_of_torch_distributions(self) -> None:
+        log_std = torch.linspace(-3, 2, 12, dtype=torch.float64).view(4, 3)
+        expected = Normal(torch.zeros_like(log_std), log_std.exp()).entropy().sum(-1)
+        torch.testing.assert_close(gaussian_entropy(log_std), expected)
+
+
+class TestValueLoss:
+    def test_unclipped_is_the_squared_error(self) -> None:
+        loss = value_loss(torch.tensor([2.0, -1.0]), torch.tensor([0.0, 1.0]), torch.tensor([9.0, 9.0]), None)
+        assert loss.tolist() == [4.0, 4.0]
+
+    @pytest.mark.parametrize(
+        ("value", "target", "old", "loss", "slope"),
+        [
+            (2.0, 0.0, 1.0, 4.0, 4.0),  # moved away from the target: 2^2 beats 1.5^2
+            (2.0, 3.0, 1.0, 2.25, 0.0),  # moved too far towards it: (1.5 - 3)^2 beats (2 - 3)^2, no gradient
+            (0.0, -1.0, 1.0, 2.25, 0.0),  # the same downwards: (0.5 + 1)^2 beats 1
+            (1.25, 3.0, 1.0, 3.0625, -3.5),  # within the clip both are (1.25 - 3)^2
+        ],
+    )
+    def test_clipped_around_the_old_value(
+        self, value: float, target: float, old: float, loss: float, slope: float
+    ) -> None:
+        v = torch.tensor([value], requires_grad=True)
+        result = value_loss(v, torch.tensor([target]), torch.tensor([old]), 0.5)
+        result.sum().backward()
+        assert v.grad is not None
+        assert (result.item(), v.grad.item()) == pytest.approx((loss, slope))
+
+
+def test_bound_loss_by_hand() -> None:
+    # (1.6 - 1.1)^2 + (2.1 - 1.1)^2, and nothing for entries inside
+    mean = torch.tensor([[1.6, -2.1, 1.0], [-1.1, 1.1, 0.0]], dtype=torch.float64, requires_grad=True)
+    loss = bound_loss(mean)
+    torch.testing.assert_close(loss, torch.tensor([1.25, 0.0], dtype=torch.float64))
+    loss.sum().backward()
+    assert mean.grad is not None
+    # 2 x the excess, with the sign that brings the mean back
+    expected = torch.tensor([[1.0, -2.0, 0.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    torch.testing.assert_close(mean.grad, expected)
+    torch.testing.assert_close(bound_loss(torch.tensor([[3.0]]), soft_bound=2.0), torch.tensor([1.0]))
+
+
+class TestEntropyCoefficients:
+    @pytest.mark.parametrize(
+        ("num_agents", "scale", "expected"),
+        [
+            (4, 0.6, [0.0, 0.3, 0.2, 0.1]),  # linspace(0.3, 0, 4) is 0.3, 0.2, 0.1, 0: the master has the 0
+            (3, 1.0, [0.0, 0.5, 0.25]),
+            (2, 1.0, [0.0, 0.5]),
+            (1, 1.0, [0.0]),
+            (3, 0.0, [0.0, 0.0, 0.0]),
+        ],
+    )
+    def test_by_hand(self, num_agents: int, scale: float, expected: list[float]) -> None:
+        torch.testing.assert_close(entropy_coefficients(num_agents, scale), torch.tensor(expected))
+
+    def test_the_floor_is_added_for_everybody(self) -> None:
+        torch.testing.assert_close(entropy_coefficients(4, 0.6, 0.05), torch.tensor([0.05, 0.35, 0.25, 0.15]))
+        torch.testing.assert_close(entropy_coefficients(1, 0.6, 0.05), torch.tensor([0.05]))
+
+
+class TestMeans:
+    samples = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    off_policy = torch.tensor([False, True, False, True])
+
+    @pytest.mark.parametrize(
+        ("weight", "expected"),
+        [
+            (0.5, 1.75),  # (1 + 3 + 0.5 (2 + 4)) / 4
+            (1.0, 2.5),
+            (2.0, 4.0),  # (4 + 12) / 4
+            (0.0, 1.0),  # 4 / 4: the off-policy samples stay in the count
+        ],
+    )
+    def test_hybrid_mean(self, weight: float, expected: float) -> None:
+        assert hybrid_mean(self.samples, self.off_policy, weight).item() == pytest.approx(expected)
+
+    def test_hybrid_mean_of_sequences(self) -> None:
+        # columns are sequences, the second is off-policy: (1 + 3 + 0.5 (2 + 4)) / 4
+        samples, off_policy = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([False, True])
+        assert hybrid_mean(samples, off_policy, 0.5).item() == pytest.approx(1.75)
+
+    def test_on_policy_mean(self) -> None:
+        assert on_policy_mean(self.samples, self.off_policy).item() == 2.0  # (1 + 3) / 2
+
+    def test_on_policy_mean_of_sequences(self) -> None:
+        samples, off_policy = torch.tensor([[1.0, 20.0], [4.0, 50.0]]), torch.tensor([False, True])
+        assert on_policy_mean(samples, off_policy).item() == 2.5  # (1 + 4) / 2
+
+    def test_on_policy_mean_without_on_policy_samples_is_zero(self) -> None:
+        assert on_policy_mean(self.samples, torch.ones(4, dtype=torch.bool)).item() == 0.0
+
+    @pytest.mark.parametrize("odd", [math.inf, math.nan])
+    def test_on_policy_mean_is_deaf_to_off_policy_samples(self, odd: float) -> None:
+        # exp of an off-policy log-ratio may overflow; the KL rule must not see it
+        samples = torch.tensor([1.0, odd, 3.0, odd])
+        assert on_policy_mean(samples, self.off_policy).item() == 2.0
+
+
+class TestApproximateKL:
+    def test_by_hand(self) -> None:
+        # r = 2: 2 - 1 - ln 2; r = 1/2: 1/2 - 1 + ln 2; r = 1: 0
+        kl = approximate_kl(torch.tensor([LN2, -LN2, 0.0], dtype=torch.float64))
+        expected = torch.tensor([0.3068528194400547, 0.1931471805599453, 0.0], dtype=torch.float64)
+        torch.testing.assert_close(kl, expected)
+
+    def test_never_negative_also_where_float32_cancels(self) -> None:
+        small = torch.logspace(-12, 0.5, 5000)
+        kl = approximate_kl(torch.cat([small, -small, torch.zeros(1)]))
+        assert (kl >= 0).all()
+        # x^2 / 2 to second order, which r - 1 - log r by subtraction would lose
+        assert approximate_kl(torch.tensor(1e-3)).item() == pytest.approx(5e-7, rel=1e-2)
+
+    def test_no_gradient_at_ratio_one(self) -> None:
+        log_ratio = torch.tensor([0.0, LN2], dtype=torch.float64, requires_grad=True)
+        approximate_kl(log_ratio).sum().backward()
+        assert log_ratio.grad is not None
+        assert log_ratio.grad.tolist() == pytest.approx([0.0, 1.0])  # r - 1
+
+    def test_estimates_the_divergence_of_two_gaussians(self) -> None:
+        # KL(N(0, 1) || N(0.5, 1)) = 0.5^2 / 2 = 0.125; the estimate's standard error here is about 5e-4
+        actions = torch.randn(200_000, 1, generator=torch.Generator().manual_seed(1))
+        zeros = torch.zeros_like(actions)
+        log_ratio = gaussian_log_prob(zeros + 0.5, zeros, actions) - gaussian_log_prob(zeros, zeros, actions)
+        assert approximate_kl(log_ratio).mean().item() == pytest.approx(0.125, abs=3e-3)
+
+
+class TestHybridLoss:
+    """Two samples: the first on-policy with r = 1.5, the second relabelled with r = 3 and mu = 2."""
+
+    coefficients = torch.tensor([0.3, 0.7], dtype=torch.float64)
+
+    @staticmethod
+    def sample(*numbers: float) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.float64)
+
+    def batch(self) -> RolloutBatch:
+        # The actions sit on the means and sigma is 1, so that log pi = -1/2 ln 2 pi
+        return RolloutBatch(
+            obs=torch.zeros(2, 1),
+            actions=self.sample(0.0, 2.1)[:, None],
+            agent_ids=torch.tensor([1, 0]),
+            log_probs=-HALF_LN_2PI - self.sample(1.5, 3.0).log(),
+            log_mu=self.sample(1.0, 2.0).log(),
+            values=self.sample(1.0, 1.0),
+            targets=self.sample(0.0, 3.0),
+            advantages=self.sample(2.0, 1.0),
+            off_policy=torch.tensor([False, True]),
+            states=torch.zeros(0, 2, 0),
+            resets=torch.zeros(2, dtype=torch.bool),
+        )
+
+    def terms(self, batch: RolloutBatch, steps: int | None = None, **changes: Any) -> dict[str, float]:
+        settings: dict[str, Any] = {"off_policy_weight": 0.5, "value_coefficient": 1.0, "bound_coefficient": 0.1}
+        mean, values = self.sample(0.0, 2.1)[:, None], self.sample(1.0, 2.0)
+        if steps:
+            mean, values = mean.expand(steps, -1, -1), values.expand(steps, -1)
+        log_std = torch.zeros(2, 1, dtype=torch.float64)
+        result = hybrid_loss(mean, log_std, values, batch, LossSettings(**(settings | changes)), self.coefficients)
+        return {name: value.item() for name, value in result._asdict().items()}
+
+    by_hand = {  # noqa: RUF012
+        # on: min(1.5 x 2, 1.2 x 2) = 2.4; off: min(3, 2 x 1.2) = 2.4; (-2.4 - 0.5 x 2.4) / 2
+        "policy": -1.8,
+        # on: 1^2; off: max((2 - 3)^2, (1.2 - 3)^2) = 3.24; (1 + 0.5 x 3.24) / 2
+        "value": 1.31,
+        "bound": 0.5,  # 0 and (2.1 - 1.1)^2
+        "entropy": 0.5 + HALF_LN_2PI,
+        "approx_kl": 0.5 - 0.4054651081081644,  # the on-policy sample's 1.5 - 1 - ln 1.5
+        "clip_fraction": 1.0,  # 1.5 and 3 / 2 are both outside [0.8, 1.2]
+        # on: -2.4 + 1/2 - 0.3 H; off: -2.4 + 3.24/2 + 0.1 - 0.7 H; ((-1.9 - 0.3 H) + 0.5 (-0.68 - 0.7 H)) / 2
+        "total": -1.12 - 0.325 * (0.5 + HALF_LN_2PI),
+    }
+
+    def test_by_hand(self) -> None:
+        assert self.terms(self.batch()) == pytest.approx(self.by_hand)
+
+    def test_unit_clip(self) -> None:
+        # off: min(3, 1.2) instead of min(3, 2.4): -1.2 + 1.62 + 0.1 = 0.52; ((-1.9) + 0.26) / 2 = -0.82
+        terms = self.terms(self.batch(), off_policy_clip="unit")
+        assert terms["policy"] == pytest.approx(-1.5)  # (-2.4 - 0.5 x 1.2) / 2
+        assert terms["total"] == pytest.approx(-0.82 - 0.325 * (0.5 + HALF_LN_2PI))
+
+    def test_unclipped_values(self) -> None:
+        # off: (2 - 3)^2 = 1 instead of 3.24: -2.4 + 0.5 + 0.1 = -1.8; ((-1.9) - 0.9) / 2 = -1.4
+        terms = self.terms(self.batch(), value_clip_eps=None)
+        assert terms["value"] == pytest.approx(0.75)  # (1 + 0.5 x 1) / 2
+        assert terms["total"] == pytest.approx(-1.4 - 0.325 * (0.5 + HALF_LN_2PI))
+
+    def test_sequences_of_equal_steps_give_the_same(self) -> None:
+        flat = self.batch()
+        per_step = ("obs", "actions", "log_probs", "log_mu", "values", "targets", "advantages", "resets")
+        stacked = {name: torch.stack([getattr(flat, name)] * 3) for name in per_step}
+        assert self.terms(flat._replace(**stacked), steps=3) == pytest.approx(self.by_hand)
+
+    def test_the_first_update_is_the_policy_gradient(self) -> None:
+        # r = mu for both: d loss / d mean = -r A (a - mean) / sigma^2 / 2, by r of 1 and 2, by A of 2 and 1
+        batch = self.batch()._replace(
+            actions=self.sample(1.0, 0.5)[:, None],
+            log_probs=-HALF_LN_2PI - self.sample(0.5, 0.125) - self.sample(1.0, 2.0).log(),
+        )
+        mean = torch.zeros(2, 1, dtype=torch.float64, requires_grad=True)
+        log_std = torch.zeros(2, 1, dtype=torch.float64, requires_grad=True)
+        values = self.sample(1.0, 2.0).requires_grad_()
+        terms = hybrid_loss(mean, log_std, values, batch, LossSettings(), self.coefficients)
+        terms.total.backward()
+        assert mean.grad is not None
+        assert mean.grad.squeeze(1).tolist() == pytest.approx([-1.0, -0.5])
+        assert terms.approx_kl.item() == pytest.approx(0.0, abs=1e-12)
+        assert terms.clip_fraction.item() == 0.0
+        assert [name for name, term in terms._asdict().items() if term.requires_grad][:1] == ["total"]
+        # d loss / d log sigma = (-r A (z^2 - 1) - c_ent) / 2
+        assert log_std.grad is not None
+        assert log_std.grad.squeeze(1).tolist() == pytest.approx([-0.15, 0.4])
+
+    def test_actions_far_from_the_master_leave_the_divergence_finite(self) -> None:
+        # 23 joints, sigma 0.05, a follower's action 20 sigma away, and means that moved by 0.3 sigma: the log-ratio of
+        # that sample is about 23 x 20 x 0.3 = 138, beyond the 88 that exp takes in float32
+        actions, mean = torch.tensor([[0.0], [1.0]]).expand(2, 23), torch.full((2, 23), 0.015)
+        log_std = torch.full((2, 23), 0.05).log()
+        old = gaussian_log_prob(torch.zeros(2, 23), log_std, actions)
+        behaviour = torch.stack([old[0], torch.tensor(-23 * HALF_LN_2PI)])
+        batch = self.batch()._replace(actions=actions, log_probs=behaviour, log_mu=old - behaviour)
+        values, coefficients = torch.zeros(2), torch.zeros(2)
+        terms = hybrid_loss(mean, log_std, values, batch, LossSettings(), coefficients)
+        # on-policy, at the old mean: log r = -23 x 0.3^2 / 2 = -1.035, so exp(-1.035) - 1 + 1.035
+        assert terms.approx_kl.item() == pytest.approx(0.3902, abs=1e-3)
+        assert torch.isfinite(terms.total)
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("clip_eps", 0.0),
+            ("clip_eps", 1.5),
+            ("value_clip_eps", 0.0),
+            ("off_policy_weight", -1.0),
+            ("value_coefficient", -1.0),
+            ("entropy_scale", -0.1),
+            ("entropy_floor", -0.1),
+            ("bound_coefficient", -1e-3),
+        ],
+    )
+    def test_settings_out_of_range_are_refused_by_name(self, key: str, value: float) -> None:
+        with pytest.raises(ValueError, match=f"model.loss.{key} must"):
+            LossSettings(**{key: value})  # type: ignore[arg-type]
