@@ -105,7 +105,7 @@ class RunCheckpoints(Checkpoint):
         is_best = score is not None and float(score) > self.best_score
         if is_best:
             self.best_score = float(score)
-        trainer.save_checkpoint(folder.last)
+        trainer.save_checkpoint(folder.last, weights_only=False)
         if is_best and trainer.is_global_zero:
             _link(folder.last, folder.best)
         self.saved_iteration = iteration

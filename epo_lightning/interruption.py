@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: finish the iteration, save, and leave."""
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -31,11 +32,11 @@ class GracefulStop(L.Callback):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
-        self._restore()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if rank_zero_only.rank == 0:
-            print(f"\n{signal.Signals(number).name}: finishing this iteration, then saving; again to stop at once")
+            name = signal.Signals(number).name
+            os.write(2, f"\n{name}: finishing this iteration, then saving; again to stop at once\n".encode())
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Agree between ranks."""

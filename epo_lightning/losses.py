@@ -58,16 +58,15 @@ class LossSettings:
             require_range(f"model.loss.{name}", getattr(self, name), 0)
 
 
-class LossTerms(NamedTuple):
-    """Scalars of one minibatch; `total` carries the gradient, the others are for the log."""
+DIAGNOSTICS = ("policy_loss", "value_loss", "bound_loss", "entropy", "approx_kl", "clip_fraction")
+"""What `HybridLoss.diagnostics` holds, in this order."""
+
+
+class HybridLoss(NamedTuple):
+    """The loss of one minibatch, () with a gradient, and the on-policy means of `DIAGNOSTICS`, (6,) without."""
 
     total: Tensor
-    policy: Tensor
-    value: Tensor
-    entropy: Tensor
-    bound: Tensor
-    approx_kl: Tensor
-    clip_fraction: Tensor
+    diagnostics: Tensor
 
 
 def hybrid_loss(
@@ -77,7 +76,7 @@ def hybrid_loss(
     batch: RolloutBatch,
     settings: LossSettings,
     entropy_coefficient: Tensor,
-) -> LossTerms:
+) -> HybridLoss:
     """Actor + 0.5 c_v critic - c_ent H + c_b bound, over on- and off-policy samples (EPO eq. 5 and 10).
 
     Args:
@@ -99,16 +98,10 @@ def hybrid_loss(
     total = hybrid_mean(samples - entropy_coefficient * entropy, batch.off_policy, settings.off_policy_weight)
     with torch.no_grad():
         new_over_old = log_ratio - batch.log_mu
+        approx_kl = approximate_kl(new_over_old)
         clipped = (new_over_old.expm1().abs() > settings.clip_eps).to(mean.dtype)
-        return LossTerms(
-            total=total,
-            policy=hybrid_mean(surrogate, batch.off_policy, settings.off_policy_weight),
-            value=hybrid_mean(critic, batch.off_policy, settings.off_policy_weight),
-            entropy=entropy.mean(),
-            bound=bound.mean(),
-            approx_kl=on_policy_mean(approximate_kl(new_over_old), batch.off_policy),
-            clip_fraction=on_policy_mean(clipped, batch.off_policy),
-        )
+        terms = torch.stack([surrogate, critic, bound, entropy.expand_as(bound), approx_kl, clipped])
+        return HybridLoss(total, on_policy_means(terms, batch.off_policy))
 
 
 def gaussian_log_prob(mean: Tensor, log_std: Tensor, actions: Tensor) -> Tensor:
@@ -172,10 +165,10 @@ def hybrid_mean(samples: Tensor, off_policy: Tensor, off_policy_weight: float) -
     return torch.where(off_policy, off_policy_weight * samples, samples).mean()
 
 
-def on_policy_mean(samples: Tensor, off_policy: Tensor) -> Tensor:
-    """Mean over the on-policy samples only; 0 when there are none."""
-    kept = (~off_policy).expand_as(samples)
-    return torch.where(kept, samples, 0.0).sum() / kept.sum().clamp(min=1)
+def on_policy_means(terms: Tensor, off_policy: Tensor) -> Tensor:
+    """(M,) means of terms (M, ..., B) over the on-policy samples only; 0 when there are none."""
+    kept = (~off_policy).expand_as(terms[0])
+    return torch.where(kept, terms, 0.0).flatten(1).sum(1) / kept.sum().clamp(min=1)
 
 
 def approximate_kl(log_ratio: Tensor) -> Tensor:

@@ -20,14 +20,17 @@ from torch import Tensor
 
 from epo_lightning.batch import RolloutBatch
 from epo_lightning.data import RolloutDataModule
+from epo_lightning.evaluation import Episodes, Summary, summarize
 from epo_lightning.limits import require_range
-from epo_lightning.losses import LossSettings, LossTerms, entropy_coefficients, hybrid_loss
+from epo_lightning.losses import DIAGNOSTICS, LossSettings, entropy_coefficients, hybrid_loss
 from epo_lightning.metrics import QUANTITIES, AgentMean
 from epo_lightning.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.optimizer import OptimizerSettings, adapt_learning_rate, build_adam, zero_moments
 from epo_lightning.population import MASTER
 
-_DIAGNOSTICS = LossTerms._fields
+_SUMS = (*DIAGNOSTICS, "total", "grad_norm")
+"""What is summed on the device over an iteration's minibatches."""
+_KL = _SUMS.index("approx_kl")
 
 
 class EPOModule(L.LightningModule):
@@ -44,6 +47,7 @@ class EPOModule(L.LightningModule):
 
     entropy_coefficient: Tensor
     diagnostics: Tensor
+    kl_before: Tensor
     policy: LatentActorCritic
 
     def __init__(
@@ -59,11 +63,12 @@ class EPOModule(L.LightningModule):
         self.network_settings, self.loss_settings, self.optimizer_settings = network, loss, optimizer
         coefficients = entropy_coefficients(num_agents, loss.entropy_scale, loss.entropy_floor)
         self.register_buffer("entropy_coefficient", coefficients, persistent=False)
-        self.register_buffer("diagnostics", torch.zeros(len(_DIAGNOSTICS) + 1), persistent=False)
-        self.register_buffer("kl_of_pass", torch.zeros(()), persistent=False)
+        self.register_buffer("diagnostics", torch.zeros(len(_SUMS)), persistent=False)
+        self.register_buffer("kl_before", torch.zeros(()), persistent=False)
         self.recent_episodes = AgentMean(num_agents)
         self.clock: Callable[[], float] = time.perf_counter
         self.metrics: dict[str, float] = {}
+        self.evaluation: dict[str, Summary] = {}
 
     @property
     def data(self) -> RolloutDataModule:
@@ -90,17 +95,17 @@ class EPOModule(L.LightningModule):
         self._started = self.clock()
         self._learning_seconds = 0.0
         self.diagnostics.zero_()
-        self.kl_of_pass.zero_()
+        self.kl_before.zero_()
 
     def training_step(self, batch: RolloutBatch, batch_idx: int) -> Tensor:
         """The hybrid loss of one minibatch."""
         rows = self.policy.express(batch.agent_ids)
         output = self.policy(batch.obs, rows, batch.states, batch.resets)
         coefficient = self.entropy_coefficient[batch.agent_ids]
-        terms = hybrid_loss(output.mean, rows.log_std, output.value, batch, self.loss_settings, coefficient)
-        self.diagnostics[:-1] += torch.stack(terms).detach()
-        self.kl_of_pass += terms.approx_kl
-        return terms.total
+        loss = hybrid_loss(output.mean, rows.log_std, output.value, batch, self.loss_settings, coefficient)
+        self.diagnostics[:-2].add_(loss.diagnostics)
+        self.diagnostics[-2].add_(loss.total.detach())
+        return loss.total
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: LightningOptimizer, optimizer_closure: Callable[[], Any]
@@ -124,15 +129,16 @@ class EPOModule(L.LightningModule):
         if gradient_clip_val is not None:
             raise ValueError("trainer.gradient_clip_val must stay unset: use model.optimizer.max_grad_norm")
         limit = self.optimizer_settings.max_grad_norm
-        self.diagnostics[-1] += torch.nn.utils.clip_grad_norm_(self.policy.parameters(), limit, foreach=True)
+        parameters = optimizer.param_groups[0]["params"]
+        self.diagnostics[-1].add_(torch.nn.utils.clip_grad_norm_(parameters, limit, foreach=True))
 
     def _adapt_learning_rate(self, optimizer: LightningOptimizer, minibatches: int) -> None:
-        kl = self.kl_of_pass / minibatches
+        kl = (self.diagnostics[_KL] - self.kl_before) / minibatches
         if self.trainer.world_size > 1:
             dist.all_reduce(kl)
             kl /= self.trainer.world_size
         adapt_learning_rate(optimizer.param_groups[0]["lr"], kl, self.optimizer_settings)
-        self.kl_of_pass.zero_()
+        self.kl_before.copy_(self.diagnostics[_KL])
 
     def on_train_start(self) -> None:
         """A restored learning rate comes from the CPU: bring it to the parameters."""
@@ -161,6 +167,15 @@ class EPOModule(L.LightningModule):
             zero_moments(self._adam(), parameter, agents)
         assert self.data.dataset is not None
         self.data.dataset.start_new_gene(agents)
+
+    # Evaluation -----------------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: Episodes, batch_idx: int) -> None:
+        """The one batch is the rank's episodes: sum up those of all ranks."""
+        totals = self.all_gather(batch.totals)  # (ranks, M, n), or (M, n) from a single rank
+        self.evaluation = summarize(totals.movedim(-2, 0).flatten(1))
+
+    test_step = validation_step
 
     # The log --------------------------------------------------------------------------------------------------------
 
@@ -199,7 +214,7 @@ class EPOModule(L.LightningModule):
 
     def _loss_means(self) -> dict[str, Tensor]:
         means = self.diagnostics / self.trainer.num_training_batches
-        return dict(zip((*_DIAGNOSTICS, "grad_norm"), means.unbind(), strict=True))
+        return dict(zip(_SUMS, means.unbind(), strict=True))
 
     def _times(self, elapsed: float, rollout: dict[str, float]) -> dict[str, float]:
         parts = {**rollout, "learning": self._learning_seconds}

@@ -35,20 +35,19 @@ class RunFolder:
     @classmethod
     def of_checkpoint(cls, checkpoint: Path) -> "RunFolder | None":
         """The run folder in which `checkpoint` lies, or None when it lies elsewhere."""
-        folder = cls(checkpoint.absolute().parent.parent)
+        folder = cls(checkpoint.parent.parent if checkpoint.parent.parent.name else checkpoint.resolve().parent.parent)
         return folder if checkpoint.parent.name == folder.last.parent.name and folder.config.exists() else None
 
     @classmethod
     def new(cls, name: str, seed: int) -> "RunFolder":
         """Make a folder that nobody else has, so that the same command can run twice, even at the same time."""
-        stem = RUNS / name / f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}"
-        for attempt in range(2, 1000):
-            folder = cls(stem)
+        stem = f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}"
+        for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
+            folder = cls(RUNS / name / f"{stem}{suffix}")
             with contextlib.suppress(FileExistsError):
                 folder.create(exist_ok=False)
                 return folder
-            stem = stem.with_name(f"{stem.name.partition('_')[0]}_{attempt}")
-        raise AssertionError(f"a thousand runs in one second in {stem.parent}")
+        raise AssertionError("a thousand runs in one second")
 
     def create(self, *, exist_ok: bool = True) -> None:
         """Make the folder and its parents."""
@@ -87,19 +86,19 @@ def find_checkpoint(name: str, run_dir: str | None) -> Path:
     if given.is_dir():
         candidates = [RunFolder(given).last, given / "last.ckpt"]
     elif name in ("last", "best"):
-        folders = [RunFolder(Path(run_dir))] if run_dir else _runs_by_age()
+        folders = [RunFolder(Path(run_dir))] if run_dir else [_newest_run()]
         candidates = [getattr(folder, name) for folder in folders]
     else:
         raise ValueError(f"ckpt_path: {name} does not exist; give a checkpoint, a run folder, `last` or `best`")
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    raise ValueError(f"ckpt_path: no {candidates[0].name if candidates else name + '.ckpt'} in {run_dir or given}")
+    raise ValueError(f"ckpt_path: there is no {candidates[0]}")
 
 
-def _runs_by_age() -> list[RunFolder]:
-    """Runs that have a checkpoint, the one that saved last first."""
-    checkpoints = sorted(RUNS.glob("**/checkpoints/last.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
+def _newest_run() -> RunFolder:
+    """The run that saved last."""
+    checkpoints = list(RUNS.glob("**/checkpoints/last.ckpt"))
     if not checkpoints:
         raise ValueError(f"ckpt_path: there is no run with a checkpoint under {RUNS}/ here; give the file itself")
-    return [RunFolder(checkpoint.parent.parent) for checkpoint in checkpoints]
+    return RunFolder(max(checkpoints, key=lambda file: file.stat().st_mtime).parent.parent)

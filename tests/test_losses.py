@@ -10,6 +10,7 @@ from torch.distributions import Normal
 
 from epo_lightning.batch import RolloutBatch
 from epo_lightning.losses import (
+    DIAGNOSTICS,
     LossSettings,
     approximate_kl,
     bound_loss,
@@ -19,7 +20,7 @@ from epo_lightning.losses import (
     gaussian_log_prob,
     hybrid_loss,
     hybrid_mean,
-    on_policy_mean,
+    on_policy_means,
     value_loss,
 )
 
@@ -193,20 +194,20 @@ class TestMeans:
         assert hybrid_mean(samples, off_policy, 0.5).item() == pytest.approx(1.75)
 
     def test_on_policy_mean(self) -> None:
-        assert on_policy_mean(self.samples, self.off_policy).item() == 2.0  # (1 + 3) / 2
+        assert on_policy_means(self.samples[None], self.off_policy).item() == 2.0  # (1 + 3) / 2
 
     def test_on_policy_mean_of_sequences(self) -> None:
         samples, off_policy = torch.tensor([[1.0, 20.0], [4.0, 50.0]]), torch.tensor([False, True])
-        assert on_policy_mean(samples, off_policy).item() == 2.5  # (1 + 4) / 2
+        assert on_policy_means(samples[None], off_policy).item() == 2.5  # (1 + 4) / 2
 
     def test_on_policy_mean_without_on_policy_samples_is_zero(self) -> None:
-        assert on_policy_mean(self.samples, torch.ones(4, dtype=torch.bool)).item() == 0.0
+        assert on_policy_means(self.samples[None], torch.ones(4, dtype=torch.bool)).item() == 0.0
 
     @pytest.mark.parametrize("odd", [math.inf, math.nan])
     def test_on_policy_mean_is_deaf_to_off_policy_samples(self, odd: float) -> None:
         # exp of an off-policy log-ratio may overflow; the KL rule must not see it
         samples = torch.tensor([1.0, odd, 3.0, odd])
-        assert on_policy_mean(samples, self.off_policy).item() == 2.0
+        assert on_policy_means(samples[None], self.off_policy).item() == 2.0
 
 
 class TestApproximateKL:
@@ -269,17 +270,17 @@ class TestHybridLoss:
             mean, values = mean.expand(steps, -1, -1), values.expand(steps, -1)
         log_std = torch.zeros(2, 1, dtype=torch.float64)
         result = hybrid_loss(mean, log_std, values, batch, LossSettings(**(settings | changes)), self.coefficients)
-        return {name: value.item() for name, value in result._asdict().items()}
+        return {"total": result.total.item(), **dict(zip(DIAGNOSTICS, result.diagnostics.tolist(), strict=True))}
 
     by_hand = {  # noqa: RUF012
-        # on: min(1.5 x 2, 1.2 x 2) = 2.4; off: min(3, 2 x 1.2) = 2.4; (-2.4 - 0.5 x 2.4) / 2
-        "policy": -1.8,
-        # on: 1^2; off: max((2 - 3)^2, (1.2 - 3)^2) = 3.24; (1 + 0.5 x 3.24) / 2
-        "value": 1.31,
-        "bound": 0.5,  # 0 and (2.1 - 1.1)^2
+        # the diagnostics are of the on-policy sample alone: min(1.5 x 2, 1.2 x 2), 1^2 and no mean beyond 1.1
+        "policy_loss": -2.4,
+        "value_loss": 1.0,
+        "bound_loss": 0.0,
         "entropy": 0.5 + HALF_LN_2PI,
         "approx_kl": 0.5 - 0.4054651081081644,  # the on-policy sample's 1.5 - 1 - ln 1.5
-        "clip_fraction": 1.0,  # 1.5 and 3 / 2 are both outside [0.8, 1.2]
+        "clip_fraction": 1.0,  # 1.5 is outside [0.8, 1.2]
+        # on: min(1.5 x 2, 1.2 x 2) = 2.4; off: min(3, 2 x 1.2) = 2.4, max((2 - 3)^2, (1.2 - 3)^2) = 3.24 and 0.1 x 1^2;
         # on: -2.4 + 1/2 - 0.3 H; off: -2.4 + 3.24/2 + 0.1 - 0.7 H; ((-1.9 - 0.3 H) + 0.5 (-0.68 - 0.7 H)) / 2
         "total": -1.12 - 0.325 * (0.5 + HALF_LN_2PI),
     }
@@ -290,13 +291,11 @@ class TestHybridLoss:
     def test_unit_clip(self) -> None:
         # off: min(3, 1.2) instead of min(3, 2.4): -1.2 + 1.62 + 0.1 = 0.52; ((-1.9) + 0.26) / 2 = -0.82
         terms = self.terms(self.batch(), off_policy_clip="unit")
-        assert terms["policy"] == pytest.approx(-1.5)  # (-2.4 - 0.5 x 1.2) / 2
         assert terms["total"] == pytest.approx(-0.82 - 0.325 * (0.5 + HALF_LN_2PI))
 
     def test_unclipped_values(self) -> None:
         # off: (2 - 3)^2 = 1 instead of 3.24: -2.4 + 0.5 + 0.1 = -1.8; ((-1.9) - 0.9) / 2 = -1.4
         terms = self.terms(self.batch(), value_clip_eps=None)
-        assert terms["value"] == pytest.approx(0.75)  # (1 + 0.5 x 1) / 2
         assert terms["total"] == pytest.approx(-1.4 - 0.325 * (0.5 + HALF_LN_2PI))
 
     def test_sequences_of_equal_steps_give_the_same(self) -> None:
@@ -318,9 +317,9 @@ class TestHybridLoss:
         terms.total.backward()
         assert mean.grad is not None
         assert mean.grad.squeeze(1).tolist() == pytest.approx([-1.0, -0.5])
-        assert terms.approx_kl.item() == pytest.approx(0.0, abs=1e-12)
-        assert terms.clip_fraction.item() == 0.0
-        assert [name for name, term in terms._asdict().items() if term.requires_grad][:1] == ["total"]
+        assert terms.diagnostics[DIAGNOSTICS.index("approx_kl")].item() == pytest.approx(0.0, abs=1e-12)
+        assert terms.diagnostics[DIAGNOSTICS.index("clip_fraction")].item() == 0.0
+        assert not terms.diagnostics.requires_grad
         # d loss / d log sigma = (-r A (z^2 - 1) - c_ent) / 2
         assert log_std.grad is not None
         assert log_std.grad.squeeze(1).tolist() == pytest.approx([-0.15, 0.4])
@@ -336,7 +335,7 @@ class TestHybridLoss:
         values, coefficients = torch.zeros(2), torch.zeros(2)
         terms = hybrid_loss(mean, log_std, values, batch, LossSettings(), coefficients)
         # on-policy, at the old mean: log r = -23 x 0.3^2 / 2 = -1.035, so exp(-1.035) - 1 + 1.035
-        assert terms.approx_kl.item() == pytest.approx(0.3902, abs=1e-3)
+        assert terms.diagnostics[DIAGNOSTICS.index("approx_kl")].item() == pytest.approx(0.3902, abs=1e-3)
         assert torch.isfinite(terms.total)
 
     @pytest.mark.parametrize(

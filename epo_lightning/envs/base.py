@@ -58,7 +58,7 @@ class StepResult(NamedTuple):
     truncated: Tensor
     successes: Tensor
     final_obs: Tensor | None = None
-    log: Mapping[str, Tensor] = {}  # noqa: RUF012  (NamedTuple default, never written)
+    log: Mapping[str, Tensor] = {}
 
 
 class VectorEnv(ABC):

@@ -1,0 +1,248 @@
+"""How much the Lightning system costs beside a plain hand-written PPO loop, and a population beside one agent.
+
+    python benchmarks/learner.py                      # 4096 envs, [512, 256, 128]
+    python benchmarks/learner.py --preset overhead    # 64 envs, [64, 64], one thread: host time per iteration
+
+All sides run in this process, interleaved round by round, on the same environment of random numbers, the same network
+size, the same samples per minibatch and the same fused Adam. An iteration is timed from the first env step of one
+rollout to the first env step of the next, so that logging and everything between updates counts. Ratios of medians.
+"""
+
+import argparse
+import logging
+import resource
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from epo_lightning.allocator import keep_freed_memory
+from epo_lightning.callbacks import GeneticEvolution, NaNGuard
+from epo_lightning.data import RolloutDataModule
+from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+from epo_lightning.losses import LossSettings
+from epo_lightning.module import EPOModule
+from epo_lightning.networks import NetworkSettings
+from epo_lightning.optimizer import OptimizerSettings
+from epo_lightning.rollout import RolloutSettings
+
+OBS, ACT, HORIZON, EPOCHS, MINIBATCHES = 100, 23, 16, 4, 4
+PRESETS = {"learner": (4096, (512, 256, 128), 2), "overhead": (64, (64, 64), 1)}
+
+
+class NoiseEnv(VectorEnv):
+    """Random observations and rewards from a small store: a simulator that costs next to nothing."""
+
+    def __init__(self, num_envs: int, device: torch.device, seed: int) -> None:
+        self.spec = EnvSpec("Noise", num_envs, OBS, ACT)
+        generator = torch.Generator(device).manual_seed(seed)
+        self._obs = torch.randn(8, num_envs, OBS, generator=generator, device=device)
+        self._reward = torch.randn(8, num_envs, generator=generator, device=device)
+        self._terminated = torch.rand(8, num_envs, generator=generator, device=device) < 0.01
+        self._never = torch.zeros(num_envs, dtype=torch.bool, device=device)
+        self._zero = torch.zeros(num_envs, device=device)
+        self._step = 0
+        self.times: list[float] = []
+
+    def reset(self) -> Tensor:
+        return self._obs[0]
+
+    def step(self, actions: Tensor) -> StepResult:
+        if self._step % HORIZON == 0:
+            self.times.append(time.perf_counter())
+        self._step += 1
+        i = self._step % 8
+        return StepResult(self._obs[i], self._reward[i], self._terminated[i], self._never, self._zero)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self._step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._step = state["step"]
+
+
+class PlainPPO:
+    """PPO as one would write it by hand for one agent: nothing but the work itself."""
+
+    def __init__(self, env: NoiseEnv, hidden: tuple[int, ...]) -> None:
+        self.env = env
+        widths = [OBS, *hidden]
+        layers: list[nn.Module] = []
+        for a, b in zip(widths[:-1], widths[1:], strict=True):
+            layers += [nn.Linear(a, b), nn.ELU()]
+        self.trunk, self.mean, self.value = nn.Sequential(*layers), nn.Linear(widths[-1], ACT), nn.Linear(widths[-1], 1)
+        self.log_std = nn.Parameter(torch.zeros(ACT))
+        modules = nn.ModuleList([self.trunk, self.mean, self.value])
+        self.parameters = [*modules.parameters(), self.log_std]
+        self.adam = torch.optim.Adam(self.parameters, lr=3e-4, fused=True)
+        self.obs = env.reset()
+        self.obs_stats = [torch.zeros(OBS), torch.ones(OBS), 1e-4]
+        self.value_stats = [torch.zeros(()), torch.ones(()), 1e-4]
+
+    @staticmethod
+    def merge(stats: list[Any], x: Tensor) -> None:
+        var, mean = torch.var_mean(x, dim=0, correction=0)
+        n, total = len(x), stats[2] + len(x)
+        delta = mean - stats[0]
+        stats[1] = (stats[1] * stats[2] + var * n + delta.square() * stats[2] * n / total) / total
+        stats[0], stats[2] = stats[0] + delta * n / total, total
+
+    @torch.no_grad()
+    def collect(self) -> tuple[Tensor, ...]:
+        n = self.env.spec.num_envs
+        obs, actions = torch.empty(HORIZON, n, OBS), torch.empty(HORIZON, n, ACT)
+        log_probs, values, rewards = (torch.empty(HORIZON + i, n) for i in (0, 1, 0))
+        keep = torch.empty(HORIZON, n)
+        std = self.log_std.exp()
+        for t in range(HORIZON):
+            obs[t] = self.obs
+            h = self.trunk(((self.obs - self.obs_stats[0]) / (self.obs_stats[1] + 1e-5).sqrt()).clamp_(-5, 5))
+            noise = torch.randn(n, ACT)
+            actions[t] = self.mean(h) + std * noise
+            log_probs[t] = -(0.5 * noise.square() + self.log_std + 0.9189385).sum(-1)
+            values[t] = self.value(h).squeeze(-1)
+            result = self.env.step(actions[t].clamp(-1, 1))
+            rewards[t], keep[t] = result.reward, (~(result.terminated | result.truncated)).float()
+            self.obs = result.obs
+        h = self.trunk(((self.obs - self.obs_stats[0]) / (self.obs_stats[1] + 1e-5).sqrt()).clamp_(-5, 5))
+        values[-1] = self.value(h).squeeze(-1)
+        flat = obs.flatten(0, 1)
+        normal = ((flat - self.obs_stats[0]) / (self.obs_stats[1] + 1e-5).sqrt()).clamp_(-5, 5)
+        self.merge(self.obs_stats, flat)
+        values = values * (self.value_stats[1] + 1e-5).sqrt() + self.value_stats[0]
+        advantages, last = torch.empty(HORIZON, n), torch.zeros(n)
+        for t in reversed(range(HORIZON)):
+            delta = rewards[t] + 0.99 * keep[t] * values[t + 1] - values[t]
+            advantages[t] = last = delta + 0.99 * 0.95 * keep[t] * last
+        targets = advantages + values[:-1]
+        self.merge(self.value_stats, targets.flatten())
+        scale, shift = (self.value_stats[1] + 1e-5).sqrt(), self.value_stats[0]
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        flat_parts = (actions.flatten(0, 1), log_probs.flatten(), ((values[:-1] - shift) / scale).flatten())
+        return normal, *flat_parts, ((targets - shift) / scale).flatten(), advantages.flatten()
+
+    def iterate(self) -> None:
+        data = self.collect()
+        for _ in range(EPOCHS):
+            kl = torch.zeros(())
+            for units in torch.randperm(len(data[0])).tensor_split(MINIBATCHES):
+                obs, actions, log_probs, old_values, targets, advantages = (x[units] for x in data)
+                h = self.trunk(obs)
+                mean, values = self.mean(h), self.value(h).squeeze(-1)
+                noise = (actions - mean) * torch.exp(-self.log_std)
+                new = -(0.5 * noise.square() + self.log_std + 0.9189385).sum(-1)
+                log_ratio = new - log_probs
+                ratio = log_ratio.exp()
+                surrogate = torch.min(ratio * advantages, ratio.clamp(0.8, 1.2) * advantages)
+                clipped = old_values + (values - old_values).clamp(-0.2, 0.2)
+                critic = torch.max((values - targets).square(), (clipped - targets).square())
+                bound = (mean.abs() - 1.1).clamp(min=0).square().sum(-1)
+                loss = (-surrogate + critic + 1e-4 * bound).mean() - 0.0 * self.log_std.sum()
+                self.adam.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(self.parameters, 1.0)
+                self.adam.step()
+                kl += (log_ratio.detach().expm1() - log_ratio.detach()).mean() / MINIBATCHES
+            rate = self.adam.param_groups[0]["lr"]
+            rate = rate / 1.5 if kl > 0.032 else rate * 1.5 if kl < 0.008 else rate
+            self.adam.param_groups[0]["lr"] = min(max(rate, 1e-6), 1e-2)
+
+    def run(self, iterations: int) -> None:
+        for _ in range(iterations):
+            self.iterate()
+
+
+class System:
+    """The whole package: Trainer, callbacks, CSV logger."""
+
+    def __init__(self, num_envs: int, hidden: tuple[int, ...], agents: int, gene_dim: int, folder: str) -> None:
+        self.agents, self.folder = agents, folder
+        self.module = EPOModule(
+            agents,
+            NetworkSettings(gene_dim=gene_dim, hidden=hidden),
+            LossSettings(value_coefficient=2.0, entropy_scale=0.005 if agents > 1 else 0.0),
+            OptimizerSettings(),
+        )
+        self.envs: list[NoiseEnv] = []
+        rollout = RolloutSettings(horizon=HORIZON, num_epochs=EPOCHS, num_minibatches=MINIBATCHES)
+        self.data = RolloutDataModule(self._env, num_envs, rollout)
+
+    def _env(self, num_envs: int, device: torch.device, seed: int) -> NoiseEnv:
+        self.envs.append(NoiseEnv(num_envs, device, seed))
+        return self.envs[-1]
+
+    @property
+    def env(self) -> NoiseEnv:
+        return self.envs[-1]
+
+    def run(self, iterations: int) -> None:
+        callbacks: list[L.Callback] = [NaNGuard()]
+        if self.agents > 2:
+            callbacks.append(GeneticEvolution(4 * HORIZON * self.data.num_envs, 0, num_elites=self.agents // 8))
+        trainer = L.Trainer(
+            accelerator="cpu",
+            devices=1,
+            max_epochs=iterations,
+            logger=L.pytorch.loggers.CSVLogger(self.folder),
+            callbacks=callbacks,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            limit_val_batches=0,
+            default_root_dir=self.folder,
+        )
+        trainer.fit(self.module, self.data)
+
+
+def measure(side: Any, iterations: int) -> list[float]:
+    """Seconds of each iteration but the first of a run."""
+    start = len(side.env.times) if getattr(side, "envs", None) or isinstance(side, PlainPPO) else 0
+    side.run(iterations)
+    times = side.env.times[start:]
+    return [b - a for a, b in zip(times[1:-1], times[2:], strict=True)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="learner")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--iterations", type=int, default=None, help="per round; the first two are warm-up")
+    parser.add_argument("--agents", type=int, default=64)
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    envs, hidden, threads = PRESETS[args.preset]
+    iterations = args.iterations or (5 if args.preset == "learner" else 60)
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        sides: dict[str, Callable[[], Any]] = {
+            "plain loop": lambda: PlainPPO(NoiseEnv(envs, torch.device("cpu"), 0), hidden),
+            "system, K=1, no gene": lambda: System(envs, hidden, 1, 0, folder),
+            "system, K=1, gene": lambda: System(envs, hidden, 1, 32, folder),
+            f"system, K={args.agents}, gene": lambda: System(envs, hidden, args.agents, 32, folder),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in sides}
+        for _ in range(args.rounds):
+            for name, build in sides.items():
+                seconds[name] += measure(build(), iterations)
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    names = list(median)
+    for name in names:
+        rate = envs * HORIZON / median[name]
+        print(f"{name:24s} {median[name] * 1e3:9.1f} ms/iteration {rate:9,.0f} env steps/s", flush=True)
+    plain, alone, gene, population = (median[name] for name in names)
+    print(f"speed of the system against the plain loop (K=1, same work): {plain / alone:.3f}")
+    print(f"time of K={args.agents} against K=1 with a gene: {population / gene:.3f}")
+    print(f"time of K={args.agents} against the plain loop: {population / plain:.3f}")
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB, {args.rounds} rounds")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""The eight Allegro-Kuka tasks as data.
+
+One arm has 7 joints, its hand 16 (index, middle, ring, thumb, four each). Lengths are metres, times control steps of
+1/60 s. Two families differ in more than the number of arms: see `arm_control`, `fingers_always_paid`, `velocity_penalty`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+ARM_JOINTS = 7
+HAND_JOINTS = 16
+FINGERS = 4
+STEP_SECONDS = 1 / 60
+
+Box = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+"""Ranges of x, y and z for a uniform draw."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One task.
+
+    Args:
+        name: Key of the task in YAML.
+        title: Name in the literature.
+        arms: 1 or 2.
+        arm_control: "absolute": an action names a joint angle within the joint's limits. "integrated": it moves the
+            target of the last step by up to 1/6 rad. Fingers are always absolute.
+        arm_pose: Default angles of the seven arm joints, rad; all fingers 0.
+        table: Full size of the table top block along x; 0.40 along y, its top at z = 0.53.
+        objects: Name of the object set: "all" or "small".
+        object_box: Where the object's centre starts.
+        goal_box: Where the goal is drawn.
+        mirrored: The x ranges above are mirrored by a random sign, drawn for object and goal independently.
+        goal: "pose" (position and orientation, four keypoints), "point" (one keypoint) or "bucket" (one keypoint, 5 cm
+            above the floor of a bucket that stands at the drawn place).
+        budget: Steps per goal; reaching a goal restarts the clock.
+        hold_steps: Steps near the goal, not necessarily in a row, that make a success.
+        curriculum: Whether the tolerance shrinks as successes grow.
+        forces: Whether random forces push the object.
+        replace_object: Whether a success puts the object back on the table (else it stays in the hand).
+        fingers_always_paid: Whether approaching the object with the fingertips is paid after the lift, too.
+        velocity_penalty: Whether joint velocities cost reward.
+        max_tip_distance: The episode ends when a fingertip is farther than this from the object; None: never.
+        obstacle: What stands on the table: nothing, a wall with a hole, a closed wall, or a movable partition.
+    """
+
+    name: str
+    title: str
+    arms: int
+    arm_control: Literal["absolute", "integrated"]
+    arm_pose: tuple[float, ...]
+    table: float
+    objects: str
+    object_box: Box
+    goal_box: Box
+    mirrored: bool
+    goal: Literal["pose", "point", "bucket"]
+    budget: int
+    hold_steps: int
+    curriculum: bool = True
+    forces: bool = True
+    replace_object: bool = False
+    fingers_always_paid: bool = False
+    velocity_penalty: bool = False
+    max_tip_distance: float | None = None
+    obstacle: Literal["none", "hole", "barrier", "partition"] = "none"
+
+    @property
+    def joints(self) -> int:
+        """D, actuated joints = length of an action."""
+        return self.arms * (ARM_JOINTS + HAND_JOINTS)
+
+    @property
+    def keypoints(self) -> int:
+        """K, points of the object that are compared with the goal's."""
+        return 4 if self.goal == "pose" else 1
+
+    @property
+    def tips_observed(self) -> bool:
+        """Whether the smallest fingertip distances so far are part of the observation (one arm only)."""
+        return self.arms == 1
+
+    @property
+    def obs_dim(self) -> int:
+        """O: joints, palms, wrists, object, fingertips, keypoints, object scales, and five task scalars."""
+        hands = self.arms * (3 + 10 + 3 * FINGERS + 3 * self.keypoints)
+        return 2 * self.joints + hands + 10 + 3 * self.keypoints + 3 + (FINGERS if self.tips_observed else 0) + 5
+
+
+def _single(name: str, title: str, **fields: object) -> Card:
+    values: dict = {
+        "arms": 1,
+        "arm_control": "integrated",
+        "arm_pose": (-1.571, 1.571, 0.0, 1.376, 0.0, 1.485, 2.358),
+        "table": 0.475,
+        "objects": "all",
+        "object_box": ((-0.1, 0.1), (-0.1, 0.1), (0.61, 0.65)),
+        "goal_box": ((-0.4, 0.4), (0.0, 0.35), (0.68, 1.05)),
+        "mirrored": False,
+        "velocity_penalty": True,
+    }
+    return Card(name=name, title=title, **(values | fields))
+
+
+def _two(name: str, title: str, **fields: object) -> Card:
+    values: dict = {
+        "arms": 2,
+        "arm_control": "absolute",
+        "arm_pose": (-1.571, 1.571, 0.0, 1.6, 0.0, 1.485, 2.358),
+        "table": 1.10,
+        "objects": "all",
+        "object_box": ((0.25, 0.45), (-0.1, 0.1), (0.61, 0.65)),
+        "goal_box": ((0.55, 0.95), (-0.5, 0.5), (0.68, 1.05)),
+        "mirrored": True,
+        "goal": "pose",
+        "budget": 600,
+        "hold_steps": 1,
+        "fingers_always_paid": True,
+    }
+    return Card(name=name, title=title, **(values | fields))
+
+
+CARDS: dict[str, Card] = {
+    card.name: card
+    for card in (
+        _two("two_arm", "Two-Arm Reorientation"),
+        _two("two_arm_hole", "Two-Arm Reorientation (Hole)", obstacle="hole"),
+        _two("two_arm_barrier", "Two-Arm Reorientation (Barrier)", obstacle="barrier"),
+        _two("two_arm_partition", "Two-Arm Reorientation (Partition)", obstacle="partition"),
+        _two(
+            "two_arm_regrasping",
+            "Two-Arm Regrasping",
+            goal="point",
+            budget=400,
+            hold_steps=30,
+            replace_object=True,
+        ),
+        _single(
+            "single_arm_reorientation",
+            "Single-Arm Reorientation",
+            goal="pose",
+            budget=600,
+            hold_steps=1,
+            max_tip_distance=1.5,
+        ),
+        _single(
+            "single_arm_regrasping",
+            "Single-Arm Regrasping",
+            goal="point",
+            budget=400,
+            hold_steps=30,
+            replace_object=True,
+        ),
+        _single(
+            "single_arm_throwing",
+            "Single-Arm Throwing",
+            goal="bucket",
+            goal_box=((0.5, 0.9), (-1.0, 0.7), (0.0, 1.0)),
+            mirrored=True,
+            objects="small",
+            budget=300,
+            hold_steps=5,
+            curriculum=False,
+            forces=False,
+            replace_object=True,
+        ),
+    )
+}
+"""All tasks by name."""
+
+
+def card(name: str) -> Card:
+    """The task called `name`.
+
+    Raises:
+        ValueError: When there is no such task.
+    """
+    if name not in CARDS:
+        raise ValueError(f"data.env.init_args.task must be one of {', '.join(CARDS)}; got {name!r}")
+    return CARDS[name]

@@ -1,0 +1,179 @@
+"""`AllegroKuka`: the tasks as a vectorised environment on MuJoCo's CPU threads.
+
+Shape legend: N environments, O observation entries, D joints = action entries.
+
+Two conventions differ from the original implementation, the numbers do not. (1) Episodes that end are reset within the
+step that ends them, not at the beginning of the next one; `obs` is then the first observation of the new episode, whose
+running minima, as before, begin with the first step. A goal that is reached in mid-episode is replaced at the beginning
+of the next step: the observation after a success still shows the old goal. (2) Ends are told apart: `terminated` when
+the object has fallen below z = 0.10 m, a fingertip is too far away (single-arm reorientation) or the simulation blew up;
+`truncated` when the time for a goal is over or 50 goals are reached. The original cuts the return in both cases.
+"""
+
+from collections.abc import Mapping
+from contextlib import ContextDecorator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from epo_lightning.envs.allegro_kuka.cards import STEP_SECONDS
+from epo_lightning.envs.allegro_kuka.cards import card as card_by_name
+from epo_lightning.envs.allegro_kuka.objects import half_sizes, masses, object_scales
+from epo_lightning.envs.allegro_kuka.task import MAX_SUCCESSES, Rules
+from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+
+
+class OneThread(ContextDecorator):
+    """One torch thread inside: tensors are small here, and idle torch threads would spin on the cores of the physics."""
+
+    def __enter__(self) -> None:
+        self.threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+
+    def __exit__(self, *error: object) -> None:
+        torch.set_num_threads(self.threads)
+
+
+class AllegroKuka(VectorEnv):
+    """KUKA iiwa 7 arms with Allegro hands move cuboids to goals, at 60 Hz.
+
+    Args:
+        num_envs: N, environments on this rank.
+        device: Where tensors live; the physics runs on CPU threads, so it must be the CPU.
+        seed: Seed of resets, goals and random forces.
+        task: One of two_arm, two_arm_hole, two_arm_barrier, two_arm_partition, two_arm_regrasping,
+            single_arm_reorientation, single_arm_regrasping, single_arm_throwing.
+        objects: Object set: all (947 cuboids and sticks), small (654), big (248), sticks (45) or cube; null: the task's
+            own set (small for throwing, else all).
+        tolerance: First tolerance in metres; keypoints must come within 1.5 times this distance of the goal's.
+        final_tolerance: Where the curriculum stops shrinking it, in metres.
+        curriculum_interval: Steps that pass at least between two reductions of the tolerance (by 10 % each, once the
+            last episodes of all environments brought three successes on average).
+        gains: Joint drives: stiff (tuned for firm grasps), soft (the original stiffness 40 and damping 5, with rotor
+            inertia) or original (the same without rotor inertia: fingers chatter at this time step).
+        threads: CPU threads of the physics; null: the cores this process may use, shared between the ranks of a machine.
+
+    Raises:
+        ValueError: When an argument is out of range or names nothing known.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        device: torch.device,
+        seed: int,
+        task: str = "two_arm",
+        objects: str | None = None,
+        tolerance: float = 0.075,
+        final_tolerance: float = 0.01,
+        curriculum_interval: int = 300,
+        gains: str = "stiff",
+        threads: int | None = None,
+    ) -> None:
+        card = card_by_name(task)
+        if torch.device(device).type != "cpu":
+            raise ValueError(
+                f"trainer.accelerator must be cpu for {type(self).__name__}, whose physics is on the CPU; got {device}"
+            )
+        if not 0 < final_tolerance <= tolerance:
+            raise ValueError(
+                "data.env.init_args.final_tolerance must be positive and at most data.env.init_args.tolerance"
+                f" ({tolerance}); got {final_tolerance}"
+            )
+        # MuJoCo is imported here and not above: importing this package stays cheap
+        from epo_lightning.envs.allegro_kuka.scene import DECIMATION, GAINS, build_scene
+        from epo_lightning.physics.mujoco import MujocoPhysics
+
+        if gains not in GAINS:
+            raise ValueError(f"data.env.init_args.gains must be one of {', '.join(GAINS)}; got {gains!r}")
+        self._arguments = {"task": task, "objects": objects or card.objects, "gains": gains}
+        scales = object_scales(self._arguments["objects"], num_envs)
+        model = build_scene(card, GAINS[gains])
+        self.physics = MujocoPhysics(
+            model, num_envs, card.arms, half_sizes(scales), masses(scales), DECIMATION, threads
+        )
+        low, high = torch.from_numpy(model.jnt_range[: card.joints]).T
+        generator = torch.Generator(device).manual_seed(seed)
+        self.rules = Rules(card, scales, low, high, generator, tolerance, final_tolerance, curriculum_interval)
+        self.spec = EnvSpec(
+            name=f"AllegroKuka/{card.name}",
+            num_envs=num_envs,
+            obs_dim=card.obs_dim,
+            act_dim=card.joints,
+            max_episode_steps=MAX_SUCCESSES * (card.budget - 1),
+            step_seconds=STEP_SECONDS,
+        )
+        self._final_obs = torch.zeros(num_envs, card.obs_dim)
+
+    @torch.no_grad()
+    @OneThread()
+    def reset(self) -> Tensor:
+        """Start N new episodes; see `VectorEnv.reset`."""
+        return self._restart(torch.arange(self.spec.num_envs))
+
+    @torch.no_grad()
+    @OneThread()
+    def step(self, actions: Tensor) -> StepResult:
+        """One control step of 1/60 s; see `VectorEnv.step`."""
+        rules, physics = self.rules, self.physics
+        due = rules.due_goals()
+        if len(due):
+            physics.place_goal(due, *rules.new_goals(due))
+            if rules.card.replace_object:
+                physics.place_object(due, *rules.new_object(due))
+
+        physics.step(rules.targets(actions), rules.forces(physics.state.object_frame[:, :4]))
+        result = rules.advance(physics.state, physics.blown_up)
+        log = {
+            "tolerance": torch.tensor(rules.tolerance),
+            "lifted": rules.memory.lifted.float(),
+            "fingertip_distance": rules.memory.closest_tips.mean(dim=1),
+            "keypoint_distance": result.goal_distance,
+            "object_height": physics.state.object_pos[:, 2].clone(),
+            "physics_resets": physics.blown_up.sum(),
+        }
+        ended = (result.terminated | result.truncated).nonzero().flatten()
+        if len(ended):
+            self._final_obs[ended] = result.obs[ended]
+            result.obs[ended] = self._restart(ended)
+        return StepResult(
+            obs=result.obs,
+            reward=result.reward,
+            terminated=result.terminated,
+            truncated=result.truncated,
+            successes=result.success,
+            final_obs=self._final_obs,
+            log=log,
+        )
+
+    def _restart(self, ids: Tensor) -> Tensor:
+        """New episodes in the environments `ids`; returns their first observations, (M, O)."""
+        self.physics.reset(ids, *self.rules.restart(ids))
+        self.physics.place_goal(ids, *self.rules.new_goals(ids))
+        return self.rules.first_look(self.physics.state.rows(ids), ids)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Physics, episodes, curriculum and random generator."""
+        return self._arguments | {"physics": self.physics.state_dict(), "rules": self.rules.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue to the bit from `state`; raises ValueError when it is of another task or number of environments."""
+        for name, value in self._arguments.items():
+            if state[name] != value:
+                raise ValueError(f"data.env.init_args.{name} must be {state[name]}, as in the saved state; got {value}")
+        self.physics.load_state_dict(state["physics"])
+        self.rules.load_state_dict(state["rules"])
+
+    def curriculum(self) -> dict[str, float]:
+        """The tolerance reached, in metres."""
+        return {"tolerance": self.rules.tolerance}
+
+    def set_curriculum(self, values: Mapping[str, float]) -> None:
+        """Take over the tolerance of another environment."""
+        self.rules.tolerance = float(values["tolerance"])
+        self.rules.since_change = 0
+
+    def close(self) -> None:
+        """Stop the physics threads."""
+        self.physics.close()

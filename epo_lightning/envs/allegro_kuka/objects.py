@@ -1,0 +1,91 @@
+"""The cuboids to be handled: two families of boxes and one of sticks, all made of one base cube.
+
+A shape is three scale factors of a 5 cm cube of 400 kg/m3, so its mass is 50 g times their product. All three axis
+orders of a shape occur. The sets are shuffled once with a fixed seed and environment i always holds shape i modulo
+their number: which environment has which shape depends on nothing else.
+"""
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor
+
+EDGE = 0.05
+"""Edge of the base cube, m."""
+DENSITY = 400.0
+"""kg/m3."""
+SHUFFLE_SEED = 42
+
+Scales = tuple[float, float, float]
+
+
+def _family(factors: Sequence[float], low: float, high: float) -> list[Scales]:
+    """All shapes with factors from `factors` whose product lies in [low, high], x slowest."""
+    return [(x, y, z) for x, y, z in product(factors, repeat=3) if low <= x * y * z <= high]
+
+
+def _thin_plate(shape: Scales) -> bool:
+    thin, middle, _ = sorted(shape)
+    return 3 * thin <= middle
+
+
+def _elongated(shape: Scales) -> bool:
+    thin, middle, long = sorted(shape)
+    return long > 3 * thin and long > 3 * middle
+
+
+def small_cuboids() -> list[Scales]:
+    """654 boxes with edges of 2.5 to 15 cm and 50 to 125 g, the base cube among them."""
+    return _family((0.5, 0.66, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2, 2.5, 3), 1, 2.5)
+
+
+def big_cuboids() -> list[Scales]:
+    """248 boxes with edges of 5 to 17.5 cm and 125 to 750 g, no thin plates."""
+    return [s for s in _family((1, 1.25, 1.5, 2, 2.5, 3, 3.5), 2.5, 15) if not _thin_plate(s)]
+
+
+def sticks() -> list[Scales]:
+    """45 sticks of 20 to 30 cm and 125 to 300 g."""
+    return [s for s in _family((0.5, 0.75, 1, 2, 3, 4, 5, 6), 2.5, 6) if _elongated(s) and not _thin_plate(s)]
+
+
+OBJECT_SETS = {
+    "all": lambda: small_cuboids() + big_cuboids() + sticks(),
+    "small": small_cuboids,
+    "big": big_cuboids,
+    "sticks": sticks,
+    "cube": lambda: [(1.0, 1.0, 1.0)],
+}
+"""Shapes by set name, before shuffling."""
+
+
+def object_scales(name: str, num_envs: int) -> Tensor:
+    """The scale factors of every environment's object.
+
+    Args:
+        name: A key of `OBJECT_SETS`.
+        num_envs: N.
+
+    Returns:
+        (N, 3) float64.
+
+    Raises:
+        ValueError: When there is no such set.
+    """
+    if name not in OBJECT_SETS:
+        raise ValueError(f"data.env.init_args.objects must be one of {', '.join(OBJECT_SETS)}; got {name!r}")
+    shapes = OBJECT_SETS[name]()
+    np.random.default_rng(SHUFFLE_SEED).shuffle(shapes)
+    return torch.tensor([shapes[i % len(shapes)] for i in range(num_envs)], dtype=torch.float64)
+
+
+def half_sizes(scales: Tensor) -> Tensor:
+    """(N, 3) half edges in metres of objects with `scales`, (N, 3)."""
+    return scales * (EDGE / 2)
+
+
+def masses(scales: Tensor) -> Tensor:
+    """(N,) masses in kilograms of objects with `scales`, (N, 3)."""
+    return DENSITY * EDGE**3 * scales.prod(dim=1)

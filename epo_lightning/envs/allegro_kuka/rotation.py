@@ -1,0 +1,27 @@
+"""Rotations as unit quaternions (x, y, z, w)."""
+
+import torch
+from torch import Tensor
+
+
+def rotate(quat: Tensor, vectors: Tensor) -> Tensor:
+    """Vectors from the rotated frame to the fixed one.
+
+    Args:
+        quat: (..., 4) unit quaternions.
+        vectors: (..., 3), broadcast against the quaternions.
+
+    Returns:
+        (..., 3) rotated vectors.
+    """
+    axis, w = quat[..., :3], quat[..., 3:]
+    # v' = v + w t + u x t  with  t = 2 u x v
+    axis, vectors = torch.broadcast_tensors(axis, vectors)
+    t = torch.linalg.cross(axis, vectors).mul_(2)
+    return torch.linalg.cross(axis, t).add_(vectors).addcmul_(w, t)
+
+
+def random_rotations(count: int, generator: torch.Generator) -> Tensor:
+    """(count, 4) quaternions, uniform over all rotations."""
+    quat = torch.randn(count, 4, generator=generator, device=generator.device)
+    return quat / quat.norm(dim=1, keepdim=True)

@@ -1,0 +1,341 @@
+"""The rules of the Allegro-Kuka tasks on tensors: targets, forces, observation, reward, success, curriculum.
+
+Shape legend: N environments, D joints, T = 4 fingertips per hand times hands, K keypoints, O observation entries.
+
+No physics here: everything follows from a `PhysicsState` and what `Rules` remembers between steps. One step goes
+`begin` (new goals) - `targets`, `forces` - physics - `advance` (clock, curriculum, observation, reward, ends) - `restart`
+of the environments that ended.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from epo_lightning.envs.allegro_kuka import resets
+from epo_lightning.envs.allegro_kuka.cards import ARM_JOINTS, FINGERS, HAND_JOINTS, STEP_SECONDS, Card
+from epo_lightning.envs.allegro_kuka.rotation import rotate
+from epo_lightning.physics.base import PhysicsState
+
+OBS_LIMIT = 10.0
+MAX_SUCCESSES = 50
+FALLEN = 0.10
+ARM_SPEED = 10.0 * STEP_SECONDS
+
+LIFT_SCALE, LIFT_BONUS, LIFT_CAP, LIFTED_ABOVE, START_HEIGHT, LIFT_OFFSET = 20.0, 300.0, 0.5, 0.15, 0.63, 0.05
+FINGER_SCALE, FINGER_CAP = 50.0, 10.0
+KEYPOINT_SCALE, GOAL_BONUS = 200.0, 1000.0
+ARM_SPEED_COST, HAND_SPEED_COST = 0.003, 0.0003
+REWARD_IN_OBS = 0.01
+
+KEYPOINT_STRETCH = 1.5
+"""Keypoints lie at 1.5 times the half edges; the tolerance is stretched alike, with one keypoint, too."""
+KEYPOINT_SIGNS = ((1, 1, 1), (1, 1, -1), (-1, -1, 1), (-1, -1, -1))
+BUCKET_TARGET = 0.05
+
+FORCE_SCALE, FORCE_MASS = 2.0, 0.15
+"""A random force has a standard deviation of 2 N per kg of a typical object, 0.15 kg, per axis; all objects alike."""
+FORCE_DECAY = 0.99 ** (STEP_SECONDS / 0.08)
+
+CURRICULUM_SUCCESSES, CURRICULUM_FACTOR = 3.0, 0.9
+
+
+class Memory(NamedTuple):
+    """What is remembered of every environment; minima that are not known yet are -1.
+
+    Attributes:
+        targets: (N, D) joint targets, rad.
+        goal_pos: (N, 3). goal_quat: (N, 4). goal_keypoints: (N, K, 3).
+        closest_tips: (N, T) smallest fingertip distances since the object was placed, m.
+        closest_goal: (N,) smallest keypoint distance since the goal was set, m.
+        lifted: (N,) bool, whether the object has been lifted since it was placed.
+        near_steps: (N,) steps near this goal.
+        progress: (N,) steps since the goal was set.
+        successes: (N,) goals reached in this episode.
+        last_successes: (N,) goals reached in the last finished episode, 0 before.
+        goal_reached: (N,) bool, a new goal is due at the next step's beginning.
+        force: (N, 3) random force in the object's frame, N.
+        force_probability: (N,) chance of a new force per step.
+    """
+
+    targets: Tensor
+    goal_pos: Tensor
+    goal_quat: Tensor
+    goal_keypoints: Tensor
+    closest_tips: Tensor
+    closest_goal: Tensor
+    lifted: Tensor
+    near_steps: Tensor
+    progress: Tensor
+    successes: Tensor
+    last_successes: Tensor
+    goal_reached: Tensor
+    force: Tensor
+    force_probability: Tensor
+
+
+class View(NamedTuple):
+    """One look at environments: observation (N, O), fingertip distances (N, T), keypoint distance (N,)."""
+
+    obs: Tensor
+    tip_distance: Tensor
+    goal_distance: Tensor
+
+
+class Outcome(NamedTuple):
+    """What a step led to: (N, O) observation, (N,) reward, (N,) float successes, (N,) bool ends, (N,) keypoint distance."""
+
+    obs: Tensor
+    reward: Tensor
+    success: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    goal_distance: Tensor
+
+
+class Rules:
+    """One task's rules for N environments.
+
+    Args:
+        card: The task.
+        scales: (N, 3) the objects' scale factors.
+        low: (D,) lower joint limits, rad.
+        high: (D,) upper joint limits, rad.
+        generator: Source of all randomness; its device is the device of all tensors.
+        tolerance: Distance that counts as near at first, m (times 1.5 for the keypoints).
+        final_tolerance: Where the curriculum ends, m.
+        interval: Steps between two changes of the tolerance, at least.
+    """
+
+    def __init__(
+        self,
+        card: Card,
+        scales: Tensor,
+        low: Tensor,
+        high: Tensor,
+        generator: torch.Generator,
+        tolerance: float = 0.075,
+        final_tolerance: float = 0.01,
+        interval: int = 300,
+    ) -> None:
+        self.card, self.generator, self.device = card, generator, generator.device
+        self.scales = scales.float().to(self.device)
+        self.low, self.high = low.float().to(self.device), high.float().to(self.device)
+        self.middle, self.half_range = (self.low + self.high) / 2, (self.high - self.low) / 2
+        pose = card.arm_pose + (0.0,) * HAND_JOINTS
+        self.default = torch.tensor(pose, device=self.device).repeat(card.arms)
+        signs = torch.tensor(KEYPOINT_SIGNS if card.goal == "pose" else [[0, 0, 0]], device=self.device)
+        # offset = sign * scale * 0.05 m * 1.5 / 2
+        self.offsets = signs * self.scales[:, None] * (0.05 * KEYPOINT_STRETCH / 2)
+        self.tolerance, self.final_tolerance, self.interval = tolerance, final_tolerance, interval
+        self.since_change = 0
+        self.num_envs = n = len(scales)
+        one, flag = torch.zeros(n, device=self.device), torch.zeros(n, dtype=torch.bool, device=self.device)
+        self.memory = Memory(
+            targets=self.default.repeat(n, 1),
+            goal_pos=one.new_zeros(n, 3),
+            goal_quat=one.new_zeros(n, 4),
+            goal_keypoints=one.new_zeros(n, card.keypoints, 3),
+            closest_tips=one.new_full((n, card.arms * FINGERS), -1.0),
+            closest_goal=one.new_full((n,), -1.0),
+            lifted=flag.clone(),
+            near_steps=one.clone(),
+            progress=one.clone(),
+            successes=one.clone(),
+            last_successes=one.clone(),
+            goal_reached=flag.clone(),
+            force=one.new_zeros(n, 3),
+            force_probability=one.clone(),
+        )
+        self._obs = one.new_zeros(n, card.obs_dim)
+
+    # ------------------------------------------------------------------------------------------------ before physics
+
+    def targets(self, actions: Tensor) -> Tensor:
+        """(N, D) joint targets for `actions`, (N, D) in [-1, 1]; kept for the next step."""
+        m, actions = self.memory, actions.clamp(-1, 1)
+        arm = m.targets[:, :ARM_JOINTS] + ARM_SPEED * actions[:, :ARM_JOINTS]
+        # absolute: target = low + (a + 1) / 2 * (high - low)
+        torch.addcmul(self.middle, actions, self.half_range, out=m.targets)
+        if self.card.arm_control == "integrated":  # target <- clamp(target + 10 rad/s * dt * a)
+            m.targets[:, :ARM_JOINTS] = arm.clamp(self.low[:ARM_JOINTS], self.high[:ARM_JOINTS])
+        return m.targets
+
+    def forces(self, object_quat: Tensor) -> Tensor | None:
+        """(N, 3) random forces on the object in the world frame, N; None where the task has none."""
+        if not self.card.forces:
+            return None
+        m = self.memory
+        fresh = torch.randn(m.force.shape, generator=self.generator, device=self.device) * (FORCE_MASS * FORCE_SCALE)
+        hit = torch.rand(self.num_envs, generator=self.generator, device=self.device) < m.force_probability
+        m.force.copy_(torch.where(hit[:, None], fresh, m.force * FORCE_DECAY))
+        return rotate(object_quat, m.force)
+
+    # ------------------------------------------------------------------------------------------------- after physics
+
+    def advance(self, state: PhysicsState, blown_up: Tensor) -> Outcome:
+        """Clock, curriculum, observation, reward and ends of the step that led to `state`.
+
+        Environments that blew up earn nothing and end. The observation shows minima, lift, clock and successes as they
+        were before this step's reward, and the reward itself.
+        """
+        m, card = self.memory, self.card
+        m.progress.add_(1)
+        self._shrink_tolerance()
+        view = self.look(state, m, self._obs)
+        m.closest_tips.copy_(torch.where(m.closest_tips < 0, view.tip_distance, m.closest_tips))
+        m.closest_goal.copy_(torch.where(m.closest_goal < 0, view.goal_distance, m.closest_goal))
+
+        near = view.goal_distance <= self.tolerance * KEYPOINT_STRETCH
+        near &= ~blown_up
+        reward = self._reward(state, view, near)
+        reward.masked_fill_(blown_up, 0.0)
+
+        # a goal is reached after `hold_steps` steps near it, not necessarily in a row; reaching it restarts the clock
+        m.near_steps.add_(near)
+        success = m.near_steps >= card.hold_steps
+        m.goal_reached.copy_(success)
+        m.successes.add_(success)
+        m.progress.masked_fill_(success, 0.0)
+
+        terminated = (state.object_pos[:, 2] < FALLEN).logical_or_(blown_up)
+        if card.max_tip_distance is not None:
+            terminated |= view.tip_distance.amax(dim=1) > card.max_tip_distance
+        truncated = (m.progress >= card.budget - 1).logical_or_(m.successes >= MAX_SUCCESSES)
+        truncated &= ~terminated
+
+        torch.mul(reward, REWARD_IN_OBS, out=view.obs[:, -1])
+        view.obs.clamp_(-OBS_LIMIT, OBS_LIMIT)
+        return Outcome(view.obs, reward, success.float(), terminated, truncated, view.goal_distance)
+
+    def look(self, state: PhysicsState, m: Memory, out: Tensor, ids: Tensor | slice = slice(None)) -> View:
+        """Fill the observation `out` of the environments `ids`, whose rows `state` and `m` hold; its reward entry is 0."""
+        n, tail = len(out), [m.lifted[:, None]]
+        # D = max over keypoints of |object keypoint - goal keypoint|
+        keypoints = self._keypoints(state.object_pos, state.object_frame[:, :4], self.offsets[ids])
+        to_goal = keypoints - m.goal_keypoints
+        goal_distance = torch.linalg.vector_norm(to_goal, dim=2).amax(dim=1)
+        tip_distance = torch.linalg.vector_norm(state.tip_pos - state.object_pos[:, None, None], dim=3).flatten(1)
+        if self.card.tips_observed:
+            tail.insert(0, torch.where(m.closest_tips < 0, tip_distance, m.closest_tips))
+        palms = state.palm_pos[:, :, None]
+        blocks = [
+            (state.joint_pos - self.middle) / self.half_range,
+            state.joint_vel,
+            state.palm_pos.flatten(1),
+            state.wrist.flatten(1),
+            state.object_frame,
+            (state.tip_pos - palms).flatten(1),
+            (keypoints[:, None] - palms).flatten(1),
+            to_goal.flatten(1),
+            self.scales[ids],
+            torch.where(m.closest_goal < 0, goal_distance, m.closest_goal)[:, None],
+            *tail,
+            torch.log1p(m.progress / 10)[:, None],
+            torch.log1p(m.successes)[:, None],
+            out.new_zeros(n, 1),
+        ]
+        torch.cat(blocks, dim=1, out=out)
+        return View(out, tip_distance, goal_distance)
+
+    def _keypoints(self, pos: Tensor, quat: Tensor, offsets: Tensor) -> Tensor:
+        """(N, K, 3) keypoints of a body at `pos`, `quat`; a single keypoint is the centre."""
+        if self.card.keypoints == 1:
+            return pos[:, None]
+        return pos[:, None] + rotate(quat[:, None], offsets)
+
+    def _reward(self, state: PhysicsState, view: View, near: Tensor) -> Tensor:
+        """(N,) reward; updates the lift flag and the minima."""
+        m, card = self.memory, self.card
+        # lift: 20 clip(h, 0, 0.5) until h > 0.15 once, then 300 once;  h = 0.05 + z - 0.63
+        height = state.object_pos[:, 2] + (LIFT_OFFSET - START_HEIGHT)
+        lifted = m.lifted | (height > LIFTED_ABOVE)
+        reward = height.clamp(0, LIFT_CAP).mul_(LIFT_SCALE).masked_fill_(lifted, 0.0)
+        reward.add_(lifted ^ m.lifted, alpha=LIFT_BONUS)
+        m.lifted.copy_(lifted)
+        # fingers: 50 sum_f clip(m_f - d_f, 0, 10);  m_f <- min(m_f, d_f)
+        approach = (m.closest_tips - view.tip_distance).clamp_(0, FINGER_CAP).sum(dim=1)
+        if not card.fingers_always_paid:
+            approach.masked_fill_(lifted, 0.0)
+        reward.add_(approach, alpha=FINGER_SCALE)
+        torch.minimum(m.closest_tips, view.tip_distance, out=m.closest_tips)
+        # keypoints: 200 max(0, m_D - D), once lifted;  m_D <- min(m_D, D)
+        gain = (m.closest_goal - view.goal_distance).clamp_(min=0).mul_(lifted)
+        reward.add_(gain, alpha=KEYPOINT_SCALE)
+        torch.minimum(m.closest_goal, view.goal_distance, out=m.closest_goal)
+        # goal: 1000 / hold steps for every step near it
+        reward.add_(near, alpha=GOAL_BONUS / card.hold_steps)
+        if card.velocity_penalty:
+            speed = state.joint_vel.abs()
+            reward.sub_(speed[:, :ARM_JOINTS].sum(dim=1), alpha=ARM_SPEED_COST)
+            reward.sub_(speed[:, ARM_JOINTS:].sum(dim=1), alpha=HAND_SPEED_COST)
+        return reward
+
+    def _shrink_tolerance(self) -> None:
+        """tol <- max(0.01, 0.9 tol), when the last episodes brought three successes on average and the wait is over."""
+        self.since_change += 1
+        if not self.card.curriculum or self.since_change < self.interval or self.tolerance <= self.final_tolerance:
+            return
+        if self.memory.last_successes.mean() >= CURRICULUM_SUCCESSES:
+            self.tolerance = max(self.final_tolerance, CURRICULUM_FACTOR * self.tolerance)
+            self.since_change = 0
+
+    # -------------------------------------------------------------------------------------------- goals and episodes
+
+    def due_goals(self) -> Tensor:
+        """(M,) environments that reached their goal in the last step and go on: they get a new goal first of all."""
+        return self.memory.goal_reached.nonzero().flatten()
+
+    def new_goals(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw goals for `ids`; returns their positions (M, 3) and orientations (M, 4)."""
+        m = self.memory
+        pos, quat = resets.draw_goal(len(ids), self.card, self.generator)
+        m.goal_pos[ids], m.goal_quat[ids] = pos, quat
+        aim = pos.clone()
+        aim[:, 2] += BUCKET_TARGET if self.card.goal == "bucket" else 0.0
+        m.goal_keypoints[ids] = self._keypoints(aim, quat, self.offsets[ids])
+        m.near_steps[ids] = 0
+        m.closest_goal[ids] = -1
+        m.goal_reached[ids] = False
+        return pos, quat
+
+    def new_object(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw a place for the objects of `ids`: it has to be approached and lifted anew."""
+        self.memory.lifted[ids] = False
+        self.memory.closest_tips[ids] = -1
+        return resets.draw_object(len(ids), self.card, self.generator)
+
+    def restart(self, ids: Tensor) -> resets.Start:
+        """Begin new episodes in `ids`, except for their goals: `new_goals` follows."""
+        m = self.memory
+        joint_pos, joint_vel = resets.draw_joints(len(ids), self.default, self.low, self.high, self.generator)
+        start = resets.Start(joint_pos, joint_vel, *self.new_object(ids))
+        m.targets[ids] = joint_pos
+        m.force[ids] = 0
+        m.force_probability[ids] = resets.draw_force_probability(len(ids), self.generator)
+        m.last_successes[ids] = m.successes[ids]
+        m.successes[ids] = 0
+        m.progress[ids] = 0
+        return start
+
+    def first_look(self, state: PhysicsState, ids: Tensor) -> Tensor:
+        """(M, O) observation of episodes that begin in `ids`, whose rows `state` holds; minima begin one step later."""
+        memory = Memory(*(field[ids] for field in self.memory))
+        view = self.look(state, memory, self._obs.new_empty(len(ids), self.card.obs_dim), ids)
+        return view.obs.clamp_(-OBS_LIMIT, OBS_LIMIT)
+
+    # -------------------------------------------------------------------------------------------------- save, restore
+
+    def state_dict(self) -> dict[str, Any]:
+        """Memory, curriculum and random generator."""
+        memory = {name: value.clone() for name, value in self.memory._asdict().items()}
+        random = self.generator.get_state()
+        return memory | {"tolerance": self.tolerance, "since_change": self.since_change, "generator": random}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`."""
+        for name, value in self.memory._asdict().items():
+            value.copy_(state[name])
+        self.tolerance, self.since_change = float(state["tolerance"]), int(state["since_change"])
+        self.generator.set_state(state["generator"].cpu())

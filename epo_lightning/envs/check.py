@@ -1,0 +1,294 @@
+"""Tell whether an environment keeps the contract of `base`.
+
+Shape legend: N environments of this rank, O observation entries, A action entries.
+
+`check_env` runs an environment and refuses the first fault with one line that names the member and what would be right.
+`check_result` and `nonfinite_envs` are the cheap parts for a running training: neither waits for the device.
+
+    python -m epo_lightning.envs.check my_pkg.MyEnv --num_envs 8
+"""
+
+import argparse
+import importlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+
+_FIELDS = ("obs", "reward", "terminated", "truncated", "successes", "final_obs")
+
+
+def check_result(result: StepResult, spec: EnvSpec, device: torch.device) -> None:
+    """Check what can be told without waiting for the device: types, shapes, dtypes, devices, no gradient.
+
+    Args:
+        result: What `step` returned.
+        spec: The environment's `spec`.
+        device: The device that the environment was made for.
+
+    Raises:
+        ValueError: Naming the first field that is wrong and what would be right.
+    """
+    if not isinstance(result, StepResult):
+        raise ValueError(f"step() must return a StepResult, got {type(result).__name__}")
+    n, observation = (spec.num_envs,), (spec.num_envs, spec.obs_dim)
+    _check_tensor("StepResult.obs", result.obs, observation, torch.float32, device)
+    _check_tensor("StepResult.reward", result.reward, n, torch.float32, device)
+    _check_tensor("StepResult.terminated", result.terminated, n, torch.bool, device)
+    _check_tensor("StepResult.truncated", result.truncated, n, torch.bool, device)
+    _check_tensor("StepResult.successes", result.successes, n, torch.float32, device)
+    if result.final_obs is not None:
+        _check_tensor("StepResult.final_obs", result.final_obs, observation, torch.float32, device)
+    if not isinstance(result.log, Mapping):
+        raise ValueError(f"StepResult.log must be a mapping from names to tensors, got {type(result.log).__name__}")
+    for name, value in result.log.items():
+        shape = n if isinstance(value, Tensor) and value.ndim else ()
+        _check_tensor(f"StepResult.log[{name!r}]", value, shape, None, device)
+
+
+def nonfinite_envs(result: StepResult) -> Tensor:
+    """Which environments returned a NaN or an infinity where the learner reads it.
+
+    Rows of `final_obs` count only where `truncated`. The answer stays on the device: reading it is the caller's sync.
+
+    Args:
+        result: What `step` returned, of the right shapes.
+
+    Returns:
+        (N,) bool on the environment's device.
+    """
+    bad = ~(torch.isfinite(result.obs).all(1) & torch.isfinite(result.reward) & torch.isfinite(result.successes))
+    if result.final_obs is not None:
+        bad = bad | (result.truncated & ~torch.isfinite(result.final_obs).all(1))
+    return bad
+
+
+def check_env(env: VectorEnv, steps: int = 100, seed: int = 0) -> None:
+    """Run `env` with random actions and refuse it when it breaks the contract.
+
+    Tensors that the environment returns may be its own buffers, overwritten by its next step. Not allowed: a result
+    that shares memory with the actions, `final_obs` that shares memory with `obs`, and a saved state that shares memory
+    with the running one. About 3 x `steps` steps are taken; reset the environment before using it for anything else.
+
+    Args:
+        env: The environment, fresh.
+        steps: Length of each of three runs in env steps; more than an episode's length also tests resets.
+        seed: Seed of the random actions. The first two steps take the extreme actions, all -1 and all 1.
+
+    Raises:
+        ValueError: One line: which member is wrong, in which environments, and what would be right.
+    """
+    if not isinstance(env, VectorEnv):
+        raise ValueError(f"{type(env).__name__} must derive from epo_lightning.envs.base.VectorEnv")
+    if steps < 2:
+        raise ValueError(f"steps must be at least 2, got {steps}")
+    spec = _check_spec(env)
+    first = env.reset()
+    if not isinstance(first, Tensor):
+        raise ValueError(f"reset() must return a tensor, got {type(first).__name__}")
+    device = first.device
+    _check_first(first, spec, device)
+
+    generator = torch.Generator().manual_seed(seed)
+    actions = torch.rand((steps, spec.num_envs, spec.act_dim), generator=generator) * 2.0 - 1.0
+    actions[0], actions[1] = -1.0, 1.0
+    actions = actions.to(device)
+
+    _run(env, actions, age=torch.zeros(spec.num_envs, dtype=torch.int64, device=device))
+    _check_resume(env, actions)
+    _check_first(env.reset(), spec, device)
+    _check_curriculum(env)
+
+
+def _check_tensor(
+    name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype | None, device: torch.device
+) -> None:
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name} must be a tensor, got {type(value).__name__}")
+    if value.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
+    if dtype is not None and value.dtype != dtype:
+        raise ValueError(f"{name} must be {dtype}, got {value.dtype}")
+    if value.device.type != device.type or (device.index is not None and value.device.index != device.index):
+        raise ValueError(f"{name} must be on {device}, got {value.device}")
+    if value.requires_grad:
+        raise ValueError(f"{name} must not require a gradient: compute it under torch.no_grad()")
+
+
+def _check_first(obs: Any, spec: EnvSpec, device: torch.device) -> None:
+    name = "the observation of reset()"
+    _check_tensor(name, obs, (spec.num_envs, spec.obs_dim), torch.float32, device)
+    _refuse(name, "is not finite", ~torch.isfinite(obs).all(1))
+
+
+def _refuse(name: str, fault: str, bad: Tensor) -> None:
+    """Raise when any entry of `bad` (N,) is true, naming the environments."""
+    envs = bad.nonzero()[:, 0].tolist()
+    if envs:
+        more = f" and {len(envs) - 10} more" if len(envs) > 10 else ""
+        raise ValueError(f"{name} {fault} in environments {envs[:10]}{more}")
+
+
+def _check_spec(env: VectorEnv) -> EnvSpec:
+    spec = getattr(env, "spec", None)
+    if not isinstance(spec, EnvSpec):
+        raise ValueError(f"{type(env).__name__}.spec must be an EnvSpec set in the constructor, got {spec!r}")
+    if not isinstance(spec.name, str) or not spec.name:
+        raise ValueError(f"spec.name must be a non-empty string, got {spec.name!r}")
+    for name in ("num_envs", "obs_dim", "act_dim", "max_episode_steps"):
+        value = getattr(spec, name)
+        if name == "max_episode_steps" and value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"spec.{name} must be a positive int, got {value!r}")
+    if spec.step_seconds is not None and not spec.step_seconds > 0.0:
+        raise ValueError(f"spec.step_seconds must be positive or None, got {spec.step_seconds!r}")
+    return spec
+
+
+def _run(env: VectorEnv, actions: Tensor, age: Tensor | None = None) -> list[dict[str, Tensor]]:
+    """Step through `actions` (steps, N, A), check every result and return copies.
+
+    `age` (N,) counts the steps of the running episodes; it is known in the first run only.
+    """
+    spec, results = env.spec, []
+    for row in actions:
+        given = row.clone()
+        result = env.step(given)
+        check_result(result, spec, actions.device)
+        if not torch.equal(given, row):
+            raise ValueError("step() must not change `actions` in place: work on a copy")
+        _check_values(result)
+        _check_memory(result, given)
+        if age is not None and spec.max_episode_steps is not None:
+            age = age + 1
+            limit = f"is longer than spec.max_episode_steps = {spec.max_episode_steps}"
+            ended = result.terminated | result.truncated
+            _refuse("the episode", limit, (age >= spec.max_episode_steps) & ~ended)
+            age = torch.where(ended, 0, age)
+        values = ((name, getattr(result, name)) for name in _FIELDS)
+        results.append({name: value.clone() for name, value in values if value is not None})
+    return results
+
+
+def _check_values(result: StepResult) -> None:
+    _refuse("StepResult.obs", "is not finite", ~torch.isfinite(result.obs).all(1))
+    _refuse("StepResult.reward", "is not finite", ~torch.isfinite(result.reward))
+    counted = torch.isfinite(result.successes) & (result.successes >= 0.0)
+    _refuse("StepResult.successes", "is negative or not finite", ~counted)
+    both = "are both true (terminated wins: use `truncated & ~terminated`)"
+    _refuse("StepResult.terminated and truncated", both, result.terminated & result.truncated)
+    if result.final_obs is not None:
+        bad = result.truncated & ~torch.isfinite(result.final_obs).all(1)
+        _refuse("StepResult.final_obs", "is not finite where truncated", bad)
+    for name, value in result.log.items():
+        if not torch.isfinite(value).all():
+            raise ValueError(f"StepResult.log[{name!r}] must be finite")
+
+
+def _check_memory(result: StepResult, actions: Tensor) -> None:
+    for name in _FIELDS:
+        value = getattr(result, name)
+        if value is not None and value.untyped_storage().data_ptr() == actions.untyped_storage().data_ptr():
+            raise ValueError(f"StepResult.{name} must not share memory with `actions`: return a copy")
+    if result.final_obs is not None and result.final_obs.data_ptr() == result.obs.data_ptr() and result.truncated.any():
+        raise ValueError("StepResult.final_obs must not share memory with StepResult.obs: copy it before the reset")
+
+
+def _check_resume(env: VectorEnv, actions: Tensor) -> None:
+    """Save in the middle of an episode, run, load, run again with the same actions: all must be equal to the bit."""
+    env.reset()
+    _run(env, actions[:7])
+    state = env.state_dict()
+    if not isinstance(state, dict):
+        raise ValueError(f"state_dict() must return a dict, got {type(state).__name__}")
+    saved = _through_a_file(state)
+    wanted = _run(env, actions)
+    path = _difference(state, saved, "state_dict()")
+    if path:
+        raise ValueError(f"{path} changed while the environment stepped: return copies (clone())")
+
+    env.reset()  # whatever load_state_dict forgets is now that of a first step
+    env.load_state_dict(saved)
+    for step, (old, new) in enumerate(zip(wanted, _run(env, actions), strict=True)):
+        for name in [name for name in old if name in new]:
+            different = (old[name] != new[name]).reshape(env.spec.num_envs, -1).any(1)
+            if name == "final_obs":  # only these rows are read
+                different = different & old["truncated"]
+            _refuse(f"after load_state_dict() StepResult.{name}", f"differs at step {step}", different)
+
+    if state:
+        try:
+            env.load_state_dict({})
+        except ValueError:
+            return
+        except Exception as error:
+            raise ValueError(f"load_state_dict() must refuse {{}} with a ValueError, got {error!r}") from error
+        raise ValueError("load_state_dict() must refuse a state that does not fit with a ValueError, but accepted {}")
+
+
+def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:
+    file = io.BytesIO()
+    try:
+        torch.save(state, file)
+        file.seek(0)
+        return torch.load(file, weights_only=True)
+    except Exception as error:
+        line = str(error).strip().split("\n")[0]
+        raise ValueError(f"state_dict() must hold only tensors and plain values (weights_only=True): {line}") from error
+
+
+def _difference(a: Any, b: Any, path: str) -> str | None:
+    """The path of the first entry in which two states differ."""
+    if isinstance(a, Tensor):
+        return None if isinstance(b, Tensor) and torch.equal(a, b.to(a.device)) else path
+    if isinstance(a, Mapping) and isinstance(b, Mapping) and a.keys() == b.keys():
+        paths = (_difference(a[key], b[key], f"{path}[{key!r}]") for key in a)
+        return next((found for found in paths if found), None)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        paths = (_difference(x, y, f"{path}[{i}]") for i, (x, y) in enumerate(zip(a, b, strict=True)))
+        return next((found for found in paths if found), None)
+    return None if a == b else path
+
+
+def _check_curriculum(env: VectorEnv) -> None:
+    values = env.curriculum()
+    if not isinstance(values, dict) or not all(
+        isinstance(key, str) and isinstance(value, float) for key, value in values.items()
+    ):
+        raise ValueError(f"curriculum() must return a dict from names to floats, got {values!r}")
+    env.set_curriculum(values)
+    if env.curriculum() != values:
+        raise ValueError(f"set_curriculum() must take over {values}, but curriculum() then returns {env.curriculum()}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line: check one environment class, named by its import path."""
+    parser = argparse.ArgumentParser(description="Check that an environment keeps the contract of VectorEnv.")
+    parser.add_argument("class_path", help="for example my_pkg.MyEnv")
+    parser.add_argument("--num_envs", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--init_args", type=json.loads, default={}, help="further arguments of the class, as JSON")
+    args = parser.parse_args(arguments)
+    module, _, name = args.class_path.rpartition(".")
+    if not module:
+        parser.error(f"class_path must be an import path such as my_pkg.MyEnv, got {args.class_path!r}")
+    env = getattr(importlib.import_module(module), name)(args.num_envs, args.device, args.seed, **args.init_args)
+    try:
+        check_env(env, args.steps, args.seed)
+    except ValueError as fault:
+        raise SystemExit(f"{args.class_path} breaks the contract: {fault}") from None
+    finally:
+        env.close()
+    print(f"{args.class_path} keeps the contract: {args.num_envs} environments, {args.steps} steps")
+
+
+if __name__ == "__main__":
+    main()

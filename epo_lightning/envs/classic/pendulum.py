@@ -1,0 +1,79 @@
+"""Pendulum swing-up: dense reward, no termination.
+
+Shape legend: N environments of this rank.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from epo_lightning.envs.base import EnvSpec
+from epo_lightning.envs.classic.base import ClassicEnv, Transition
+
+MAX_SPEED, STEP_SECONDS = 8.0, 0.05
+UPRIGHT_COSINE = 0.95
+
+
+class Pendulum(ClassicEnv):
+    """Swing a rod of 1 m and 1 kg upright and hold it there with a torque too weak to lift it at once.
+
+    The dynamics are those of Gymnasium's `Pendulum-v1`. Observation: cosine and sine of the angle from upright, angular
+    velocity in rad/s. An episode ends by its time limit only; it counts one success when the rod then is upright (the
+    cosine of its angle at least 0.95). A random policy returns about -1200 in 200 steps, a good one about -150.
+
+    Args:
+        num_envs: N.
+        device: Where every tensor lives.
+        seed: Seed of the start states: any angle, angular velocity within 1 rad/s.
+        max_steps: Time limit of an episode in env steps of 0.05 s.
+        max_torque: Torque of a full action, in N m; about 5 N m would lift the rod without a swing.
+        gravity: In m/s^2.
+
+    Raises:
+        ValueError: When `max_torque` is not positive, or `max_steps` < 1.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        device: torch.device,
+        seed: int,
+        max_steps: int = 200,
+        max_torque: float = 2.0,
+        gravity: float = 10.0,
+    ) -> None:
+        if max_torque <= 0.0:
+            raise ValueError(f"data.env.init_args.max_torque must be positive, got {max_torque}")
+        spec = EnvSpec("Pendulum", num_envs, 3, 1, max_episode_steps=max_steps, step_seconds=STEP_SECONDS)
+        super().__init__(spec, device, seed, state_dim=2)
+        self.max_torque = max_torque
+        self.gravity = gravity
+        self._start_range = torch.tensor((math.pi, 1.0), device=self.device)
+
+    def _draw(self) -> Tensor:
+        return self._uniform(2) * self._start_range
+
+    def _observe(self, state: Tensor) -> Tensor:
+        angle, speed = state.unbind(1)
+        return torch.stack((torch.cos(angle), torch.sin(angle), speed), dim=1)
+
+    def _advance(self, state: Tensor, actions: Tensor, last: Tensor) -> Transition:
+        angle, speed = state.unbind(1)
+        torque = self.max_torque * actions[:, 0]
+        # r = -(angle^2 + 0.1 speed^2 + 0.001 torque^2) before the step, the angle in [-pi, pi)
+        wrapped = torch.remainder(angle + math.pi, 2.0 * math.pi) - math.pi
+        reward = -(wrapped.square() + 0.1 * speed.square() + 0.001 * torque.square())
+        # w' = clip(w + (3 g / (2 l) sin(angle) + 3 / (m l^2) torque) dt),  angle' = angle + w' dt   with l = m = 1
+        speed = speed + (1.5 * self.gravity * torch.sin(angle) + 3.0 * torque) * STEP_SECONDS
+        speed = speed.clamp(-MAX_SPEED, MAX_SPEED)
+        angle = wrapped + speed * STEP_SECONDS
+
+        upright = torch.cos(angle) >= UPRIGHT_COSINE
+        return Transition(
+            state=torch.stack((angle, speed), dim=1),
+            reward=reward,
+            terminated=torch.zeros_like(last),
+            successes=(upright & last).to(torch.float32),
+            log={"upright": upright.to(torch.float32)},
+        )

@@ -1,0 +1,35 @@
+"""Messages of the libraries that tell a user of this package nothing: advertising, and advice that does not apply."""
+
+import logging
+import warnings
+
+_LINES = (
+    "Tip: For seamless cloud",
+    "GPU available:",
+    "TPU available:",
+    "Seed set to",
+    "Restoring states from the checkpoint path",
+    "Restored all states from the checkpoint",
+    "Loaded model weights from the checkpoint",
+    "Detected KeyboardInterrupt",
+    "`Trainer.fit` stopped: `max_epochs=",
+)
+_WARNINGS = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r"The number of training batches .* is smaller than the logging interval",
+    r"You have overridden `transfer_batch_to_device` in `LightningModule`",
+    r"The '\w+' does not have many workers",
+)
+
+
+def silence() -> None:
+    """Drop exactly these; every other message stays."""
+    for pattern in _WARNINGS:
+        warnings.filterwarnings("ignore", pattern)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    return not any(line in message for line in _LINES)

@@ -1,0 +1,104 @@
+"""What a task asks of a physics engine.
+
+Shape legend: N environments, D actuated joints, H hands, F fingertips per hand, M chosen environments.
+
+An engine steps N copies of one scene with D position-controlled joints, H hands that carry F fingertip points each, and
+one free rigid object. It knows nothing about goals or rewards. All tensors are float32 on `device` unless said
+otherwise; all positions, velocities and forces are in the world frame, in SI units; quaternions are (x, y, z, w).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class PhysicsState(NamedTuple):
+    """What can be read after a step. The tensors are buffers of the engine: valid until its next call, not to be written.
+
+    Attributes:
+        joint_pos: (N, D) joint angles, rad.
+        joint_vel: (N, D) joint velocities, rad/s.
+        palm_pos: (N, H, 3) palm points, m.
+        wrist: (N, H, 10) last arm link: quaternion (4), linear velocity of its origin (3), angular velocity (3).
+        object_frame: (N, 10) object: quaternion (4), linear velocity (3), angular velocity (3).
+        tip_pos: (N, H, F, 3) fingertip points, m.
+        object_pos: (N, 3) centre of the object, m.
+    """
+
+    joint_pos: Tensor
+    joint_vel: Tensor
+    palm_pos: Tensor
+    wrist: Tensor
+    object_frame: Tensor
+    tip_pos: Tensor
+    object_pos: Tensor
+
+    def rows(self, ids: Tensor) -> "PhysicsState":
+        """A copy of the environments `ids`, (M,) int64: every tensor with M rows."""
+        return PhysicsState(*(field[ids] for field in self))
+
+
+class Physics(ABC):
+    """N copies of a scene behind one tensor interface.
+
+    Attributes:
+        num_envs: N.
+        device: Where all tensors live.
+        state: What the last `step`, `reset` or `load_state_dict` left; the same tensors for the life of the engine.
+        blown_up: (N,) bool, environments whose simulation failed in the last `step` (NaN, runaway velocities, an engine
+            error). Their state is finite but meaningless: the caller must `reset` them. Cleared by the next `step`.
+    """
+
+    num_envs: int
+    device: torch.device
+    state: PhysicsState
+    blown_up: Tensor
+
+    @abstractmethod
+    def step(self, targets: Tensor, object_force: Tensor | None = None) -> None:
+        """Advance all environments by one control step.
+
+        Args:
+            targets: (N, D) joint targets, rad.
+            object_force: (N, 3) force on the object's centre during this step, N; None for no force.
+        """
+
+    @abstractmethod
+    def reset(self, ids: Tensor, joint_pos: Tensor, joint_vel: Tensor, object_pos: Tensor, object_quat: Tensor) -> None:
+        """Put the environments `ids` into a given state and refresh their rows of `state`; others are untouched.
+
+        The object is at rest, everything else in the scene goes to its initial pose, and nothing (contact forces, warm
+        starts, goal poses) is remembered.
+
+        Args:
+            ids: (M,) int64, sorted, each once.
+            joint_pos: (M, D) joint angles, rad.
+            joint_vel: (M, D) joint velocities, rad/s.
+            object_pos: (M, 3) centre of the object, m.
+            object_quat: (M, 4) its orientation.
+        """
+
+    @abstractmethod
+    def place_object(self, ids: Tensor, pos: Tensor, quat: Tensor) -> None:
+        """Move the object of the environments `ids` (M,) to rest at `pos` (M, 3), `quat` (M, 4).
+
+        `state` shows it after the next `step`.
+        """
+
+    @abstractmethod
+    def place_goal(self, ids: Tensor, pos: Tensor, quat: Tensor) -> None:
+        """Move the goal's body (a marker, or a bucket that can be hit) of `ids` (M,) to `pos` (M, 3), `quat` (M, 4)."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """All that the future depends on, as tensors and plain values: restoring it continues to the bit."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`; raises ValueError when it belongs to another number of environments or scene."""
+
+    def close(self) -> None:  # noqa: B027  (nothing to free is the common case)
+        """Free threads and device memory."""

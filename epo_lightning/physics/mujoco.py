@@ -1,0 +1,244 @@
+"""MuJoCo on CPU threads: N copies of one model, stepped by `mujoco.batch`.
+
+Shape legend: N environments, D actuated joints, H hands, F fingertips per hand, M chosen environments.
+
+What the model must look like (see `envs.allegro_kuka.scene`): the D hinges with their D position actuators come first,
+then the free joint `object`; a mocap body `goal`; sensors in the order of `readout`. The engine keeps float64 rows, of
+which `state` is the float32 copy, made once per step. Results do not depend on the number of threads.
+"""
+
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import mujoco
+import numpy as np
+import torch
+from mujoco import batch
+from torch import Tensor
+
+from epo_lightning.physics.base import Physics, PhysicsState
+
+STAGE = mujoco.mjtStage
+_WARN = mujoco.mjtWarning
+BAD_STATE = [int(w) for w in (_WARN.mjWARN_BADQPOS, _WARN.mjWARN_BADQVEL, _WARN.mjWARN_BADQACC)]
+"""Warnings after which MuJoCo has put an environment back to the model's initial pose by itself."""
+RUNAWAY = 1000.0
+"""Joint or object velocity (rad/s, m/s) beyond which an environment counts as blown up."""
+ANGULAR_DAMPING = 0.5
+"""Rate, 1/s, at which the object's spin decays in the air."""
+
+
+def default_threads() -> int:
+    """Cores this process may use, shared fairly with the other ranks of this machine (`LOCAL_WORLD_SIZE`)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+class MujocoPhysics(Physics):
+    """N copies of `model`, each with its own size and mass of the object.
+
+    Args:
+        model: The scene.
+        num_envs: N.
+        hands: H.
+        half_sizes: (N, 3) half edges of the objects, m.
+        masses: (N,) masses of the objects, kg.
+        decimation: Physics steps per control step.
+        threads: CPU threads; None: `default_threads()`.
+
+    Raises:
+        ValueError: When `threads` is not positive.
+    """
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        num_envs: int,
+        hands: int,
+        half_sizes: Tensor,
+        masses: Tensor,
+        decimation: int = 2,
+        threads: int | None = None,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise ValueError(f"data.env.init_args.threads must be at least 1, or null for all cores; got {threads}")
+        # MuJoCo writes its warnings to a file in the working directory otherwise; here they are counted, see `blown_up`
+        if mujoco.get_mju_user_warning() is None:
+            mujoco.set_mju_user_warning(_ignore)
+        self.num_envs, self.device = num_envs, torch.device("cpu")
+        self.model, self.decimation = model, decimation
+        self.batch = batch.Batch(model, num_envs, threads or default_threads(), persistent=True)
+        self._set_objects(half_sizes, masses)
+
+        self._joints = joints = model.nu
+        self._object = model.body("object").id
+        self._goal = model.body("goal").mocapid[0]
+        self._rows, self._warning = self.batch.state, self.batch.warning
+        self._qpos, self._qvel = self.batch.bind("qpos"), self.batch.bind("qvel")
+        self._ctrl = torch.from_numpy(self.batch.bind("ctrl"))
+        self._force = torch.from_numpy(self.batch.bind("xfrc_applied"))[:, self._object, :3]
+        self._mocap_pos, self._mocap_quat = self.batch.bind("mocap_pos"), self.batch.bind("mocap_quat")
+        self._pos64, self._vel64 = torch.from_numpy(self._qpos), torch.from_numpy(self._qvel)
+        with warnings.catch_warnings():  # the engine's outputs are read-only arrays, and we only read them
+            warnings.filterwarnings("ignore", message=".*not writable.*")
+            self._sensor64 = torch.from_numpy(self.batch.bind("sensordata"))
+
+        columns, fields = readout(hands, (self._sensor64.shape[1] - 13 - 13 * hands) // 3 // hands)
+        self._columns = torch.tensor(columns)
+        self._pos, self._vel = torch.zeros(num_envs, model.nq), torch.zeros(num_envs, joints + 6)
+        self._sensor = torch.zeros(num_envs, len(columns))
+        shapes = {"palm_pos": (hands, 3), "wrist": (hands, 10), "tip_pos": (hands, -1, 3)}
+        self.state = PhysicsState(
+            joint_pos=self._pos[:, :joints],
+            joint_vel=self._vel[:, :joints],
+            **{k: self._sensor[:, v].unflatten(1, shapes[k]) if k in shapes else self._sensor[:, v] for k, v in fields},
+        )
+        self.blown_up = torch.zeros(num_envs, dtype=torch.bool)
+        self._counts = self._bad_states()
+        self._refresh()
+
+    def _set_objects(self, half_sizes: Tensor, masses: Tensor) -> None:
+        """Give every environment its own cuboid: geometry, mass, inertia, damping, and what MuJoCo derives of them."""
+        half, mass = half_sizes.double().numpy(), masses.double().numpy()
+        body = self.model.body("object")
+        geoms = [g for g in ("object", "goal") if _is_box(self.model, g)]
+        for geom in (self.model.geom(name).id for name in geoms):
+            self.batch.expand("geom_size")[:, geom] = half
+            self.batch.expand("geom_rbound")[:, geom] = np.linalg.norm(half, axis=1)
+            self.batch.expand("geom_aabb")[:, geom] = np.concatenate([np.zeros_like(half), half], axis=1)
+        # solid cuboid with half edges a: I_x = m (a_y^2 + a_z^2) / 3
+        square = half**2
+        inertia = mass[:, None] / 3 * (square.sum(1, keepdims=True) - square)
+        self.batch.expand("body_mass")[:, body.id] = mass
+        self.batch.expand("body_inertia")[:, body.id] = inertia
+        spin = self.model.jnt_dofadr[self.model.joint("object").id] + 3
+        # torque -c I omega: the spin decays at rate c about every axis
+        self.batch.expand("dof_damping")[:, spin : spin + 3] = ANGULAR_DAMPING * inertia
+        self.batch.set_const()
+
+    def step(self, targets: Tensor, object_force: Tensor | None = None) -> None:
+        """Advance all environments by `decimation` physics steps; see `Physics.step`."""
+        self._ctrl.copy_(targets)
+        if object_force is not None:
+            self._force.copy_(object_force)
+        failed: Any = None
+        try:
+            self.batch.step(nstep=self.decimation, stage=STAGE.mjSTAGE_VEL)
+        except batch.SimulationError as error:  # e.g. out of contact memory: those kept the state before the step
+            failed = error.ids
+        self._refresh()
+
+        # blown up: MuJoCo gave up on the state, or it is finite but absurd
+        counts = self._bad_states()
+        torch.logical_not(self._vel.abs().amax(dim=1) <= RUNAWAY, out=self.blown_up)  # true for NaN, too
+        if not np.array_equal(counts, self._counts):
+            self.blown_up |= torch.from_numpy(counts != self._counts)
+            self._counts = counts
+        if failed is not None:
+            self.blown_up[torch.as_tensor(failed, dtype=torch.int64)] = True
+        if self.blown_up.any():
+            for field in (self._pos, self._vel, self._sensor):
+                field[self.blown_up] = field[self.blown_up].nan_to_num(0, 0, 0).clamp(-RUNAWAY, RUNAWAY)
+
+    def reset(self, ids: Tensor, joint_pos: Tensor, joint_vel: Tensor, object_pos: Tensor, object_quat: Tensor) -> None:
+        """See `Physics.reset`."""
+        rows, joints = ids.numpy(), self._joints
+        self.batch.reset(rows, stage=STAGE.mjSTAGE_NONE)
+        self._qpos[rows, :joints] = joint_pos.numpy()
+        self._qvel[rows, :joints] = joint_vel.numpy()
+        self.place_object(ids, object_pos, object_quat)
+        self.batch.forward(rows, stage=STAGE.mjSTAGE_VEL)
+        self._refresh(ids)
+
+    def place_object(self, ids: Tensor, pos: Tensor, quat: Tensor) -> None:
+        """See `Physics.place_object`."""
+        rows, joints = ids.numpy(), self._joints
+        self._qpos[rows, joints : joints + 3] = pos.numpy()
+        self._qpos[rows, joints + 3 : joints + 7] = _wxyz(quat)
+        self._qvel[rows, joints : joints + 6] = 0
+
+    def place_goal(self, ids: Tensor, pos: Tensor, quat: Tensor) -> None:
+        """See `Physics.place_goal`."""
+        rows = ids.numpy()
+        self._mocap_pos[rows, self._goal] = pos.numpy()
+        self._mocap_quat[rows, self._goal] = _wxyz(quat)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The engine's float64 rows: positions, velocities, warm starts, forces, goal poses, time."""
+        return {"rows": torch.from_numpy(self._rows.copy())}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Physics.load_state_dict`."""
+        rows = state["rows"]
+        if rows.shape[0] != self.num_envs:
+            raise ValueError(
+                f"data.num_envs must be {rows.shape[0]} on this rank, as in the saved state; got {self.num_envs}"
+            )
+        if rows.shape[1] != self.batch.nstate:
+            raise ValueError(
+                "data.env.init_args.task must be the task of the saved state: its scene has"
+                f" {rows.shape[1]} numbers per environment, this one {self.batch.nstate}"
+            )
+        self._rows[:] = rows.numpy()
+        self.batch.forward(stage=STAGE.mjSTAGE_VEL)
+        self._counts = self._bad_states()
+        self.blown_up.zero_()
+        self._refresh()
+
+    def close(self) -> None:
+        """Stop the threads."""
+        del self.batch
+
+    def _bad_states(self) -> np.ndarray:
+        """(N,) how often MuJoCo has given up on each environment so far."""
+        return self._warning[:, BAD_STATE, 1].sum(axis=1)
+
+    def _refresh(self, ids: Tensor | None = None) -> None:
+        """float64 to float32, once per field, for all environments or for `ids`."""
+        if ids is None:
+            self._pos.copy_(self._pos64)
+            self._vel.copy_(self._vel64[:, : self._joints + 6])
+            self._sensor.copy_(self._sensor64.index_select(1, self._columns))
+        else:
+            self._pos[ids] = self._pos64[ids].float()
+            self._vel[ids] = self._vel64[ids, : self._joints + 6].float()
+            self._sensor[ids] = self._sensor64[ids][:, self._columns].float()
+
+
+def readout(hands: int, fingers: int) -> tuple[list[int], list[tuple[str, slice]]]:
+    """Where the fields of `PhysicsState` lie among the model's sensor values.
+
+    Sensors, in this order: palm point of every hand; orientation, linear and angular velocity of every wrist; the same
+    of the object; fingertip points, hand by hand; centre of the object.
+
+    Args:
+        hands: H.
+        fingers: F.
+
+    Returns:
+        The order in which to take the sensor values (MuJoCo's quaternions begin with w, ours end with it), and the
+        slice of that sequence for each field.
+    """
+    lengths = [3 * hands, 10 * hands, 10, 3 * hands * fingers, 3]
+    names = ["palm_pos", "wrist", "object_frame", "tip_pos", "object_pos"]
+    starts = [sum(lengths[:i]) for i in range(len(lengths))]
+    columns = list(range(sum(lengths)))
+    for frame in range(starts[1], starts[3], 10):
+        columns[frame : frame + 4] = [frame + 1, frame + 2, frame + 3, frame]
+    return columns, [(n, slice(s, s + length)) for n, s, length in zip(names, starts, lengths, strict=True)]
+
+
+def _wxyz(quat: Tensor) -> np.ndarray:
+    """(M, 4) quaternions (x, y, z, w) as MuJoCo's (w, x, y, z)."""
+    return quat.roll(1, dims=1).numpy()
+
+
+def _is_box(model: mujoco.MjModel, geom: str) -> bool:
+    index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_GEOM, geom)
+    return index >= 0 and model.geom_type[index] == mujoco.mjtGeom.mjGEOM_BOX
+
+
+def _ignore(message: str) -> None:
+    """MuJoCo's warnings are counted per environment, not printed."""
