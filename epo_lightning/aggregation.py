@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from epo_lightning.losses import LOG_RATIO_MAX
 from epo_lightning.population import MASTER, Population
 
 OffPolicySource = Literal["all", "one_agent"]
@@ -75,7 +76,7 @@ def relabel(master_log_probs: Tensor, behaviour_log_probs: Tensor, mu_cap: float
     mu = pi_old(a|s, phi_0) / pi_old(a|s, phi_j) is the weight with which a sample starts. Above the cap it is lowered
     to the cap, by a behaviour log-probability higher than the true one, so that r is still mu at the first update.
     """
-    log_mu = (master_log_probs - behaviour_log_probs).clamp(max=math.log(mu_cap))
+    log_mu = (master_log_probs - behaviour_log_probs).clamp(max=min(math.log(mu_cap), LOG_RATIO_MAX))
     return Relabelled(master_log_probs - log_mu, log_mu)
 
 

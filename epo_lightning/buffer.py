@@ -52,10 +52,12 @@ class RolloutBuffer:
     def __init__(self, shape: RolloutShape, device: torch.device) -> None:
         self.shape = shape
         sizes, booleans = _sizes(shape)
-        self.obs, self.actions, self.log_probs, self.log_mu, self.targets, self.advantages, self.values = (
-            torch.zeros(sizes[name], device=device)
-            for name in ("obs", "actions", "log_probs", "log_mu", "targets", "advantages", "values")
+        self.obs, self.actions, self._scalars = (
+            torch.zeros(sizes[name], device=device) for name in ("obs", "actions", "scalars")
         )
+        # One tensor behind them all, so that a minibatch takes one gather for the five
+        self.log_probs, self.log_mu, self.targets, self.advantages = self._scalars[:-1, :, :4].unbind(-1)
+        self.values = self._scalars[..., 4]
         self.rewards, self.successes, self.final_values, self.states = (
             torch.zeros(sizes[name], device=device) for name in ("rewards", "successes", "final_values", "states")
         )
@@ -84,13 +86,14 @@ class RolloutBuffer:
 
     def gather(self, units: Tensor) -> RolloutBatch:
         """The samples `units` (B,) as a minibatch."""
-        horizon, columns = self.shape.horizon, self.shape.columns
-        fields = (self.obs[:horizon], self.actions, self.log_probs, self.log_mu, self.values[:horizon])
-        fields += (self.targets, self.advantages)
-        dim = 1 if self.recurrent else 0
-        parts = [(x if self.recurrent else x.flatten(0, 1)).index_select(dim, units) for x in fields]
-        obs, actions, log_probs, log_mu, values, targets, advantages = parts
-        column = units if self.recurrent else units % columns
+        samples = (self.obs[:-1], self.actions, self._scalars[:-1])
+        if self.recurrent:
+            column = units
+        else:
+            column = units % self.shape.columns
+            samples = tuple(field.flatten(0, 1) for field in samples)
+        obs, actions, scalars = (field.index_select(-2, units) for field in samples)
+        log_probs, log_mu, targets, advantages, values = scalars.unbind(-1)
         off_policy = column >= self.shape.population.num_envs
         return RolloutBatch(
             obs=obs,
@@ -103,7 +106,7 @@ class RolloutBuffer:
             advantages=advantages,
             off_policy=off_policy,
             states=self.states[:, column] if self.recurrent else self.states[:, :0],
-            resets=self.resets[:horizon, column] if self.recurrent else off_policy,
+            resets=self.resets[:-1, column] if self.recurrent else off_policy,
         )
 
 
@@ -113,11 +116,10 @@ def _sizes(shape: RolloutShape) -> tuple[dict[str, tuple[int, ...]], dict[str, t
     floats: dict[str, tuple[int, ...]] = {
         "obs": (horizon + 1, columns, shape.obs_dim),
         "actions": (horizon, columns, shape.act_dim),
-        "values": (horizon + 1, columns),
+        "scalars": (horizon + 1, columns, 5),
         "final_values": (2, horizon, envs),
         "states": (shape.state_shape[0], columns, shape.state_shape[1]),
     }
-    floats |= dict.fromkeys(("log_probs", "log_mu", "targets", "advantages"), (horizon, columns))
     floats |= dict.fromkeys(("rewards", "successes"), (horizon, envs))
     booleans: dict[str, tuple[int, ...]] = {"resets": (horizon + 1, columns)}
     booleans |= dict.fromkeys(("terminated", "truncated"), (horizon, envs))

@@ -1,6 +1,7 @@
 """Checkpoints: when they are written, how they get to disk, and how they are read."""
 
 import contextlib
+import math
 import os
 import shutil
 import time
@@ -75,7 +76,7 @@ class RunCheckpoints(Checkpoint):
             require_range("checkpoint.every_n_iterations", every_n_iterations, 1)
         self.every_n_iterations = every_n_iterations
         self.max_share = max_share
-        self.best_score = float("-inf")
+        self.best_score = -math.inf
         self.saved_iteration: int | None = None
         self._started = 0.0
         self._seconds = self._longest = 0.0
@@ -84,7 +85,7 @@ class RunCheckpoints(Checkpoint):
         """A run that goes on in another folder has no best checkpoint there yet."""
         self._started = time.monotonic()
         if not RunFolder(Path(trainer.default_root_dir)).best.exists():
-            self.best_score = float("-inf")
+            self.best_score = -math.inf
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Runs after every other callback and the module: the iteration is complete."""
@@ -101,10 +102,10 @@ class RunCheckpoints(Checkpoint):
     def _save(self, trainer: L.Trainer, iteration: int) -> None:
         start = time.monotonic()
         folder = RunFolder(Path(trainer.default_root_dir))
-        score = trainer.callback_metrics.get(MONITOR)
-        is_best = score is not None and float(score) > self.best_score
+        score = float(trainer.callback_metrics.get(MONITOR, -math.inf))
+        is_best = score > self.best_score
         if is_best:
-            self.best_score = float(score)
+            self.best_score = score
         trainer.save_checkpoint(folder.last, weights_only=False)
         if is_best and trainer.is_global_zero:
             _link(folder.last, folder.best)

@@ -13,7 +13,7 @@ from epo_lightning import __version__
 from epo_lightning.allocator import keep_freed_memory
 from epo_lightning.arguments import resolve
 
-_PACKAGE = Path(__file__).parent
+_SOURCES = (Path(__file__).parent, Path(__file__).parent.resolve().parent / "callbacks")
 _USAGE = 2
 
 
@@ -41,8 +41,10 @@ def main(args: list[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("EPO_DEBUG") or not is_users_mistake(error):
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print(f"error: {describe(error)}", file=sys.stderr)
         return _USAGE
+    finally:
+        leave_process_group()
 
 
 def is_users_mistake(error: Exception) -> bool:
@@ -52,9 +54,19 @@ def is_users_mistake(error: Exception) -> bool:
     if isinstance(error, argparse.ArgumentError | MisconfigurationException):
         return True
     origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-    return isinstance(error, ValueError) and (_PACKAGE in origin.parents or _PACKAGE.parent / "callbacks" in origin.parents)
+    return isinstance(error, ValueError) and any(source in origin.parents for source in _SOURCES)
 
 
-def one_line(error: Exception) -> str:
-    """The message without line breaks."""
-    return " ".join(str(error).split())
+def describe(error: Exception) -> str:
+    """The message in one line, with the key that Lightning leaves out."""
+    message = " ".join(str(error).split())
+    if "gpu" in message.lower() and not isinstance(error, argparse.ArgumentError | ValueError):
+        message = f"trainer.accelerator: {message} Use --trainer.accelerator cpu where there is none."
+    return message
+
+
+def leave_process_group() -> None:
+    """gloo's threads abort a process that ends without this."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -1,19 +1,21 @@
 """`fit`, `validate` and `test` on LightningCLI.
 
-The trainer's arguments are the ones that mean something here: one iteration is one epoch, evaluation is a command of its
-own, the gradient is clipped by the module.
+The trainer's arguments are the ones that mean something here: one iteration is one epoch, evaluation is a command of
+its own, the gradient is clipped by the module.
 """
 
-import os
 import shlex
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch.callbacks import Timer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
 
+from epo_lightning import __version__
 from epo_lightning.arguments import option_values, run_name
 from epo_lightning.checkpoint import CONFIG_KEY, AtomicCheckpointIO, RunCheckpoints, read_checkpoint
 from epo_lightning.data import RolloutDataModule
@@ -23,61 +25,14 @@ from epo_lightning.loggers import MetricsTable
 from epo_lightning.module import EPOModule
 from epo_lightning.notices import silence
 from epo_lightning.progress import IterationProgress
-from epo_lightning.run_folder import RunFolder
+from epo_lightning.run_folder import RUNS, RunFolder
+from epo_lightning.run_recorder import RunRecorder
 
 _TRAINER_ARGUMENTS = {
     "accelerator", "strategy", "devices", "num_nodes", "precision", "logger", "callbacks", "max_epochs", "max_time",
     "enable_progress_bar", "deterministic", "benchmark", "profiler", "detect_anomaly",
 }  # fmt: skip
-_HELP = {
-    "trainer.max_epochs": "Iterations to train; one iteration is one rollout of every environment.",
-    "trainer.max_time": "Stop at the end of the iteration in which this time (DD:HH:MM:SS) is over.",
-    "trainer.logger": "Loggers beside metrics.csv by class_path, e.g. TensorBoardLogger or WandbLogger; a relative"
-    " save_dir lies in the run folder.",
-}
-
-
-class RunRecorder(SaveConfigCallback):
-    """Writes `config.yaml`, puts the same into every checkpoint, and rewinds `metrics.csv` on resume."""
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Not yet: everything is checked before a file is written. All ranks learn the folder of the first."""
-        trainer._default_root_dir = trainer.strategy.broadcast(trainer.default_root_dir)
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Everything is built and restored."""
-        assert isinstance(pl_module, EPOModule)
-        dataset = pl_module.data.dataset
-        assert dataset is not None
-        if not trainer.is_global_zero:
-            return
-        folder = RunFolder(Path(trainer.default_root_dir))
-        folder.create()
-        temporary = folder.config.with_name(".config.yaml")
-        temporary.write_text(self.as_yaml())
-        os.replace(temporary, folder.config)
-        for logger in trainer.loggers:
-            if isinstance(logger, MetricsTable):
-                logger.rewind(dataset.env_steps)
-        envs, ranks = pl_module.data.num_envs, trainer.world_size
-        print(
-            f"{pl_module.data.spec.name}: {ranks} rank(s) x {envs} envs = {ranks * envs} envs, {pl_module.num_agents}"
-            f" agent(s), device {trainer.strategy.root_device.type}, run folder {folder.path}",
-            flush=True,
-        )
-
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """A checkpoint alone is enough to go on."""
-        checkpoint[CONFIG_KEY] = self.as_yaml()
-
-    def as_yaml(self) -> str:
-        """The resolved configuration, without what belongs to one invocation only."""
-        config = self.config.clone()
-        for key in ("config", "ckpt_path", "run_dir"):
-            config.pop(key, None)
-        return self.parser.dump(config, skip_none=False, skip_validation=True)
+_OF_ONE_INVOCATION = ("config", "ckpt_path", "run_dir")
 
 
 class Command(LightningCLI):
@@ -90,28 +45,32 @@ class Command(LightningCLI):
         exit_code: 0, or 128 + n when signal n stopped the training.
     """
 
-    datamodule: RolloutDataModule
-    model: EPOModule
-
     def __init__(self, args: list[str]) -> None:
-        self.command_line = with_checkpoint_config(args)
+        self.command_line = _with_checkpoint_config(args)
         self.folder: RunFolder | None = None
         self.exit_code = 0
-        quiet = {"exit_on_error": False}
+        self.stop = GracefulStop()
+        self._is_first_rank = rank_zero_only.rank == 0  # type: ignore[attr-defined]
         silence()
+        kwargs = {"exit_on_error": False, "dump_header": [f"epo-lightning {__version__}"]}
         try:
             super().__init__(
                 EPOModule,
                 RolloutDataModule,
-                save_config_callback=RunRecorder,
+                save_config_callback=None,
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
-                parser_kwargs={**quiet, **{name: dict(quiet) for name in self.subcommands()}},
+                parser_kwargs={
+                    **kwargs,
+                    "prog": "epo-lightning",
+                    "description": "Evolutionary Policy Optimization.",
+                    **{name: dict(kwargs) for name in self.subcommands()},
+                },
                 args=self.command_line,
             )
         finally:
             if self.folder is not None:
-                self.folder.remove_if_empty()
+                self.folder.release()
 
     # Arguments ------------------------------------------------------------------------------------------------------
 
@@ -121,28 +80,35 @@ class Command(LightningCLI):
         skip = {"model", "datamodule", "weights_only", "verbose", "dataloaders", "train_dataloaders", "val_dataloaders"}
         return {name: skip for name in ("fit", "validate", "test")}
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Without `--config` of its own: it belongs to the commands."""
+        return LightningArgumentParser(**kwargs)
+
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The seed."""
-        parser.add_argument("--seed_everything", type=int, default=0, help="Seed of everything random (default: 0).")
+        """Where the settings come from, where the results go, and the seed."""
+        parser.add_argument(
+            "-c",
+            "--config",
+            action=ActionConfigFile,
+            help="YAML file, or name of a packaged configuration; several overlay each other in order.",
+        )
+        parser.add_argument(
+            "--run_dir",
+            type=str | None,
+            default=None,
+            help="Run folder. fit: where the run goes (default: runs/<config>/<time>-seed<seed>, or with --ckpt_path"
+            " the folder of that checkpoint). With --ckpt_path last or best: whose checkpoint.",
+        )
+        parser.add_argument("--seed_everything", type=int, default=0, help="Seed of everything random.")
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The trainer's arguments that make sense, the module's and the datamodule's."""
+        """The trainer's arguments that make sense, the module's, the datamodule's and the checkpoints'."""
         skip = set(L.Trainer.__init__.__annotations__) - _TRAINER_ARGUMENTS
         parser.add_class_arguments(L.Trainer, "trainer", instantiate=False, fail_untyped=False, skip=skip)
         parser.set_defaults({"trainer.max_epochs": 1000})
         parser.add_lightning_class_args(EPOModule, "model")
         parser.add_lightning_class_args(RolloutDataModule, "data")
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Checkpoints and the run folder."""
         parser.add_lightning_class_args(RunCheckpoints, "checkpoint")
-        parser.add_argument(
-            "--run_dir",
-            type=str | None,
-            default=None,
-            help="Run folder. fit: where the run goes (default: runs/<config>/<time>-seed<seed>, or with --ckpt_path the"
-            " folder of that checkpoint). With --ckpt_path last or best: whose checkpoint.",
-        )
         parser.link_arguments("seed_everything", "data.seed")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -150,35 +116,47 @@ class Command(LightningCLI):
         self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
-        """`with_checkpoint_config` has done it."""
+        """`_with_checkpoint_config` has done it."""
 
     # Objects --------------------------------------------------------------------------------------------------------
 
     def before_instantiate_classes(self) -> None:
-        """Decide on the run folder."""
-        config = self.config[self.subcommand]
-        checkpoint = Path(config.ckpt_path) if config.ckpt_path else None
-        home = RunFolder.of_checkpoint(checkpoint) if checkpoint else None
-        if self.subcommand != "fit":
-            return
+        """Keep the configuration as the user means it; then decide on the run folder."""
+        config: Namespace = self.config[self.subcommand]
+        kept = config.clone()
+        for key in _OF_ONE_INVOCATION:
+            kept.pop(key, None)
+        self.resolved = self._parser(self.subcommand).dump(kept, skip_none=False, skip_validation=True)
+        if self.subcommand == "fit":
+            self.folder = self._choose_folder(config)
+            if self._is_first_rank:
+                self.folder.claim()
+            for logger in _as_list(config.trainer.logger):
+                if "save_dir" in logger.get("init_args", {}):
+                    logger.init_args.save_dir = str(self.folder.path / (logger.init_args.save_dir or ""))
+
+    def _choose_folder(self, config: Namespace) -> RunFolder:
+        """Of the checkpoint, of `--run_dir`, or a new one."""
+        home = RunFolder.of_checkpoint(Path(config.ckpt_path)) if config.ckpt_path else None
         if config.run_dir:
-            self.folder = RunFolder(Path(config.run_dir))
-            if self.folder.holds_run() and not self.folder.same_as(home):
+            folder = RunFolder(Path(config.run_dir))
+            if folder.holds_run() and not folder.same_as(home) and self._is_first_rank:
                 raise ValueError(
                     f"run_dir: {config.run_dir} already holds another run: choose another folder, or continue that run"
                     f" with --ckpt_path {config.run_dir}"
                 )
-            self.folder.create()
-        elif home is not None:
-            self.folder = home
-        else:
-            name = run_name(self.command_line) or config.data.env.class_path.rpartition(".")[2].lower()
-            self.folder = RunFolder.new(name, config.seed_everything)
+            return folder
+        if home is not None:
+            return home
+        if not self._is_first_rank:
+            return RunFolder(RUNS)  # learns the name from rank 0 in RunRecorder
+        name = run_name(self.command_line) or config.data.env.class_path.rpartition(".")[2].lower()
+        return RunFolder.new(name, config.seed_everything)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """What every run has."""
+        """What every run has, beside what its configuration says."""
         config = self._get(self.config_init, "trainer")
-        callbacks: list[L.Callback] = [GracefulStop(), EvaluationReport()]
+        callbacks: list[L.Callback] = [self.stop, EvaluationReport(), RunRecorder(self.resolved)]
         if config["enable_progress_bar"] is not False:
             callbacks.append(IterationProgress())
         if config["max_time"] is not None:
@@ -188,7 +166,6 @@ class Command(LightningCLI):
             "max_time": None,
             "logger": False,
             "plugins": [AtomicCheckpointIO()],
-            "limit_val_batches": 0 if self.subcommand == "fit" else None,
             "num_sanity_val_steps": 0,
             "enable_model_summary": False,
             "use_distributed_sampler": False,
@@ -196,50 +173,44 @@ class Command(LightningCLI):
         }
         if self.folder is not None:
             fixed["default_root_dir"] = str(self.folder.path)
-            fixed["logger"] = [MetricsTable(self.folder.metrics), *self._loggers(config["logger"])]
+            fixed["logger"] = [MetricsTable(self.folder.metrics), *_as_list(config["logger"])]
+            fixed["limit_val_batches"] = 0  # evaluation is a command of its own
         trainer = super().instantiate_trainer(**fixed)
         if isinstance(trainer.strategy, DDPStrategy):
-            # Buffers are equal on all ranks by construction; sending them before every minibatch costs more than DDP
+            # Buffers are equal on all ranks by construction: no need to send them before every minibatch
             trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
         return trainer
-
-    def _loggers(self, given: Any) -> list[Any]:
-        if given is True:
-            raise ValueError("trainer.logger: name loggers by class_path; metrics.csv is always written")
-        return given if isinstance(given, list) else [given] if given else []
 
     # Commands -------------------------------------------------------------------------------------------------------
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and say where the results are, however the training ends."""
-        stop = next(callback for callback in self.trainer.callbacks if isinstance(callback, GracefulStop))
         try:
             self.trainer.fit(**kwargs)
-        except SystemExit:  # how Lightning answers to the second Ctrl-C
+        except SystemExit:  # how Lightning answers to a second Ctrl-C
             self.exit_code = 130
         finally:
-            self._say_how_to_continue()
-        if stop.signal and self.trainer.is_global_zero:
-            self.exit_code = 128 + stop.signal
+            if self.trainer.is_global_zero:
+                self._say_how_to_continue()
+        if self.stop.signal and self.trainer.is_global_zero:  # Lightning kills all ranks when another one fails
+            self.exit_code = 128 + self.stop.signal
 
     def _say_how_to_continue(self) -> None:
-        trainer = self.trainer
-        saved = next(call for call in trainer.callbacks if isinstance(call, RunCheckpoints)).saved_iteration
-        if not trainer.is_global_zero:
-            return
         assert self.folder is not None
-        path = self.folder.path
-        last = self.folder.last
+        done, wanted = self.trainer.current_epoch, self.trainer.max_epochs
+        checkpoints = self.trainer.checkpoint_callbacks
+        saved = next(each for each in checkpoints if isinstance(each, RunCheckpoints)).saved_iteration
         if saved is None:
-            if trainer.max_epochs is not None and trainer.current_epoch >= trainer.max_epochs > 0:
-                print(f"Nothing to do: the run has made its trainer.max_epochs {trainer.max_epochs} iterations")
+            if done == wanted:
+                print(f"Nothing to do: the run has made its {wanted} iterations; raise --trainer.max_epochs")
             return
-        more = f" --trainer.max_epochs {2 * saved}" if saved == trainer.max_epochs else ""
-        best = f", {self.folder.best.name}" if self.folder.best.exists() else ""
+        last = shlex.quote(str(self.folder.last))
+        more = f" --trainer.max_epochs {2 * saved}" if saved == wanted else ""
         print(
-            f"Results in {path}: config.yaml, metrics.csv, checkpoints {last.name} (iteration {saved}){best}\n"
-            f"Continue:  python -m epo_lightning fit --ckpt_path {shlex.quote(str(last))}{more}\n"
-            f"Evaluate:  python -m epo_lightning validate --ckpt_path {shlex.quote(str(last))}",
+            f"Results in {self.folder.path}: {', '.join(self.folder.contents())} ({self.folder.last.name} is of"
+            f" iteration {saved})\n"
+            f"Continue:  python -m epo_lightning fit --ckpt_path {last}{more}\n"
+            f"Evaluate:  python -m epo_lightning validate --ckpt_path {last}",
             flush=True,
         )
 
@@ -252,10 +223,17 @@ class Command(LightningCLI):
         self.trainer.test(verbose=False, **kwargs)
 
 
-def with_checkpoint_config(args: list[str]) -> list[str]:
-    """`args` with the configuration of the checkpoint that they name in front, so that they override it."""
-    paths = option_values(args, "--ckpt_path")
-    if not paths:
+def _as_list(loggers: Any) -> list[Any]:
+    """The loggers beside `metrics.csv`."""
+    if loggers is True:
+        raise ValueError("trainer.logger: name loggers by class_path; metrics.csv is always written")
+    return loggers if isinstance(loggers, list) else [loggers] if loggers else []
+
+
+def _with_checkpoint_config(args: list[str]) -> list[str]:
+    """`args` with the configuration of the checkpoint that they name before them, so that they override it."""
+    checkpoints = option_values(args, "--ckpt_path")
+    if not checkpoints:
         return args
-    config = read_checkpoint(Path(paths[-1][1]))[CONFIG_KEY]
+    config = read_checkpoint(Path(checkpoints[-1][1]))[CONFIG_KEY]
     return [args[0], "--config", config, *args[1:]]

@@ -34,7 +34,7 @@ class GracefulStop(L.Callback):
         self.signal = number
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if rank_zero_only.rank == 0:
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             name = signal.Signals(number).name
             os.write(2, f"\n{name}: finishing this iteration, then saving; again to stop at once\n".encode())
 

@@ -17,7 +17,7 @@ from epo_lightning.batch import RolloutBatch
 from epo_lightning.limits import require_range
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
-_LOG_RATIO_MAX = 40.0
+LOG_RATIO_MAX = 40.0
 """exp() of more than 88 overflows float32; no surrogate is meant to depend on a ratio of e^40."""
 
 
@@ -88,8 +88,8 @@ def hybrid_loss(
         entropy_coefficient: (B,) of each sample's agent.
     """
     log_ratio = gaussian_log_prob(mean, log_std, batch.actions) - batch.log_probs
-    mu = batch.log_mu.clamp(max=_LOG_RATIO_MAX).exp() if settings.off_policy_clip == "centered" else 1.0
-    ratio = log_ratio.clamp(max=_LOG_RATIO_MAX).exp()
+    mu = batch.log_mu.exp() if settings.off_policy_clip == "centered" else 1.0
+    ratio = log_ratio.clamp(max=LOG_RATIO_MAX).exp()
     surrogate = clipped_surrogate(ratio, mu, batch.advantages, settings.clip_eps, settings.dual_clip)
     critic = value_loss(values, batch.targets, batch.values, settings.value_clip_eps)
     bound = bound_loss(mean)
@@ -107,13 +107,13 @@ def hybrid_loss(
 def gaussian_log_prob(mean: Tensor, log_std: Tensor, actions: Tensor) -> Tensor:
     """(...,) log density of `actions` (..., A) under independent Gaussians."""
     noise = (actions - mean) * torch.exp(-log_std)
-    # -1/2 z^2 - log sigma - 1/2 log 2 pi, summed over the action's entries
-    return -(0.5 * noise.square() + log_std + HALF_LOG_2PI).sum(-1)
+    # -1/2 z^2 - log sigma - 1/2 log 2 pi, each summed over the action's entries
+    return -0.5 * noise.square().sum(-1) - (log_std.sum(-1) + HALF_LOG_2PI * log_std.shape[-1])
 
 
 def gaussian_entropy(log_std: Tensor) -> Tensor:
     """(...,) entropy in nats of independent Gaussians with `log_std` (..., A)."""
-    return (log_std + (0.5 + HALF_LOG_2PI)).sum(-1)
+    return log_std.sum(-1) + (0.5 + HALF_LOG_2PI) * log_std.shape[-1]
 
 
 def clipped_surrogate(

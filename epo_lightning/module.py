@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-import lightning as L
 import torch
 import torch.distributed as dist
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -21,11 +20,18 @@ from torch import Tensor
 from epo_lightning.batch import RolloutBatch
 from epo_lightning.data import RolloutDataModule
 from epo_lightning.evaluation import Episodes, Summary, summarize
+from epo_lightning.lean import LeanLightningModule
 from epo_lightning.limits import require_range
 from epo_lightning.losses import DIAGNOSTICS, LossSettings, entropy_coefficients, hybrid_loss
 from epo_lightning.metrics import QUANTITIES, AgentMean
 from epo_lightning.networks import LatentActorCritic, NetworkSettings
-from epo_lightning.optimizer import OptimizerSettings, adapt_learning_rate, build_adam, zero_moments
+from epo_lightning.optimizer import (
+    OptimizerSettings,
+    adapt_learning_rate,
+    build_adam,
+    clip_gradients,
+    zero_moments,
+)
 from epo_lightning.population import MASTER
 
 _SUMS = (*DIAGNOSTICS, "total", "grad_norm")
@@ -33,7 +39,7 @@ _SUMS = (*DIAGNOSTICS, "total", "grad_norm")
 _KL = _SUMS.index("approx_kl")
 
 
-class EPOModule(L.LightningModule):
+class EPOModule(LeanLightningModule):
     """Evolutionary Policy Optimization without its evolution, which callbacks add.
 
     With one agent this is PPO, with several SAPG; with `epo_lightning.callbacks.GeneticEvolution` it is EPO.
@@ -128,9 +134,13 @@ class EPOModule(L.LightningModule):
         """Clip to `model.optimizer.max_grad_norm`; the norm is kept for the log and for NaN checks."""
         if gradient_clip_val is not None:
             raise ValueError("trainer.gradient_clip_val must stay unset: use model.optimizer.max_grad_norm")
-        limit = self.optimizer_settings.max_grad_norm
         parameters = optimizer.param_groups[0]["params"]
-        self.diagnostics[-1].add_(torch.nn.utils.clip_grad_norm_(parameters, limit, foreach=True))
+        self.diagnostics[-1].add_(clip_gradients(parameters, self.optimizer_settings.max_grad_norm))
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        """Drop the gradients; the optimizer's own method takes ten times as long to do so."""
+        for parameter in optimizer.param_groups[0]["params"]:
+            parameter.grad = None
 
     def _adapt_learning_rate(self, optimizer: LightningOptimizer, minibatches: int) -> None:
         kl = (self.diagnostics[_KL] - self.kl_before) / minibatches
@@ -144,10 +154,6 @@ class EPOModule(L.LightningModule):
         """A restored learning rate comes from the CPU: bring it to the parameters."""
         for group in self._adam().param_groups:
             group["lr"] = group["lr"].to(self.device)
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Batches are born on the device."""
-        return batch
 
     def _adam(self) -> torch.optim.Adam:
         optimizer = self.optimizers(use_pl_optimizer=False)
@@ -172,8 +178,11 @@ class EPOModule(L.LightningModule):
 
     def validation_step(self, batch: Episodes, batch_idx: int) -> None:
         """The one batch is the rank's episodes: sum up those of all ranks."""
-        totals = self.all_gather(batch.totals)  # (ranks, M, n), or (M, n) from a single rank
-        self.evaluation = summarize(totals.movedim(-2, 0).flatten(1))
+        parts = [batch.totals]
+        if self.trainer.world_size > 1:
+            parts = [torch.empty_like(batch.totals) for _ in range(self.trainer.world_size)]
+            dist.all_gather(parts, batch.totals)
+        self.evaluation = summarize(torch.cat(parts, dim=1))
 
     test_step = validation_step
 

@@ -11,13 +11,15 @@ _LINES = (
     "Restoring states from the checkpoint path",
     "Restored all states from the checkpoint",
     "Loaded model weights from the checkpoint",
+    "Initializing distributed: GLOBAL_RANK",
+    "distributed_backend=",
     "Detected KeyboardInterrupt",
     "`Trainer.fit` stopped: `max_epochs=",
 )
 _WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"The number of training batches .* is smaller than the logging interval",
-    r"You have overridden `transfer_batch_to_device` in `LightningModule`",
+    r"`broadcast_buffers` is deprecated",
     r"The '\w+' does not have many workers",
 )
 
@@ -26,7 +28,11 @@ def silence() -> None:
     """Drop exactly these; every other message stays."""
     for pattern in _WARNINGS:
         warnings.filterwarnings("ignore", pattern)
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+    for name in (
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning.fabric.utilities.seed",
+        "lightning.fabric.utilities.distributed",
+    ):
         logging.getLogger(name).addFilter(_is_news)
 
 

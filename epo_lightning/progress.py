@@ -50,7 +50,7 @@ class IterationProgress(ProgressBar):
 
     def _show(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         metrics: dict[str, float] = pl_module.metrics  # type: ignore[assignment]
-        if not (self._enabled and metrics):
+        if not self._enabled or "charts/iteration" not in metrics:
             return
         if self._bar is not None:
             self._bar.n = int(metrics["charts/iteration"])

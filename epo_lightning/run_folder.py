@@ -1,14 +1,16 @@
 """The run folder: everything that one training run leaves behind.
 
-    runs/<config or task>/<time>-seed<seed>/
-        config.yaml              the resolved configuration
-        metrics.csv              one row per iteration
-        lineage.jsonl            one line per generation, when the run evolves
-        checkpoints/best.ckpt    highest return of the master
-        checkpoints/last.ckpt    the latest iteration
+runs/<config or task>/<time>-seed<seed>/
+    config.yaml              the resolved configuration
+    metrics.csv              one row per iteration
+    lineage.jsonl            one line per generation, when the run evolves
+    checkpoints/best.ckpt    highest return of the master
+    checkpoints/last.ckpt    the latest iteration
 """
 
 import contextlib
+import fcntl
+import os
 import time
 from pathlib import Path
 
@@ -31,6 +33,7 @@ class RunFolder:
         self.last = path / "checkpoints" / "last.ckpt"
         self.best = path / "checkpoints" / "best.ckpt"
         self._created: list[Path] = []
+        self._lock: int | None = None
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Path) -> "RunFolder | None":
@@ -53,17 +56,40 @@ class RunFolder:
         """Make the folder and its parents."""
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         self.path.mkdir(parents=True, exist_ok=exist_ok)
-        self._created = missing
+        self._created += missing
 
-    def remove_if_empty(self) -> None:
-        """Undo `create` as long as nothing was written."""
+    def claim(self) -> None:
+        """Make the folder, and keep other processes from writing to it until `release`.
+
+        Raises:
+            ValueError: When another process is writing to it.
+        """
+        self.create()
+        self._lock = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"run_dir: another process is training in {self.path}") from None
+        except OSError:
+            pass  # a file system without locks
+
+    def release(self) -> None:
+        """Undo `claim`; a folder that `create` made and nobody wrote to disappears."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
         for folder in self._created:
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
+    def contents(self) -> list[str]:
+        """The files that are there, relative to the folder."""
+        files = (self.config, self.metrics, self.lineage, self.best, self.last)
+        return [str(file.relative_to(self.path)) for file in files if file.exists()]
+
     def holds_run(self) -> bool:
         """Whether a run has written here."""
-        return any(file.exists() for file in (self.config, self.metrics, self.lineage, self.last, self.best))
+        return bool(self.contents())
 
     def same_as(self, other: "RunFolder | None") -> bool:
         """Whether both name the same place."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class PhysicsState(NamedTuple):
-    """What can be read after a step. The tensors are buffers of the engine: valid until its next call, not to be written.
+    """What can be read after a step: buffers of the engine, valid until its next call, not to be written.
 
     Attributes:
         joint_pos: (N, D) joint angles, rad.

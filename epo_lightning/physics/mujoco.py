@@ -96,7 +96,6 @@ class MujocoPhysics(Physics):
             **{k: self._sensor[:, v].unflatten(1, shapes[k]) if k in shapes else self._sensor[:, v] for k, v in fields},
         )
         self.blown_up = torch.zeros(num_envs, dtype=torch.bool)
-        self._counts = self._bad_states()
         self._refresh()
 
     def _set_objects(self, half_sizes: Tensor, masses: Tensor) -> None:
@@ -131,11 +130,8 @@ class MujocoPhysics(Physics):
         self._refresh()
 
         # blown up: MuJoCo gave up on the state, or it is finite but absurd
-        counts = self._bad_states()
         torch.logical_not(self._vel.abs().amax(dim=1) <= RUNAWAY, out=self.blown_up)  # true for NaN, too
-        if not np.array_equal(counts, self._counts):
-            self.blown_up |= torch.from_numpy(counts != self._counts)
-            self._counts = counts
+        self.blown_up |= torch.from_numpy(self._warning[:, BAD_STATE, 1].any(axis=1))  # a reset clears these counters
         if failed is not None:
             self.blown_up[torch.as_tensor(failed, dtype=torch.int64)] = True
         if self.blown_up.any():
@@ -181,19 +177,15 @@ class MujocoPhysics(Physics):
                 "data.env.init_args.task must be the task of the saved state: its scene has"
                 f" {rows.shape[1]} numbers per environment, this one {self.batch.nstate}"
             )
+        self.batch.reset(stage=STAGE.mjSTAGE_NONE)
         self._rows[:] = rows.numpy()
         self.batch.forward(stage=STAGE.mjSTAGE_VEL)
-        self._counts = self._bad_states()
         self.blown_up.zero_()
         self._refresh()
 
     def close(self) -> None:
         """Stop the threads."""
         del self.batch
-
-    def _bad_states(self) -> np.ndarray:
-        """(N,) how often MuJoCo has given up on each environment so far."""
-        return self._warning[:, BAD_STATE, 1].sum(axis=1)
 
     def _refresh(self, ids: Tensor | None = None) -> None:
         """float64 to float32, once per field, for all environments or for `ids`."""

@@ -1,7 +1,8 @@
 """The eight Allegro-Kuka tasks as data.
 
 One arm has 7 joints, its hand 16 (index, middle, ring, thumb, four each). Lengths are metres, times control steps of
-1/60 s. Two families differ in more than the number of arms: see `arm_control`, `fingers_always_paid`, `velocity_penalty`.
+1/60 s. The families differ in more than the number of arms: see `arm_control`, `fingers_always_paid` and
+`velocity_penalty`.
 """
 
 from dataclasses import dataclass

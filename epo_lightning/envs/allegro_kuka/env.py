@@ -6,8 +6,8 @@ Two conventions differ from the original implementation, the numbers do not. (1)
 step that ends them, not at the beginning of the next one; `obs` is then the first observation of the new episode, whose
 running minima, as before, begin with the first step. A goal that is reached in mid-episode is replaced at the beginning
 of the next step: the observation after a success still shows the old goal. (2) Ends are told apart: `terminated` when
-the object has fallen below z = 0.10 m, a fingertip is too far away (single-arm reorientation) or the simulation blew up;
-`truncated` when the time for a goal is over or 50 goals are reached. The original cuts the return in both cases.
+the object has fallen below z = 0.10 m, a fingertip is too far away (single-arm reorientation) or the simulation blew
+up; `truncated` when the time for a goal is over or 50 goals are reached. The original cuts the return in both cases.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 
 
 class OneThread(ContextDecorator):
-    """One torch thread inside: tensors are small here, and idle torch threads would spin on the cores of the physics."""
+    """One torch thread inside: tensors are small here, and idle torch threads would spin on the physics' cores."""
 
     def __enter__(self) -> None:
         self.threads = torch.get_num_threads()
@@ -52,7 +52,7 @@ class AllegroKuka(VectorEnv):
             last episodes of all environments brought three successes on average).
         gains: Joint drives: stiff (tuned for firm grasps), soft (the original stiffness 40 and damping 5, with rotor
             inertia) or original (the same without rotor inertia: fingers chatter at this time step).
-        threads: CPU threads of the physics; null: the cores this process may use, shared between the ranks of a machine.
+        threads: CPU threads of the physics; null: the cores this process may use, shared by a machine's ranks.
 
     Raises:
         ValueError: When an argument is out of range or names nothing known.
@@ -81,6 +81,8 @@ class AllegroKuka(VectorEnv):
                 "data.env.init_args.final_tolerance must be positive and at most data.env.init_args.tolerance"
                 f" ({tolerance}); got {final_tolerance}"
             )
+        if curriculum_interval < 1:
+            raise ValueError(f"data.env.init_args.curriculum_interval must be at least 1; got {curriculum_interval}")
         # MuJoCo is imported here and not above: importing this package stays cheap
         from epo_lightning.envs.allegro_kuka.scene import DECIMATION, GAINS, build_scene
         from epo_lightning.physics.mujoco import MujocoPhysics
@@ -159,6 +161,9 @@ class AllegroKuka(VectorEnv):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue to the bit from `state`; raises ValueError when it is of another task or number of environments."""
+        missing = [name for name in (*self._arguments, "physics", "rules") if name not in state]
+        if missing:
+            raise ValueError(f"data.env: this is not a saved state of AllegroKuka, it lacks {', '.join(missing)}")
         for name, value in self._arguments.items():
             if state[name] != value:
                 raise ValueError(f"data.env.init_args.{name} must be {state[name]}, as in the saved state; got {value}")

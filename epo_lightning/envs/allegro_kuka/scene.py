@@ -27,7 +27,7 @@ TIP = (16, 32)
 
 @dataclass(frozen=True)
 class Gains:
-    """Drives of arm and hand joints: stiffness N m/rad, damping N m s/rad, rotor inertia kg m2; torque limits are fixed."""
+    """Drives of arm and hand joints: stiffness (N m/rad), damping (N m s/rad) and rotor inertia (kg m2)."""
 
     arm: tuple[float, float, float]
     hand: tuple[float, float, float]
@@ -38,8 +38,8 @@ GAINS = {
     "soft": Gains(arm=(40.0, 5.0, 0.1), hand=(40.0, 5.0, 0.0035)),
     "original": Gains(arm=(40.0, 5.0, 0.0), hand=(40.0, 5.0, 0.0)),
 }
-"""`stiff`: tuned for firm grasps at 1/120 s (default). `soft`: the 40/5 of the original task, which let the arm ring for
-seconds. `original`: 40/5 without rotor inertia, for comparison only: at 1/120 s the fingers chatter."""
+"""`stiff`: tuned for firm grasps at 1/120 s (default). `soft`: the 40/5 of the original task, which let the arm ring
+for seconds. `original`: 40/5 without rotor inertia, for comparison only: at 1/120 s the fingers chatter."""
 
 TORQUE = {"arm": 300.0, "hand": 0.35}
 

@@ -3,8 +3,8 @@
 Shape legend: N environments, D joints, T = 4 fingertips per hand times hands, K keypoints, O observation entries.
 
 No physics here: everything follows from a `PhysicsState` and what `Rules` remembers between steps. One step goes
-`begin` (new goals) - `targets`, `forces` - physics - `advance` (clock, curriculum, observation, reward, ends) - `restart`
-of the environments that ended.
+`due_goals` (new goals where the last ones were reached) - `targets`, `forces` - physics - `advance` (clock, curriculum,
+observation, reward, ends) - `restart` of the environments that ended.
 """
 
 from collections.abc import Mapping
@@ -84,7 +84,7 @@ class View(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a step led to: (N, O) observation, (N,) reward, (N,) float successes, (N,) bool ends, (N,) keypoint distance."""
+    """What a step led to: observation (N, O); reward, success (0 or 1), ends (bool), keypoint distance, each (N,)."""
 
     obs: Tensor
     reward: Tensor
@@ -210,7 +210,7 @@ class Rules:
         return Outcome(view.obs, reward, success.float(), terminated, truncated, view.goal_distance)
 
     def look(self, state: PhysicsState, m: Memory, out: Tensor, ids: Tensor | slice = slice(None)) -> View:
-        """Fill the observation `out` of the environments `ids`, whose rows `state` and `m` hold; its reward entry is 0."""
+        """Fill the observation `out` of the environments `ids`, whose rows `state` and `m` hold; its reward is 0."""
         n, tail = len(out), [m.lifted[:, None]]
         # D = max over keypoints of |object keypoint - goal keypoint|
         keypoints = self._keypoints(state.object_pos, state.object_frame[:, :4], self.offsets[ids])

@@ -1,0 +1,55 @@
+"""What makes a run folder and a checkpoint tell where they come from."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from epo_lightning.checkpoint import CONFIG_KEY
+from epo_lightning.loggers import MetricsTable
+from epo_lightning.module import EPOModule
+from epo_lightning.run_folder import RunFolder
+
+
+class RunRecorder(L.Callback):
+    """Writes `config.yaml`, puts the same into every checkpoint, and rewinds `metrics.csv` to where a run resumes.
+
+    Nothing is written before everything is built and restored, so that a mistake leaves no trace.
+
+    Args:
+        config: The resolved configuration, as YAML.
+    """
+
+    def __init__(self, config: str) -> None:
+        self.config = config
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """All ranks learn the folder of the first."""
+        folder = trainer.strategy.broadcast(trainer.default_root_dir)
+        trainer._default_root_dir = folder  # type: ignore[attr-defined]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take possession of the folder and say what runs."""
+        assert isinstance(pl_module, EPOModule)
+        data = pl_module.data
+        assert data.dataset is not None
+        if not trainer.is_global_zero:
+            return
+        folder = RunFolder(Path(trainer.default_root_dir))
+        temporary = folder.config.with_name(".config.yaml")
+        temporary.write_text(self.config)
+        os.replace(temporary, folder.config)
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsTable):
+                logger.rewind(data.dataset.env_steps)
+        ranks = trainer.world_size
+        print(
+            f"{data.spec.name}: {ranks} rank(s) x {data.num_envs} envs = {ranks * data.num_envs} envs,"
+            f" {pl_module.num_agents} agent(s), device {trainer.strategy.root_device.type}, run folder {folder.path}",
+            flush=True,
+        )
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint alone is enough to go on."""
+        checkpoint[CONFIG_KEY] = self.config

@@ -1,0 +1,61 @@
+"""What tests of the command line share: a tiny run, and the real `main` in a folder of its own."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from epo_lightning.cli import main
+
+TINY = """
+model:
+  num_agents: 4
+  network: {gene_dim: 3, hidden: [8]}
+data:
+  env: {class_path: epo_lightning.envs.classic.Probe, init_args: {max_steps: 3}}
+  num_envs: 16
+  eval_episodes: 8
+  eval_envs: 4
+  rollout: {horizon: 4, num_epochs: 1, num_minibatches: 2}
+trainer: {accelerator: cpu, devices: 1, max_epochs: 2}
+"""
+
+
+class Outcome(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """`epo-lightning` in an empty folder with a `tiny.yaml`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(TINY)
+
+    def run(*args: str) -> Outcome:
+        capsys.readouterr()
+        code = main([str(arg) for arg in args])
+        return Outcome(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def rows() -> Callable[[Path], list[dict[str, str]]]:
+    """The rows of a run folder's `metrics.csv` without what a clock measured."""
+
+    def read(folder: Path) -> list[dict[str, str]]:
+        with (folder / "metrics.csv").open(newline="") as file:
+            return [
+                {name: value for name, value in row.items() if not name.startswith("time/") and name != "charts/sps"}
+                for row in csv.DictReader(file)
+            ]
+
+    return read

@@ -1,0 +1,310 @@
+"""The whole environment: contract, episodes, resume, failures."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from epo_lightning.envs.allegro_kuka import AllegroKuka
+from epo_lightning.envs.allegro_kuka.cards import CARDS
+
+CPU = torch.device("cpu")
+
+
+def make(num_envs=6, seed=0, **kwargs) -> AllegroKuka:
+    return AllegroKuka(num_envs, CPU, seed, **kwargs)
+
+
+def actions(env: AllegroKuka, steps: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return 2 * torch.rand(steps, env.spec.num_envs, env.spec.act_dim, generator=generator) - 1
+
+
+def run(env: AllegroKuka, moves: torch.Tensor) -> list[torch.Tensor]:
+    """Everything that was returned, stacked over time."""
+    results = [env.step(move) for move in moves.unbind()]
+    fields = ("reward", "terminated", "truncated", "successes")
+    return [torch.stack([getattr(r, f) for r in results]) for f in fields] + [results[-1].obs.clone()]
+
+
+@pytest.mark.parametrize("task", list(CARDS))
+def test_every_task_steps(task):
+    env = make(4, task=task)
+    assert env.reset().shape == (4, env.spec.obs_dim)
+    for move in actions(env, 20):
+        result = env.step(move)
+        assert result.obs.shape == result.final_obs.shape == (4, env.spec.obs_dim)
+        assert result.obs.isfinite().all()
+        assert result.obs.abs().max() <= 10
+        assert result.reward.isfinite().all()
+        assert not (result.terminated & result.truncated).any()
+        assert result.log["physics_resets"] == 0
+    assert set(result.log) >= {"tolerance", "lifted", "fingertip_distance", "keypoint_distance", "object_height"}
+    env.close()
+
+
+def test_spec():
+    spec = make(2).spec
+    assert (spec.name, spec.num_envs, spec.obs_dim, spec.act_dim) == ("AllegroKuka/two_arm", 2, 196, 46)
+    assert spec.max_episode_steps == 50 * 599
+    assert spec.step_seconds == pytest.approx(1 / 60)
+
+
+def test_first_observation_is_the_physical_state():
+    env = make(5)
+    obs = env.reset()
+    state = env.physics.state
+    assert torch.allclose(obs[:, 92:98], state.palm_pos.flatten(1))
+    assert torch.allclose(obs[:, 46:92], state.joint_vel)
+    assert state.joint_vel.abs().max() <= 0.5
+    assert state.joint_vel.abs().max() > 0.3
+    assert (state.object_pos[:, 0].abs() - 0.35).abs().max() <= 0.1 + 1e-6
+    # keypoint distance: nothing better is known yet; no lift, clock, success, reward
+    to_goal = obs[:, 176:188].unflatten(1, (4, 3)).norm(dim=2).amax(dim=1)
+    assert torch.allclose(obs[:, 191], to_goal, atol=1e-5)
+    assert (obs[:, 192:196] == 0).all()
+    assert (env.rules.memory.closest_goal == -1).all()
+
+
+def test_same_seed_same_course_other_seed_other_course():
+    a, b, c = make(seed=1), make(seed=1, threads=1), make(seed=2)
+    assert torch.equal(a.reset(), b.reset())
+    assert not torch.equal(c.reset(), b._final_obs)
+    moves = actions(a, 30)
+    results = [run(env, moves) for env in (a, b, c)]
+    assert all(torch.equal(x, y) for x, y in zip(results[0], results[1], strict=True))
+    assert not torch.equal(results[0][-1], results[2][-1])
+
+
+@pytest.mark.parametrize("task", ["two_arm", "single_arm_regrasping", "two_arm_partition"])
+def test_resume_to_the_bit(task, tmp_path):
+    first = make(8, task=task, tolerance=0.3)  # a wide tolerance: goals are reached, too
+    first.reset()
+    moves = actions(first, 80)
+    first.rules.memory.progress[:4] = torch.tensor([520.0, 540.0, 560.0, 580.0])  # some episodes end on the way
+    before = run(first, moves[:40])
+    physics, rules = first.physics.state, first.rules
+    here = rules._keypoints(physics.object_pos, physics.object_frame[:, :4], rules.offsets)
+    rules.memory.goal_keypoints[5] = here[5]  # and one goal is reached for sure
+    path = tmp_path / "state.pt"
+    torch.save(first.state_dict(), path)
+    expected = run(first, moves[40:])
+    second = make(8, seed=99, task=task, threads=1)
+    second.load_state_dict(torch.load(path, weights_only=True))
+    got = run(second, moves[40:])
+    assert all(torch.equal(x, y) for x, y in zip(got, expected, strict=True))
+    if task == "two_arm":
+        assert expected[3].any()
+        ends = torch.cat([before[1] | before[2], expected[1] | expected[2]])
+        assert ends.any()
+        assert (expected[0] != 0).any()
+
+
+def test_states_of_other_environments_are_refused():
+    env = make(4)
+    with pytest.raises(ValueError, match=r"data\.num_envs must be 6 .* got 4"):
+        env.load_state_dict(make(6).state_dict())
+    with pytest.raises(ValueError, match=r"data\.env\.init_args\.task must be two_arm_hole"):
+        env.load_state_dict(make(4, task="two_arm_hole").state_dict())
+    with pytest.raises(ValueError, match=r"data\.env\.init_args\.objects must be cube"):
+        env.load_state_dict(make(4, objects="cube").state_dict())
+    with pytest.raises(ValueError, match="lacks task"):
+        env.load_state_dict({})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"task": "x"}, r"init_args\.task must be one of two_arm"),
+        ({"objects": "x"}, r"init_args\.objects must be one of all"),
+        ({"gains": "x"}, r"init_args\.gains must be one of stiff, soft, original"),
+        ({"threads": 0}, r"init_args\.threads must be at least 1"),
+        ({"tolerance": 0.005}, r"init_args\.final_tolerance must be positive and at most"),
+        ({"curriculum_interval": 0}, r"init_args\.curriculum_interval must be at least 1"),
+    ],
+)
+def test_wrong_arguments_name_their_key(arguments, message):
+    with pytest.raises(ValueError, match=message) as error:
+        make(2, **arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_device_must_be_the_cpu():
+    with pytest.raises(ValueError, match="cpu"):
+        AllegroKuka(2, torch.device("cuda"), 0)
+
+
+def test_time_limit_truncates_after_599_steps_and_gives_the_final_observation():
+    env = make(3)
+    env.reset()
+    hold = torch.zeros(3, 46)
+    env.rules.memory.progress[:] = torch.tensor([0.0, 597.0, 598.0])
+    result = env.step(hold)
+    assert result.truncated.tolist() == [False, False, True]
+    # the last observation still shows the old clock, the new one a fresh one
+    assert result.final_obs[2, 193] == pytest.approx(torch.log1p(torch.tensor(59.9)).item())
+    assert result.obs[2, 193] == 0
+    assert not torch.equal(result.final_obs[2], result.obs[2])
+    assert torch.allclose(result.obs[2, 92:98], env.physics.state.palm_pos[2].flatten())
+    assert env.step(hold).truncated.tolist() == [False, True, False]
+    assert env.rules.memory.progress.tolist() == [2, 0, 1]
+
+
+def test_dropped_object_terminates_and_restarts():
+    env = make(3)
+    env.reset()
+    low = torch.tensor([[0.0, 0.7, 0.13]])
+    env.physics.place_object(torch.tensor([1]), low, torch.tensor([[0.0, 0.0, 0.0, 1.0]]))
+    env.physics.batch.bind("qvel")[1, 48] = -3.0
+    result = env.step(torch.zeros(3, 46))
+    assert result.terminated.tolist() == [False, True, False]
+    assert result.log["object_height"][1] < 0.1
+    assert env.physics.state.object_pos[1, 2] > 0.6
+
+
+def test_a_reached_goal_is_counted_and_replaced_one_step_later():
+    env = make(2, tolerance=0.3)
+    env.reset()
+    goal = env.rules.memory.goal_keypoints
+    goal[0] = env.rules._keypoints(
+        env.physics.state.object_pos, env.physics.state.object_frame[:, :4], env.rules.offsets
+    )[0]
+    goal[1] += 5.0
+    old = goal.clone()
+    result = env.step(torch.zeros(2, 46))
+    assert result.successes.tolist() == [1, 0]
+    assert result.reward[0] > 999
+    assert torch.equal(env.rules.memory.goal_keypoints, old)
+    assert not (result.terminated | result.truncated).any()
+    height = env.physics.state.object_pos[0, 2].item()
+    env.step(torch.zeros(2, 46))
+    assert not torch.equal(env.rules.memory.goal_keypoints[0], old[0])
+    assert torch.equal(env.rules.memory.goal_keypoints[1], old[1])
+    # the marker follows, the object stays where it is
+    marker = torch.from_numpy(env.physics.batch.bind("mocap_pos"))[0, 0].float()
+    assert torch.allclose(marker, env.rules.memory.goal_pos[0])
+    assert abs(env.physics.state.object_pos[0, 2].item() - height) < 0.05
+    assert env.rules.memory.successes.tolist() == [1, 0]
+
+
+def test_regrasping_puts_the_object_back_on_success():
+    env = make(2, task="two_arm_regrasping")
+    env.reset()
+    for _ in range(40):
+        env.step(torch.zeros(2, 46))
+    env.rules.memory.goal_reached[0] = True
+    env.rules.memory.lifted[:] = True
+    env.step(torch.zeros(2, 46))
+    height = env.physics.state.object_pos[:, 2]
+    assert height[0] > 0.6  # above the table again
+    assert env.rules.memory.lifted.tolist() == [False, True]
+
+
+def test_blown_up_environment_is_counted_terminated_and_healed():
+    env, twin = make(4), make(4)
+    for e in (env, twin):
+        e.reset()
+        for move in actions(e, 5):
+            e.step(move)
+    env.physics.batch.bind("qpos")[2, 10] = float("nan")
+    move = actions(env, 1)[0]
+    result, expected = env.step(move), twin.step(move)
+    assert result.log["physics_resets"] == 1
+    assert result.terminated.tolist() == [False, False, True, False]
+    assert result.reward[2] == 0
+    assert result.obs.isfinite().all()
+    assert result.final_obs.isfinite().all()
+    others = [0, 1, 3]
+    assert torch.equal(result.obs[others], expected.obs[others])
+    assert torch.equal(result.reward[others], expected.reward[others])
+    # the default pose plus noise, not the model's zero pose
+    default = env.rules.default
+    assert (env.physics.state.joint_pos[2] - default).abs().max() < 0.6
+    assert env.step(move).log["physics_resets"] == 0
+    env.physics.batch.bind("qpos")[2, 10] = float("nan")  # and once more
+    assert env.step(move).log["physics_resets"] == 1
+
+
+def test_a_failed_simulation_is_healed_too(monkeypatch):
+    from mujoco import batch
+
+    env = make(3)
+    env.reset()
+    real = env.physics.batch.step
+
+    def fail(**kwargs):
+        real(**kwargs)
+        raise batch.SimulationError(torch.tensor([1]).numpy(), "out of memory")
+
+    monkeypatch.setattr(env.physics.batch, "step", fail)
+    result = env.step(torch.zeros(3, 46))
+    assert result.terminated.tolist() == [False, True, False]
+    assert result.log["physics_resets"] == 1
+
+
+def test_curriculum_is_handed_over():
+    env = make(2)
+    env.set_curriculum({"tolerance": 0.05})
+    assert env.curriculum() == {"tolerance": 0.05}
+    env.reset()
+    assert env.step(torch.zeros(2, 46)).log["tolerance"] == pytest.approx(0.05)
+
+
+def test_torch_threads_are_left_as_they_were():
+    env = make(2)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        env.reset()
+        env.step(torch.zeros(2, 46))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_importing_the_tasks_does_not_import_mujoco():
+    code = (
+        "import sys, epo_lightning.envs.allegro_kuka; sys.exit('mujoco' in sys.modules or 'lightning' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("gains", ["stiff", "soft"])
+def test_random_actions_stay_finite(gains):
+    env = make(32, gains=gains)
+    env.reset()
+    ended = failures = 0
+    lifted = 0.0
+    for move in actions(env, 200):
+        result = env.step(move)
+        assert result.obs.isfinite().all()
+        assert result.reward.isfinite().all()
+        ended += (result.terminated | result.truncated).sum().item()
+        failures += result.log["physics_resets"].item()
+        lifted += result.log["lifted"].sum().item()
+    assert failures == 0
+    assert ended > 0
+
+
+@pytest.mark.slow
+def test_random_actions_stay_finite_for_long():
+    env = make(128)
+    env.reset()
+    failures, successes = 0, 0.0
+    for move in actions(env, 3000):
+        result = env.step(move)
+        assert result.obs.isfinite().all()
+        failures += result.log["physics_resets"].item()
+        successes += result.successes.sum().item()
+    assert failures == 0
+
+
+@pytest.mark.slow
+def test_original_gains_run_without_failures():
+    env = make(64, gains="original")
+    env.reset()
+    for move in actions(env, 500):
+        result = env.step(move)
+        assert result.obs.isfinite().all()
+        assert result.log["physics_resets"] <= 64

@@ -1,0 +1,273 @@
+"""MuJoCo engine: kinematics, objects, forces, resets, failures, threads, saved states."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from epo_lightning.envs.allegro_kuka.cards import card
+from epo_lightning.envs.allegro_kuka.objects import half_sizes, masses, object_scales
+from epo_lightning.envs.allegro_kuka.scene import GAINS, build_scene
+from epo_lightning.physics.mujoco import MujocoPhysics, default_threads
+
+UPRIGHT = torch.tensor([0.0, 0.0, 0.0, 1.0])
+G = 9.81
+
+
+@dataclass
+class Setup:
+    """An engine with what it was made of."""
+
+    physics: MujocoPhysics
+    default: torch.Tensor
+    mass: torch.Tensor
+    half: torch.Tensor
+
+    def put(self, pos=(0.35, 0.0, 0.63), joints=None, ids=None):
+        """Reset to the default pose with the object at `pos`, upright."""
+        ids = torch.arange(self.physics.num_envs) if ids is None else ids
+        joints = self.default if joints is None else joints
+        rows = len(ids)
+        self.physics.reset(
+            ids,
+            joints.expand(rows, -1),
+            torch.zeros(rows, len(self.default)),
+            torch.tensor(pos).expand(rows, 3),
+            UPRIGHT.expand(rows, 4),
+        )
+
+
+def setup(task="two_arm", num_envs=4, threads=1, gains="stiff") -> Setup:
+    rules = card(task)
+    scales = object_scales("all", num_envs)
+    half, mass = half_sizes(scales), masses(scales)
+    model = build_scene(rules, GAINS[gains])
+    physics = MujocoPhysics(model, num_envs, rules.arms, half, mass, threads=threads)
+    default = torch.tensor(rules.arm_pose + (0.0,) * 16).repeat(rules.arms)
+    return Setup(physics, default, mass.float(), half.float())
+
+
+# wrist origin is not part of the state: the model's data tells it
+SINGLE = {
+    "palm": (0.0140, 0.0845, 0.6920),
+    "tips": (
+        (0.0690, -0.1009, 0.6836),
+        (0.0115, -0.1037, 0.6831),
+        (-0.0460, -0.1008, 0.6834),
+        (0.1950, 0.1353, 0.7280),
+    ),
+    "link7": (-0.0001, 0.2420, 0.7235),
+}
+TWO = {
+    "palm": (-0.4706, 0.0140, 0.7533),
+    "tips": (
+        (-0.2880, 0.0690, 0.7862),
+        (-0.2851, 0.0115, 0.7865),
+        (-0.2880, -0.0460, 0.7860),
+        (-0.5281, 0.1950, 0.7771),
+    ),
+    "link7": (-0.6311, -0.0001, 0.7490),
+}
+
+
+@pytest.mark.parametrize(("task", "expected"), [("single_arm_regrasping", SINGLE), ("two_arm", TWO)])
+def test_default_pose_reaches_the_known_points(task, expected):
+    s = setup(task, 1)
+    s.put()
+    state = s.physics.state
+    link7 = torch.from_numpy(s.physics.batch.get_data(0).body("link7_0").xpos).float()
+    for measured, value in ((state.palm_pos[0, 0], "palm"), (state.tip_pos[0, 0], "tips"), (link7, "link7")):
+        assert (measured - torch.tensor(expected[value])).abs().max() < 1e-3, value
+    if task == "two_arm":  # arm 1 is arm 0 turned by half a turn about the vertical
+        mirror = torch.tensor([-1.0, -1.0, 1.0])
+        assert (state.tip_pos[0, 1] - state.tip_pos[0, 0] * mirror).abs().max() < 1e-5
+
+
+def test_bent_finger_and_zero_pose():
+    s = setup("single_arm_regrasping", 1)
+    bent = s.default.clone()
+    for finger in range(4):
+        bent[7 + 4 * finger + 1 : 7 + 4 * finger + 4] = 0.8
+    s.put(joints=bent)
+    assert (s.physics.state.tip_pos[0, 0, 1] - torch.tensor([0.0116, 0.0527, 0.5975])).abs().max() < 1e-3
+    s.put(joints=torch.zeros(23))  # base at (0, 0.8, 0)
+    assert (s.physics.state.palm_pos[0, 0] - torch.tensor([0.0, 0.78, 1.381])).abs().max() < 1e-3
+
+
+def test_wrist_velocity_and_quaternion_order():
+    s = setup("two_arm", 1)
+    speed = torch.zeros(1, 46)
+    speed[0, 0] = 1.0  # first joint of arm 0 turns about the vertical through its base at x = -1.1
+    s.physics.reset(torch.tensor([0]), s.default[None], speed, torch.tensor([[0.35, 0, 0.7]]), UPRIGHT[None])
+    quat, linear, angular = s.physics.state.wrist[0, 0].split([4, 3, 3])
+    assert torch.allclose(angular, torch.tensor([0.0, 0.0, 1.0]), atol=1e-5)
+    # v = omega x r with r = (-0.6311 + 1.1, 0, .)
+    assert torch.allclose(linear, torch.tensor([0.0, 0.4689, 0.0]), atol=1e-3)
+    assert abs(quat.norm() - 1) < 1e-5
+    assert torch.equal(s.physics.state.object_frame[0, :4], UPRIGHT)
+
+
+def test_every_environment_has_its_own_cuboid():
+    s = setup(num_envs=6)
+    s.put(pos=(0.35, 0.0, 0.53 + 0.16))
+    for _ in range(90):
+        s.physics.step(s.default.expand(6, -1))
+    height = s.physics.state.object_pos[:, 2] - 0.53
+    resting = (height - s.half[:, 2]).abs() < 3e-3
+    toppled = ((height[:, None] - s.half).abs() < 3e-3).any(dim=1)
+    assert resting.sum() >= 3
+    assert toppled.all()
+    assert s.half[:, 2].unique().numel() > 1
+    for env in (0, 5):
+        assert s.physics.batch.get_model(env).body("object").mass[0] == pytest.approx(s.mass[env].item())
+
+
+def test_force_and_gravity_move_the_object_and_damping_slows_its_spin():
+    s = setup(num_envs=3)
+    s.put(pos=(0.0, 0.0, 2.0))
+    joints = s.physics.model.nu
+    s.physics.batch.bind("qvel")[:, joints + 5] = 4.0
+    force = torch.tensor([[0.3, 0.0, 0.0], [0.0, -0.3, 0.0], [0.0, 0.0, 0.0]])
+    steps = 12
+    for _ in range(steps):
+        s.physics.step(s.default.expand(3, -1), force)
+    time = steps / 60
+    linear, angular = s.physics.state.object_frame[:, 4:7], s.physics.state.object_frame[:, 7:]
+    expected = force / s.mass[:, None] * time - torch.tensor([0.0, 0.0, G * time])
+    assert torch.allclose(linear, expected, atol=2e-3)
+    decay = torch.exp(torch.tensor(-0.5 * time))
+    assert torch.allclose(angular[:, 2], 4 * decay.expand(3), rtol=2e-3)
+
+
+def test_robot_holds_its_pose_without_gravity_sag():
+    s = setup(num_envs=1)
+    s.put()
+    for _ in range(60):
+        s.physics.step(s.default[None])
+    moved = (s.physics.state.joint_pos[0] - s.default).abs()
+    moved[[19, 42]] = 0  # thumb joint 0 begins outside its limit and is pushed in
+    assert moved.max() < 0.01
+
+
+def run(s: Setup, steps: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        noise = torch.randn(s.physics.num_envs, 46, generator=generator)
+        s.physics.step(s.default + 0.3 * noise, torch.full((s.physics.num_envs, 3), 0.05))
+    state = s.physics.state
+    return torch.cat([state.joint_pos, state.joint_vel, state.tip_pos.flatten(1), state.object_frame], dim=1)
+
+
+def test_results_do_not_depend_on_the_number_of_threads():
+    results = []
+    for threads in (1, 2, 3):
+        s = setup(num_envs=7, threads=threads)
+        s.put()
+        results.append(run(s, 40))
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
+def test_saved_state_continues_to_the_bit():
+    first = setup(num_envs=5)
+    first.put()
+    run(first, 30)
+    saved = first.physics.state_dict()
+    expected = run(first, 30, seed=1)
+    second = setup(num_envs=5, threads=2)
+    second.physics.load_state_dict(saved)
+    assert torch.equal(run(second, 30, seed=1), expected)
+    # the solver's warm start is part of it, and there was contact to warm it
+    third = setup(num_envs=5)
+    third.physics.load_state_dict(saved)
+    assert (third.physics.batch.bind("qacc_warmstart") != 0).all()
+    assert (first.physics.batch.bind("ncon") > 0).any()
+
+
+def test_wrong_states_are_refused():
+    with pytest.raises(ValueError, match=r"data\.num_envs must be 5"):
+        setup(num_envs=4).physics.load_state_dict(setup(num_envs=5).physics.state_dict())
+    with pytest.raises(ValueError, match=r"data\.env\.init_args\.task"):
+        setup(num_envs=4).physics.load_state_dict(setup("two_arm_partition", 4).physics.state_dict())
+    with pytest.raises(ValueError, match=r"data\.env\.init_args\.threads"):
+        setup(threads=0)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), 1e12])
+def test_blown_up_environment_is_told_and_the_others_do_not_notice(poison, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clean, dirty = setup(num_envs=4), setup(num_envs=4)
+    for s in (clean, dirty):
+        s.put()
+        run(s, 5)
+    dirty.physics.batch.bind("qpos")[2, 3] = poison
+    expected, got = run(clean, 1), run(dirty, 1)
+    assert dirty.physics.blown_up.tolist() == [False, False, True, False]
+    assert not clean.physics.blown_up.any()
+    assert got.isfinite().all()
+    others = [0, 1, 3]
+    assert torch.equal(got[others], expected[others])
+    run(dirty, 1)
+    assert dirty.physics.blown_up[2]  # until it is reset
+    dirty.put(ids=torch.tensor([2]))
+    assert torch.equal(dirty.physics.state.joint_pos[2], dirty.default)
+    run(dirty, 5)
+    assert not dirty.physics.blown_up.any()
+    assert not list(tmp_path.iterdir())  # no log file in the working directory
+
+
+def test_runaway_but_finite_counts_as_blown_up():
+    s = setup(num_envs=2)
+    s.put(pos=(0.0, 0.0, 2.0))
+    s.physics.batch.bind("qvel")[1, s.physics.model.nu + 4] = 5000.0
+    s.physics.step(s.default.expand(2, -1))
+    assert s.physics.blown_up.tolist() == [False, True]
+
+
+def test_reset_touches_only_its_environments():
+    s = setup("two_arm_partition", num_envs=3)
+    s.put()
+    run(s, 20)
+    before = [field.clone() for field in s.physics.state]
+    block = s.physics.batch.bind("qpos")[:, 53:56]
+    block[:] = 1.0
+    s.put(ids=torch.tensor([1]))
+    for old, new in zip(before, s.physics.state, strict=True):
+        assert torch.equal(old[[0, 2]], new[[0, 2]])
+    assert torch.equal(s.physics.state.joint_pos[1], s.default)
+    # the partition stands again, where it was reset
+    assert block[1].tolist() == pytest.approx([0, 0, 0.68])
+    assert block[0].tolist() == [1, 1, 1]
+
+
+def test_placed_object_and_goal():
+    s = setup(num_envs=2)
+    s.put()
+    pos, quat = torch.tensor([[0.1, 0.2, 1.5]]), torch.tensor([[0.6, 0.0, 0.0, 0.8]])
+    s.physics.place_object(torch.tensor([1]), pos, quat)
+    s.physics.place_goal(torch.tensor([1]), pos, quat)
+    s.physics.step(s.default.expand(2, -1))
+    assert torch.allclose(s.physics.state.object_pos[1], pos[0], atol=3e-3)
+    assert torch.allclose(s.physics.state.object_frame[1, :4], quat[0], atol=1e-4)
+    assert s.physics.batch.bind("mocap_quat")[1, 0].tolist() == pytest.approx([0.8, 0.6, 0.0, 0.0])
+
+
+def test_default_threads_are_shared_between_ranks(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert default_threads() == 8
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    assert default_threads() == 2
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "16")
+    assert default_threads() == 1
+
+
+@pytest.mark.parametrize("gains", ["soft", "stiff"])
+def test_hands_of_different_arms_collide(gains):
+    s = setup(num_envs=1, gains=gains)
+    model = s.physics.model
+    left, right = ([g for g in range(model.ngeom) if model.geom_contype[g] & bit] for bit in (4, 8))
+    assert left
+    assert len(left) == len(right)
+    for a in left:
+        assert any(model.geom_contype[a] & model.geom_conaffinity[b] for b in right)

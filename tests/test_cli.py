@@ -1,0 +1,146 @@
+"""The command line as a user meets it, in process."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from epo_lightning import __version__
+from epo_lightning.arguments import CONFIGS, resolve, run_name
+
+
+def only_run(root: Path = Path("runs")) -> Path:
+    (config,) = root.glob("**/config.yaml")
+    return config.parent
+
+
+def test_version(cli):
+    assert cli("--version").out == f"epo-lightning {__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_every_parameter_has_help(cli, capsys, command):
+    with pytest.raises(SystemExit) as end:
+        cli(command, "--help")
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    for section in ("--model.", "--data.", "--checkpoint.", "--trainer.", "--run_dir", "--seed_everything"):
+        lines = text.split("\n  " + section)[1:]
+        assert lines, section
+        for option in lines:
+            described = option.split("(type:")[0].split()
+            assert len(described) > 3 or ".help" in option or "CONFIG" in option, section + option[:80]
+
+
+def test_fit_leaves_a_run_folder_and_says_how_to_continue(cli, rows):
+    outcome = cli("fit", "--config", "tiny.yaml")
+    assert outcome.code == 0
+    folder = only_run()
+    assert folder.parent == Path("runs/tiny")
+    assert folder.name.endswith("-seed0")
+    assert (folder / "checkpoints/last.ckpt").exists()
+    assert (folder / "checkpoints/best.ckpt").exists()
+    assert [row["charts/env_steps"] for row in rows(folder)] == ["64", "128"]
+    start = f"Probe: 1 rank(s) x 16 envs = 16 envs, 4 agent(s), device cpu, run folder {folder}\n"
+    assert start in outcome.out
+    assert f"python -m epo_lightning fit --ckpt_path {folder}/checkpoints/last.ckpt" in outcome.out
+    assert "iteration 1/2, 64 env steps" in outcome.out
+    assert "iteration 2/2, 128 env steps" in outcome.out
+
+
+def test_the_same_command_twice_makes_two_runs(cli):
+    for _ in range(2):
+        assert cli("fit", "--config", "tiny.yaml").code == 0
+    first, second = sorted(config.parent for config in Path("runs").glob("**/config.yaml"))
+    assert (first / "config.yaml").read_text() == (second / "config.yaml").read_text()
+
+
+def test_the_saved_configuration_repeats_the_run(cli, rows):
+    assert cli("fit", "--config", "tiny.yaml", "--run_dir", "a", "--seed_everything", "3").code == 0
+    assert cli("fit", "--config", "a/config.yaml", "--run_dir", "b").code == 0
+    assert rows(Path("a")) == rows(Path("b"))
+    assert yaml.safe_load(Path("b/config.yaml").read_text())["seed_everything"] == 3
+
+
+def test_overlays_and_sweep_flags_override_in_order(cli):
+    Path("overlay.yaml").write_text("model: {loss: {clip_eps: 0.3, entropy_scale: 0.01}}\n")
+    outcome = cli(
+        "fit",
+        "--config=tiny.yaml",
+        "--config=overlay.yaml",
+        "--model.loss.clip_eps=0.1",
+        "--model.optimizer.learning_rate=1e-4",
+        "--model.network.hidden=[4,4]",
+        "--seed_everything=7",
+    )
+    assert outcome.code == 0
+    assert only_run().parent.name == "tiny-overlay"
+    config = yaml.safe_load((only_run() / "config.yaml").read_text())
+    assert config["model"]["loss"]["clip_eps"] == 0.1
+    assert config["model"]["loss"]["entropy_scale"] == 0.01
+    assert config["model"]["optimizer"]["learning_rate"] == 1e-4
+    assert config["model"]["network"]["hidden"] == [4, 4]
+    assert config["model"]["network"]["gene_dim"] == 3
+
+
+def test_packaged_configurations_are_found_by_name_and_by_path(tmp_path, monkeypatch):
+    monkeypatch.setattr("epo_lightning.arguments.CONFIGS", tmp_path)
+    (tmp_path / "known.yaml").write_text("{}")
+    path = str(tmp_path / "known.yaml")
+    assert resolve(["fit", "--config", "known"]) == ["fit", "--config", path]
+    assert resolve(["fit", "--config=known", "-c", path]) == ["fit", f"--config={path}", "-c", path]
+    assert run_name(resolve(["fit", "--config", "known", "--config", path])) == "known-known"
+    with pytest.raises(ValueError, match="unknown is neither a file nor one of the packaged configurations: known"):
+        resolve(["fit", "--config", "unknown"])
+
+
+def test_configurations_are_inside_the_package():
+    assert CONFIGS.is_dir()
+
+
+def test_validate_needs_only_a_checkpoint(cli):
+    assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
+    files = sorted(Path("run").rglob("*"))
+    outcome = cli("validate", "--ckpt_path", "run/checkpoints/last.ckpt")
+    assert outcome.code == 0
+    lines = outcome.out.splitlines()
+    assert lines[0].startswith("Probe: 8 episodes of the master of run/checkpoints/last.ckpt")
+    assert [line.split()[0] for line in lines[2:5]] == ["return", "length", "successes"]
+    written = json.loads(Path("run/checkpoints/last.evaluation.json").read_text())
+    assert written["length"] == {"mean": 3.0, "standard_error": 0.0}
+    assert written["return"]["mean"] == pytest.approx(float(lines[2].split()[1]), rel=1e-4)
+    assert written["episodes"] == 8
+    assert sorted(Path("run").rglob("*")) == sorted([*files, Path("run/checkpoints/last.evaluation.json")])
+    again = cli("test", "--ckpt_path", "run", "--data.eval_episodes", "12")
+    assert "12 episodes" in again.out
+
+
+def test_validate_without_a_checkpoint_plays_the_untrained_network(cli):
+    outcome = cli("validate", "--config", "tiny.yaml")
+    assert outcome.code == 0
+    assert "untrained" in outcome.out
+    assert not list(Path().rglob("*.json"))
+
+
+def test_time_limit_ends_at_the_end_of_an_iteration(cli, rows):
+    outcome = cli("fit", "--config", "tiny.yaml", "--trainer.max_epochs=-1", "--trainer.max_time=00:00:00:01")
+    assert outcome.code == 0
+    assert f"iteration {len(rows(only_run()))})" in outcome.out
+
+
+@pytest.mark.parametrize(("logger", "pattern"), [("TensorBoardLogger", "lightning_logs/**/events*")])
+def test_other_loggers_write_into_the_run_folder_beside_the_csv(cli, logger, pattern):
+    assert cli("fit", "--config", "tiny.yaml", "--trainer.logger", logger, "--trainer.logger.save_dir", ".").code == 0
+    assert list(only_run().glob(pattern))
+    assert (only_run() / "metrics.csv").exists()
+
+
+def test_weights_and_biases_works_offline(cli, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    assert cli("fit", "--config", "tiny.yaml", "--trainer.logger", "WandbLogger").code == 0
+    import wandb
+
+    wandb.finish()
+    assert list(only_run().glob("wandb/offline-run-*/*.wandb"))

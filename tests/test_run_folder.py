@@ -1,0 +1,101 @@
+"""Run folders: names, exclusive use, and which checkpoint is meant."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from epo_lightning.loggers import MetricsTable
+from epo_lightning.run_folder import RunFolder, find_checkpoint
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def touch(path: Path, age: float = 0.0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    os.utime(path, (1e9 - age, 1e9 - age))
+    return path
+
+
+def test_new_folders_never_meet():
+    folders = [RunFolder.new("task", seed=1) for _ in range(5)]
+    assert len({folder.path for folder in folders}) == 5
+    assert all(folder.path.is_dir() for folder in folders)
+
+
+def test_an_unused_folder_disappears_with_its_parents():
+    folder = RunFolder.new("task", seed=1)
+    folder.claim()
+    folder.release()
+    assert list(Path().iterdir()) == []
+
+
+def test_a_folder_that_was_there_before_stays():
+    Path("mine").mkdir()
+    folder = RunFolder(Path("mine"))
+    folder.claim()
+    folder.release()
+    assert Path("mine").is_dir()
+
+
+def test_two_processes_do_not_write_into_one_folder():
+    first, second = RunFolder(Path("run")), RunFolder(Path("run"))
+    first.claim()
+    with pytest.raises(ValueError, match="run_dir: another process is training in run"):
+        second.claim()
+    second.release()
+    first.release()
+    third = RunFolder(Path("run"))
+    third.claim()
+    third.release()
+
+
+def test_last_means_the_newest_run_and_best_is_of_the_same_run():
+    old = RunFolder(Path("runs/a/1"))
+    new = RunFolder(Path("runs/b/1"))
+    touch(old.last, age=10)
+    touch(old.best, age=10)
+    touch(new.last)
+    assert find_checkpoint("last", None) == new.last
+    assert find_checkpoint("last", "runs/a/1") == old.last
+    assert find_checkpoint("runs/a/1", None) == old.last
+    assert find_checkpoint(str(old.best), None) == old.best
+    with pytest.raises(ValueError, match="no runs/b/1/checkpoints/best.ckpt"):
+        find_checkpoint("best", None)
+
+
+@pytest.mark.parametrize("name", ["last", "nothing.ckpt", "empty"])
+def test_what_does_not_exist_is_named(name):
+    Path("empty").mkdir()
+    with pytest.raises(ValueError, match=r"^ckpt_path: "):
+        find_checkpoint(name, None)
+
+
+def test_a_checkpoint_knows_its_folder():
+    folder = RunFolder(Path("run"))
+    touch(folder.last)
+    assert RunFolder.of_checkpoint(folder.last) is None
+    touch(folder.config)
+    assert folder.same_as(RunFolder.of_checkpoint(folder.last))
+    assert RunFolder.of_checkpoint(touch(Path("elsewhere/last.ckpt"))) is None
+
+
+def test_metrics_gain_columns_and_lose_the_rows_after_a_checkpoint():
+    table = MetricsTable(Path("metrics.csv"))
+    table.log_metrics({"a": 1.0}, step=10)
+    table.log_metrics({"a": 0.1 + 0.2, "b": 5.0}, step=20)
+    table.log_metrics({"b": 6.0}, step=30)
+    text = "charts/env_steps,a,b\r\n10,1.0,\r\n20,0.30000000000000004,5.0\r\n30,,6.0\r\n"
+    assert Path("metrics.csv").read_bytes().decode() == text
+    with Path("metrics.csv").open("a") as file:
+        file.write("40,1.")  # killed while writing
+    again = MetricsTable(Path("metrics.csv"))
+    again.rewind(30)
+    assert Path("metrics.csv").read_bytes().decode() == text
+    again.rewind(20)
+    again.log_metrics({"a": 3.0, "b": 7.0}, step=30)
+    assert Path("metrics.csv").read_text().splitlines()[2:] == ["20,0.30000000000000004,5.0", "30,3.0,7.0"]
