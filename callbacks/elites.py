@@ -3,7 +3,6 @@
 Shape legend: K agents, Z gene entries, A action entries, E archived elites.
 """
 
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -12,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from epo_lightning.callbacks.evolution import GeneticEvolution
+from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.genetics import rank_followers
 from epo_lightning.limits import require_range
 from epo_lightning.metrics import QUANTITIES
@@ -93,7 +93,7 @@ class ElitePreservation(L.Callback):
         if fitness[MASTER] > self.best_master_fitness:
             self.best_master_fitness = float(fitness[MASTER])
             if self.save_best_master:
-                trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "best_master.ckpt")
+                trainer.save_checkpoint(run_file(trainer, "checkpoints", "best_master.ckpt"))
 
     def _has_lost_its_best(self, best: Tensor) -> bool:
         if self.restore_margin is None or not len(self.fitness):

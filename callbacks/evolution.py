@@ -4,7 +4,6 @@ Shape legend: K agents, M children.
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -12,6 +11,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.genetics import Crossover, Offspring, evolve, rank_followers, should_evolve
 from epo_lightning.limits import require_range
 from epo_lightning.metrics import QUANTITIES
@@ -98,7 +98,7 @@ class GeneticEvolution(L.Callback):
         assert isinstance(pl_module, EPOModule)
         pl_module.metrics["charts/generation"] = len(self.lineage)
         if self.lineage and trainer.is_global_zero:
-            self._path(trainer).write_text("".join(json.dumps(record) + "\n" for record in self.lineage))
+            run_file(trainer, "lineage.jsonl").write_text("".join(json.dumps(record) + "\n" for record in self.lineage))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look at the fitness when it is time, and evolve when it differs enough."""
@@ -159,12 +159,8 @@ class GeneticEvolution(L.Callback):
             f" {fitness[MASTER + 1 :].max():.4g}, master {fitness[MASTER]:.4g}"
         )
         if trainer.is_global_zero:
-            with self._path(trainer).open("a") as file:
+            with run_file(trainer, "lineage.jsonl").open("a") as file:
                 file.write(json.dumps(record) + "\n")
-
-    @staticmethod
-    def _path(trainer: L.Trainer) -> Path:
-        return Path(trainer.default_root_dir) / "lineage.jsonl"
 
     def state_dict(self) -> dict[str, Any]:
         """The lineage, the clock and the generator."""

@@ -3,13 +3,13 @@
 Shape legend: B minibatches of an iteration.
 """
 
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
 
+from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.module import EPOModule
 
 
@@ -45,7 +45,7 @@ class NaNGuard(L.Callback):
         batch = dataset.buffer.gather(units)
         fields = [name for name, value in batch._asdict().items() if not bool(torch.isfinite(value).all())]
         parameters = [name for name, value in pl_module.policy.named_parameters() if not torch.isfinite(value).all()]
-        path = Path(trainer.default_root_dir) / "nan_batch.pt"
+        path = run_file(trainer, "nan_batch.pt")
         if trainer.is_global_zero:
             torch.save({**batch._asdict(), "units": units}, path)
         raise ValueError(

@@ -5,7 +5,6 @@ import resource
 import statistics
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -13,6 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.flop_counter import FlopCounterMode
 
+from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.limits import require_range
 from epo_lightning.module import EPOModule
 
@@ -84,12 +84,12 @@ class NetworkScaleProfiler(L.Callback):
             "device": str(module.device),
         }
         if trainer.is_global_zero:
-            (Path(trainer.default_root_dir) / "profile.json").write_text(json.dumps(self.report, indent=2) + "\n")
+            run_file(trainer, "profile.json").write_text(json.dumps(self.report, indent=2) + "\n")
         times = ", ".join(
             f"{part} {value * 1e3:.1f} ms" for part, value in self.report["seconds_per_iteration"].items()
         )
         rank_zero_info(
-            f"Profile of {self.report['parameters']:,} parameters: {self.report['env_steps_per_second']:,.0f} env steps/s,"
+            f"Profile of {self.report['parameters']:,} parameters: {median['charts/sps']:,.0f} env steps/s,"
             f" {forward / 1e6:.2f} MFLOP per forward; {times}; peak memory {self.report['peak_memory_mib']:,.0f} MiB"
         )
 

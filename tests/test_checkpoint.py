@@ -40,9 +40,7 @@ class Malicious:
         return (Path.touch, (Path("executed"),))
 
 
-@pytest.mark.parametrize(
-    "damage", ["truncated", "empty", "text", "pickle", "other zip", "foreign state", "code"]
-)
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "pickle", "other zip", "foreign state", "code"])
 def test_what_is_no_checkpoint_is_refused(tmp_path, monkeypatch, damage):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "last.ckpt"

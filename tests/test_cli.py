@@ -30,7 +30,7 @@ def test_every_parameter_has_help(cli, capsys, command):
         assert lines, section
         for option in lines:
             described = option.split("(type:")[0].split()
-            assert len(described) > 3 or ".help" in option or "CONFIG" in option, section + option[:80]
+            assert len(described) > 2 or ".help" in option or "CONFIG" in option, section + option[:80]
 
 
 def test_fit_leaves_a_run_folder_and_says_how_to_continue(cli, rows):

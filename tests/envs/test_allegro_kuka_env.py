@@ -167,9 +167,8 @@ def test_a_reached_goal_is_counted_and_replaced_one_step_later():
     env = make(2, tolerance=0.3)
     env.reset()
     goal = env.rules.memory.goal_keypoints
-    goal[0] = env.rules._keypoints(
-        env.physics.state.object_pos, env.physics.state.object_frame[:, :4], env.rules.offsets
-    )[0]
+    physics, rules = env.physics.state, env.rules
+    goal[0] = rules._keypoints(physics.object_pos, physics.object_frame[:, :4], rules.offsets)[0]
     goal[1] += 5.0
     old = goal.clone()
     result = env.step(torch.zeros(2, 46))
@@ -264,9 +263,7 @@ def test_torch_threads_are_left_as_they_were():
 
 
 def test_importing_the_tasks_does_not_import_mujoco():
-    code = (
-        "import sys, epo_lightning.envs.allegro_kuka; sys.exit('mujoco' in sys.modules or 'lightning' in sys.modules)"
-    )
+    code = "import sys, epo_lightning.envs.allegro_kuka; sys.exit(bool({'mujoco', 'lightning'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

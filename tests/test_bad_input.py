@@ -1,0 +1,136 @@
+"""A mistake costs one line that names the key and the remedy, and nothing else."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from epo_lightning.envs.base import StepResult
+from epo_lightning.envs.classic import Probe
+
+
+class WrongShape(Probe):
+    """Returns rewards for one environment only."""
+
+    def step(self, actions: torch.Tensor) -> StepResult:
+        result = super().step(actions)
+        return result._replace(reward=result.reward[:1])
+
+
+class WrongType(Probe):
+    """Returns rewards in double precision."""
+
+    def step(self, actions: torch.Tensor) -> StepResult:
+        result = super().step(actions)
+        return result._replace(reward=result.reward.double())
+
+
+class NotFinite(Probe):
+    """Loses its mind in environments 2 and 5."""
+
+    def step(self, actions: torch.Tensor) -> StepResult:
+        result = super().step(actions)
+        result.reward[[2, 5]] = torch.nan
+        return result
+
+
+EVOLUTION = "--trainer.callbacks=epo_lightning.callbacks.GeneticEvolution"
+MISTAKES = {
+    "agents do not divide envs": (["--data.num_envs=18"], ["data.num_envs", "model.num_agents"]),
+    "no environments": (["--data.num_envs=0"], ["data.num_envs", "at least 1"]),
+    "unknown flag": (["--model.num_agentz=3"], ["model.num_agentz"]),
+    "unknown key in a file": (["--config=unknown_key.yaml"], ["clip_epsilon"]),
+    "wrong type": (["--model.loss.clip_eps=abc"], ["model.loss.clip_eps", "float"]),
+    "NaN": (["--config=nan.yaml"], ["model.loss.clip_eps", "nan"]),
+    "negative": (["--model.optimizer.learning_rate=-1"], ["model.optimizer.learning_rate", "greater than 0"]),
+    "negative horizon": (["--data.rollout.horizon=-4"], ["data.rollout.horizon", "at least 1"]),
+    "negative interval": (["--checkpoint.every_n_iterations=-1"], ["checkpoint.every_n_iterations"]),
+    "unknown configuration": (["--config=nowhere"], ["config: nowhere", "packaged configurations"]),
+    "broken YAML": (["--config=broken.yaml"], ["config"]),
+    "no such environment": (["--data.env=no.such.Env"], ["data.env"]),
+    "no GPU": (["--trainer.accelerator=gpu"], ["trainer.accelerator", "cpu"]),
+    "logger: true": (["--trainer.logger=true"], ["trainer.logger"]),
+    "too many elites": ([EVOLUTION, "--trainer.callbacks.num_elites=4"], ["num_elites", "followers"]),
+    "missing checkpoint": (["--ckpt_path=nothing.ckpt"], ["ckpt_path", "nothing.ckpt"]),
+    "no run to continue": (["--ckpt_path=last"], ["ckpt_path"]),
+    "truncated checkpoint": (["--ckpt_path=truncated.ckpt"], ["ckpt_path", "truncated"]),
+    "foreign checkpoint": (["--ckpt_path=foreign.ckpt"], ["ckpt_path", "not a checkpoint of epo_lightning"]),
+    "other agents": (["--ckpt_path=run", "--model.num_agents=8"], ["ckpt_path", "model.num_agents 4", "8"]),
+    "other genes": (["--ckpt_path=run", "--model.network.gene_dim=5"], ["ckpt_path", "gene_dim"]),
+    "other network": (["--ckpt_path=run", "--model.network.hidden=[9]"], ["ckpt_path", "hidden"]),
+    "other envs": (["--ckpt_path=run", "--data.num_envs=32"], ["ckpt_path", "data.num_envs"]),
+    "other task": (["--ckpt_path=run", "--data.env.init_args.dim=3"], ["ckpt_path", "observation size"]),
+    "another run's folder": (["--run_dir=run"], ["run_dir", "--ckpt_path run"]),
+    "wrong shape": (["--data.env=test_bad_input.WrongShape"], ["reward", "shape"]),
+    "wrong type of reward": (["--data.env=test_bad_input.WrongType"], ["reward", "float64"]),
+    "not finite": (["--data.env=test_bad_input.NotFinite"], ["[2, 5]", "finite"]),
+}
+GETS_AS_FAR_AS_TRAINING = ("wrong shape", "wrong type of reward", "not finite")
+
+
+def snapshot() -> dict[str, bytes | None]:
+    return {str(path): path.read_bytes() if path.is_file() else None for path in Path().rglob("*")}
+
+
+@pytest.fixture
+def workshop(cli, monkeypatch):
+    """A folder with a run and with files of every bad kind."""
+    assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run", "--trainer.max_epochs", 1).code == 0
+    checkpoint = Path("run/checkpoints/last.ckpt").read_bytes()
+    Path("truncated.ckpt").write_bytes(checkpoint[: len(checkpoint) // 2])
+    torch.save({"state_dict": {}}, "foreign.ckpt")
+    Path("unknown_key.yaml").write_text("model: {loss: {clip_epsilon: 0.1}}")
+    Path("nan.yaml").write_text("model: {loss: {clip_eps: .nan}}")
+    Path("broken.yaml").write_text("model: {loss: [")
+    return cli
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_one_line_names_the_key(workshop, mistake):
+    args, words = MISTAKES[mistake]
+    before = snapshot()
+    outcome = workshop("fit", "--config", "tiny.yaml", *args)
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: ")
+    assert outcome.err.count("\n") == 1
+    for word in words:
+        assert word in outcome.err
+    after = snapshot()
+    if mistake in GETS_AS_FAR_AS_TRAINING:
+        assert not [path for path in after if path.endswith(".ckpt") and path not in before]
+        assert {path: after[path] for path in before} == before
+    else:
+        assert after == before
+
+
+def test_a_bug_keeps_its_traceback(workshop, monkeypatch):
+    def bug(*args, **kwargs):
+        raise ValueError("from the depths")
+
+    monkeypatch.setattr(torch, "randperm", bug)
+    with pytest.raises(ValueError, match="from the depths"):
+        workshop("fit", "--config", "tiny.yaml", "--run_dir", "other")
+
+
+def test_debug_mode_shows_the_traceback_of_a_mistake(workshop, monkeypatch):
+    monkeypatch.setenv("EPO_DEBUG", "1")
+    with pytest.raises(ValueError, match="greater than 0"):
+        workshop("fit", "--config", "tiny.yaml", "--model.optimizer.learning_rate=-1")
+
+
+def test_a_mistake_ends_the_process_with_code_2(workshop):
+    command = [sys.executable, "-m", "epo_lightning", "fit", "--config", "nowhere"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: config: nowhere")
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_unknown_command_is_named(cli):
+    outcome = cli("fot")
+    assert outcome.code == 2
+    assert "fot" in outcome.err
+    assert "validate" in outcome.err

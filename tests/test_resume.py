@@ -1,0 +1,172 @@
+"""A resumed run is the run that was never interrupted: to the bit, through the real command line."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from epo_lightning.checkpoint import CONFIG_KEY, read_checkpoint
+
+PROBE = {"class_path": "epo_lightning.envs.classic.Probe", "init_args": {"max_steps": 3}}
+MAZE = {"class_path": "epo_lightning.envs.classic.WallMaze"}
+KUKA = {"class_path": "epo_lightning.envs.allegro_kuka.AllegroKuka", "init_args": {"objects": "cube", "threads": 1}}
+EVOLUTION = {
+    "class_path": "epo_lightning.callbacks.GeneticEvolution",
+    "init_args": {"every_n_env_steps": 64, "warmup_env_steps": 64, "num_elites": 1, "spread_threshold": 0.0},
+}
+CASES = {
+    "mlp": ({}, PROBE, []),
+    "lstm": ({"lstm_units": 6}, PROBE, []),
+    "separate critic": ({"separate_critic": True}, MAZE, []),
+    "evolution": ({}, PROBE, [EVOLUTION]),
+    "lstm and evolution": ({"lstm_units": 6}, PROBE, [EVOLUTION]),
+    "mujoco": ({}, KUKA, []),
+    "mujoco, lstm": ({"lstm_units": 6}, KUKA, []),
+}
+
+
+def write_case(name: str) -> None:
+    network, env, callbacks = CASES[name]
+    overlay = {"model": {"network": network}, "data": {"env": env}, "trainer": {"callbacks": callbacks}}
+    Path("case.yaml").write_text(yaml.safe_dump(overlay))
+
+
+def assert_same(a: Any, b: Any, where: str = "") -> None:
+    """Equal to the bit, entry by entry."""
+    assert type(a) is type(b), where
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for index, pair in enumerate(zip(a, b, strict=True)):
+            assert_same(*pair, f"{where}[{index}]")
+    elif isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype, where
+        assert torch.equal(a.nan_to_num(nan=12345.0), b.nan_to_num(nan=12345.0)), where
+    else:
+        assert a == b or (a != a and b != b), where
+
+
+def final_state(folder: str) -> dict[str, Any]:
+    checkpoint = read_checkpoint(Path(folder) / "checkpoints/last.ckpt")
+    del checkpoint[CONFIG_KEY]
+    return checkpoint
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_four_iterations_are_two_and_two(cli, rows, name):
+    write_case(name)
+    command = ("fit", "--config", "tiny.yaml", "--config", "case.yaml", "--checkpoint.every_n_iterations", 1)
+    assert cli(*command, "--run_dir", "whole", "--trainer.max_epochs", 4).code == 0
+    assert cli(*command, "--run_dir", "parts", "--trainer.max_epochs", 2).code == 0
+    torch.manual_seed(99)  # whatever the new process starts with
+    outcome = cli("fit", "--ckpt_path", "parts", "--trainer.max_epochs", 4)
+    assert outcome.code == 0
+    assert "iteration 3/4" in outcome.out
+    assert "iteration 2/4" not in outcome.out
+    assert_same(final_state("whole"), final_state("parts"))
+    assert len(rows(Path("whole"))) == 4
+    assert rows(Path("whole")) == rows(Path("parts"))
+    lineage = Path("whole/lineage.jsonl")
+    assert lineage.exists() == ("evolution" in name)
+    if lineage.exists():
+        assert lineage.read_text() == Path("parts/lineage.jsonl").read_text()
+
+
+def test_the_state_is_complete(cli):
+    assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
+    state = final_state("run")
+    (rank,) = state["RolloutDataModule"]["ranks"]
+    assert {"env", "obs", "state", "ledger", "generator", "env_steps", "torch_rng", "curriculum"} <= rank.keys()
+    assert state["optimizer_states"][0]["state"][0].keys() == {"step", "exp_avg", "exp_avg_sq"}
+    assert {"policy.genes", "policy.log_std", "policy.obs_moments.mean"} <= state["state_dict"].keys()
+    assert isinstance(state["optimizer_states"][0]["param_groups"][0]["lr"], torch.Tensor)
+
+
+def test_resuming_an_older_checkpoint_rewinds_the_folder(cli, rows):
+    assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
+    older = Path("run/checkpoints/older.ckpt")
+    older.write_bytes(Path("run/checkpoints/last.ckpt").read_bytes())
+    assert cli("fit", "--ckpt_path", "run", "--trainer.max_epochs", 5).code == 0
+    whole = rows(Path("run"))
+    assert cli("fit", "--ckpt_path", older, "--trainer.max_epochs", 4).code == 0
+    assert rows(Path("run")) == whole[:4]
+
+
+def test_a_checkpoint_can_go_on_in_another_folder(cli, rows):
+    assert cli("fit", "--config", "tiny.yaml", "--run_dir", "a").code == 0
+    before = Path("a/metrics.csv").read_text()
+    assert cli("fit", "--ckpt_path", "a", "--run_dir", "b", "--trainer.max_epochs", 3).code == 0
+    assert Path("a/metrics.csv").read_text() == before
+    assert [row["charts/iteration"] for row in rows(Path("b"))] == ["3"]
+    assert Path("b/config.yaml").exists()
+
+
+def test_a_finished_run_says_so(cli):
+    assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
+    before = Path("run/metrics.csv").read_text()
+    assert "Nothing to do" in cli("fit", "--ckpt_path", "last", "--run_dir", "run").out
+    assert Path("run/metrics.csv").read_text() == before
+
+
+ENDLESS = ("--trainer.max_epochs=-1", "--checkpoint.every_n_iterations=2", "--data.num_envs=64")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_interrupted_runs_can_be_resumed(cli, rows):
+    """Ctrl-C and SIGTERM finish the iteration and save it; kill -9 keeps what was saved before."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+    command = [sys.executable, "-u", "-m", "epo_lightning", "fit", "--config", "tiny.yaml", *ENDLESS]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    processes = {
+        number: subprocess.Popen(
+            [*command, "--run_dir", number.name],
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+        for number in signals
+    }
+    try:
+        for number, process in processes.items():
+            wait_for_rows(Path(number.name) / "metrics.csv", 7, process)
+            process.send_signal(number)
+        ends = {number: (*process.communicate(timeout=60), process.returncode) for number, process in processes.items()}
+    finally:
+        for process in processes.values():
+            process.kill()
+    for number in signals:
+        folder, (out, err, code) = Path(number.name), ends[number]
+        assert "Traceback" not in err
+        saved = read_checkpoint(folder / "checkpoints/last.ckpt")["epoch"] + 1
+        if number is signal.SIGKILL:
+            assert code == -number
+            assert saved % 2 == 0
+        else:
+            assert code == 128 + number
+            assert saved == len(rows(folder))
+            assert f"Continue:  python -m epo_lightning fit --ckpt_path {folder}/checkpoints/last.ckpt\n" in out
+        assert cli("fit", "--ckpt_path", folder, "--trainer.max_epochs", saved + 3).code == 0
+        assert [int(row["charts/iteration"]) for row in rows(folder)] == list(range(1, saved + 4))
+    shortest = min(len(rows(Path(number.name))) for number in signals)
+    killed = rows(Path("SIGKILL"))[:shortest]
+    assert killed == rows(Path("SIGINT"))[:shortest] == rows(Path("SIGTERM"))[:shortest]
+
+
+def wait_for_rows(metrics: Path, count: int, process: subprocess.Popen[str]) -> None:
+    for _ in range(3000):
+        if metrics.exists() and len(metrics.read_text().splitlines()) > count:
+            return
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    raise AssertionError("the run did not start")
