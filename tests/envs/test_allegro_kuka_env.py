@@ -118,7 +118,7 @@ def test_states_of_other_environments_are_refused():
     [
         ({"task": "x"}, r"init_args\.task must be one of two_arm"),
         ({"objects": "x"}, r"init_args\.objects must be one of all"),
-        ({"gains": "x"}, r"init_args\.gains must be one of stiff, soft, original"),
+        ({"gains": "x"}, r"init_args\.gains must be one of stiff, original"),
         ({"threads": 0}, r"init_args\.threads must be at least 1"),
         ({"tolerance": 0.005}, r"init_args\.final_tolerance must be positive and at most"),
         ({"curriculum_interval": 0}, r"init_args\.curriculum_interval must be at least 1"),
@@ -267,7 +267,7 @@ def test_importing_the_tasks_does_not_import_mujoco():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("gains", ["stiff", "soft"])
+@pytest.mark.parametrize("gains", ["stiff", "original"])
 def test_random_actions_stay_finite(gains):
     env = make(32, gains=gains)
     env.reset()
@@ -295,13 +295,3 @@ def test_random_actions_stay_finite_for_long():
         failures += result.log["physics_resets"].item()
         successes += result.successes.sum().item()
     assert failures == 0
-
-
-@pytest.mark.slow
-def test_original_gains_run_without_failures():
-    env = make(64, gains="original")
-    env.reset()
-    for move in actions(env, 500):
-        result = env.step(move)
-        assert result.obs.isfinite().all()
-        assert result.log["physics_resets"] <= 64
