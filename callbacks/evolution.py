@@ -136,7 +136,8 @@ class GeneticEvolution(L.Callback):
                 mutation_sigma=self.mutation_sigma,
                 generator=self._generator,
             )
-        offspring = Offspring(*trainer.strategy.broadcast(tuple(offspring) if offspring else None))
+        offspring = trainer.strategy.broadcast(offspring)
+        assert offspring is not None
         device = policy.genes.device
         module.replace_agents(offspring.children.to(device), offspring.genes.to(device), offspring.log_std.to(device))
         return offspring

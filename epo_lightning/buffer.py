@@ -86,7 +86,7 @@ class RolloutBuffer:
 
     def gather(self, units: Tensor) -> RolloutBatch:
         """The samples `units` (B,) as a minibatch."""
-        samples = (self.obs[:-1], self.actions, self._scalars[:-1])
+        samples: tuple[Tensor, ...] = (self.obs[:-1], self.actions, self._scalars[:-1])
         if self.recurrent:
             column = units
         else:

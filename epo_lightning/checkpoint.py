@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ValueError: When the file is not one, or not a whole one.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols; the error says enough
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for broken files
         raise ValueError(
             f"ckpt_path: {path} cannot be read: it is truncated or not a checkpoint ({type(error).__name__})"

@@ -41,7 +41,10 @@ def main(args: list[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("EPO_DEBUG") or not is_users_mistake(error):
             raise
-        print(f"error: {describe(error)}", file=sys.stderr)
+        from lightning.pytorch.utilities import rank_zero_only
+
+        rank = rank_zero_only.rank  # type: ignore[attr-defined]
+        print(f"{f'[rank {rank}] ' if rank else ''}error: {describe(error)}", file=sys.stderr)
         return _USAGE
     finally:
         leave_process_group()

@@ -126,7 +126,7 @@ class Command(LightningCLI):
         kept = config.clone()
         for key in _OF_ONE_INVOCATION:
             kept.pop(key, None)
-        self.resolved = self._parser(self.subcommand).dump(kept, skip_none=False, skip_validation=True)
+        self.resolved = self._parser(self.subcommand).dump(kept, skip_unset=False, skip_validation=True)
         if self.subcommand == "fit":
             self.folder = self._choose_folder(config)
             if self._is_first_rank:

@@ -10,13 +10,15 @@ import lightning as L
 import numpy as np
 import torch
 import torch.distributed as dist
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import IterableDataset
 
-from epo_lightning.buffer import RolloutBuffer
+from epo_lightning.buffer import RolloutBuffer, RolloutShape
 from epo_lightning.envs.base import EnvSpec, VectorEnv
+from epo_lightning.estimate import estimate_iteration, is_large
 from epo_lightning.evaluation import Episodes, EvaluationDataset
 from epo_lightning.limits import require_range
+from epo_lightning.networks import LatentActorCritic
 from epo_lightning.population import MASTER, Population
 from epo_lightning.rollout import RolloutDataset, RolloutSettings, rollout_shape
 
@@ -93,6 +95,8 @@ class RolloutDataModule(L.LightningDataModule):
             f" {self.trainer.world_size} rank(s), {self.population.envs_per_agent} envs per agent and rank"
         )
         device = self._device()
+        if device.type == "cpu" and is_large(policy, shape, self.rollout.num_epochs):
+            self._warn_of_time(policy, shape)
         generator = torch.Generator(device).manual_seed(self._stream_seed(stream=2))
         self.dataset = RolloutDataset(
             self.env,
@@ -107,6 +111,14 @@ class RolloutDataModule(L.LightningDataModule):
             self.dataset.load_state_dict(self._restored)
             self._restored = None
         return self.dataset
+
+    def _warn_of_time(self, policy: LatentActorCritic, shape: RolloutShape) -> None:
+        estimate = estimate_iteration(lambda n: self._build(n, stream=3), policy, shape, self.rollout.num_epochs)
+        rank_zero_warn(
+            f"this run is made for a GPU: on this CPU an iteration will take about {estimate.total:.0f} s"
+            f" ({estimate.env:.0f} s environments, {estimate.network:.0f} s network); for a run that a CPU can make add"
+            " the overlay --config laptop"
+        )
 
     def val_dataloader(self) -> IterableDataset[Episodes]:
         """One batch: complete episodes of the master."""

@@ -26,8 +26,9 @@ class LeanLightningModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Replace Lightning's idle profiler by a cheaper one; a profiler that was asked for stays."""
-        if type(self.trainer.profiler) is PassThroughProfiler:
-            self.trainer.profiler = _IdleProfiler()
+        trainer: Any = self.trainer
+        if type(trainer.profiler) is PassThroughProfiler:
+            trainer.profiler = _IdleProfiler()
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Lightning notes the running hook some fifty times per optimizer step; torch's way of setting is slow."""

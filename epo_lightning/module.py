@@ -114,7 +114,11 @@ class EPOModule(LeanLightningModule):
         return loss.total
 
     def optimizer_step(
-        self, epoch: int, batch_idx: int, optimizer: LightningOptimizer, optimizer_closure: Callable[[], Any]
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: torch.optim.Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         """Forward, backward and Adam happen in here; afterwards log-stds return to their range."""
         start = self.clock()
@@ -142,7 +146,7 @@ class EPOModule(LeanLightningModule):
         for parameter in optimizer.param_groups[0]["params"]:
             parameter.grad = None
 
-    def _adapt_learning_rate(self, optimizer: LightningOptimizer, minibatches: int) -> None:
+    def _adapt_learning_rate(self, optimizer: torch.optim.Optimizer | LightningOptimizer, minibatches: int) -> None:
         kl = (self.diagnostics[_KL] - self.kl_before) / minibatches
         if self.trainer.world_size > 1:
             dist.all_reduce(kl)

@@ -134,7 +134,7 @@ def test_interrupted_runs_can_be_resumed(cli, rows):
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-        )  # fmt: skip
+        )
         for number in signals
     }
     try:

@@ -64,7 +64,7 @@ def test_last_means_the_newest_run_and_best_is_of_the_same_run():
     assert find_checkpoint("last", "runs/a/1") == old.last
     assert find_checkpoint("runs/a/1", None) == old.last
     assert find_checkpoint(str(old.best), None) == old.best
-    with pytest.raises(ValueError, match="no runs/b/1/checkpoints/best.ckpt"):
+    with pytest.raises(ValueError, match=r"no runs/b/1/checkpoints/best\.ckpt"):
         find_checkpoint("best", None)
 
 

@@ -50,8 +50,7 @@ class AllegroKuka(VectorEnv):
         final_tolerance: Where the curriculum stops shrinking it, in metres.
         curriculum_interval: Steps that pass at least between two reductions of the tolerance (by 10 % each, once the
             last episodes of all environments brought three successes on average).
-        gains: Joint drives: stiff (tuned for firm grasps), soft (the original stiffness 40 and damping 5, with rotor
-            inertia) or original (the same without rotor inertia: fingers chatter at this time step).
+        gains: Joint drives: stiff (tuned for firm grasps) or original (the original stiffness 40 and damping 5: soft).
         threads: CPU threads of the physics; null: the cores this process may use, shared by a machine's ranks.
 
     Raises:
@@ -133,7 +132,7 @@ class AllegroKuka(VectorEnv):
             "fingertip_distance": rules.memory.closest_tips.mean(dim=1),
             "keypoint_distance": result.goal_distance,
             "object_height": physics.state.object_pos[:, 2].clone(),
-            "physics_resets": physics.blown_up.sum(),
+            "physics_resets": physics.blown_up.sum().float(),
         }
         ended = (result.terminated | result.truncated).nonzero().flatten()
         if len(ended):

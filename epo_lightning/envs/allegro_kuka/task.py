@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from epo_lightning.envs.allegro_kuka import resets
-from epo_lightning.envs.allegro_kuka.cards import ARM_JOINTS, FINGERS, HAND_JOINTS, STEP_SECONDS, Card
+from epo_lightning.envs.allegro_kuka.cards import ARM_JOINTS, HAND_JOINTS, STEP_SECONDS, Card
+from epo_lightning.envs.allegro_kuka.memory import Memory, blank_memory
 from epo_lightning.envs.allegro_kuka.rotation import rotate
 from epo_lightning.physics.base import PhysicsState
 
@@ -39,40 +40,6 @@ FORCE_SCALE, FORCE_MASS = 2.0, 0.15
 FORCE_DECAY = 0.99 ** (STEP_SECONDS / 0.08)
 
 CURRICULUM_SUCCESSES, CURRICULUM_FACTOR = 3.0, 0.9
-
-
-class Memory(NamedTuple):
-    """What is remembered of every environment; minima that are not known yet are -1.
-
-    Attributes:
-        targets: (N, D) joint targets, rad.
-        goal_pos: (N, 3). goal_quat: (N, 4). goal_keypoints: (N, K, 3).
-        closest_tips: (N, T) smallest fingertip distances since the object was placed, m.
-        closest_goal: (N,) smallest keypoint distance since the goal was set, m.
-        lifted: (N,) bool, whether the object has been lifted since it was placed.
-        near_steps: (N,) steps near this goal.
-        progress: (N,) steps since the goal was set.
-        successes: (N,) goals reached in this episode.
-        last_successes: (N,) goals reached in the last finished episode, 0 before.
-        goal_reached: (N,) bool, a new goal is due at the next step's beginning.
-        force: (N, 3) random force in the object's frame, N.
-        force_probability: (N,) chance of a new force per step.
-    """
-
-    targets: Tensor
-    goal_pos: Tensor
-    goal_quat: Tensor
-    goal_keypoints: Tensor
-    closest_tips: Tensor
-    closest_goal: Tensor
-    lifted: Tensor
-    near_steps: Tensor
-    progress: Tensor
-    successes: Tensor
-    last_successes: Tensor
-    goal_reached: Tensor
-    force: Tensor
-    force_probability: Tensor
 
 
 class View(NamedTuple):
@@ -131,24 +98,8 @@ class Rules:
         self.tolerance, self.final_tolerance, self.interval = tolerance, final_tolerance, interval
         self.since_change = 0
         self.num_envs = n = len(scales)
-        one, flag = torch.zeros(n, device=self.device), torch.zeros(n, dtype=torch.bool, device=self.device)
-        self.memory = Memory(
-            targets=self.default.repeat(n, 1),
-            goal_pos=one.new_zeros(n, 3),
-            goal_quat=one.new_zeros(n, 4),
-            goal_keypoints=one.new_zeros(n, card.keypoints, 3),
-            closest_tips=one.new_full((n, card.arms * FINGERS), -1.0),
-            closest_goal=one.new_full((n,), -1.0),
-            lifted=flag.clone(),
-            near_steps=one.clone(),
-            progress=one.clone(),
-            successes=one.clone(),
-            last_successes=one.clone(),
-            goal_reached=flag.clone(),
-            force=one.new_zeros(n, 3),
-            force_probability=one.clone(),
-        )
-        self._obs = one.new_zeros(n, card.obs_dim)
+        self.memory = blank_memory(card, self.default.repeat(n, 1))
+        self._obs = torch.zeros(n, card.obs_dim, device=self.device)
 
     # ------------------------------------------------------------------------------------------------ before physics
 
@@ -321,8 +272,7 @@ class Rules:
 
     def first_look(self, state: PhysicsState, ids: Tensor) -> Tensor:
         """(M, O) observation of episodes that begin in `ids`, whose rows `state` holds; minima begin one step later."""
-        memory = Memory(*(field[ids] for field in self.memory))
-        view = self.look(state, memory, self._obs.new_empty(len(ids), self.card.obs_dim), ids)
+        view = self.look(state, self.memory.rows(ids), self._obs.new_empty(len(ids), self.card.obs_dim), ids)
         return view.obs.clamp_(-OBS_LIMIT, OBS_LIMIT)
 
     # -------------------------------------------------------------------------------------------------- save, restore

@@ -1,0 +1,124 @@
+"""Which of the followers' samples the master gets, and how they are weighted."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from epo_lightning.aggregation import effective_sample_fraction, off_policy_envs, relabel, sample_followers
+from epo_lightning.losses import LOG_RATIO_MAX
+from epo_lightning.population import Population
+
+POPULATION = Population(num_agents=4, num_envs=12)  # master 0-2, followers 3-5, 6-8, 9-11
+
+
+def draw(count: int, steps: int, source: Any = "all", seed: int = 0) -> tuple[Tensor, Tensor]:
+    return sample_followers(POPULATION, count, steps, source, torch.Generator().manual_seed(seed))
+
+
+class TestSampling:
+    @pytest.mark.parametrize("source", ["all", "one_agent"])
+    @pytest.mark.parametrize("seed", range(5))
+    def test_no_sample_twice(self, source: Any, seed: int) -> None:
+        step, env = draw(12, 4, source, seed)
+        assert len({*zip(step.tolist(), env.tolist(), strict=True)}) == 12
+
+    def test_everything_there_is(self) -> None:
+        step, env = draw(4 * 9, 4)
+        pairs = sorted(zip(step.tolist(), env.tolist(), strict=True))
+        assert pairs == [(t, e) for t in range(4) for e in range(3, 12)]
+
+    def test_whole_sequences(self) -> None:
+        step, env = draw(9, 1)
+        assert step.tolist() == [0] * 9
+        assert sorted(env.tolist()) == list(range(3, 12))
+
+    @pytest.mark.parametrize("source", ["all", "one_agent"])
+    def test_never_the_master(self, source: Any) -> None:
+        for seed in range(50):
+            assert draw(9, 3, source, seed)[1].min() >= 3
+
+    @pytest.mark.parametrize("source", ["all", "one_agent"])
+    def test_uniform_over_followers_steps_and_environments(self, source: Any) -> None:
+        rounds, steps, count = 4000, 4, 6
+        seen = torch.zeros(steps, 12)
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(rounds):
+            step, env = sample_followers(POPULATION, count, steps, source, generator)
+            seen[step, env] += 1
+        # 36 equally likely cells: each is drawn with probability 6 / 36 in a round, by `one_agent` in 1/3 of the rounds
+        # 6 of 12 times. The variance of a cell is below rounds / 6: five standard deviations
+        expected = rounds * count / 36
+        assert (seen[:, 3:] - expected).abs().max() < 5 * math.sqrt(expected)
+        assert seen[:, :3].sum() == 0
+
+    def test_every_follower_is_chosen_as_the_one_agent(self) -> None:
+        chosen = {draw(2, 2, "one_agent", seed)[1].div(3, rounding_mode="floor").unique().item() for seed in range(40)}
+        assert chosen == {1, 2, 3}
+
+    def test_the_generator_decides(self) -> None:
+        for one, other in zip(draw(20, 4, seed=3), draw(20, 4, seed=3), strict=True):
+            assert torch.equal(one, other)
+        assert not torch.equal(draw(20, 4, seed=3)[0], draw(20, 4, seed=4)[0])
+
+
+class TestHowMany:
+    @pytest.mark.parametrize(
+        ("ratio", "source", "columns"),
+        [(0, "all", 0), (1, "all", 3), (3, "all", 9), (1 / 3, "all", 1), (0.5, "one_agent", 2), (1, "one_agent", 3)],
+    )
+    def test_a_multiple_of_the_masters_environments(self, ratio: float, source: Any, columns: int) -> None:
+        assert off_policy_envs(POPULATION, ratio, source) == columns
+
+    def test_one_agent_has_no_followers(self) -> None:
+        assert off_policy_envs(Population(1, 8), 1.0, "all") == 0
+
+    def test_more_than_there_is(self) -> None:
+        with pytest.raises(ValueError, match=r"data\.rollout\.off_policy_ratio must be at most 3 with 4 agents.*got 3\.5"):
+            off_policy_envs(POPULATION, 3.5, "all")
+        with pytest.raises(ValueError, match=r"off_policy_ratio must be at most 1 with 4 agents.*'one_agent', got 1\.5"):
+            off_policy_envs(POPULATION, 1.5, "one_agent")
+
+
+class TestRelabel:
+    master = torch.tensor([[-1.0, -4.0], [-2.0, -1.0]])
+    behaviour = torch.tensor([[-3.0, -1.0], [-2.0, -1.5]])
+
+    def test_without_a_cap(self) -> None:
+        log_probs, log_mu = relabel(self.master, self.behaviour, math.inf)
+        assert log_mu.tolist() == [[2.0, -3.0], [0.0, 0.5]]
+        assert log_probs.tolist() == self.behaviour.tolist()
+
+    def test_a_cap_touches_only_what_is_above_it(self) -> None:
+        log_probs, log_mu = relabel(self.master, self.behaviour, math.e)
+        torch.testing.assert_close(log_mu, torch.tensor([[1.0, -3.0], [0.0, 0.5]]))
+        # the capped sample's behaviour log-probability rises from -3 to -1 - 1
+        torch.testing.assert_close(log_probs, torch.tensor([[-2.0, -1.0], [-2.0, -1.5]]))
+        torch.testing.assert_close(self.master - log_probs, log_mu)
+
+    def test_mu_never_overflows(self) -> None:
+        log_probs, log_mu = relabel(torch.tensor([0.0]), torch.tensor([-500.0]), math.inf)
+        assert log_mu.tolist() == [LOG_RATIO_MAX]
+        assert torch.isfinite(log_mu.exp()).all()
+        assert log_probs.tolist() == [-LOG_RATIO_MAX]
+
+
+class TestEffectiveSampleFraction:
+    def test_equal_weights_all_count(self) -> None:
+        torch.testing.assert_close(effective_sample_fraction(torch.full((2, 4), -3.0)), torch.tensor(1.0))
+
+    def test_by_hand(self) -> None:
+        # weights 1, 1, 2: (1 + 1 + 2)^2 / (3 * (1 + 1 + 4)) = 16 / 18
+        log_mu = torch.tensor([0.0, 0.0, math.log(2.0)])
+        torch.testing.assert_close(effective_sample_fraction(log_mu), torch.tensor(16 / 18))
+
+    def test_one_giant_counts_alone(self) -> None:
+        log_mu = torch.tensor([40.0, 0.0, 0.0, 0.0])
+        torch.testing.assert_close(effective_sample_fraction(log_mu), torch.tensor(0.25))
+
+    def test_scale_does_not_matter(self) -> None:
+        log_mu = torch.tensor([[0.3, -1.0], [2.0, 0.1]])
+        shifted = effective_sample_fraction(log_mu - 300.0)
+        torch.testing.assert_close(shifted, effective_sample_fraction(log_mu), rtol=1e-4, atol=0)

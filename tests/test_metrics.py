@@ -1,0 +1,171 @@
+"""Episodes, fitness and explained variance: every number below is counted by hand.
+
+Axes: T steps, M = (return, length, successes), N environments, K agents.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from epo_lightning.metrics import QUANTITIES, AgentMean, EpisodeLedger, explained_variance
+
+CPU = torch.device("cpu")
+
+
+def steps(*rows: list[float]) -> Tensor:
+    return torch.tensor(rows)
+
+
+def ends(*rows: list[int]) -> Tensor:
+    return torch.tensor(rows, dtype=torch.bool)
+
+
+class TestEpisodeLedger:
+    def test_totals_run_on_over_rollouts(self) -> None:
+        ledger = EpisodeLedger(2, CPU)
+        # env 0: rewards 1, 2 | 4, 8; ends after the third step. env 1: 10 | 20, 30 | 40; ends after steps 1 and 3
+        first = ledger.record(steps([1, 10], [2, 20]), steps([0, 1], [1, 0]), ends([0, 1], [0, 0]))
+        assert first.totals[:, 0].tolist() == [[1, 10], [3, 20]]
+        assert first.totals[:, 1].tolist() == [[1, 1], [2, 1]]
+        assert first.totals[:, 2].tolist() == [[0, 1], [1, 0]]
+        assert first.ended.tolist() == [[False, True], [False, False]]
+
+        second = ledger.record(steps([4, 30], [8, 40]), steps([1, 1], [0, 1]), ends([1, 1], [0, 0]))
+        assert second.totals[:, 0].tolist() == [[7, 50], [8, 40]]
+        assert second.totals[:, 1].tolist() == [[3, 2], [1, 1]]
+        assert second.totals[:, 2].tolist() == [[2, 1], [0, 1]]
+        assert ledger.running.tolist() == [[8, 40], [1, 1], [0, 1]]
+
+    def test_last_is_the_latest_finished_episode_of_each_environment(self) -> None:
+        ledger = EpisodeLedger(3, CPU)
+        # env 0 ends twice (returns 1, then 2 + 4), env 1 once (8 + 16), env 2 never
+        rewards = steps([1, 8, 5], [2, 16, 5], [4, 32, 5])
+        ledger.record(rewards, torch.zeros(3, 3), ends([1, 0, 0], [0, 1, 0], [1, 0, 0]))
+        assert ledger.has_finished.tolist() == [True, True, False]
+        assert ledger.last[:, :2].tolist() == [[6, 24], [2, 2], [0, 0]]
+        ledger.record(steps([1, 1, 1]), torch.zeros(1, 3), ends([0, 0, 1]))
+        assert ledger.has_finished.tolist() == [True, True, True]
+        assert ledger.last[0].tolist() == [6, 24, 16]
+
+    def test_a_disowned_episode_is_reported_but_does_not_count(self) -> None:
+        ledger = EpisodeLedger(3, CPU)
+        ledger.record(torch.ones(1, 3), torch.zeros(1, 3), ends([0, 0, 1]))
+        # env 2 is between two episodes, but its next one has begun too when the gene changes
+        ledger.disown(torch.tensor([True, False, True]))
+        second = ledger.record(torch.ones(2, 3), torch.zeros(2, 3), ends([1, 1, 0], [1, 0, 0]))
+        assert second.ended.tolist() == [[True, True, False], [True, False, False]]
+        assert second.counts_for_fitness.tolist() == [[False, True, False], [True, False, False]]
+        assert second.totals[0, 0].tolist() == [2, 2, 1]  # nothing is lost of the reported return
+        # the disowned episode of env 2 goes on into the next rollout, and still does not count
+        third = ledger.record(torch.ones(2, 3), torch.zeros(2, 3), ends([0, 0, 1], [0, 0, 1]))
+        assert third.counts_for_fitness.tolist() == [[False, False, False], [False, False, True]]
+
+    def test_disowning_twice_or_nobody_changes_nothing_else(self) -> None:
+        ledger = EpisodeLedger(2, CPU)
+        ledger.disown(torch.tensor([True, False]))
+        ledger.disown(torch.tensor([False, False]))
+        assert ledger.own_gene.tolist() == [False, True]
+
+    def test_a_restored_ledger_goes_on_alike_and_shares_nothing(self) -> None:
+        ledger, copy = EpisodeLedger(2, CPU), EpisodeLedger(2, CPU)
+        ledger.record(steps([1, 2]), steps([1, 0]), ends([0, 1]))
+        ledger.disown(torch.tensor([True, False]))
+        copy.load_state_dict(ledger.state_dict())
+        for name, value in ledger.state_dict().items():
+            assert torch.equal(value, copy.state_dict()[name])
+            assert value.data_ptr() != copy.state_dict()[name].data_ptr()
+        arguments = steps([4, 8]), steps([0, 0]), ends([1, 1])
+        for one, other in zip(ledger.record(*arguments), copy.record(*arguments), strict=True):
+            assert torch.equal(one, other)
+
+
+class TestAgentMean:
+    # Two agents with two environments each; one step; the masked environments' values must not matter
+    values = torch.tensor([[[1.0, 3.0, 10.0, math.nan], [5.0, 7.0, 20.0, 99.0], [0.0, 1.0, 2.0, 99.0]]])
+    mask = torch.tensor([[True, True, True, False]])
+
+    def test_means_per_agent_over_steps_and_calls(self) -> None:
+        metric = AgentMean(2)
+        metric.update(self.values, self.mask)
+        means, count = metric.compute()
+        assert means.tolist() == [[2.0, 10.0], [6.0, 20.0], [0.5, 2.0]]
+        assert count.tolist() == [2.0, 1.0]
+        # two more steps: agent 0 finishes one episode, agent 1 three
+        values = torch.tensor([8.0, 0.0, 4.0, 6.0]).expand(2, 3, 4)
+        metric.update(values, torch.tensor([[True, False, True, True], [False, False, False, True]]))
+        means, count = metric.compute()
+        assert means[0].tolist() == [(1 + 3 + 8) / 3, (10 + 4 + 6 + 6) / 4]
+        assert count.tolist() == [3.0, 4.0]
+
+    def test_without_a_step_axis(self) -> None:
+        metric = AgentMean(2)
+        metric.update(self.values[0], self.mask[0])
+        assert metric.compute()[0].tolist() == [[2.0, 10.0], [6.0, 20.0], [0.5, 2.0]]
+
+    def test_nan_without_an_episode(self) -> None:
+        metric = AgentMean(2)
+        metric.update(self.values, torch.tensor([[True, False, False, False]]))
+        means, count = metric.compute()
+        assert means[:, 0].tolist() == [1.0, 5.0, 0.0]
+        assert means[:, 1].isnan().all()
+        assert count.tolist() == [1.0, 0.0]
+
+    def test_forget_starts_anew_for_these_agents_only(self) -> None:
+        metric = AgentMean(2)
+        metric.update(self.values, self.mask)
+        metric.forget(torch.tensor([0]))
+        means, count = metric.compute()
+        assert means[:, 0].isnan().all()
+        assert means[:, 1].tolist() == [10.0, 20.0, 2.0]
+        assert count.tolist() == [0.0, 1.0]
+
+    def test_forget_is_seen_by_the_next_look_at_once(self) -> None:
+        """Elites are restored between the looks of two callbacks: torchmetrics must not answer from its cache."""
+        metric = AgentMean(2)
+        metric.update(self.values, self.mask)
+        metric.compute()
+        metric.forget(torch.tensor([0]))
+        means, count = metric.compute()
+        assert count.tolist() == [0.0, 1.0]
+        assert means[:, 0].isnan().all()
+
+    def test_sums_are_restored(self) -> None:
+        metric, copy = AgentMean(2), AgentMean(2)
+        metric.update(self.values, self.mask)
+        copy.load_sums(metric.sums())
+        metric.reset()
+        assert copy.compute()[0].tolist() == [[2.0, 10.0], [6.0, 20.0], [0.5, 2.0]]
+        assert metric.compute()[1].tolist() == [0.0, 0.0]
+
+    def test_sums_are_exact_over_many_episodes(self) -> None:
+        metric = AgentMean(1)
+        for _ in range(3):
+            metric.update(torch.full((1, 3, 1), 2.0**24 + 2), torch.ones(1, 1, dtype=torch.bool))
+        metric.update(torch.ones(1, 3, 1), torch.ones(1, 1, dtype=torch.bool))
+        # in float32 the sum 3 * 2^24 + 7 would lose its last bits
+        assert metric.sums()["total"].tolist() == [[3 * 2.0**24 + 7]] * len(QUANTITIES)
+
+
+class TestExplainedVariance:
+    targets = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+
+    def test_a_perfect_critic(self) -> None:
+        assert explained_variance(self.targets, self.targets) == 1
+
+    def test_a_critic_that_knows_the_mean(self) -> None:
+        assert explained_variance(torch.full((2, 2), 2.5), self.targets) == 0
+
+    def test_a_constant_offset_is_no_variance(self) -> None:
+        assert explained_variance(self.targets + 5, self.targets) == 1
+
+    def test_by_hand(self) -> None:
+        # errors 1, 0, 0, -1: sample variance 2/3; targets 1, 2, 3, 4: 5/3; 1 - 2/5
+        values = torch.tensor([[0.0, 2.0], [3.0, 5.0]])
+        torch.testing.assert_close(explained_variance(values, self.targets), torch.tensor(0.6))
+
+    def test_worse_than_the_mean_is_negative(self) -> None:
+        torch.testing.assert_close(explained_variance(-self.targets, self.targets), torch.tensor(1 - 4.0))
+
+    def test_constant_targets_stay_finite(self) -> None:
+        assert torch.isfinite(explained_variance(self.targets, torch.ones(2, 2)))
