@@ -16,6 +16,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import lightning as L
@@ -74,7 +75,7 @@ class PlainPPO:
         self.env = env
         widths = [OBS, *hidden]
         layers: list[nn.Module] = []
-        for a, b in zip(widths[:-1], widths[1:], strict=True):
+        for a, b in pairwise(widths):
             layers += [nn.Linear(a, b), nn.ELU()]
         self.trunk, self.mean, self.value = nn.Sequential(*layers), nn.Linear(widths[-1], ACT), nn.Linear(widths[-1], 1)
         self.log_std = nn.Parameter(torch.zeros(ACT))
@@ -205,7 +206,7 @@ def measure(side: Any, iterations: int) -> list[float]:
     start = len(side.env.times) if getattr(side, "envs", None) or isinstance(side, PlainPPO) else 0
     side.run(iterations)
     times = side.env.times[start:]
-    return [b - a for a, b in zip(times[1:-1], times[2:], strict=True)]
+    return [b - a for a, b in pairwise(times[1:])]
 
 
 def main() -> None:

@@ -93,7 +93,7 @@ class ElitePreservation(L.Callback):
         if fitness[MASTER] > self.best_master_fitness:
             self.best_master_fitness = float(fitness[MASTER])
             if self.save_best_master:
-                trainer.save_checkpoint(run_file(trainer, "checkpoints", "best_master.ckpt"))
+                trainer.save_checkpoint(run_file(trainer, "checkpoints", "best_master.ckpt"), weights_only=False)
 
     def _has_lost_its_best(self, best: Tensor) -> bool:
         if self.restore_margin is None or not len(self.fitness):

@@ -65,6 +65,8 @@ def describe(error: Exception) -> str:
     message = " ".join(str(error).split())
     if "gpu" in message.lower() and not isinstance(error, argparse.ArgumentError | ValueError):
         message = f"trainer.accelerator: {message} Use --trainer.accelerator cpu where there is none."
+    if message.endswith("data.env"):
+        message += " (give a configuration with --config NAME_OR_PATH)"
     return message
 
 

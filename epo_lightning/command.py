@@ -5,6 +5,7 @@ its own, the gradient is clipped by the module.
 """
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from epo_lightning.checkpoint import CONFIG_KEY, AtomicCheckpointIO, RunCheckpoi
 from epo_lightning.data import RolloutDataModule
 from epo_lightning.evaluation_report import EvaluationReport
 from epo_lightning.interruption import GracefulStop
+from epo_lightning.limits import require_range
 from epo_lightning.loggers import MetricsTable
 from epo_lightning.module import EPOModule
 from epo_lightning.notices import silence
@@ -114,6 +116,7 @@ class Command(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Without Lightning's warning about `sys.argv`."""
         self.config = parser.parse_args(args)
+        require_range("seed_everything", self.config[self.config.subcommand].seed_everything, 0, 2**32 - 1)
 
     def _parse_ckpt_path(self) -> None:
         """`_with_checkpoint_config` has done it."""
@@ -175,7 +178,10 @@ class Command(LightningCLI):
             fixed["default_root_dir"] = str(self.folder.path)
             fixed["logger"] = [MetricsTable(self.folder.metrics), *_as_list(config["logger"])]
             fixed["limit_val_batches"] = 0  # evaluation is a command of its own
-        trainer = super().instantiate_trainer(**fixed)
+        try:
+            trainer = super().instantiate_trainer(**fixed)
+        except ValueError as error:  # e.g. an unknown strategy
+            raise ValueError(f"trainer: {error}") from error
         if isinstance(trainer.strategy, DDPStrategy):
             # Buffers are equal on all ranks by construction: no need to send them before every minibatch
             trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
@@ -186,9 +192,7 @@ class Command(LightningCLI):
     def fit(self, **kwargs: Any) -> None:
         """Train, and say where the results are, however the training ends."""
         try:
-            self.trainer.fit(**kwargs)
-        except SystemExit:  # how Lightning answers to a second Ctrl-C
-            self.exit_code = 130
+            self._run(self.trainer.fit, **kwargs)
         finally:
             if self.trainer.is_global_zero:
                 self._say_how_to_continue()
@@ -216,11 +220,17 @@ class Command(LightningCLI):
 
     def validate(self, **kwargs: Any) -> None:
         """Evaluate the master; `EvaluationReport` tells the result."""
-        self.trainer.validate(verbose=False, **kwargs)
+        self._run(self.trainer.validate, verbose=False, **kwargs)
 
     def test(self, **kwargs: Any) -> None:
         """The same as `validate`."""
-        self.trainer.test(verbose=False, **kwargs)
+        self._run(self.trainer.test, verbose=False, **kwargs)
+
+    def _run(self, command: Callable[..., Any], **kwargs: Any) -> None:
+        try:
+            command(**kwargs)
+        except SystemExit:  # how Lightning answers to Ctrl-C; while training only the second one comes so far
+            self.exit_code = 130
 
 
 def _as_list(loggers: Any) -> list[Any]:

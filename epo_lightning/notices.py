@@ -13,6 +13,7 @@ _LINES = (
     "Loaded model weights from the checkpoint",
     "Initializing distributed: GLOBAL_RANK",
     "distributed_backend=",
+    "`weights_only` was not set",
     "Detected KeyboardInterrupt",
     "`Trainer.fit` stopped: `max_epochs=",
 )
@@ -32,6 +33,7 @@ def silence() -> None:
         "lightning.pytorch.utilities.rank_zero",
         "lightning.fabric.utilities.seed",
         "lightning.fabric.utilities.distributed",
+        "lightning.pytorch.trainer.connectors.checkpoint_connector",
     ):
         logging.getLogger(name).addFilter(_is_news)
 

@@ -53,9 +53,8 @@ class IterationProgress(ProgressBar):
         if not self._enabled or "charts/iteration" not in metrics:
             return
         if self._bar is not None:
-            self._bar.n = int(metrics["charts/iteration"])
             self._bar.set_postfix_str(describe(metrics), refresh=False)
-            self._bar.refresh()
+            self._bar.update(int(metrics["charts/iteration"]) - self._bar.n)
         elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             of = f"/{trainer.max_epochs}" if trainer.max_epochs not in (None, -1) else ""

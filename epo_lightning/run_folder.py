@@ -55,7 +55,12 @@ class RunFolder:
     def create(self, *, exist_ok: bool = True) -> None:
         """Make the folder and its parents."""
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        self.path.mkdir(parents=True, exist_ok=exist_ok)
+        try:
+            self.path.mkdir(parents=True, exist_ok=exist_ok)
+        except OSError as error:
+            if isinstance(error, FileExistsError) and not exist_ok:
+                raise
+            raise ValueError(f"run_dir: {self.path} cannot be made: {error.strerror}") from error
         self._created += missing
 
     def claim(self) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import lightning  # noqa: F401  (its log handler keeps the stderr of its first import: not one of a single test)
 import pytest
 
 from epo_lightning.cli import main

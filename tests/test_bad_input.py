@@ -62,10 +62,13 @@ MISTAKES = {
     "other network": (["--ckpt_path=run", "--model.network.hidden=[9]"], ["ckpt_path", "hidden"]),
     "other envs": (["--ckpt_path=run", "--data.num_envs=32"], ["ckpt_path", "data.num_envs"]),
     "other task": (["--ckpt_path=run", "--data.env.init_args.dim=3"], ["ckpt_path", "observation size"]),
+    "file as folder": (["--run_dir=tiny.yaml"], ["run_dir", "tiny.yaml"]),
+    "impossible seed": (["--seed_everything=-1"], ["seed_everything", "at least 0"]),
+    "unknown strategy": (["--trainer.strategy=magic"], ["trainer", "magic"]),
     "another run's folder": (["--run_dir=run"], ["run_dir", "--ckpt_path run"]),
-    "wrong shape": (["--data.env=test_bad_input.WrongShape"], ["reward", "shape"]),
-    "wrong type of reward": (["--data.env=test_bad_input.WrongType"], ["reward", "float64"]),
-    "not finite": (["--data.env=test_bad_input.NotFinite"], ["[2, 5]", "finite"]),
+    "wrong shape": ([f"--data.env={__name__}.WrongShape"], ["reward", "shape"]),
+    "wrong type of reward": ([f"--data.env={__name__}.WrongType"], ["reward", "float64"]),
+    "not finite": ([f"--data.env={__name__}.NotFinite"], ["[2, 5]", "finite"]),
 }
 GETS_AS_FAR_AS_TRAINING = ("wrong shape", "wrong type of reward", "not finite")
 
@@ -127,6 +130,12 @@ def test_a_mistake_ends_the_process_with_code_2(workshop):
     assert result.stdout == ""
     assert result.stderr.startswith("error: config: nowhere")
     assert result.stderr.count("\n") == 1
+
+
+def test_a_command_needs_a_configuration(cli):
+    outcome = cli("fit")
+    assert outcome.code == 2
+    assert "--config" in outcome.err
 
 
 def test_an_unknown_command_is_named(cli):

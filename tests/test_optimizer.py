@@ -110,10 +110,9 @@ class TestClipGradients:
 
 
 class TestAdam:
-    @pytest.mark.parametrize("fused", [True, False])
-    def test_the_tensor_learning_rate_is_the_size_of_the_step(self, fused: bool) -> None:
+    def test_the_tensor_learning_rate_is_the_size_of_the_step(self) -> None:
         parameter = nn.Parameter(torch.zeros(3))
-        adam = build_adam([parameter], OptimizerSettings(learning_rate=1e-3), fused=fused)
+        adam = build_adam([parameter], OptimizerSettings(learning_rate=1e-3), fused=True)
         rate = adam.param_groups[0]["lr"]
         steps = []
         for kl in (0.016, 1.0, 1.0, 0.0):  # keep, / 1.5, / 1.5, * 1.5

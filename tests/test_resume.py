@@ -170,3 +170,16 @@ def wait_for_rows(metrics: Path, count: int, process: subprocess.Popen[str]) -> 
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.02)
     raise AssertionError("the run did not start")
+
+
+def test_two_ranks_share_one_run_folder(cli, rows):
+    command = [sys.executable, "-m", "epo_lightning", "fit", "--config", "tiny.yaml", "--trainer.devices", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert "2 rank(s) x 16 envs = 32 envs" in result.stdout
+    (folder,) = Path("runs/tiny").iterdir()
+    assert [row["charts/env_steps"] for row in rows(folder)] == ["128", "256"]
+    outcome = cli("fit", "--ckpt_path", folder, "--trainer.devices", 1)
+    assert outcome.code == 2
+    assert "--trainer.devices 2" in outcome.err

@@ -65,10 +65,10 @@ def calm(r: Rules) -> torch.Tensor:
         ("two_arm_hole", 46, 196),
         ("two_arm_barrier", 46, 196),
         ("two_arm_partition", 46, 196),
-        ("two_arm_regrasping", 46, 169),
-        ("single_arm_reorientation", 23, 117),
-        ("single_arm_regrasping", 23, 99),
-        ("single_arm_throwing", 23, 99),
+        ("two_arm_regrasp", 46, 169),
+        ("single_arm_reorient", 23, 117),
+        ("single_arm_regrasp", 23, 99),
+        ("single_arm_throw", 23, 99),
     ],
 )
 def test_sizes(name, act, obs):
@@ -111,7 +111,7 @@ def test_absolute_targets():
 
 
 def test_integrated_arm_targets_and_absolute_fingers():
-    r = rules("single_arm_regrasping")
+    r = rules("single_arm_regrasp")
     r.memory.targets[:] = 1.0
     r.memory.targets[1, 0] = HIGH - 0.1
     r.targets(torch.full((2, 23), 0.5))
@@ -186,7 +186,7 @@ def test_observation_shows_what_was_known_before_the_reward_and_the_reward_itsel
 
 
 def test_single_arm_observes_closest_tips():
-    r = rules("single_arm_regrasping", n=1)
+    r = rules("single_arm_regrasp", n=1)
     r.advance(state(r, tip=0.3), calm(r))
     obs = r.advance(state(r, tip=0.4), calm(r)).obs[0]
     # ... scales (3), best distance, four fingertip minima, lifted, clock, successes, reward
@@ -218,7 +218,7 @@ def test_lift_reward_then_bonus_then_nothing():
     assert reward(0.75) == pytest.approx(200 * 0.01, rel=1e-3)
 
 
-@pytest.mark.parametrize(("name", "fingers", "after"), [("two_arm", 8, True), ("single_arm_reorientation", 4, False)])
+@pytest.mark.parametrize(("name", "fingers", "after"), [("two_arm", 8, True), ("single_arm_reorient", 4, False)])
 def test_finger_reward(name, fingers, after):
     r = rules(name, n=1)
     goal_at(r, (0.3, 0.0, 0.9))
@@ -254,7 +254,7 @@ def test_keypoint_distance_is_the_largest_of_four():
 
 
 def test_velocity_penalty_only_with_one_arm():
-    for name, expected in (("single_arm_regrasping", -0.003 * 7 * 2 - 0.0003 * 16 * 2), ("two_arm_regrasping", 0.0)):
+    for name, expected in (("single_arm_regrasp", -0.003 * 7 * 2 - 0.0003 * 16 * 2), ("two_arm_regrasp", 0.0)):
         r = rules(name, n=1)
         goal_at(r, (0.3, 0.0, 0.9))
         assert r.advance(state(r, (0.3, 0.0, 0.5), vel=-2.0), calm(r)).reward.item() == pytest.approx(expected)
@@ -282,7 +282,7 @@ def test_threshold_is_one_and_a_half_tolerances():
 
 
 def test_hold_steps_need_not_be_consecutive_and_pay_in_parts():
-    r = rules("two_arm_regrasping", n=1)
+    r = rules("two_arm_regrasp", n=1)
     goal_at(r, (0.3, 0.0, 0.5))
     r.memory.lifted[:] = True
     near, far = state(r, (0.3, 0.0, 0.5)), state(r, (0.3, 0.0, 0.2))
@@ -342,8 +342,8 @@ def test_success_on_the_last_step_restarts_the_clock_and_fifty_end_the_episode()
     assert out.truncated.tolist() == [False, True]
 
 
-def test_far_fingertip_ends_single_arm_reorientation_only():
-    for name, expected in (("single_arm_reorientation", True), ("single_arm_regrasping", False), ("two_arm", False)):
+def test_far_fingertip_ends_single_arm_reorient_only():
+    for name, expected in (("single_arm_reorient", True), ("single_arm_regrasp", False), ("two_arm", False)):
         r = rules(name, n=1)
         assert r.advance(state(r, tip=1.51), calm(r)).terminated.item() is expected
         assert not r.advance(state(r, tip=1.49), calm(r)).terminated.item()
@@ -378,7 +378,7 @@ def test_twenty_reductions_reach_the_floor_and_throwing_has_no_curriculum():
     assert r.tolerance > 0.01
     r._shrink_tolerance()
     assert r.tolerance == 0.01
-    throw = rules("single_arm_throwing", n=1, interval=1)
+    throw = rules("single_arm_throw", n=1, interval=1)
     throw.memory.last_successes[:] = 9.0
     throw._shrink_tolerance()
     assert throw.tolerance == 0.075
@@ -428,7 +428,7 @@ def test_start_distribution():
     assert turned.std() > 0.4
     # the goal's side does not depend on the object's
     assert abs((thing[:, 0].sign() * goal[:, 0].sign()).mean().item()) < 0.08
-    single = card("single_arm_regrasping")
+    single = card("single_arm_regrasp")
     assert resets.draw_object(500, single, g)[0][:, :2].abs().max() <= 0.1
     assert torch.equal(resets.draw_goal(3, single, g)[1], IDENTITY.expand(3, 4))
     chance = resets.draw_force_probability(4000, g)
@@ -438,7 +438,7 @@ def test_start_distribution():
 
 
 def test_bucket_target_is_above_its_floor():
-    r = rules("single_arm_throwing", n=1)
+    r = rules("single_arm_throw", n=1)
     pos, _ = r.new_goals(torch.tensor([0]))
     assert torch.allclose(r.memory.goal_keypoints[0, 0], pos[0] + torch.tensor([0.0, 0.0, 0.05]))
 
@@ -461,4 +461,4 @@ def test_forces_decay_turn_with_the_object_and_are_drawn_anew():
     again = many.forces(IDENTITY.expand(4000, 4))
     kept = torch.isclose(again, drawn * decayed).all(dim=1).float().mean().item()
     assert kept == pytest.approx(0.9, abs=0.03)
-    assert rules("single_arm_throwing").forces(quats) is None
+    assert rules("single_arm_throw").forces(quats) is None

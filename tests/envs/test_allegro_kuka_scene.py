@@ -47,7 +47,7 @@ def test_sizes_limits_and_table(task):
 
 
 def test_robot_mass():
-    model = scene("single_arm_regrasping")
+    model = scene("single_arm_regrasp")
     robot = model.body_mass.sum() - model.body("object").mass[0]
     assert robot == pytest.approx(28.9, abs=0.1)
     assert model.body("link7_0").subtreemass[0] == pytest.approx(4.94, abs=0.02)
@@ -93,11 +93,11 @@ def test_who_collides_with_whom():
     assert collide(model, "partition", "world")
     assert collide(model, "partition", "palm_0")
     assert not collide(model, "object", "goal")  # a ghost
-    assert collide(scene("single_arm_throwing"), "object", "goal")  # the bucket
+    assert collide(scene("single_arm_throw"), "object", "goal")  # the bucket
 
 
 def test_bucket_radii():
-    model = scene("single_arm_throwing")
+    model = scene("single_arm_throw")
     data = mujoco.MjData(model)
     data.mocap_pos[0] = [2.0, 0.0, 1.0]
     mujoco.mj_forward(model, data)
@@ -113,7 +113,7 @@ def test_bucket_radii():
 
 
 def test_a_cube_dropped_into_the_bucket_is_a_success():
-    env = AllegroKuka(2, torch.device("cpu"), 0, task="single_arm_throwing", objects="cube")
+    env = AllegroKuka(2, torch.device("cpu"), 0, task="single_arm_throw", objects="cube")
     env.reset()
     above = env.rules.memory.goal_pos + torch.tensor([0.0, 0.0, 0.15])
     env.physics.place_object(torch.arange(2), above, torch.tensor([[0.0, 0.0, 0.0, 1.0]]).expand(2, 4))

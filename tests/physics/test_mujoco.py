@@ -70,7 +70,7 @@ TWO = {
 }
 
 
-@pytest.mark.parametrize(("task", "expected"), [("single_arm_regrasping", SINGLE), ("two_arm", TWO)])
+@pytest.mark.parametrize(("task", "expected"), [("single_arm_regrasp", SINGLE), ("two_arm", TWO)])
 def test_default_pose_reaches_the_known_points(task, expected):
     s = setup(task, 1)
     s.put()
@@ -84,7 +84,7 @@ def test_default_pose_reaches_the_known_points(task, expected):
 
 
 def test_bent_finger_and_zero_pose():
-    s = setup("single_arm_regrasping", 1)
+    s = setup("single_arm_regrasp", 1)
     bent = s.default.clone()
     for finger in range(4):
         bent[7 + 4 * finger + 1 : 7 + 4 * finger + 4] = 0.8

@@ -130,7 +130,7 @@ CARDS: dict[str, Card] = {
         _two("two_arm_barrier", "Two-Arm Reorientation (Barrier)", obstacle="barrier"),
         _two("two_arm_partition", "Two-Arm Reorientation (Partition)", obstacle="partition"),
         _two(
-            "two_arm_regrasping",
+            "two_arm_regrasp",
             "Two-Arm Regrasping",
             goal="point",
             budget=400,
@@ -138,7 +138,7 @@ CARDS: dict[str, Card] = {
             replace_object=True,
         ),
         _single(
-            "single_arm_reorientation",
+            "single_arm_reorient",
             "Single-Arm Reorientation",
             goal="pose",
             budget=600,
@@ -146,7 +146,7 @@ CARDS: dict[str, Card] = {
             max_tip_distance=1.5,
         ),
         _single(
-            "single_arm_regrasping",
+            "single_arm_regrasp",
             "Single-Arm Regrasping",
             goal="point",
             budget=400,
@@ -154,7 +154,7 @@ CARDS: dict[str, Card] = {
             replace_object=True,
         ),
         _single(
-            "single_arm_throwing",
+            "single_arm_throw",
             "Single-Arm Throwing",
             goal="bucket",
             goal_box=((0.5, 0.9), (-1.0, 0.7), (0.0, 1.0)),

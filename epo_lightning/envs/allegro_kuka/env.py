@@ -40,10 +40,10 @@ class AllegroKuka(VectorEnv):
 
     Args:
         num_envs: N, environments on this rank.
-        device: Where tensors live; the physics runs on CPU threads, so it must be the CPU.
+        device: Where tensors are handed over; physics and rules run on the CPU.
         seed: Seed of resets, goals and random forces.
-        task: One of two_arm, two_arm_hole, two_arm_barrier, two_arm_partition, two_arm_regrasping,
-            single_arm_reorientation, single_arm_regrasping, single_arm_throwing.
+        task: One of two_arm, two_arm_hole, two_arm_barrier, two_arm_partition, two_arm_regrasp,
+            single_arm_reorient, single_arm_regrasp, single_arm_throw.
         objects: Object set: all (947 cuboids and sticks), small (654), big (248), sticks (45) or cube; null: the task's
             own set (small for throwing, else all).
         tolerance: First tolerance in metres; keypoints must come within 1.5 times this distance of the goal's.
@@ -71,10 +71,6 @@ class AllegroKuka(VectorEnv):
         threads: int | None = None,
     ) -> None:
         card = card_by_name(task)
-        if torch.device(device).type != "cpu":
-            raise ValueError(
-                f"trainer.accelerator must be cpu for {type(self).__name__}, whose physics is on the CPU; got {device}"
-            )
         if not 0 < final_tolerance <= tolerance:
             raise ValueError(
                 "data.env.init_args.final_tolerance must be positive and at most data.env.init_args.tolerance"
@@ -95,7 +91,7 @@ class AllegroKuka(VectorEnv):
             model, num_envs, card.arms, half_sizes(scales), masses(scales), DECIMATION, threads
         )
         low, high = torch.from_numpy(model.jnt_range[: card.joints]).T
-        generator = torch.Generator(device).manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
         self.rules = Rules(card, scales, low, high, generator, tolerance, final_tolerance, curriculum_interval)
         self.spec = EnvSpec(
             name=f"AllegroKuka/{card.name}",
@@ -105,13 +101,14 @@ class AllegroKuka(VectorEnv):
             max_episode_steps=MAX_SUCCESSES * (card.budget - 1),
             step_seconds=STEP_SECONDS,
         )
+        self._device = device
         self._final_obs = torch.zeros(num_envs, card.obs_dim)
 
     @torch.no_grad()
     @OneThread()
     def reset(self) -> Tensor:
         """Start N new episodes; see `VectorEnv.reset`."""
-        return self._restart(torch.arange(self.spec.num_envs))
+        return self._restart(torch.arange(self.spec.num_envs)).to(self._device)
 
     @torch.no_grad()
     @OneThread()
@@ -124,7 +121,7 @@ class AllegroKuka(VectorEnv):
             if rules.card.replace_object:
                 physics.place_object(due, *rules.new_object(due))
 
-        physics.step(rules.targets(actions), rules.forces(physics.state.object_frame[:, :4]))
+        physics.step(rules.targets(actions.cpu()), rules.forces(physics.state.object_frame[:, :4]))
         result = rules.advance(physics.state, physics.blown_up)
         log = {
             "tolerance": torch.tensor(rules.tolerance),
@@ -138,15 +135,9 @@ class AllegroKuka(VectorEnv):
         if len(ended):
             self._final_obs[ended] = result.obs[ended]
             result.obs[ended] = self._restart(ended)
-        return StepResult(
-            obs=result.obs,
-            reward=result.reward,
-            terminated=result.terminated,
-            truncated=result.truncated,
-            successes=result.success,
-            final_obs=self._final_obs,
-            log=log,
-        )
+        tensors = (result.obs, result.reward, result.terminated, result.truncated, result.success, self._final_obs)
+        delivered = (tensor.to(self._device) for tensor in tensors)
+        return StepResult(*delivered, {name: value.to(self._device) for name, value in log.items()})
 
     def _restart(self, ids: Tensor) -> Tensor:
         """New episodes in the environments `ids`; returns their first observations, (M, O)."""

@@ -1,0 +1,108 @@
+"""Train configurations with several seeds, evaluate every master, print the table and draw the curves.
+
+    python benchmarks/study.py --configs quickstart sapg ppo --seeds 5 --picture docs/pictures/quickstart.png
+
+Runs that are complete are not repeated, so a study can be interrupted. Two runs at a time, one thread each.
+"""
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+Curve = list[tuple[float, float]]
+
+
+def run(config: str, seed: int, folder: Path) -> dict[str, float]:
+    """Train one seed, evaluate its last checkpoint, return the evaluation and the time it took."""
+    path = folder / f"{config}-seed{seed}"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "epo_lightning"]
+    last = path / "checkpoints" / "last.ckpt"
+    result = last.with_suffix(".evaluation.json")
+    if not result.exists():
+        fit = ["fit", "--config", config, f"--seed_everything={seed}", f"--run_dir={path}"]
+        with (folder / f"{config}-seed{seed}.log").open("w") as log:
+            subprocess.run([*command, *fit], check=True, env=environment, stdout=log, stderr=log)
+            validate = ["validate", "--ckpt_path", str(last)]
+            subprocess.run([*command, *validate], check=True, env=environment, stdout=log, stderr=log)
+    evaluation = json.loads(result.read_text())
+    iterations = read_metrics(path)
+    rates = [float(row["charts/sps"]) for row in iterations]
+    steps = float(iterations[-1]["charts/env_steps"])
+    return {
+        "success": evaluation["successes"]["mean"],
+        "return": evaluation["return"]["mean"],
+        "million_steps": steps / 1e6,
+        "seconds": steps / len(rates) * sum(1 / rate for rate in rates),
+    }
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """The rows of a run's `metrics.csv`."""
+    with (path / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def curve(path: Path, name: str) -> Curve:
+    """(million env steps, value) of one metric, where it is known."""
+    rows = read_metrics(path)
+    return [(float(row["charts/env_steps"]) / 1e6, float(row[name])) for row in rows if row.get(name)]
+
+
+def draw(curves: dict[str, list[Curve]], ylabel: str, target: Path) -> None:
+    """One panel per configuration, one line per seed."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(curves), figsize=(4 * len(curves), 3), sharey=True, squeeze=False)
+    for panel, (name, lines) in zip(axes[0], curves.items(), strict=True):
+        for seed, line in enumerate(lines):
+            panel.plot(*zip(*line, strict=True), linewidth=1.2, label=f"seed {seed}")
+        panel.set(title=name, xlabel="env steps (millions)")
+        panel.grid(alpha=0.3)
+    axes[0][0].set_ylabel(ylabel)
+    axes[0][-1].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(target, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--configs", nargs="+", default=["quickstart", "sapg", "ppo"])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--folder", type=Path, default=Path("runs/study"))
+    parser.add_argument("--metric", default="charts/episodic_successes")
+    parser.add_argument("--picture", type=Path, default=None)
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    jobs = [(config, seed) for config in args.configs for seed in range(args.seeds)]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        results = dict(zip(jobs, pool.map(lambda job: run(*job, args.folder), jobs), strict=True))
+    print(f"{'config':12} {'master success by seed':36} {'>= 0.9':>7} {'env steps':>10} {'median time':>12}")
+    for config in args.configs:
+        mine = [results[config, seed] for seed in range(args.seeds)]
+        successes = [result["success"] for result in mine]
+        print(
+            f"{config:12} {' '.join(f'{value:.2f}' for value in successes):36}"
+            f" {sum(value >= 0.9 for value in successes):>4}/{len(mine)}"
+            f" {mine[0]['million_steps']:>8.1f} M {statistics.median(r['seconds'] for r in mine):>10.0f} s"
+        )
+    if args.picture:
+        curves = {
+            config: [curve(args.folder / f"{config}-seed{seed}", args.metric) for seed in range(args.seeds)]
+            for config in args.configs
+        }
+        draw(curves, f"{args.metric} (master, with exploration)", args.picture)
+
+
+if __name__ == "__main__":
+    main()

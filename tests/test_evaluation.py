@@ -1,0 +1,152 @@
+"""Evaluation: complete episodes, as many of every environment, and honest statistics of them."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+from epo_lightning.evaluation import EvaluationDataset, play_episodes, step_limit, summarize
+from epo_lightning.networks import LatentActorCritic, NetworkSettings
+
+
+class Lengths(VectorEnv):
+    """Environment i plays episodes of `lengths[i]` steps; each step of its k-th one pays 100 k + 10 i + 1.
+
+    The observation is the step within the episode; every last step is a success.
+    """
+
+    def __init__(self, lengths: list[int], limit: int | None = None, truncates: bool = False) -> None:
+        self.lengths = torch.tensor(lengths)
+        self.spec = EnvSpec("Lengths", len(lengths), obs_dim=1, act_dim=2, max_episode_steps=limit or max(lengths))
+        self.truncates = truncates
+        self.actions: list[Tensor] = []
+        self.age = torch.zeros(len(lengths), dtype=torch.long)
+        self.episode = torch.zeros(len(lengths), dtype=torch.long)
+
+    def reset(self) -> Tensor:
+        self.age.zero_()
+        self.episode.zero_()
+        return self.age[:, None].float()
+
+    def step(self, actions: Tensor) -> StepResult:
+        self.actions.append(actions.clone())
+        reward = (100 * self.episode + 10 * torch.arange(len(self.lengths)) + 1).float()
+        self.age = self.age + 1
+        done = self.age == self.lengths
+        self.episode = self.episode + done
+        self.age = self.age.masked_fill(done, 0)
+        no = torch.zeros_like(done)
+        ends = (no, done) if self.truncates else (done, no)
+        return StepResult(self.age[:, None].float(), reward, *ends, done.float())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+def make_policy(**network: Any) -> LatentActorCritic:
+    torch.manual_seed(0)
+    return LatentActorCritic(1, 2, 3, NetworkSettings(gene_dim=2, hidden=(8,), **network))
+
+
+class TestEpisodes:
+    @pytest.mark.parametrize("truncates", [False, True])
+    def test_as_many_of_every_environment(self, truncates: bool) -> None:
+        env = Lengths([1, 3, 5], truncates=truncates)
+        totals = play_episodes(env, make_policy(), 0, 2).totals
+        # return of the k-th episode of env i: length x (100 k + 10 i + 1)
+        assert totals[0].tolist() == [1 * 1, 3 * 11, 5 * 21, 1 * 101, 3 * 111, 5 * 121]
+        assert totals[1].tolist() == [1, 3, 5, 1, 3, 5]
+        assert totals[2].tolist() == [1, 1, 1, 1, 1, 1]
+
+    def test_they_are_the_first_ones_after_a_reset(self) -> None:
+        env = Lengths([1, 4])
+        policy = make_policy()
+        first = play_episodes(env, policy, 0, 1).totals
+        assert first.tolist() == play_episodes(env, policy, 0, 1).totals.tolist()
+        assert first[0].tolist() == [1, 44]
+
+    def test_episodes_that_take_the_whole_limit(self) -> None:
+        # 2 x 24 steps, whichever step the ends are looked for
+        env = Lengths([24, 1])
+        assert play_episodes(env, make_policy(), 0, 2).totals[1].tolist() == [24, 1, 24, 1]
+        assert len(env.actions) < 2 * 24 + 16
+
+    def test_unfinished(self) -> None:
+        env = Lengths([2, 1000, 1000], limit=3)
+        with pytest.raises(ValueError, match=r"Lengths: 2 of 3 environments did not finish 4 episodes; lower data\.eval"):
+            play_episodes(env, make_policy(), 0, 4)
+        assert len(env.actions) == step_limit(env, 4) == 4 * 3 + 16
+
+    def test_the_limit_without_a_time_limit(self) -> None:
+        env = Lengths([2])
+        env.spec = EnvSpec("Endless", 1, 1, 2)
+        assert step_limit(env, 3) >= 300_000
+
+
+class TestActions:
+    def test_the_agents_own_mean_clipped(self) -> None:
+        policy = make_policy()
+        with torch.no_grad():
+            policy.mean_head.weight.mul_(20)
+            policy.obs_moments.update(torch.tensor([[1.0], [4.0]]))
+        seen = []
+        for agent in (0, 2):
+            env = Lengths([4, 4])
+            play_episodes(env, policy, agent, 1)
+            with torch.no_grad():
+                obs = policy.obs_moments.normalize(torch.arange(4.0)[:, None])
+                rows = policy.express(torch.full((4,), agent))
+                wanted = policy(obs, rows, policy.initial_state(4)).mean.clamp(-1, 1)
+            given = torch.stack(env.actions)[:4]
+            torch.testing.assert_close(given, wanted[:, None].expand(4, 2, 2))
+            assert given.abs().max() == 1
+            seen.append(given)
+        assert not torch.equal(*seen)
+
+    def test_an_lstm_forgets_between_episodes_only(self) -> None:
+        env = Lengths([4, 3])
+        play_episodes(env, make_policy(lstm_units=5), 0, 3)
+        actions = torch.stack(env.actions)
+        # the observations of all episodes are alike, so are the actions, if nothing is remembered of the last episode
+        torch.testing.assert_close(actions[0:4, 0], actions[4:8, 0])
+        torch.testing.assert_close(actions[0:3, 1], actions[3:6, 1])
+        torch.testing.assert_close(actions[0:3, 0], actions[0:3, 1])
+        alone = make_policy(lstm_units=5).act(torch.tensor([[1.0]]), torch.tensor([0]), torch.zeros(2, 1, 5))[0][0]
+        assert not torch.allclose(actions[1, 0], alone)  # but something within an episode
+
+    def test_nothing_changes_in_the_network(self) -> None:
+        policy = make_policy()
+        before = {name: value.clone() for name, value in policy.state_dict().items()}
+        play_episodes(Lengths([2, 3]), policy, 0, 2)
+        assert all(torch.equal(value, before[name]) for name, value in policy.state_dict().items())
+
+    def test_the_dataset_is_one_batch(self) -> None:
+        dataset = EvaluationDataset(Lengths([1, 2]), make_policy(), 0, 3)
+        batches = list(dataset)
+        assert len(batches) == len(dataset) == 1
+        assert batches[0].totals.shape == (3, 6)
+
+
+class TestSummary:
+    def test_by_hand(self) -> None:
+        summary = summarize(torch.tensor([[1.0, 2.0, 3.0, 4.0], [2.0, 2.0, 2.0, 2.0], [0.0, 0.0, 0.0, 1.0]]))
+        assert list(summary) == ["return", "length", "successes"]
+        # deviations 1.5, 0.5, 0.5, 1.5: sample variance 5 / 3; standard error sqrt(5 / 3) / sqrt(4)
+        assert summary["return"].mean == 2.5
+        assert summary["return"].standard_error == pytest.approx(math.sqrt(5 / 3) / 2)
+        assert summary["length"] == (2.0, 0.0, 4)
+        assert summary["successes"].mean == 0.25
+        assert summary["successes"].standard_error == pytest.approx(0.25)  # sqrt(0.25) / 2
+        assert summary["return"].episodes == 4
+
+    def test_one_episode_has_no_error(self) -> None:
+        summary = summarize(torch.tensor([[3.0], [1.0], [0.0]]))
+        assert summary["return"].mean == 3.0
+        assert math.isnan(summary["return"].standard_error)
