@@ -25,7 +25,10 @@ class EvaluationReport(L.Callback):
             print(f"{name:12}{summary.mean:>14.6g}{summary.standard_error:>18.3g}")
         if trainer.ckpt_path is None:
             return
-        values = {name: {"mean": item.mean, "standard_error": item.standard_error} for name, item in summaries.items()}
+        values = {
+            name: {"mean": item.mean, "standard_error": item.standard_error if episodes > 1 else None}
+            for name, item in summaries.items()
+        }
         content = {"task": task, "checkpoint": str(trainer.ckpt_path), "episodes": episodes, **values}
         target = Path(trainer.ckpt_path).with_suffix(".evaluation.json")
         target.write_text(json.dumps(content, indent=2) + "\n")

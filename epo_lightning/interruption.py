@@ -29,6 +29,8 @@ class GracefulStop(L.Callback):
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._note)
+            # Lightning's handler would have all ranks wait for each other in every minibatch
+            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
@@ -55,3 +57,7 @@ class GracefulStop(L.Callback):
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
+
+
+def _nothing() -> None:
+    """Instead of a collective call per minibatch."""

@@ -46,18 +46,21 @@ class EpisodeLedger:
         """Enter one rollout: `rewards`, `successes` and `done` are (T, N)."""
         steps = torch.stack([rewards, torch.ones_like(rewards), successes], dim=1)
         totals = torch.empty_like(steps)
-        fitness_mask = torch.empty_like(done)
-        running, own_gene = self.running, self.own_gene
-        keep = (~done).to(running.dtype)
+        keep = (~done).to(steps.dtype)
+        running = self.running
         for t in range(len(steps)):
             torch.add(running, steps[t], out=totals[t])
-            torch.logical_and(done[t], own_gene, out=fitness_mask[t])
             running = totals[t] * keep[t]
-            own_gene = own_gene | done[t]
-            self.last = torch.where(done[t], totals[t], self.last)
-        self.running, self.own_gene = running, own_gene
-        self.has_finished = self.has_finished | done.any(0)
-        return FinishedEpisodes(totals, done, fitness_mask)
+        self.running = running
+        # How many episodes each environment had ended before (or at) each step; one begun in here is the present gene's
+        ended = done.long().cumsum(0)
+        counts = done & (self.own_gene | (ended > 1))
+        any_ended = ended[-1] > 0
+        last_end = (done & (ended == ended[-1])).to(steps.dtype)
+        self.last = torch.where(any_ended, (totals * last_end[:, None]).sum(0), self.last)
+        self.has_finished = self.has_finished | any_ended
+        self.own_gene = self.own_gene | any_ended
+        return FinishedEpisodes(totals, done, counts)
 
     def disown(self, envs: Tensor) -> None:
         """The running episodes of `envs` (N,) bool began under another gene: they will not count for fitness."""
@@ -85,7 +88,7 @@ class AgentMean(Metric):
     count: Tensor
 
     def __init__(self, num_agents: int) -> None:
-        super().__init__()
+        super().__init__(compute_with_cache=False)  # `forget` and `load_sums` change the sums behind the cache's back
         self.num_agents = num_agents
         zeros = torch.zeros(len(QUANTITIES), num_agents, dtype=torch.float64)
         self.add_state("total", zeros, dist_reduce_fx="sum")

@@ -76,9 +76,13 @@ class TestHowMany:
         assert off_policy_envs(Population(1, 8), 1.0, "all") == 0
 
     def test_more_than_there_is(self) -> None:
-        with pytest.raises(ValueError, match=r"data\.rollout\.off_policy_ratio must be at most 3 with 4 agents.*got 3\.5"):
+        with pytest.raises(
+            ValueError, match=r"data\.rollout\.off_policy_ratio must be at most 3 with 4 agents.*got 3\.5"
+        ):
             off_policy_envs(POPULATION, 3.5, "all")
-        with pytest.raises(ValueError, match=r"off_policy_ratio must be at most 1 with 4 agents.*'one_agent', got 1\.5"):
+        with pytest.raises(
+            ValueError, match=r"off_policy_ratio must be at most 1 with 4 agents.*'one_agent', got 1\.5"
+        ):
             off_policy_envs(POPULATION, 1.5, "one_agent")
 
 

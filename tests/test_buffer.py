@@ -106,7 +106,9 @@ class TestMemory:
         """Bytes of the distinct storages behind the buffer's tensors, but for the W ids that do not depend on T."""
         tensors = [value for value in vars(buffer).values() if isinstance(value, Tensor)]
         tensors = [tensor for tensor in tensors if tensor is not buffer.column_agents]
-        return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors if t.numel()}.values())
+        return sum(
+            {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors if t.numel()}.values()
+        )
 
     @pytest.mark.parametrize("shape", [MLP, LSTM, MLP._replace(horizon=16, obs_dim=7, act_dim=3)])
     def test_the_estimate_is_what_is_allocated(self, shape: RolloutShape) -> None:

@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from epo_lightning import __version__
+from epo_lightning.allocator import keep_freed_memory
 from epo_lightning.arguments import CONFIGS, resolve, run_name
+from epo_lightning.progress import describe
 
 
 def only_run(root: Path = Path("runs")) -> Path:
@@ -114,6 +116,29 @@ def test_validate_needs_only_a_checkpoint(cli):
     assert sorted(Path("run").rglob("*")) == sorted([*files, Path("run/checkpoints/last.evaluation.json")])
     again = cli("test", "--ckpt_path", "run", "--data.eval_episodes", "12")
     assert "12 episodes" in again.out
+
+
+def test_one_episode_has_no_standard_error(cli):
+    assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
+    assert cli("validate", "--ckpt_path", "best", "--run_dir", "run", "--data.eval_envs=1", "--data.eval_episodes=1")
+    written = json.loads(Path("run/checkpoints/best.evaluation.json").read_text())
+    assert written["length"] == {"mean": 3.0, "standard_error": None}
+
+
+def test_progress_shows_a_dash_until_an_episode_has_ended():
+    metrics = {
+        "charts/iteration": 3,
+        "charts/env_steps": 12_345,
+        "charts/sps": 678.9,
+        "charts/episodic_return": float("nan"),
+        "charts/episodic_successes": 0.25,
+    }
+    assert describe(metrics) == "12,345 env steps, 679/s, return -, successes 0.25"
+    assert describe({**metrics, "charts/generation": 4}).endswith(", generation 4")
+
+
+def test_the_allocator_takes_the_settings_or_is_left_alone():
+    assert keep_freed_memory() in (True, False)
 
 
 def test_validate_without_a_checkpoint_plays_the_untrained_network(cli):

@@ -80,7 +80,9 @@ class TestEpisodes:
 
     def test_unfinished(self) -> None:
         env = Lengths([2, 1000, 1000], limit=3)
-        with pytest.raises(ValueError, match=r"Lengths: 2 of 3 environments did not finish 4 episodes; lower data\.eval"):
+        with pytest.raises(
+            ValueError, match=r"Lengths: 2 of 3 environments did not finish 4 episodes; lower data\.eval"
+        ):
             play_episodes(env, make_policy(), 0, 4)
         assert len(env.actions) == step_limit(env, 4) == 4 * 3 + 16
 

@@ -50,13 +50,12 @@ class TestEpisodeLedger:
 
     def test_a_disowned_episode_is_reported_but_does_not_count(self) -> None:
         ledger = EpisodeLedger(3, CPU)
-        ledger.record(torch.ones(1, 3), torch.zeros(1, 3), ends([0, 0, 1]))
-        # env 2 is between two episodes, but its next one has begun too when the gene changes
+        ledger.record(torch.ones(1, 3), torch.zeros(1, 3), ends([0, 0, 0]))
         ledger.disown(torch.tensor([True, False, True]))
         second = ledger.record(torch.ones(2, 3), torch.zeros(2, 3), ends([1, 1, 0], [1, 0, 0]))
         assert second.ended.tolist() == [[True, True, False], [True, False, False]]
         assert second.counts_for_fitness.tolist() == [[False, True, False], [True, False, False]]
-        assert second.totals[0, 0].tolist() == [2, 2, 1]  # nothing is lost of the reported return
+        assert second.totals[0, 0].tolist() == [2, 2, 2]  # nothing is lost of the reported return
         # the disowned episode of env 2 goes on into the next rollout, and still does not count
         third = ledger.record(torch.ones(2, 3), torch.zeros(2, 3), ends([0, 0, 1], [0, 0, 1]))
         assert third.counts_for_fitness.tolist() == [[False, False, False], [False, False, True]]

@@ -48,7 +48,7 @@ def fit(module: EPOModule, data: RolloutDataModule, folder: Path, iterations: in
     ckpt_path = changes.pop("ckpt_path", None)
     settings = {
         "accelerator": "cpu", "devices": 1, "max_epochs": iterations, "logger": False, "enable_checkpointing": False,
-        "enable_progress_bar": False, "enable_model_summary": False, "default_root_dir": folder,
+        "enable_progress_bar": False, "enable_model_summary": False, "limit_val_batches": 0, "default_root_dir": folder,
     }  # fmt: skip
     trainer = L.Trainer(**(settings | changes))
     trainer.fit(module, data, ckpt_path=ckpt_path)

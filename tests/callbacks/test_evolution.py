@@ -1,0 +1,255 @@
+"""The evolution as a callback: what it refuses, when it happens, and what it leaves behind in the run folder.
+
+An iteration is 64 env steps: 4 agents with 4 environments, 4 steps; every episode has two steps.
+"""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor
+
+from epo_lightning.callbacks import GeneticEvolution
+from epo_lightning.envs.base import StepResult
+from epo_lightning.module import EPOModule
+from tests.test_released_code import AgentReward
+from tests.training import small_data, small_module, train
+
+
+class EndlessMaster(AgentReward):
+    """The master's episodes never end."""
+
+    def step(self, actions: Tensor) -> StepResult:
+        result = super().step(actions)
+        return result._replace(terminated=result.terminated & (self.reward > 0))
+
+
+class SlowLast(AgentReward):
+    """The last agent finishes its first episode in the third iteration only."""
+
+    def step(self, actions: Tensor) -> StepResult:
+        result = super().step(actions)
+        return result._replace(terminated=result.terminated & ((self.reward < 3) | (self.clock > 8)))
+
+
+class Raise(AgentReward):
+    """From the third step on everybody is paid 100 more: a window that is not emptied would still know the old pay."""
+
+    def step(self, actions: Tensor) -> StepResult:
+        result = super().step(actions)
+        return result._replace(reward=result.reward + (100.0 if self.clock > 4 else 0.0))
+
+
+class Witness(L.Callback):
+    """Notes the genes before and, as a second instance behind the evolution, after each generation."""
+
+    def __init__(self) -> None:
+        self.genes: list[Tensor] = []
+
+    @property
+    def state_key(self) -> str:
+        return f"Witness {id(self)}"
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, EPOModule)
+        self.genes.append(pl_module.policy.genes.detach().clone())
+
+
+def evolution(**changes: Any) -> GeneticEvolution:
+    settings = {"every_n_env_steps": 64, "warmup_env_steps": 0, "num_elites": 1, "spread_threshold": 0.0}
+    return GeneticEvolution(**(settings | changes))
+
+
+def strict_json(line: str) -> dict[str, Any]:
+    """JSON as every reader understands it: without NaN."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    return json.loads(line, parse_constant=refuse)
+
+
+def lineage_file(folder: Path) -> list[dict[str, Any]]:
+    return [strict_json(line) for line in (folder / "lineage.jsonl").read_text().splitlines()]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            ({"num_elites": 3}, r"num_elites must be less than the number of followers \(3 with model\.num_agents 4\), got 3"),
+            ({"num_elites": 2, "num_offspring": 2}, r"num_offspring must be at most 1 \(followers that are not elites\), got 2"),
+            ({"crossover": "k_point", "crossover_points": 3}, r"crossover_points must be less than model\.network\.gene_dim 3"),
+        ],
+    )  # fmt: skip
+    def test_does_not_fit_the_population(self, tmp_path: Path, settings: dict[str, Any], words: str) -> None:
+        with pytest.raises(ValueError, match=rf"trainer\.callbacks GeneticEvolution\.{words}"):
+            train(small_module(), small_data(), tmp_path, 1, evolution(**settings))
+        assert not (tmp_path / "lineage.jsonl").exists()
+
+    def test_just_fits(self, tmp_path: Path) -> None:
+        callback = evolution(num_elites=2, num_offspring=1, crossover="k_point", crossover_points=2)
+        train(small_module(), small_data(16, AgentReward), tmp_path, 1, callback)
+        assert callback.lineage[0]["children"] == [1]
+        # points of other crossovers do not matter
+        train(small_module(), small_data(16, AgentReward), tmp_path, 1, evolution(crossover_points=50))
+
+    def test_one_agent_has_nobody_to_evolve(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=r"num_elites must be less than the number of followers \(0"):
+            train(small_module(1), small_data(), tmp_path, 1, evolution())
+
+    @pytest.mark.parametrize(
+        "name",
+        ["every_n_env_steps", "num_elites", "num_offspring", "crossover_points", "min_episodes"],
+    )
+    def test_at_least_one(self, name: str) -> None:
+        with pytest.raises(ValueError, match=rf"GeneticEvolution\.{name} must be at least 1, got 0"):
+            evolution(**{name: 0})
+
+    @pytest.mark.parametrize("name", ["warmup_env_steps", "spread_threshold", "mutation_sigma"])
+    @pytest.mark.parametrize("value", [-1.0, float("nan")])
+    def test_not_negative(self, name: str, value: float) -> None:
+        with pytest.raises(ValueError, match=rf"GeneticEvolution\.{name} must be at least 0"):
+            evolution(**{name: value})
+
+
+class TestGenerations:
+    def test_each_window_starts_empty(self, tmp_path: Path) -> None:
+        callback = evolution()
+        train(small_module(), small_data(16, Raise), tmp_path, 3, callback)
+        # two steps pay 2 k, from the second iteration on 200 + 2 k; no mean of old and new
+        assert [record["fitness"] for record in callback.lineage] == [
+            [0.0, 2.0, 4.0, 6.0],
+            [200.0, 202.0, 204.0, 206.0],
+            [200.0, 202.0, 204.0, 206.0],
+        ]
+
+    def test_the_window_goes_on_when_nothing_evolves(self, tmp_path: Path) -> None:
+        callback = evolution(spread_threshold=1e9)
+        module, data = small_module(), small_data(16, Raise)
+        train(module, data, tmp_path, 2, callback)
+        assert callback.lineage == []
+        assert data.dataset is not None
+        # two episodes of 0 and two of 200 in each environment
+        means, episodes = data.dataset.fitness.compute()
+        assert means[0, 0] == 100.0
+        assert episodes[0] == 16
+        assert module.metrics["population/fitness_spread"] == 4.0  # followers 2 to 6
+        assert module.metrics["charts/generation"] == 0
+
+    def test_waits_for_the_episodes_of_every_follower(self, tmp_path: Path) -> None:
+        callback = evolution()
+        train(small_module(), small_data(16, SlowLast), tmp_path, 3, callback)
+        assert [record["env_steps"] for record in callback.lineage] == [192]
+
+    def test_waits_for_so_many_episodes(self, tmp_path: Path) -> None:
+        # an agent finishes 8 episodes in an iteration: 9 need two, and after a generation two more
+        callback = evolution(min_episodes=9)
+        train(small_module(), small_data(16, AgentReward), tmp_path, 4, callback)
+        assert [record["env_steps"] for record in callback.lineage] == [128, 256]
+        callback = evolution(min_episodes=17)
+        train(small_module(), small_data(16, AgentReward), tmp_path, 3, callback)
+        assert [record["env_steps"] for record in callback.lineage] == [192]
+
+    def test_does_not_wait_for_the_master(self, tmp_path: Path) -> None:
+        callback = evolution()
+        train(small_module(), small_data(16, EndlessMaster), tmp_path, 2, callback)
+        assert len(callback.lineage) == 2
+
+    def test_children_by_hand(self, tmp_path: Path) -> None:
+        """Without noise a child of the elite and itself or another is the mean of their genes."""
+        before, after, callback = Witness(), Witness(), evolution(mutation_sigma=0.0)
+        train(small_module(), small_data(16, AgentReward), tmp_path, 1, before, callback, after)
+        record, old, new = callback.lineage[0], before.genes[0], after.genes[0]
+        assert record["children"] == [2, 1]  # best first
+        assert [pair[0] for pair in record["parents"]] == [3, 3]
+        for child, parents in zip(record["children"], record["parents"], strict=True):
+            assert parents[1] in (2, 3)  # the worst, agent 1, has the probability 0
+            torch.testing.assert_close(new[child], old[parents].mean(0))
+        assert torch.equal(new[[0, 3]], old[[0, 3]])
+
+    def test_the_seed_decides(self, tmp_path: Path) -> None:
+        genes = []
+        for seed in (1, 1, 2):
+            witness = Witness()
+            train(small_module(), small_data(16, AgentReward), tmp_path, 1, evolution(seed=seed), witness)
+            genes.append(witness.genes[0])
+        assert torch.equal(genes[0], genes[1])
+        assert not torch.equal(genes[0], genes[2])
+
+
+class TestLineage:
+    def test_a_line_for_every_generation(self, tmp_path: Path) -> None:
+        callback = evolution()
+        train(small_module(), small_data(16, AgentReward), tmp_path, 3, callback)
+        records = lineage_file(tmp_path)
+        assert records == callback.lineage
+        assert [record["generation"] for record in records] == [1, 2, 3]
+        assert [record["env_steps"] for record in records] == [64, 128, 192]
+        for record in records:
+            assert set(record) == {"generation", "env_steps", "children", "parents", "elites", "fitness"}
+            assert record["fitness"] == [0.0, 2.0, 4.0, 6.0]
+            assert record["elites"] == [3]
+            assert record["children"] == [2, 1]
+            assert [len(pair) for pair in record["parents"]] == [2, 2]
+
+    def test_written_as_it_happens(self, tmp_path: Path) -> None:
+        lengths = []
+
+        class Look(L.Callback):
+            def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+                lengths.append(len(lineage_file(tmp_path)))
+
+        train(small_module(), small_data(16, AgentReward), tmp_path, 3, evolution(), Look())
+        assert lengths == [1, 2, 3]
+
+    def test_is_json_when_the_master_has_no_fitness(self, tmp_path: Path) -> None:
+        train(small_module(), small_data(16, EndlessMaster), tmp_path, 1, evolution())
+        assert lineage_file(tmp_path)[0]["fitness"][1:] == [2.0, 4.0, 6.0]
+
+    def test_no_generation_no_file(self, tmp_path: Path) -> None:
+        train(small_module(), small_data(16, AgentReward), tmp_path, 1, evolution(warmup_env_steps=1000))
+        assert not (tmp_path / "lineage.jsonl").exists()
+
+    @pytest.mark.parametrize("known", [0, 1])
+    def test_what_a_killed_run_wrote_after_its_checkpoint_is_told_once(self, tmp_path: Path, known: int) -> None:
+        """The file holds two generations, the checkpoint knew `known` of them: it goes on from there."""
+        first = evolution()
+        train(small_module(), small_data(16, AgentReward), tmp_path, 2, first)
+        assert len(lineage_file(tmp_path)) == 2
+        second = evolution()
+        second.load_state_dict(first.state_dict() | {"lineage": first.lineage[:known], "next_look": 64})
+        train(small_module(), small_data(16, AgentReward), tmp_path, 1, second)
+        assert lineage_file(tmp_path) == second.lineage
+        assert [record["generation"] for record in lineage_file(tmp_path)] == list(range(1, known + 2))
+
+
+class TestState:
+    def test_round_trip_through_a_file(self, tmp_path: Path) -> None:
+        one, other = evolution(), evolution(seed=9)
+        train(small_module(), small_data(16, AgentReward), tmp_path, 2, one)
+        torch.save(one.state_dict(), tmp_path / "state.pt")
+        other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+        assert other.lineage == one.lineage
+        mine, theirs = one.state_dict(), other.state_dict()
+        assert torch.equal(mine.pop("generator"), theirs.pop("generator"))
+        assert mine == theirs
+        assert mine["next_look"] == 192
+
+    def test_the_next_generation_is_that_of_the_uninterrupted_run(self, tmp_path: Path) -> None:
+        genes = []
+        for interrupted in (False, True):
+            callback, witness = evolution(), Witness()
+            # a first generation, so that the generator has moved
+            train(small_module(), small_data(16, AgentReward), tmp_path, 1, callback)
+            state = copy.deepcopy(callback.state_dict()) | {"next_look": 64}
+            callback = evolution(seed=5) if interrupted else callback
+            callback.load_state_dict(state)
+            train(small_module(), small_data(16, AgentReward), tmp_path, 1, callback, witness)
+            assert [record["generation"] for record in callback.lineage] == [1, 2]
+            genes.append(witness.genes[0])
+        assert torch.equal(*genes)
