@@ -23,7 +23,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from epo_lightning.allocator import keep_freed_memory
+from epo_lightning.process_settings import keep_freed_memory
 from epo_lightning.callbacks import GeneticEvolution, NaNGuard
 from epo_lightning.data import RolloutDataModule
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv

@@ -97,8 +97,9 @@ class GeneticEvolution(L.Callback):
         """A resumed run writes the lineage up to its checkpoint anew, so that later generations are not told twice."""
         assert isinstance(pl_module, EPOModule)
         pl_module.metrics["charts/generation"] = len(self.lineage)
-        if self.lineage and trainer.is_global_zero:
-            run_file(trainer, "lineage.jsonl").write_text("".join(json.dumps(record) + "\n" for record in self.lineage))
+        path = run_file(trainer, "lineage.jsonl")
+        if trainer.is_global_zero and (self.lineage or path.exists()):
+            path.write_text("".join(json.dumps(record) + "\n" for record in self.lineage))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look at the fitness when it is time, and evolve when it differs enough."""

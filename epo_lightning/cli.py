@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 
 from epo_lightning import __version__
-from epo_lightning.allocator import keep_freed_memory
+from epo_lightning.process_settings import keep_freed_memory, yield_idle_threads
 from epo_lightning.arguments import resolve
 
 _SOURCES = (Path(__file__).parent, Path(__file__).parent.resolve().parent / "callbacks")
@@ -33,6 +33,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         resolved = resolve(args or ["--help"])
         keep_freed_memory()
+        yield_idle_threads()
         from epo_lightning.command import Command
 
         return Command(resolved).exit_code

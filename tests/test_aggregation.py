@@ -25,10 +25,11 @@ class TestSampling:
         step, env = draw(12, 4, source, seed)
         assert len({*zip(step.tolist(), env.tolist(), strict=True)}) == 12
 
-    def test_everything_there_is(self) -> None:
-        step, env = draw(4 * 9, 4)
+    @pytest.mark.parametrize("steps", [1, 3, 4])
+    def test_everything_there_is(self, steps: int) -> None:
+        step, env = draw(steps * 9, steps)
         pairs = sorted(zip(step.tolist(), env.tolist(), strict=True))
-        assert pairs == [(t, e) for t in range(4) for e in range(3, 12)]
+        assert pairs == [(t, e) for t in range(steps) for e in range(3, 12)]
 
     def test_whole_sequences(self) -> None:
         step, env = draw(9, 1)

@@ -23,7 +23,11 @@ FLOORS = {
     "buffer": 0,
     "aggregation": 0,
     "limits": 0,
+    "physics.base": 0,
     "envs.allegro_kuka.task": 0,
+    "envs.allegro_kuka.memory": 0,
+    "envs.allegro_kuka.resets": 0,
+    "envs.allegro_kuka.rotation": 0,
     "envs.allegro_kuka.cards": 0,
     "envs.allegro_kuka.objects": 0,
     # 1: parts with a state of their own
@@ -36,7 +40,9 @@ FLOORS = {
     "envs": 2,
     "rollout": 2,
     "evaluation": 2,
+    "estimate": 2,
     # 3: Lightning
+    "lean": 3,
     "module": 3,
     "data": 3,
     # 4: around it
@@ -44,8 +50,19 @@ FLOORS = {
     "play": 4,
     "export": 4,
     "report": 4,
+    "checkpoint": 3,
+    "evaluation_report": 4,
+    "interruption": 4,
+    "loggers": 3,
+    "notices": 4,
+    "progress": 4,
+    "run_folder": 0,
+    "run_recorder": 4,
     # 5: entry points
+    "arguments": 5,
     "cli": 5,
+    "command": 5,
+    "process_settings": 5,
     "__main__": 5,
 }
 """Floor of a module or of a whole folder; the longest name that fits wins."""
@@ -61,6 +78,7 @@ LIBRARIES = {
 OWNED = {
     "envs.allegro_kuka.objects": {"numpy"},
     "envs.allegro_kuka.scene": {"mujoco"},
+    "envs.allegro_kuka.robot": {"mujoco"},
     "physics.mujoco": {"mujoco"},
 }
 """Libraries that one file may import beyond its floor's."""

@@ -92,7 +92,7 @@ class TestLog:
     def test_callbacks_find_the_metrics_too(self, tmp_path: Path) -> None:
         module, data = small_module(), small_data(16, AgentReward)
         trainer = train(module, data, tmp_path, 1)
-        assert NAMES <= set(trainer.callback_metrics)
+        assert set(trainer.callback_metrics) >= NAMES
         assert trainer.callback_metrics["charts/env_steps"] == 64
 
     def test_generations_are_counted(self, tmp_path: Path) -> None:
@@ -119,9 +119,28 @@ class TestLog:
             def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
                 totals.append(args[2]["loss"].item())
 
-        train(module, small_data(num_epochs=2), tmp_path, 1, Sum())
-        assert len(totals) == 4
-        assert module.metrics["losses/total"] == pytest.approx(sum(totals) / 4, rel=1e-5)
+        train(module, small_data(num_epochs=2), tmp_path, 2, Sum())
+        assert len(totals) == 8
+        assert module.metrics["losses/total"] == pytest.approx(sum(totals[4:]) / 4, rel=1e-5)
+
+    def test_the_learning_rate_is_adapted_by_the_kl_of_each_pass(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        module, used = small_module(), []
+        running = [0.0]
+
+        class Running(L.Callback):
+            def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+                running.append(module.diagnostics[DIAGNOSTICS.index("approx_kl")].item())
+
+        monkeypatch.setattr(
+            "epo_lightning.module.adapt_learning_rate", lambda rate, kl, settings: used.append(kl.item())
+        )
+        train(module, small_data(num_epochs=3), tmp_path, 1, Running())
+        # two minibatches a pass; `running` is the sum since the beginning of the iteration
+        means = [(running[end] - running[end - 2]) / 2 for end in (2, 4, 6)]
+        assert used == pytest.approx(means, rel=1e-4)
+        assert means[0] < means[1] < means[2]
 
     def test_the_learning_rate_follows_each_pass(self, tmp_path: Path) -> None:
         """Three passes of hardly any KL: x 1.5 three times, from 3e-4."""

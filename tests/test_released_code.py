@@ -86,7 +86,7 @@ class TestFitness:
         assert first is not None
         ended = first.ended.view(3, 4, 4)[:, :, 0]
         counted = first.counts_for_fitness.view(3, 4, 4)[:, :, 0]
-        # Steps 4, 5, 6: episodes end at 4 and at 6; the first of a child (the worst of fitness 2, 4, 6) is the old gene's
+        # Steps 4, 5, 6: episodes end at 4 and at 6; the first of a child (worst of fitness 2, 4, 6) is the old gene's
         assert ended[:, 0].tolist() == [True, False, True]
         assert [counted[:, child].tolist() for child in children] == [[False, False, True]] * 2
         assert counted[:, 3].tolist() == [True, False, True]

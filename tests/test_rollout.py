@@ -577,7 +577,7 @@ def test_an_environment_may_reuse_its_tensors() -> None:
 
 class TestBadEnvironments:
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-    @pytest.mark.parametrize("field", ["obs", "reward"])
+    @pytest.mark.parametrize("field", ["obs", "reward", "successes"])
     def test_what_is_not_finite_names_its_environments(self, field: str, value: float) -> None:
         env = with_endings()
         getattr(env, field)[3, 4] = value

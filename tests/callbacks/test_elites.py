@@ -218,6 +218,9 @@ class TestState:
         for name, value in one.state_dict().items():
             restored = other.state_dict()[name]
             assert torch.equal(value, restored) if isinstance(value, Tensor) else value == restored, name
+        # the next look is due at 192 env steps: not yet
+        run(tmp_path, other, [0, 99, 99, 99])
+        assert other.fitness.tolist() == [10.0, 8.0]
 
     def test_an_empty_archive_too(self, tmp_path: Path) -> None:
         one, other = elites(), elites()

@@ -1,0 +1,57 @@
+"""What README and how-tos say can be done: their commands parse, their links lead somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from epo_lightning.cli import main
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMAND = re.compile(r"(?:python -m epo_lightning|epo-lightning) (fit [^`#\n]*--config[^`#\n]*)")
+
+
+def commands() -> list[str]:
+    """Every `fit --config ...` of every page."""
+    return sorted({match.strip() for page in PAGES for match in COMMAND.findall(page.read_text())})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_fit_command_parses(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "my_" in command:
+        pytest.skip("names a reader's own file")
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit, match="0"):
+        main([*shlex.split(command), "--print_config"])
+    assert "num_agents:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_configuration_parses(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = ["--config", "two_arm"] if config.stem == "laptop" else []
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", *base, "--config", str(config), "--print_config"])
+    assert "env:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_and_file_of_a_page_exists(page: Path) -> None:
+    text = page.read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    files = re.findall(r"`((?:epo_lightning|tests|benchmarks|configs|docs)/[\w./]+\.(?:py|yaml|md))`", text)
+    missing = [link for link in links if not (page.parent / link).exists()]
+    missing += [name for name in files if not (ROOT / name).exists()]
+    assert missing == []
+
+
+def test_the_readme_names_the_two_commands_of_the_makefile() -> None:
+    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    train = "-m epo_lightning fit --config configs/two_arm.yaml --config configs/laptop.yaml"
+    assert train in readme
+    assert train in makefile
+    assert "make test" in readme
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
