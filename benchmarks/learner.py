@@ -23,7 +23,6 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from epo_lightning.process_settings import keep_freed_memory
 from epo_lightning.callbacks import GeneticEvolution, NaNGuard
 from epo_lightning.data import RolloutDataModule
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
@@ -31,6 +30,7 @@ from epo_lightning.losses import LossSettings
 from epo_lightning.module import EPOModule
 from epo_lightning.networks import NetworkSettings
 from epo_lightning.optimizer import OptimizerSettings
+from epo_lightning.process_settings import keep_freed_memory
 from epo_lightning.rollout import RolloutSettings
 
 OBS, ACT, HORIZON, EPOCHS, MINIBATCHES = 100, 23, 16, 4, 4

@@ -1,14 +1,16 @@
 """Train configurations with several seeds, evaluate every master, print the table and draw the curves.
 
-    python benchmarks/study.py --configs quickstart sapg ppo --seeds 5 --picture docs/pictures/quickstart.png
+    python benchmarks/study.py --configs quickstart sapg ppo "ppo --model.loss.entropy_floor=0" --seeds 5
 
-Runs that are complete are not repeated, so a study can be interrupted. Two runs at a time, one thread each.
+A configuration may be followed by flags. Runs that are complete are not repeated, so a study can be interrupted. Two runs
+at a time, one thread each.
 """
 
 import argparse
 import csv
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -20,14 +22,14 @@ Curve = list[tuple[float, float]]
 
 def run(config: str, seed: int, folder: Path) -> dict[str, float]:
     """Train one seed, evaluate its last checkpoint, return the evaluation and the time it took."""
-    path = folder / f"{config}-seed{seed}"
+    path = run_path(config, seed, folder)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "epo_lightning"]
     last = path / "checkpoints" / "last.ckpt"
     result = last.with_suffix(".evaluation.json")
     if not result.exists():
-        fit = ["fit", "--config", config, f"--seed_everything={seed}", f"--run_dir={path}"]
-        with (folder / f"{config}-seed{seed}.log").open("w") as log:
+        fit = ["fit", "--config", *config.split(), f"--seed_everything={seed}", f"--run_dir={path}"]
+        with path.with_suffix(".log").open("w") as log:
             subprocess.run([*command, *fit], check=True, env=environment, stdout=log, stderr=log)
             validate = ["validate", "--ckpt_path", str(last)]
             subprocess.run([*command, *validate], check=True, env=environment, stdout=log, stderr=log)
@@ -41,6 +43,11 @@ def run(config: str, seed: int, folder: Path) -> dict[str, float]:
         "million_steps": steps / 1e6,
         "seconds": steps / len(rates) * sum(1 / rate for rate in rates),
     }
+
+
+def run_path(config: str, seed: int, folder: Path) -> Path:
+    """Run folder of one seed."""
+    return folder / f"{re.sub('[^a-z0-9]+', '_', config)}-seed{seed}"
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
@@ -87,18 +94,18 @@ def main() -> None:
     jobs = [(config, seed) for config in args.configs for seed in range(args.seeds)]
     with ThreadPoolExecutor(args.jobs) as pool:
         results = dict(zip(jobs, pool.map(lambda job: run(*job, args.folder), jobs), strict=True))
-    print(f"{'config':12} {'master success by seed':36} {'>= 0.9':>7} {'env steps':>10} {'median time':>12}")
+    print(f"{'config':36} {'master success by seed':26} {'>= 0.9':>7} {'env steps':>10} {'median time':>12}")
     for config in args.configs:
         mine = [results[config, seed] for seed in range(args.seeds)]
         successes = [result["success"] for result in mine]
         print(
-            f"{config:12} {' '.join(f'{value:.2f}' for value in successes):36}"
+            f"{config:36} {' '.join(f'{value:.2f}' for value in successes):26}"
             f" {sum(value >= 0.9 for value in successes):>4}/{len(mine)}"
             f" {mine[0]['million_steps']:>8.1f} M {statistics.median(r['seconds'] for r in mine):>10.0f} s"
         )
     if args.picture:
         curves = {
-            config: [curve(args.folder / f"{config}-seed{seed}", args.metric) for seed in range(args.seeds)]
+            config: [curve(run_path(config, seed, args.folder), args.metric) for seed in range(args.seeds)]
             for config in args.configs
         }
         draw(curves, f"{args.metric} (master, with exploration)", args.picture)

@@ -10,8 +10,8 @@ import traceback
 from pathlib import Path
 
 from epo_lightning import __version__
-from epo_lightning.process_settings import keep_freed_memory, yield_idle_threads
 from epo_lightning.arguments import resolve
+from epo_lightning.process_settings import keep_freed_memory, yield_idle_threads
 
 _SOURCES = (Path(__file__).parent, Path(__file__).parent.resolve().parent / "callbacks")
 _USAGE = 2

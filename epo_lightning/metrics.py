@@ -6,6 +6,7 @@ Shape legend: N environments, T horizon, K agents, M measured quantities.
 from typing import NamedTuple
 
 import torch
+from einops import reduce
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -97,9 +98,8 @@ class AgentMean(Metric):
     def update(self, values: Tensor, mask: Tensor) -> None:
         """Take in values (..., M, N) where mask (..., N); environments are in agent order."""
         kept = torch.where(mask.unsqueeze(-2), values, 0.0).double()
-        by_agent = kept.unflatten(-1, (self.num_agents, -1)).sum(-1)
-        self.total += by_agent.reshape(-1, *self.total.shape).sum(0)
-        self.count += mask.unflatten(-1, (self.num_agents, -1)).sum(-1).reshape(-1, self.num_agents).sum(0)
+        self.total += reduce(kept, "... m (k n) -> m k", "sum", k=self.num_agents)
+        self.count += reduce(mask.double(), "... (k n) -> k", "sum", k=self.num_agents)
 
     def forget(self, agents: Tensor) -> None:
         """Start anew for `agents` (M,)."""

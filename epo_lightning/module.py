@@ -246,7 +246,10 @@ class EPOModule(LeanLightningModule):
         for key, mine in self._identity().items():
             theirs = checkpoint["epo"].get(key)
             if theirs != mine:
-                raise ValueError(f"--ckpt_path does not match: it has {key} {theirs}, this run {mine}")
+                raise ValueError(
+                    f"--ckpt_path does not match this run: it has {key} {theirs}, not {mine}; leave {key} to the"
+                    " checkpoint, or start a new run without --ckpt_path"
+                )
 
     def _identity(self) -> dict[str, Any]:
         spec = self.data.spec

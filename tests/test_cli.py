@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from epo_lightning import __version__
-from epo_lightning.process_settings import keep_freed_memory
 from epo_lightning.arguments import CONFIGS, resolve, run_name
+from epo_lightning.process_settings import keep_freed_memory
 from epo_lightning.progress import describe
 
 
