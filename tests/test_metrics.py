@@ -59,6 +59,9 @@ class TestEpisodeLedger:
         # the disowned episode of env 2 goes on into the next rollout, and still does not count
         third = ledger.record(torch.ones(2, 3), torch.zeros(2, 3), ends([0, 0, 1], [0, 0, 1]))
         assert third.counts_for_fitness.tolist() == [[False, False, False], [False, False, True]]
+        # every environment has begun an episode of its own by now
+        last = ledger.record(torch.ones(1, 3), torch.zeros(1, 3), ends([1, 1, 1]))
+        assert last.counts_for_fitness.tolist() == [[True, True, True]]
 
     def test_disowning_twice_or_nobody_changes_nothing_else(self) -> None:
         ledger = EpisodeLedger(2, CPU)

@@ -127,19 +127,24 @@ class TestLog:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         module, used = small_module(), []
-        running = [0.0]
+        running: list[list[float]] = []
 
         class Running(L.Callback):
+            """The sums of the KL since the beginning of each iteration."""
+
+            def on_train_epoch_start(self, *args: Any, **kwargs: Any) -> None:
+                running.append([0.0])
+
             def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
-                running.append(module.diagnostics[DIAGNOSTICS.index("approx_kl")].item())
+                running[-1].append(module.diagnostics[DIAGNOSTICS.index("approx_kl")].item())
 
         monkeypatch.setattr(
             "epo_lightning.module.adapt_learning_rate", lambda rate, kl, settings: used.append(kl.item())
         )
-        train(module, small_data(num_epochs=3), tmp_path, 1, Running())
-        # two minibatches a pass; `running` is the sum since the beginning of the iteration
-        means = [(running[end] - running[end - 2]) / 2 for end in (2, 4, 6)]
-        assert used == pytest.approx(means, rel=1e-4)
+        train(module, small_data(num_epochs=3), tmp_path, 2, Running())
+        # two minibatches a pass
+        means = [(sums[end] - sums[end - 2]) / 2 for sums in running for end in (2, 4, 6)]
+        assert used == pytest.approx(means, rel=1e-3)
         assert means[0] < means[1] < means[2]
 
     def test_the_learning_rate_follows_each_pass(self, tmp_path: Path) -> None:
@@ -192,16 +197,16 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("num_agents", "network", "words"),
         [
-            (2, {}, r"model\.num_agents 4, this run 2"),
-            (4, {"gene_dim": 5}, r"model\.network\.gene_dim 3, this run 5"),
-            (4, {"hidden": (8, 8)}, r"model\.network\.hidden \(8,\), this run \(8, 8\)"),
-            (4, {"lstm_units": 8}, r"model\.network\.lstm_units None, this run 8"),
-            (4, {"separate_critic": True}, r"model\.network\.separate_critic False, this run True"),
-            (4, {"width": 2}, r"model\.network\.width 1, this run 2"),
+            (2, {}, r"model\.num_agents 4, not 2"),
+            (4, {"gene_dim": 5}, r"model\.network\.gene_dim 3, not 5"),
+            (4, {"hidden": (8, 8)}, r"model\.network\.hidden \(8,\), not \(8, 8\)"),
+            (4, {"lstm_units": 8}, r"model\.network\.lstm_units None, not 8"),
+            (4, {"separate_critic": True}, r"model\.network\.separate_critic False, not True"),
+            (4, {"width": 2}, r"model\.network\.width 1, not 2"),
         ],
     )
     def test_another_network(self, checkpoint: Path, num_agents: int, network: dict[str, Any], words: str) -> None:
-        with pytest.raises(ValueError, match=rf"--ckpt_path does not match: it has {words}"):
+        with pytest.raises(ValueError, match=rf"--ckpt_path does not match.* it has {words}"):
             fit(small_module(num_agents, **network), small_data(), checkpoint.parent, 2, ckpt_path=checkpoint)
 
     def test_another_number_of_environments(self, checkpoint: Path) -> None:
