@@ -31,7 +31,7 @@ from epo_lightning.module import EPOModule
 from epo_lightning.networks import NetworkSettings
 from epo_lightning.optimizer import OptimizerSettings
 from epo_lightning.process_settings import keep_freed_memory
-from epo_lightning.rollout import RolloutSettings
+from epo_lightning.rollout_settings import RolloutSettings
 
 OBS, ACT, HORIZON, EPOCHS, MINIBATCHES = 100, 23, 16, 4, 4
 PRESETS = {"learner": (4096, (512, 256, 128), 2), "overhead": (64, (64, 64), 1)}

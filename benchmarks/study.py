@@ -2,8 +2,8 @@
 
     python benchmarks/study.py --configs quickstart sapg ppo "ppo --model.loss.entropy_floor=0" --seeds 5
 
-A configuration may be followed by flags. Runs that are complete are not repeated, so a study can be interrupted. Two runs
-at a time, one thread each.
+A configuration may be followed by flags. Runs that are complete are not repeated, so a study can be interrupted. Two
+runs at a time, one thread each.
 """
 
 import argparse

@@ -72,6 +72,12 @@ class ElitePreservation(L.Callback):
         if any(isinstance(callback, GeneticEvolution) for callback in before):
             raise ValueError("trainer.callbacks: ElitePreservation must stand before GeneticEvolution")
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A resumed run logs what it knew."""
+        assert isinstance(pl_module, EPOModule)
+        if len(self.fitness):
+            pl_module.metrics["population/archive_best"] = float(self.fitness[0])
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Update the archive, restore it if need be, keep the best master."""
         assert isinstance(pl_module, EPOModule)
@@ -85,7 +91,8 @@ class ElitePreservation(L.Callback):
         if fitness[ranking[0]] == -torch.inf:
             return
         self._next_look = dataset.env_steps + self.every_n_env_steps
-        if self._has_lost_its_best(fitness[ranking[0]]):
+        everybody_known = bool((episodes[MASTER + 1 :] >= self.min_episodes).all())
+        if everybody_known and self._has_lost_its_best(fitness[ranking[0]]):
             self._restore(pl_module, ranking)
         else:
             self._remember(pl_module, fitness, ranking[: self.archive_size])

@@ -4,6 +4,7 @@ Shape legend: K agents, M children.
 """
 
 import json
+import math
 from typing import Any
 
 import lightning as L
@@ -72,6 +73,7 @@ class GeneticEvolution(L.Callback):
         self.lineage: list[dict[str, Any]] = []
         self._generator = torch.Generator().manual_seed(seed)
         self._next_look = max(warmup_env_steps, every_n_env_steps)
+        self._spread = math.nan
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse numbers that do not fit the population."""
@@ -96,7 +98,7 @@ class GeneticEvolution(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """A resumed run writes the lineage up to its checkpoint anew, so that later generations are not told twice."""
         assert isinstance(pl_module, EPOModule)
-        pl_module.metrics["charts/generation"] = len(self.lineage)
+        pl_module.metrics |= {"charts/generation": len(self.lineage), "population/fitness_spread": self._spread}
         path = run_file(trainer, "lineage.jsonl")
         if trainer.is_global_zero and (self.lineage or path.exists()):
             path.write_text("".join(json.dumps(record) + "\n" for record in self.lineage))
@@ -114,7 +116,8 @@ class GeneticEvolution(L.Callback):
         fitness = means[_RETURN].cpu()
         self._next_look = dataset.env_steps + self.every_n_env_steps
         followers = fitness[MASTER + 1 :]
-        pl_module.metrics["population/fitness_spread"] = float(followers.max() - followers.min())
+        self._spread = float(followers.max() - followers.min())
+        pl_module.metrics["population/fitness_spread"] = self._spread
         if not should_evolve(fitness, self.spread_threshold):
             return
         offspring = self._replace(trainer, pl_module, fitness)
@@ -152,7 +155,7 @@ class GeneticEvolution(L.Callback):
             "children": offspring.children.tolist(),
             "parents": offspring.parents.tolist(),
             "elites": elites,
-            "fitness": [round(value, 6) for value in fitness.tolist()],
+            "fitness": [round(value, 6) if math.isfinite(value) else None for value in fitness.tolist()],
         }
         self.lineage.append(record)
         rank_zero_info(
@@ -166,10 +169,11 @@ class GeneticEvolution(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The lineage, the clock and the generator."""
-        return {"lineage": self.lineage, "next_look": self._next_look, "generator": self._generator.get_state()}
+        state = {"lineage": self.lineage, "next_look": self._next_look, "spread": self._spread}
+        return {**state, "generator": self._generator.get_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
         self.lineage = list(state_dict["lineage"])
-        self._next_look = state_dict["next_look"]
+        self._next_look, self._spread = state_dict["next_look"], state_dict["spread"]
         self._generator.set_state(state_dict["generator"])

@@ -15,7 +15,7 @@ from epo_lightning.module import EPOModule
 
 class NaNGuard(L.Callback):
     """Keeps every minibatch's loss on the device, looks at all of them once per iteration, and stops before a bad
-    iteration can be checkpointed: the last good checkpoint stays the last.
+    iteration can be checkpointed, wherever it stands in the list: the last good checkpoint stays the last.
     """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -25,15 +25,16 @@ class NaNGuard(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the loss; nothing waits for the device."""
-        self._losses[batch_idx] = outputs["loss"]
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """One look at everything.
+        """Keep the loss, without waiting for the device; after the last minibatch, look at all of them.
 
         Raises:
             ValueError: Naming the first bad minibatch, its tensors that are not finite and their environments.
         """
+        self._losses[batch_idx] = outputs["loss"]
+        if batch_idx + 1 == len(self._losses):
+            self._look(trainer, pl_module)
+
+    def _look(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, EPOModule)
         # Under fp16 a gradient that overflows is normal: the scaler skips that step and lowers its scale
         sums = pl_module.diagnostics[:-1] if trainer.precision == "16-mixed" else pl_module.diagnostics

@@ -49,24 +49,27 @@ class NetworkScaleProfiler(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the figures of the iteration that has just ended."""
         assert isinstance(pl_module, EPOModule)
-        if self._iterations > self.start_iteration and len(self._seen) < self.num_iterations:
-            self._seen.append(dict(pl_module.metrics))
-            if len(self._seen) == self.num_iterations:
-                self._finish(trainer, pl_module)
+        self._take(trainer, pl_module)
         self._iterations += 1
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Report what there is when the run was shorter than planned."""
         assert isinstance(pl_module, EPOModule)
+        self._take(trainer, pl_module)
         if not self.report:
             self._seen = self._seen or [dict(pl_module.metrics)]
             self._finish(trainer, pl_module)
 
+    def _take(self, trainer: L.Trainer, module: EPOModule) -> None:
+        if self._iterations > self.start_iteration and len(self._seen) < self.num_iterations:
+            self._seen.append(dict(module.metrics))
+            if len(self._seen) == self.num_iterations:
+                self._finish(trainer, module)
+
     def _finish(self, trainer: L.Trainer, module: EPOModule) -> None:
         dataset = module.data.dataset
         assert dataset is not None
-        pl_clock = time.perf_counter
-        module.clock = dataset.clock = pl_clock
+        module.clock = dataset.clock = time.perf_counter
         median = {name: statistics.median(seen[name] for seen in self._seen) for name in self._seen[0]}
         samples = dataset.buffer.shape.columns * dataset.settings.horizon
         forward = forward_flops(module)
@@ -79,7 +82,7 @@ class NetworkScaleProfiler(L.Callback):
             "env_steps_per_second": median["charts/sps"],
             "seconds_per_iteration": {part: median[f"time/{part}"] for part in _PARTS},
             "rollout_buffer_mib": dataset.buffer.nbytes(dataset.buffer.shape) / 2**20,
-            "peak_memory_mib": peak_memory() / 2**20,
+            "peak_memory_mib": peak_memory(module.device) / 2**20,
             "iterations": len(self._seen),
             "device": str(module.device),
         }
@@ -105,9 +108,9 @@ def forward_flops(module: EPOModule) -> int:
     return counter.get_total_flops()
 
 
-def peak_memory() -> int:
-    """Bytes: the GPU's high-water mark where there is one, else the process's resident set."""
-    if torch.cuda.is_available():
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the GPU's high-water mark on a GPU, else the process's resident set."""
+    if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 

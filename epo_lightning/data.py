@@ -20,7 +20,8 @@ from epo_lightning.evaluation import Episodes, EvaluationDataset
 from epo_lightning.limits import require_range
 from epo_lightning.networks import LatentActorCritic
 from epo_lightning.population import MASTER, Population
-from epo_lightning.rollout import RolloutDataset, RolloutSettings, rollout_shape
+from epo_lightning.rollout import RolloutDataset, rollout_shape
+from epo_lightning.rollout_settings import RolloutSettings
 
 
 class RolloutDataModule(L.LightningDataModule):

@@ -65,7 +65,8 @@ class EpisodeLedger:
 
     def disown(self, envs: Tensor) -> None:
         """The running episodes of `envs` (N,) bool began under another gene: they will not count for fitness."""
-        self.own_gene = self.own_gene & ~envs
+        begun = self.running[QUANTITIES.index("length")] > 0
+        self.own_gene = self.own_gene & ~(envs & begun)
 
     def state_dict(self) -> dict[str, Tensor]:
         """All of it, as tensors."""

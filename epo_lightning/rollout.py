@@ -8,75 +8,26 @@ samples for the master, then `num_epochs` x `num_minibatches` minibatches of all
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from epo_lightning.advantages import bootstrap_values, gae_targets, n_step_targets, one_step_targets
-from epo_lightning.aggregation import (
-    OffPolicySource,
-    effective_sample_fraction,
-    off_policy_envs,
-    relabel,
-    sample_followers,
-)
+from epo_lightning.aggregation import off_policy_envs
 from epo_lightning.batch import RolloutBatch
 from epo_lightning.buffer import RolloutBuffer, RolloutShape
 from epo_lightning.envs.base import StepResult, VectorEnv
-from epo_lightning.envs.check import check_result
-from epo_lightning.limits import require_range
-from epo_lightning.losses import HALF_LOG_2PI, gaussian_log_prob
-from epo_lightning.metrics import AgentMean, EpisodeLedger, FinishedEpisodes, explained_variance
+from epo_lightning.envs.check import check_first, check_result
+from epo_lightning.losses import HALF_LOG_2PI
+from epo_lightning.metrics import AgentMean, EpisodeLedger, FinishedEpisodes
 from epo_lightning.networks import Expression, LatentActorCritic
-from epo_lightning.normalization import normalize_across_ranks
 from epo_lightning.population import MASTER, Population
-
-_KEY = "data.rollout"
-
-
-@dataclass(frozen=True)
-class RolloutSettings:
-    """How data is collected, what the critic's targets are, and how often each sample is used.
-
-    Args:
-        horizon: T, env steps that every environment makes per iteration.
-        num_epochs: Passes over the pooled samples per iteration.
-        num_minibatches: Minibatches per pass, each one optimizer step.
-        gamma: Discount.
-        gae_lambda: Lambda of the generalised advantage estimate.
-        estimator: Targets of on-policy samples: `gae` (lambda-returns) or `n_step` (EPO eq. 6).
-        n_step: Steps of the `n_step` estimator.
-        reward_scale: Rewards are multiplied by this before the critic sees them; reported returns are not.
-        off_policy_ratio: Followers' samples relabelled for the master, as a multiple of the master's own; 0 for none.
-        off_policy_source: `all` samples from every follower, `one_agent` from one random follower per iteration.
-        mu_cap: Upper bound of the importance weight mu with which an off-policy sample starts; inf for none.
-    """
-
-    horizon: int = 16
-    num_epochs: int = 4
-    num_minibatches: int = 4
-    gamma: float = 0.99
-    gae_lambda: float = 0.95
-    estimator: Literal["gae", "n_step"] = "gae"
-    n_step: int = 3
-    reward_scale: float = 1.0
-    off_policy_ratio: float = 1.0
-    off_policy_source: OffPolicySource = "all"
-    mu_cap: float = float("inf")
-
-    def __post_init__(self) -> None:
-        for name in ("horizon", "num_epochs", "num_minibatches", "n_step"):
-            require_range(f"{_KEY}.{name}", getattr(self, name), 1)
-        for name in ("gamma", "gae_lambda"):
-            require_range(f"{_KEY}.{name}", getattr(self, name), 0, 1)
-        for name in ("reward_scale", "mu_cap"):
-            require_range(f"{_KEY}.{name}", getattr(self, name), 0, open_low=True)
-        require_range(f"{_KEY}.off_policy_ratio", self.off_policy_ratio, 0)
+from epo_lightning.rollout_settings import RolloutSettings
+from epo_lightning.targets import Targets
 
 
 class RolloutDataset(IterableDataset[RolloutBatch]):
@@ -96,6 +47,7 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         env_steps: Env steps made so far, over all environments and ranks.
         episodes: What finished in the last rollout.
         diagnostics: Scalars on the device that describe the last rollout.
+        lacks_final_obs: An episode was truncated and the environment did not say in which observation.
         seconds: Host time of the last rollout by part: `env`, `inference`, `targets`.
     """
 
@@ -113,6 +65,11 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         self.generator, self.world_size, self.autocast = generator, world_size, autocast
         self.device = generator.device
         self.buffer = RolloutBuffer(rollout_shape(env, policy.state_shape, population, settings), self.device)
+        if settings.num_minibatches > self.buffer.units:
+            raise ValueError(
+                f"data.rollout.num_minibatches must be at most {self.buffer.units}, the number of"
+                f" {'sequences' if policy.recurrent else 'samples'} of an iteration; got {settings.num_minibatches}"
+            )
         self.agent_ids = population.agent_of_env(self.device)
         self.ledger = EpisodeLedger(population.num_envs, self.device)
         self.state = policy.initial_state(population.num_envs, self.device)
@@ -121,10 +78,10 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         self.episodes: FinishedEpisodes | None = None
         self.diagnostics: dict[str, Tensor] = {}
         self.seconds: dict[str, float] = {}
-        self.lacks_final_obs = False
         self.fitness = AgentMean(population.num_agents).to(self.device)
         self.clock: Callable[[], float] = time.perf_counter
         self._passes: list[Tensor] = []
+        self.lacks_final_obs = False
 
     def __len__(self) -> int:
         return self.settings.num_epochs * self.settings.num_minibatches
@@ -148,6 +105,7 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         self.seconds = dict.fromkeys(("env", "inference", "targets"), 0.0)
         if self.obs is None:
             self.obs = self.env.reset()
+            check_first(self.obs, self.env.spec, self.device)
         last_value = self._interact()
         start = self.clock()
         buffer = self.buffer
@@ -156,8 +114,8 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         self.episodes = self.ledger.record(buffer.rewards, buffer.successes, done)
         self.fitness.update(self.episodes.totals, self.episodes.counts_for_fitness)
         self.env_steps += done.numel() * self.world_size
-        self._normalize_observations()
-        self._compute_targets(last_value, done)
+        targets = Targets(buffer, self.policy, self.settings, self.generator, self.autocast)
+        self.diagnostics |= targets.complete(last_value)
         self.seconds["targets"] = self.clock() - start
 
     def _interact(self) -> Tensor:
@@ -209,10 +167,11 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
 
     def _value_final_observations(self, t: int, result: StepResult, rows: Expression, state: Tensor) -> None:
         cut = result.truncated.nonzero().squeeze(1)
-        self.lacks_final_obs |= result.final_obs is None
-        final_obs = self.buffer.obs[t, cut] if result.final_obs is None else result.final_obs[cut]
         if result.final_obs is None:
-            state = self.state
+            self._tell_of_missing_final_obs()
+            final_obs, state = self.buffer.obs[t, cut], self.state
+        else:
+            final_obs = result.final_obs[cut]
         obs = self.policy.obs_moments.normalize(final_obs)
         master = self.policy.express(torch.full_like(cut, MASTER))
         own = Expression(rows.genes[cut], rows.log_std[cut])
@@ -220,81 +179,28 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
             with self.autocast():
                 self.buffer.final_values[row, t, cut] = self.policy(obs, expression, state[:, cut]).value
 
-    def _normalize_observations(self) -> None:
-        """Normalise in place with the moments the rollout was made with; then take its observations in."""
-        buffer, moments = self.buffer, self.policy.obs_moments
-        collected = buffer.obs[:, : self.population.num_envs]
-        variance, mean = torch.var_mean(collected[:-1], dim=(0, 1), correction=0)
-        moments.normalize(collected, out=collected)
-        count = torch.full_like(moments.count, collected[:-1].shape[0] * collected.shape[1])
-        moments.merge(count, mean.double(), variance.double())
-
-    def _compute_targets(self, last_value: Tensor, done: Tensor) -> None:
-        """Targets and advantages of all columns, and the values, in the critic's normalised units."""
-        buffer, settings, envs = self.buffer, self.settings, self.population.num_envs
-        moments = self.policy.value_moments
-        buffer.values[-1, :envs] = last_value
-        own_values = moments.denormalize(buffer.values[:, :envs])
-        final_values = moments.denormalize(buffer.final_values)
-        rewards = buffer.rewards * settings.reward_scale
-        following = bootstrap_values(own_values, final_values[0], buffer.terminated, buffer.truncated)
-        values = own_values[:-1]
-        if settings.estimator == "gae":
-            targets = gae_targets(rewards, values, following, done, settings.gamma, settings.gae_lambda)
-        else:
-            targets = n_step_targets(rewards, following, done, settings.gamma, settings.n_step)
-        self.diagnostics["losses/explained_variance"] = explained_variance(values, targets)
-        if self.buffer.shape.off_policy_columns:
-            off_values, off_targets = self._aggregate(rewards, final_values[1])
-            values, targets = torch.cat([values, off_values], dim=1), torch.cat([targets, off_targets], dim=1)
-        buffer.advantages.copy_(normalize_across_ranks(targets - values))
-        self.policy.update_value_moments(targets)
-        moments.normalize(values, out=buffer.values[:-1])
-        moments.normalize(targets, out=buffer.targets)
-
-    def _aggregate(self, rewards: Tensor, final_values: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the off-policy columns; returns values and one-step targets of them, (T, W - N) each (EPO eq. 8)."""
-        buffer, horizon, envs = self.buffer, self.settings.horizon, self.population.num_envs
-        columns, source = buffer.shape.off_policy_columns, self.settings.off_policy_source
-        rows = self.policy.express(torch.full((columns,), MASTER, device=self.device))
-        time_axis = torch.arange(horizon + 1, device=self.device)[:, None]
-        if self.policy.recurrent:
-            _, env = sample_followers(self.population, columns, 1, source, self.generator)
-            step, env = time_axis[:-1].expand(-1, columns), env.expand(horizon, -1)
-            buffer.states[:, envs:] = buffer.states[:, env[0]]
-            buffer.resets[:, envs:] = buffer.resets[:, env[0]]
-            with self.autocast():
-                output = self.policy(buffer.obs[:, env[0]], rows, buffer.states[:, envs:], buffer.resets[:, envs:])
-            mean, values = output.mean[:-1], output.value
-            now, following = values[:-1], values[1:]
-        else:
-            step, env = sample_followers(self.population, horizon * columns, horizon, source, self.generator)
-            step, env = step.view(horizon, columns), env.view(horizon, columns)
-            both = torch.stack([buffer.obs[step, env], buffer.obs[step + 1, env]])
-            with self.autocast():
-                output = self.policy(both.flatten(0, 1), rows, self.state[:, :0])
-            mean, (now, following) = output.mean[:horizon], output.value.unflatten(0, (2, horizon))
-        buffer.obs[:-1, envs:] = buffer.obs[step, env]
-        buffer.actions[:, envs:] = buffer.actions[step, env]
-        log_probs = gaussian_log_prob(mean, rows.log_std, buffer.actions[:, envs:])
-        relabelled = relabel(log_probs, buffer.log_probs[step, env], self.settings.mu_cap)
-        buffer.log_probs[:, envs:], buffer.log_mu[:, envs:] = relabelled
-        self.diagnostics["losses/off_policy_ess"] = effective_sample_fraction(relabelled.log_mu)
-        denormalize = self.policy.value_moments.denormalize
-        following = torch.where(buffer.truncated[step, env], final_values[step, env], denormalize(following))
-        following = following.masked_fill(buffer.terminated[step, env], 0.0)
-        return denormalize(now), one_step_targets(rewards[step, env], following, self.settings.gamma)
+    def _tell_of_missing_final_obs(self) -> None:
+        if not self.lacks_final_obs:
+            name = self.env.spec.name
+            warnings.warn(f"{name} gives no final_obs: truncated episodes are bootstrapped with V(s_t)", stacklevel=2)
+        self.lacks_final_obs = True
 
     def _refuse_nonfinite(self) -> None:
         """One scalar per rollout goes to the host; the search for the culprits only when there are some."""
-        buffer, envs = self.buffer, self.population.num_envs
-        if bool(torch.isfinite(buffer.obs[:, :envs].sum() + buffer.rewards.sum())):
+        buffer = self.buffer
+        actions = buffer.actions[:, : self.population.num_envs]
+        final_values = buffer.final_values[0].masked_fill(~buffer.truncated, 0.0)
+        obs = buffer.obs[:, : self.population.num_envs]
+        parts = (actions, obs, buffer.rewards, buffer.successes, final_values)
+        if bool(torch.isfinite(torch.stack([part.sum() for part in parts]).sum())):
             return
-        finite = torch.isfinite(buffer.obs[:, :envs]).all(-1).all(0) & torch.isfinite(buffer.rewards).all(0)
-        bad = (~finite).nonzero().squeeze(1).tolist()
-        if bad:
-            name = self.env.spec.name
-            raise ValueError(f"data.env: {name} returned observations or rewards that are not finite in envs {bad}")
+        if bool(torch.isfinite(obs[0]).all()) and not bool(torch.isfinite(actions[0]).all()):
+            return  # the network is ill, not the environment: the loss will tell, and `NaNGuard` stops there
+        bad = [_columns_not_finite(part) for part in parts]
+        named = {"obs": bad[1], "reward": bad[2], "successes": bad[3], "final_obs": bad[4]}
+        faults = "; ".join(f"{name} not finite in envs {envs[:16]}" for name, envs in named.items() if envs)
+        if faults:
+            raise ValueError(f"data.env: {self.env.spec.name} returned {faults}")
 
     def start_new_gene(self, agents: Tensor) -> None:
         """Nothing that `agents` (M,) did so far counts for their fitness; their recurrent state is zeroed."""
@@ -324,6 +230,12 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         self.fitness.load_sums(state["fitness"])
         self.generator.set_state(state["generator"])
         self.env_steps = state["env_steps"]
+
+
+def _columns_not_finite(values: Tensor) -> list[int]:
+    """Second indices of values (T, N, ...) at which something is not finite."""
+    wrong = ~torch.isfinite(values)
+    return wrong.reshape(*wrong.shape[:2], -1).any(-1).any(0).nonzero().flatten().tolist()
 
 
 def rollout_shape(

@@ -38,6 +38,8 @@ FLOORS = {
     # 2: the world
     "physics": 2,
     "envs": 2,
+    "rollout_settings": 0,
+    "targets": 2,
     "rollout": 2,
     "evaluation": 2,
     "estimate": 2,

@@ -65,9 +65,16 @@ class TestEpisodeLedger:
 
     def test_disowning_twice_or_nobody_changes_nothing_else(self) -> None:
         ledger = EpisodeLedger(2, CPU)
+        ledger.record(steps([1, 1]), steps([0, 0]), ends([0, 0]))
         ledger.disown(torch.tensor([True, False]))
         ledger.disown(torch.tensor([False, False]))
         assert ledger.own_gene.tolist() == [False, True]
+
+    def test_an_episode_without_a_step_belongs_to_the_new_gene(self) -> None:
+        ledger = EpisodeLedger(2, CPU)
+        ledger.record(steps([1, 1]), steps([0, 0]), ends([1, 0]))
+        ledger.disown(torch.tensor([True, True]))
+        assert ledger.own_gene.tolist() == [True, False]
 
     def test_a_restored_ledger_goes_on_alike_and_shares_nothing(self) -> None:
         ledger, copy = EpisodeLedger(2, CPU), EpisodeLedger(2, CPU)

@@ -20,7 +20,7 @@ from epo_lightning.losses import LossSettings, clipped_surrogate
 from epo_lightning.metrics import QUANTITIES
 from epo_lightning.module import EPOModule
 from epo_lightning.population import MASTER, Population
-from epo_lightning.rollout import RolloutSettings
+from epo_lightning.rollout_settings import RolloutSettings
 from tests.training import small_data, small_module, train
 
 RETURN = QUANTITIES.index("return")

@@ -18,7 +18,8 @@ from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.losses import gaussian_log_prob
 from epo_lightning.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.population import MASTER, Population
-from epo_lightning.rollout import RolloutDataset, RolloutSettings
+from epo_lightning.rollout import RolloutDataset
+from epo_lightning.rollout_settings import RolloutSettings
 
 K, N, O, A, T = 3, 6, 3, 2, 5
 GAMMA = 0.9
@@ -318,7 +319,8 @@ class TestTargets:
         env.final_obs = None
         reference = Reference(policy)
         dataset = make_dataset(env, policy, estimator="n_step", n_step=1)
-        dataset.collect()
+        with pytest.warns(UserWarning, match="Scripted gives no final_obs"):
+            dataset.collect()
         targets = units_of_reward(dataset, dataset.buffer.targets)
         assert dataset.lacks_final_obs
         for column, t in ((1, 2), (3, 0), (3, 4), (5, 3)):  # the truncated ones

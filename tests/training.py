@@ -13,7 +13,7 @@ from epo_lightning.module import EPOModule
 from epo_lightning.networks import NetworkSettings
 from epo_lightning.notices import silence
 from epo_lightning.optimizer import OptimizerSettings
-from epo_lightning.rollout import RolloutSettings
+from epo_lightning.rollout_settings import RolloutSettings
 
 
 def small_module(num_agents: int = 4, loss: dict[str, Any] | None = None, **network: Any) -> EPOModule:

@@ -92,7 +92,7 @@ def check_env(env: VectorEnv, steps: int = 100, seed: int = 0) -> None:
     if not isinstance(first, Tensor):
         raise ValueError(f"reset() must return a tensor, got {type(first).__name__}")
     device = first.device
-    _check_first(first, spec, device)
+    check_first(first, spec, device)
 
     generator = torch.Generator().manual_seed(seed)
     actions = torch.rand((steps, spec.num_envs, spec.act_dim), generator=generator) * 2.0 - 1.0
@@ -101,7 +101,7 @@ def check_env(env: VectorEnv, steps: int = 100, seed: int = 0) -> None:
 
     _run(env, actions, age=torch.zeros(spec.num_envs, dtype=torch.int64, device=device))
     _check_resume(env, actions)
-    _check_first(env.reset(), spec, device)
+    check_first(env.reset(), spec, device)
     _check_curriculum(env)
 
 
@@ -120,7 +120,17 @@ def _check_tensor(
         raise ValueError(f"{name} must not require a gradient: compute it under torch.no_grad()")
 
 
-def _check_first(obs: Any, spec: EnvSpec, device: torch.device) -> None:
+def check_first(obs: Any, spec: EnvSpec, device: torch.device) -> None:
+    """Check what `reset` returned; waits for the device, once per run.
+
+    Args:
+        obs: The first observation.
+        spec: The environment's `spec`.
+        device: The device that the environment was made for.
+
+    Raises:
+        ValueError: Naming what is wrong and what would be right.
+    """
     name = "the observation of reset()"
     _check_tensor(name, obs, (spec.num_envs, spec.obs_dim), torch.float32, device)
     _refuse(name, "is not finite", ~torch.isfinite(obs).all(1))

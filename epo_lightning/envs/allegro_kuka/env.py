@@ -135,9 +135,16 @@ class AllegroKuka(VectorEnv):
         if len(ended):
             self._final_obs[ended] = result.obs[ended]
             result.obs[ended] = self._restart(ended)
-        tensors = (result.obs, result.reward, result.terminated, result.truncated, result.success, self._final_obs)
-        delivered = (tensor.to(self._device) for tensor in tensors)
-        return StepResult(*delivered, {name: value.to(self._device) for name, value in log.items()})
+        device = self._device
+        return StepResult(
+            obs=result.obs.to(device),
+            reward=result.reward.to(device),
+            terminated=result.terminated.to(device),
+            truncated=result.truncated.to(device),
+            successes=result.success.to(device),
+            final_obs=self._final_obs.to(device),
+            log={name: value.to(device) for name, value in log.items()},
+        )
 
     def _restart(self, ids: Tensor) -> Tensor:
         """New episodes in the environments `ids`; returns their first observations, (M, O)."""

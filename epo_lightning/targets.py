@@ -1,0 +1,139 @@
+"""What turns a collected rollout into something to learn from: normalisation, targets, the master's extra samples.
+
+Shape legend: N environments, T horizon, W = N + off-policy columns, C = W - N.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from epo_lightning.advantages import bootstrap_values, gae_targets, n_step_targets, one_step_targets
+from epo_lightning.aggregation import effective_sample_fraction, relabel, sample_followers
+from epo_lightning.buffer import RolloutBuffer
+from epo_lightning.losses import gaussian_log_prob
+from epo_lightning.metrics import explained_variance
+from epo_lightning.networks import LatentActorCritic
+from epo_lightning.normalization import normalize_across_ranks
+from epo_lightning.population import MASTER
+from epo_lightning.rollout_settings import RolloutSettings
+
+
+class _Sampled(NamedTuple):
+    """Followers' samples under the master's gene: where they come from, (T, C) each, and what the network says."""
+
+    step: Tensor
+    env: Tensor
+    mean: Tensor
+    value: Tensor
+    next_value: Tensor
+
+
+class Targets:
+    """Completes the buffer of a rollout, under the parameters that it was collected with.
+
+    Args:
+        buffer: Raw observations, actions, log-probs, values and outcomes of T steps.
+        policy: The network that acted; its normalisers take the rollout in.
+        settings: Of the rollout.
+        generator: Draws the master's extra samples.
+        autocast: Context in which the network runs.
+    """
+
+    def __init__(
+        self,
+        buffer: RolloutBuffer,
+        policy: LatentActorCritic,
+        settings: RolloutSettings,
+        generator: torch.Generator,
+        autocast: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
+        self.buffer, self.policy, self.settings = buffer, policy, settings
+        self.generator, self.autocast = generator, autocast
+
+    def complete(self, last_value: Tensor) -> dict[str, Tensor]:
+        """Fill in everything that the losses need, in normalised units; `last_value` (N,) follows the last step.
+
+        Returns:
+            Scalars for the log.
+        """
+        self._normalize_observations()
+        buffer, moments, envs = self.buffer, self.policy.value_moments, self.buffer.shape.population.num_envs
+        buffer.values[-1, :envs] = last_value
+        own_values = moments.denormalize(buffer.values[:, :envs])
+        final_values = moments.denormalize(buffer.final_values)
+        rewards = buffer.rewards * self.settings.reward_scale
+        values, targets = own_values[:-1], self._on_policy_targets(rewards, own_values, final_values[0])
+        diagnostics = {"losses/explained_variance": explained_variance(values, targets)}
+        if buffer.shape.off_policy_columns:
+            off_values, off_targets = self._aggregate(rewards, final_values[1])
+            values, targets = torch.cat([values, off_values], dim=1), torch.cat([targets, off_targets], dim=1)
+            diagnostics["losses/off_policy_ess"] = effective_sample_fraction(buffer.log_mu[:, envs:])
+        buffer.advantages.copy_(normalize_across_ranks(targets - values))
+        self.policy.update_value_moments(targets)
+        moments.normalize(values, out=buffer.values[:-1])
+        moments.normalize(targets, out=buffer.targets)
+        return diagnostics
+
+    def _normalize_observations(self) -> None:
+        """Normalise in place with the moments the rollout was made with; then take its observations in."""
+        moments = self.policy.obs_moments
+        collected = self.buffer.obs[:, : self.buffer.shape.population.num_envs]
+        variance, mean = torch.var_mean(collected[:-1], dim=(0, 1), correction=0)
+        moments.normalize(collected, out=collected)
+        count = torch.full_like(moments.count, collected[:-1].shape[0] * collected.shape[1])
+        moments.merge(count, mean.double(), variance.double())
+
+    def _on_policy_targets(self, rewards: Tensor, values: Tensor, final_values: Tensor) -> Tensor:
+        """(T, N) targets of the agents' own samples; `values` is (T + 1, N)."""
+        buffer, settings = self.buffer, self.settings
+        done = buffer.terminated | buffer.truncated
+        following = bootstrap_values(values, final_values, buffer.terminated, buffer.truncated)
+        if settings.estimator == "gae":
+            return gae_targets(rewards, values[:-1], following, done, settings.gamma, settings.gae_lambda)
+        return n_step_targets(rewards, following, done, settings.gamma, settings.n_step)
+
+    def _aggregate(self, rewards: Tensor, final_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Fill the off-policy columns; returns values and one-step targets of them, (T, C) each (EPO eq. 8)."""
+        buffer, envs = self.buffer, self.buffer.shape.population.num_envs
+        denormalize = self.policy.value_moments.denormalize
+        step, env, mean, value, next_value = self._sample()
+        buffer.obs[:-1, envs:] = buffer.obs[step, env]
+        buffer.actions[:, envs:] = buffer.actions[step, env]
+        log_probs = gaussian_log_prob(mean, self.policy.log_std[MASTER], buffer.actions[:, envs:])
+        relabelled = relabel(log_probs, buffer.log_probs[step, env], self.settings.mu_cap)
+        buffer.log_probs[:, envs:], buffer.log_mu[:, envs:] = relabelled
+        following = torch.where(buffer.truncated[step, env], final_values[step, env], denormalize(next_value))
+        following = following.masked_fill(buffer.terminated[step, env], 0.0)
+        return denormalize(value), one_step_targets(rewards[step, env], following, self.settings.gamma)
+
+    def _sample(self) -> _Sampled:
+        """Transitions of the followers, or whole sequences with an LSTM, seen with the master's gene."""
+        return self._sample_sequences() if self.policy.recurrent else self._sample_transitions()
+
+    def _sample_sequences(self) -> _Sampled:
+        buffer, population = self.buffer, self.buffer.shape.population
+        columns, horizon = buffer.shape.off_policy_columns, self.settings.horizon
+        source = self.settings.off_policy_source
+        _, env = sample_followers(population, columns, 1, source, self.generator)
+        states, resets = buffer.states[:, env], buffer.resets[:, env]
+        buffer.states[:, population.num_envs :], buffer.resets[:, population.num_envs :] = states, resets
+        master = self.policy.express(torch.full_like(env, MASTER))
+        with self.autocast():
+            output = self.policy(buffer.obs[:, env], master, states, resets)
+        step = torch.arange(horizon, device=env.device)[:, None].expand(-1, columns)
+        return _Sampled(step, env.expand(horizon, -1), output.mean[:-1], output.value[:-1], output.value[1:])
+
+    def _sample_transitions(self) -> _Sampled:
+        buffer, horizon = self.buffer, self.settings.horizon
+        shape = (horizon, buffer.shape.off_policy_columns)
+        count, source = shape[0] * shape[1], self.settings.off_policy_source
+        drawn = sample_followers(buffer.shape.population, count, horizon, source, self.generator)
+        step, env = (part.view(shape) for part in drawn)
+        now_and_next = torch.cat([buffer.obs[step, env], buffer.obs[step + 1, env]])
+        master = self.policy.express(torch.full_like(env[0], MASTER))
+        with self.autocast():
+            output = self.policy(now_and_next, master, self.policy.initial_state(0))
+        return _Sampled(step, env, output.mean[:horizon], output.value[:horizon], output.value[horizon:])
