@@ -18,9 +18,9 @@ class NaNGuard(L.Callback):
     iteration can be checkpointed, wherever it stands in the list: the last good checkpoint stays the last.
     """
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Room for the losses of one iteration."""
-        self._losses: Tensor = torch.zeros(int(trainer.num_training_batches), device=pl_module.device)
+        self._losses: list[Tensor] = []
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -30,17 +30,18 @@ class NaNGuard(L.Callback):
         Raises:
             ValueError: Naming the first bad minibatch, its tensors that are not finite and their environments.
         """
-        self._losses[batch_idx] = outputs["loss"]
-        if batch_idx + 1 == len(self._losses):
+        self._losses.append(outputs["loss"])
+        if batch_idx + 1 == trainer.num_training_batches:
             self._look(trainer, pl_module)
 
     def _look(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, EPOModule)
         # Under fp16 a gradient that overflows is normal: the scaler skips that step and lowers its scale
         sums = pl_module.diagnostics[:-1] if trainer.precision == "16-mixed" else pl_module.diagnostics
-        if bool(torch.isfinite(self._losses.sum() + sums.sum())):
+        losses = torch.stack(self._losses)
+        if bool(torch.isfinite(losses.sum() + sums.sum())):
             return
-        bad = (~torch.isfinite(self._losses)).nonzero().flatten().tolist()
+        bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
         index = bad[0] if bad else 0
         dataset = pl_module.data.dataset
         assert dataset is not None

@@ -8,10 +8,11 @@ share every formula: for on-policy samples mu = 1, so the off-policy surrogate (
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from epo_lightning.batch import RolloutBatch
 from epo_lightning.limits import require_range
@@ -87,17 +88,22 @@ def hybrid_loss(
         settings: Weights and bounds.
         entropy_coefficient: (B,) of each sample's agent.
     """
-    log_ratio = gaussian_log_prob(mean, log_std, batch.actions) - batch.log_probs
-    mu = batch.log_mu.exp() if settings.off_policy_clip == "centered" else 1.0
+    log_probs = gaussian_log_prob(mean, log_std, batch.actions)
+    if settings.off_policy_clip == "centered":
+        # min(r A, clip(r, mu (1 - eps), mu (1 + eps)) A) = min(r/mu mu A, clip(r/mu, 1 - eps, 1 + eps) mu A)
+        new_over_old = log_probs - (batch.log_probs + batch.log_mu)
+        log_ratio, advantages = new_over_old, batch.advantages * batch.log_mu.exp()
+    else:
+        log_ratio, advantages = log_probs - batch.log_probs, batch.advantages
+        new_over_old = log_ratio - batch.log_mu
     ratio = log_ratio.clamp(max=LOG_RATIO_MAX).exp()
-    surrogate = clipped_surrogate(ratio, mu, batch.advantages, settings.clip_eps, settings.dual_clip)
+    surrogate = clipped_surrogate(ratio, 1.0, advantages, settings.clip_eps, settings.dual_clip)
     critic = value_loss(values, batch.targets, batch.values, settings.value_clip_eps)
     bound = bound_loss(mean)
     entropy = gaussian_entropy(log_std)
     samples = surrogate + 0.5 * settings.value_coefficient * critic + settings.bound_coefficient * bound
     total = hybrid_mean(samples - entropy_coefficient * entropy, batch.off_policy, settings.off_policy_weight)
     with torch.no_grad():
-        new_over_old = log_ratio - batch.log_mu
         approx_kl = approximate_kl(new_over_old)
         clipped = (new_over_old.expm1().abs() > settings.clip_eps).to(mean.dtype)
         terms = torch.stack([surrogate, critic, bound, entropy.expand_as(bound), approx_kl, clipped])
@@ -130,12 +136,13 @@ def clipped_surrogate(
         clip_eps: epsilon.
         dual_clip: c > 1; without it the loss of a bad action that became likelier is unbounded (arXiv 1912.09729).
     """
-    centre = torch.as_tensor(mu, dtype=ratio.dtype, device=ratio.device)
-    clipped = torch.clamp(ratio, min=centre * (1 - clip_eps), max=centre * (1 + clip_eps))
+    low: Any = mu * (1 - clip_eps)
+    high: Any = mu * (1 + clip_eps)
+    clipped = torch.clamp(ratio, low, high)
     loss = -torch.minimum(ratio * advantages, clipped * advantages)
     if dual_clip is None:
         return loss
-    return torch.where(advantages < 0, torch.minimum(loss, -dual_clip * centre * advantages), loss)
+    return torch.where(advantages < 0, torch.minimum(loss, -dual_clip * mu * advantages), loss)
 
 
 def value_loss(values: Tensor, targets: Tensor, old_values: Tensor, clip_eps: float | None) -> Tensor:
@@ -149,7 +156,7 @@ def value_loss(values: Tensor, targets: Tensor, old_values: Tensor, clip_eps: fl
 
 def bound_loss(mean: Tensor, soft_bound: float = 1.1) -> Tensor:
     """(...,) squared excess of the action means over +-`soft_bound`: actions are clipped to [-1, 1] by the rollout."""
-    return (mean.abs() - soft_bound).clamp(min=0).square().sum(-1)
+    return functional.softshrink(mean, soft_bound).square().sum(-1)
 
 
 def entropy_coefficients(num_agents: int, scale: float, floor: float = 0.0) -> Tensor:
