@@ -81,8 +81,7 @@ class ElitePreservation(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Update the archive, restore it if need be, keep the best master."""
         assert isinstance(pl_module, EPOModule)
-        dataset = pl_module.data.dataset
-        assert dataset is not None
+        dataset = pl_module.dataset
         if dataset.env_steps < self._next_look:
             return
         means, episodes = dataset.fitness.compute()

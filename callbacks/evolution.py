@@ -106,8 +106,7 @@ class GeneticEvolution(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look at the fitness when it is time, and evolve when it differs enough."""
         assert isinstance(pl_module, EPOModule)
-        dataset = pl_module.data.dataset
-        assert dataset is not None
+        dataset = pl_module.dataset
         if dataset.env_steps < self._next_look:
             return
         means, episodes = dataset.fitness.compute()

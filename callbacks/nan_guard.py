@@ -43,8 +43,7 @@ class NaNGuard(L.Callback):
             return
         bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
         index = bad[0] if bad else 0
-        dataset = pl_module.data.dataset
-        assert dataset is not None
+        dataset = pl_module.dataset
         units = dataset.minibatch_units(index)
         batch = dataset.buffer.gather(units)
         fields = [name for name, value in batch._asdict().items() if not bool(torch.isfinite(value).all())]

@@ -40,8 +40,7 @@ class NetworkScaleProfiler(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Synchronised clocks from here on."""
         assert isinstance(pl_module, EPOModule)
-        dataset = pl_module.data.dataset
-        assert dataset is not None
+        dataset = pl_module.dataset
         if pl_module.device.type == "cuda":
             pl_module.clock = dataset.clock = _synchronised_clock
             torch.cuda.reset_peak_memory_stats()
@@ -67,8 +66,7 @@ class NetworkScaleProfiler(L.Callback):
                 self._finish(trainer, module)
 
     def _finish(self, trainer: L.Trainer, module: EPOModule) -> None:
-        dataset = module.data.dataset
-        assert dataset is not None
+        dataset = module.dataset
         module.clock = dataset.clock = time.perf_counter
         median = {name: statistics.median(seen[name] for seen in self._seen) for name in self._seen[0]}
         samples = dataset.buffer.shape.columns * dataset.settings.horizon

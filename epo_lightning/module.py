@@ -33,6 +33,7 @@ from epo_lightning.optimizer import (
     zero_moments,
 )
 from epo_lightning.population import MASTER
+from epo_lightning.rollout import RolloutDataset
 
 _SUMS = (*DIAGNOSTICS, "total", "grad_norm")
 """What is summed on the device over an iteration's minibatches."""
@@ -82,6 +83,13 @@ class EPOModule(LeanLightningModule):
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(datamodule, RolloutDataModule)
         return datamodule
+
+    @property
+    def dataset(self) -> RolloutDataset:
+        """The rollouts of the training that runs."""
+        dataset = self.data.dataset
+        assert dataset is not None, "no training has begun"
+        return dataset
 
     def configure_model(self) -> None:
         """Build the network once the environments have told their sizes."""
@@ -175,8 +183,7 @@ class EPOModule(LeanLightningModule):
         for parameter, rows in ((self.policy.genes, genes), (self.policy.log_std, log_std)):
             parameter[agents] = rows
             zero_moments(self._adam(), parameter, agents)
-        assert self.data.dataset is not None
-        self.data.dataset.start_new_gene(agents)
+        self.dataset.start_new_gene(agents)
 
     # Evaluation -----------------------------------------------------------------------------------------------------
 
@@ -194,8 +201,7 @@ class EPOModule(LeanLightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Gather the iteration's diagnostics, move them to the host at once, and log them over env steps."""
-        dataset = self.data.dataset
-        assert dataset is not None
+        dataset = self.dataset
         elapsed = self.clock() - self._started
         self.recent_episodes.update(dataset.ledger.last, dataset.ledger.has_finished)
         means, _ = self.recent_episodes.compute()

@@ -33,7 +33,6 @@ class RunRecorder(L.Callback):
         """Take possession of the folder and say what runs."""
         assert isinstance(pl_module, EPOModule)
         data = pl_module.data
-        assert data.dataset is not None
         if not trainer.is_global_zero:
             return
         folder = RunFolder(Path(trainer.default_root_dir))
@@ -42,7 +41,7 @@ class RunRecorder(L.Callback):
         os.replace(temporary, folder.config)
         for logger in trainer.loggers:
             if isinstance(logger, MetricsTable):
-                logger.rewind(data.dataset.env_steps)
+                logger.rewind(pl_module.dataset.env_steps)
         ranks = trainer.world_size
         print(
             f"{data.spec.name}: {ranks} rank(s) x {data.num_envs} envs = {ranks * data.num_envs} envs,"
