@@ -108,7 +108,7 @@ def main() -> None:
             config: [curve(run_path(config, seed, args.folder), args.metric) for seed in range(args.seeds)]
             for config in args.configs
         }
-        draw(curves, f"{args.metric} (master, with exploration)", args.picture)
+        draw(curves, args.metric.removeprefix("charts/"), args.picture)
 
 
 if __name__ == "__main__":
