@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from epo_lightning.callbacks import GeneticEvolution, NaNGuard
 from epo_lightning.data import RolloutDataModule
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+from epo_lightning.loggers import MetricsTable
 from epo_lightning.losses import LossSettings
 from epo_lightning.module import EPOModule
 from epo_lightning.networks import NetworkSettings
@@ -160,7 +162,7 @@ class PlainPPO:
 
 
 class System:
-    """The whole package: Trainer, callbacks, CSV logger."""
+    """The whole package: Trainer, callbacks, metrics.csv."""
 
     def __init__(self, num_envs: int, hidden: tuple[int, ...], agents: int, gene_dim: int, folder: str) -> None:
         self.agents, self.folder = agents, folder
@@ -190,7 +192,7 @@ class System:
             accelerator="cpu",
             devices=1,
             max_epochs=iterations,
-            logger=L.pytorch.loggers.CSVLogger(self.folder),
+            logger=MetricsTable(Path(self.folder) / "metrics.csv"),
             callbacks=callbacks,
             enable_checkpointing=False,
             enable_progress_bar=False,
