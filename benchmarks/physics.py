@@ -17,6 +17,7 @@ import torch
 from mujoco import mjtStage
 
 from epo_lightning.envs.allegro_kuka import AllegroKuka
+from epo_lightning.envs.allegro_kuka.resets import Start
 from epo_lightning.envs.allegro_kuka.scene import DECIMATION
 from epo_lightning.envs.allegro_kuka.task import FALLEN
 from epo_lightning.physics.mujoco import MujocoPhysics
@@ -41,20 +42,24 @@ class Stopwatch:
         setattr(owner, method, timed)
 
 
-def bare_step(physics: MujocoPhysics, targets: torch.Tensor, start: tuple[torch.Tensor, ...]) -> None:
+def bare_step(physics: MujocoPhysics, targets: torch.Tensor, forces: torch.Tensor | None, start: Start) -> None:
     """One control step, and resets of the environments whose object has fallen, with nothing but the engine.
 
-    Without these resets the objects would fall for ever, and the engine would have fewer contacts to solve than in B.
+    Targets, forces and starts are those of the task, drawn before the clock runs: the engine has the same contacts to
+    solve as in B. Without the resets the objects would fall for ever.
     """
     batch, joints = physics.batch, targets.shape[1]
-    qpos = batch.bind("qpos")
+    qpos, qvel = batch.bind("qpos"), batch.bind("qvel")
     batch.bind("ctrl")[:] = targets.numpy()
+    if forces is not None:
+        batch.bind("xfrc_applied")[:, physics.model.body("object").id, :3] = forces.numpy()
     batch.step(nstep=DECIMATION, stage=mjtStage.mjSTAGE_VEL)
     ids = np.flatnonzero(qpos[:, joints + 2] < FALLEN)
     if len(ids):
         batch.reset(ids, stage=mjtStage.mjSTAGE_NONE)
-        qpos[ids, :joints] = start[0][ids].numpy()
-        qpos[ids, joints : joints + 3] = start[1][ids].numpy()
+        qpos[ids, :joints], qvel[ids, :joints] = start.joint_pos[ids].numpy(), start.joint_vel[ids].numpy()
+        qpos[ids, joints : joints + 3] = start.object_pos[ids].numpy()
+        qpos[ids, joints + 3 : joints + 7] = start.object_quat[ids].roll(1, dims=1).numpy()
         batch.forward(ids, stage=mjtStage.mjSTAGE_VEL)
 
 
@@ -75,7 +80,7 @@ def main() -> None:
     bare, env = (AllegroKuka(args.num_envs, device, seed, args.task, threads=args.threads) for seed in (0, 1))
     bare.reset()
     env.reset()
-    start = tuple(bare.rules.restart(torch.arange(args.num_envs)))[::2]
+    start = bare.rules.restart(torch.arange(args.num_envs))
     watch = Stopwatch()
     watch.watch(env.physics, "step", "physics")
     watch.watch(env, "_restart", "resets")
@@ -86,8 +91,9 @@ def main() -> None:
             watch.seconds.clear()
         actions = 2 * torch.rand(args.num_envs, env.spec.act_dim) - 1
         targets = bare.rules.targets(actions)
+        forces = bare.rules.forces(bare.physics.state.object_frame[:, :4])
         t0 = time.perf_counter()
-        bare_step(bare.physics, targets, start)
+        bare_step(bare.physics, targets, forces, start)
         t1 = time.perf_counter()
         env.step(actions)
         t2 = time.perf_counter()

@@ -192,7 +192,7 @@ class MujocoPhysics(Physics):
         if ids is None:
             self._pos.copy_(self._pos64)
             self._vel.copy_(self._vel64[:, : self._joints + 6])
-            self._sensor.copy_(self._sensor64.index_select(1, self._columns))
+            torch.index_select(self._sensor64.float(), 1, self._columns, out=self._sensor)
         else:
             self._pos[ids] = self._pos64[ids].float()
             self._vel[ids] = self._vel64[ids, : self._joints + 6].float()

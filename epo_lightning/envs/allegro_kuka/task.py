@@ -106,11 +106,14 @@ class Rules:
     def targets(self, actions: Tensor) -> Tensor:
         """(N, D) joint targets for `actions`, (N, D) in [-1, 1]; kept for the next step."""
         m, actions = self.memory, actions.clamp(-1, 1)
-        arm = m.targets[:, :ARM_JOINTS] + ARM_SPEED * actions[:, :ARM_JOINTS]
+        integrated = self.card.arm_control == "integrated"
+        if integrated:  # target <- clamp(target + 10 rad/s * dt * a)
+            arm = m.targets[:, :ARM_JOINTS] + ARM_SPEED * actions[:, :ARM_JOINTS]
+            arm = arm.clamp(self.low[:ARM_JOINTS], self.high[:ARM_JOINTS])
         # absolute: target = low + (a + 1) / 2 * (high - low)
         torch.addcmul(self.middle, actions, self.half_range, out=m.targets)
-        if self.card.arm_control == "integrated":  # target <- clamp(target + 10 rad/s * dt * a)
-            m.targets[:, :ARM_JOINTS] = arm.clamp(self.low[:ARM_JOINTS], self.high[:ARM_JOINTS])
+        if integrated:
+            m.targets[:, :ARM_JOINTS] = arm
         return m.targets
 
     def forces(self, object_quat: Tensor) -> Tensor | None:
@@ -166,8 +169,8 @@ class Rules:
         # D = max over keypoints of |object keypoint - goal keypoint|
         keypoints = self._keypoints(state.object_pos, state.object_frame[:, :4], self.offsets[ids])
         to_goal = keypoints - m.goal_keypoints
-        goal_distance = torch.linalg.vector_norm(to_goal, dim=2).amax(dim=1)
-        tip_distance = torch.linalg.vector_norm(state.tip_pos - state.object_pos[:, None, None], dim=3).flatten(1)
+        goal_distance = to_goal.square().sum(dim=2).amax(dim=1).sqrt()
+        tip_distance = (state.tip_pos - state.object_pos[:, None, None]).square_().sum(dim=3).sqrt_().flatten(1)
         if self.card.tips_observed:
             tail.insert(0, torch.where(m.closest_tips < 0, tip_distance, m.closest_tips))
         palms = state.palm_pos[:, :, None]
