@@ -52,7 +52,3 @@ class Population:
     def agent_of_env(self, device: torch.device | None = None) -> Tensor:
         """(N,) int64: the agent that acts in each environment."""
         return torch.arange(self.num_agents, device=device).repeat_interleave(self.envs_per_agent)
-
-    def envs_of(self, agent: int) -> slice:
-        """The block of environments in which `agent` acts."""
-        return slice(agent * self.envs_per_agent, (agent + 1) * self.envs_per_agent)

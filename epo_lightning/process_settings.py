@@ -12,8 +12,8 @@ _GIB = 2**30
 def keep_freed_memory() -> bool:
     """Let glibc keep freed activations in its heap instead of returning them to the kernel after every minibatch.
 
-    Fresh pages from the kernel are zeroed and mapped at first touch, which costs a learner on the CPU 14 to 27 % of its
-    throughput. Must run before the large allocations. Does nothing where the C library is not glibc.
+    Fresh pages from the kernel are zeroed and mapped at first touch, which slows a learner on the CPU. Must run before
+    the large allocations. Does nothing where the C library is not glibc.
 
     Returns:
         Whether the allocator took the settings.
@@ -31,7 +31,6 @@ def yield_idle_threads() -> None:
     """Let torch's idle threads sleep instead of spinning; must run before torch is imported.
 
     Spinning threads hold the cores that the physics' threads need, and on a machine with other work every parallel
-    section then waits for a thread that is not scheduled: training is up to ten times slower. A value that the user has
-    set stays.
+    section then waits for a thread that is not scheduled. A value that the user has set stays.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -16,16 +16,6 @@ def test_environments_belong_to_agents_in_equal_contiguous_blocks() -> None:
     assert agents.tolist() == [0, 0, 1, 1, 2, 2]  # e // (6 / 3)
 
 
-def test_blocks_agree_with_the_agent_of_each_environment() -> None:
-    population = Population(num_agents=4, num_envs=12)
-    assert population.envs_of(0) == slice(0, 3)
-    assert population.envs_of(2) == slice(6, 9)
-    assert population.envs_of(3) == slice(9, 12)
-    agents = population.agent_of_env()
-    for agent in range(4):
-        assert agents[population.envs_of(agent)].tolist() == [agent] * 3
-
-
 def test_followers_are_everybody_but_the_master() -> None:
     assert MASTER == 0
     assert list(Population(4, 4).followers) == [1, 2, 3]
@@ -35,7 +25,6 @@ def test_followers_are_everybody_but_the_master() -> None:
 def test_one_agent_owns_everything() -> None:
     population = Population(1, 5)
     assert population.envs_per_agent == 5
-    assert population.envs_of(0) == slice(0, 5)
     assert population.agent_of_env().tolist() == [0] * 5
 
 

@@ -3,7 +3,7 @@
 Shape legend: N environments of this rank, O observation entries, A action entries.
 
 `check_env` runs an environment and refuses the first fault with one line that names the member and what would be right.
-`check_result` and `nonfinite_envs` are the cheap parts for a running training: neither waits for the device.
+`check_result` is the cheap part for a running training: it does not wait for the device.
 
     python -m epo_lightning.envs.check my_pkg.MyEnv --num_envs 8
 """
@@ -49,23 +49,6 @@ def check_result(result: StepResult, spec: EnvSpec, device: torch.device) -> Non
     for name, value in result.log.items():
         shape = n if isinstance(value, Tensor) and value.ndim else ()
         _check_tensor(f"StepResult.log[{name!r}]", value, shape, None, device)
-
-
-def nonfinite_envs(result: StepResult) -> Tensor:
-    """Which environments returned a NaN or an infinity where the learner reads it.
-
-    Rows of `final_obs` count only where `truncated`. The answer stays on the device: reading it is the caller's sync.
-
-    Args:
-        result: What `step` returned, of the right shapes.
-
-    Returns:
-        (N,) bool on the environment's device.
-    """
-    bad = ~(torch.isfinite(result.obs).all(1) & torch.isfinite(result.reward) & torch.isfinite(result.successes))
-    if result.final_obs is not None:
-        bad = bad | (result.truncated & ~torch.isfinite(result.final_obs).all(1))
-    return bad
 
 
 def check_env(env: VectorEnv, steps: int = 100, seed: int = 0) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
-from epo_lightning.envs.check import check_env, check_result, main, nonfinite_envs
+from epo_lightning.envs.check import check_env, check_result, main
 
 CPU = torch.device("cpu")
 N = 5
@@ -299,20 +299,6 @@ def test_check_result_reads_no_values() -> None:
     check_result(result, spec, meta)
     with pytest.raises(ValueError, match=r"StepResult\.obs must be on cpu, got meta"):
         check_result(result, spec, CPU)
-    assert nonfinite_envs(result).shape == (N,)
-
-
-def test_nonfinite_envs_by_hand() -> None:
-    truncated = torch.tensor([False, False, True, False, False])
-    final_obs = torch.zeros(N, 2)
-    final_obs[2, 0] = final_obs[3, 0] = torch.nan  # row 3 is not read
-    obs = poked(torch.zeros(N, 2), [0], torch.inf)
-    reward = poked(torch.zeros(N), [1], torch.nan)
-    zeros = torch.zeros(N)
-    result = StepResult(obs, reward, ~truncated, truncated, zeros, final_obs)
-    assert nonfinite_envs(result).tolist() == [True, True, True, False, False]
-    result = StepResult(torch.zeros(N, 2), zeros, ~truncated, truncated, poked(zeros, [4], torch.nan))
-    assert nonfinite_envs(result).tolist() == [False, False, False, False, True]
 
 
 def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
