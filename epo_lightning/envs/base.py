@@ -8,10 +8,11 @@ command of this package works with it; `check_env` tells whether it keeps the co
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -92,6 +93,22 @@ class VectorEnv(ABC):
 
     def set_curriculum(self, values: Mapping[str, float]) -> None:  # noqa: B027  (a task may have none)
         """Take over the difficulty that another instance's `curriculum()` returned."""
+
+    def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:
+        """Pictures of the environments `envs` as they are now: (M, height, width, 3) uint8.
+
+        Raises:
+            ValueError: When the task cannot be drawn, or this machine cannot draw.
+        """
+        raise ValueError(f"{self.spec.name} has no pictures: its environment does not implement render()")
+
+    def script(self) -> Callable[[], Tensor]:
+        """A controller written by hand: each call returns the actions, (N, A), for the present state.
+
+        Raises:
+            ValueError: When the task has none.
+        """
+        raise ValueError(f"{self.spec.name} has no scripted policy: its environment does not implement script()")
 
     def close(self) -> None:  # noqa: B027  (nothing to free is the common case)
         """Free threads, processes and device memory."""
