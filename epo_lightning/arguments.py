@@ -5,6 +5,8 @@ Everything else about arguments is jsonargparse's business.
 
 from pathlib import Path
 
+import yaml
+
 from epo_lightning.run_folder import find_checkpoint
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -22,8 +24,12 @@ def option_values(args: list[str], *names: str) -> list[tuple[int, str]]:
     return found
 
 
-def find_config(name: str) -> Path:
+def find_config(name: str, key: str = "config") -> Path:
     """The YAML file that `--config name` means: a path, or the name of a packaged configuration.
+
+    Args:
+        name: What the user wrote.
+        key: Where, for the error message.
 
     Raises:
         ValueError: When it is neither.
@@ -35,22 +41,61 @@ def find_config(name: str) -> Path:
     if packaged.is_file():
         return packaged
     known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
-    raise ValueError(f"config: {name} is neither a file nor one of the packaged configurations: {known}")
+    raise ValueError(f"{key}: {name} is neither a file nor one of the packaged configurations: {known}")
+
+
+def with_bases(config: Path) -> list[Path]:
+    """`config` after the configurations that it overlays: that of its key `base`, and so on.
+
+    A base is a file, relative to the folder of the file that names it, or the name of a packaged configuration.
+
+    Raises:
+        ValueError: When a base does not exist, or a configuration is a base of itself.
+    """
+    chain = [config]
+    while name := _base(chain[0]):
+        beside = chain[0].parent / name
+        base = beside if beside.is_file() else find_config(name, f"base of {chain[0]}")
+        if base.resolve() in [each.resolve() for each in chain]:
+            raise ValueError(f"base of {chain[0]}: {base} is that file itself, or overlays it")
+        chain.insert(0, base)
+    return chain
+
+
+def _base(config: Path) -> str | None:
+    """The value of the key `base`."""
+    try:
+        content = yaml.safe_load(config.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return None  # the parser will say what is wrong
+    name = content.get("base") if isinstance(content, dict) else None
+    if name is not None and not isinstance(name, str):
+        raise ValueError(f"base of {config} must be the name of a configuration or a file; got {name!r}")
+    return name
 
 
 def resolve(args: list[str]) -> list[str]:
-    """`args` with every configuration and checkpoint replaced by the file that it means."""
+    """`args` with every configuration (after its bases) and checkpoint replaced by the file that it means.
+
+    Raises:
+        ValueError: When one of them does not exist.
+    """
+    if option_values(args, "--base"):
+        raise ValueError("base is a key of configuration files; on the command line give several --config, base first")
     resolved = list(args)
-    for index, name in option_values(args, "--config", "-c"):
-        _put(resolved, index, str(find_config(name)))
     run_dir = option_values(args, "--run_dir")
     for index, name in option_values(args, "--ckpt_path"):
         _put(resolved, index, str(find_checkpoint(name, run_dir[-1][1] if run_dir else None)))
+    for index, name in reversed(option_values(args, "--config", "-c")):
+        *bases, config = with_bases(find_config(name))
+        _put(resolved, index, str(config))
+        option = index if resolved[index].startswith("-") else index - 1
+        resolved[option:option] = [f"--config={base}" for base in bases]
     return resolved
 
 
 def run_name(args: list[str]) -> str | None:
-    """What the configurations of resolved `args` are called together, or None without any."""
+    """What the configurations that `args` name are called together, or None without any."""
     return "-".join(Path(path).stem for _, path in option_values(args, "--config", "-c")) or None
 
 

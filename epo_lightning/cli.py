@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 
 from epo_lightning import __version__
-from epo_lightning.arguments import resolve
+from epo_lightning.arguments import resolve, run_name
 from epo_lightning.process_settings import keep_freed_memory, yield_idle_threads
 
 _SOURCES = (Path(__file__).parent, Path(__file__).parent.resolve().parent / "callbacks")
@@ -36,7 +36,7 @@ def main(args: list[str] | None = None) -> int:
         yield_idle_threads()
         from epo_lightning.command import Command
 
-        return Command(resolved).exit_code
+        return Command(resolved, run_name(args)).exit_code
     except KeyboardInterrupt:
         return 130
     except Exception as error:

@@ -17,7 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from epo_lightning import __version__
-from epo_lightning.arguments import option_values, run_name
+from epo_lightning.arguments import option_values
 from epo_lightning.checkpoint import CONFIG_KEY, AtomicCheckpointIO, RunCheckpoints, read_checkpoint
 from epo_lightning.data import RolloutDataModule
 from epo_lightning.evaluation_report import EvaluationReport
@@ -34,7 +34,7 @@ _TRAINER_ARGUMENTS = {
     "accelerator", "strategy", "devices", "num_nodes", "precision", "logger", "callbacks", "max_epochs", "max_time",
     "enable_progress_bar", "deterministic", "benchmark", "profiler", "detect_anomaly",
 }  # fmt: skip
-_OF_ONE_INVOCATION = ("config", "ckpt_path", "run_dir")
+_OF_ONE_INVOCATION = ("config", "base", "ckpt_path", "run_dir")
 
 
 class Command(LightningCLI):
@@ -42,12 +42,14 @@ class Command(LightningCLI):
 
     Args:
         args: Command line after `arguments.resolve`.
+        name: What a new run is called; None: after its task.
 
     Attributes:
         exit_code: 0, or 128 + n when signal n stopped the training.
     """
 
-    def __init__(self, args: list[str]) -> None:
+    def __init__(self, args: list[str], name: str | None = None) -> None:
+        self.name = name
         self.command_line = _with_checkpoint_config(args)
         self.folder: RunFolder | None = None
         self.exit_code = 0
@@ -93,6 +95,12 @@ class Command(LightningCLI):
             "--config",
             action=ActionConfigFile,
             help="YAML file, or name of a packaged configuration; several overlay each other in order.",
+        )
+        parser.add_argument(
+            "--base",
+            type=str | None,
+            default=None,
+            help="In a YAML file: the configuration that this file overlays, a file or a packaged one.",
         )
         parser.add_argument(
             "--run_dir",
@@ -153,7 +161,7 @@ class Command(LightningCLI):
             return home
         if not self._is_first_rank:
             return RunFolder(RUNS)  # learns the name from rank 0 in RunRecorder
-        name = run_name(self.command_line) or config.data.env.class_path.rpartition(".")[2].lower()
+        name = self.name or config.data.env.class_path.rpartition(".")[2].lower()
         return RunFolder.new(name, config.seed_everything)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:

@@ -92,9 +92,61 @@ def test_packaged_configurations_are_found_by_name_and_by_path(tmp_path, monkeyp
     path = str(tmp_path / "known.yaml")
     assert resolve(["fit", "--config", "known"]) == ["fit", "--config", path]
     assert resolve(["fit", "--config=known", "-c", path]) == ["fit", f"--config={path}", "-c", path]
-    assert run_name(resolve(["fit", "--config", "known", "--config", path])) == "known-known"
+    assert run_name(["fit", "--config", "known", "--config", path]) == "known-known"
     with pytest.raises(ValueError, match="unknown is neither a file nor one of the packaged configurations: known"):
         resolve(["fit", "--config", "unknown"])
+
+
+def test_a_configuration_comes_after_its_bases(tmp_path, monkeypatch):
+    monkeypatch.setattr("epo_lightning.arguments.CONFIGS", tmp_path / "packaged")
+    (tmp_path / "packaged").mkdir()
+    for name, base in (
+        ("packaged/ground", None),
+        ("packaged/middle", "ground"),
+        ("mine", "middle"),
+        ("beside", "mine.yaml"),
+    ):
+        (tmp_path / f"{name}.yaml").write_text(f"base: {base}\n" if base else "model: {num_agents: 2}\n")
+    ground, middle, mine, beside = (
+        tmp_path / f"{n}.yaml" for n in ("packaged/ground", "packaged/middle", "mine", "beside")
+    )
+    bases = [f"--config={path}" for path in (ground, middle, mine)]
+    assert resolve(["fit", "--seed_everything=1", "--config", str(beside), "--config=ground"]) == [
+        "fit", "--seed_everything=1", *bases, "--config", str(beside), f"--config={ground}"
+    ]  # fmt: skip
+    assert resolve(["fit", f"--config={beside}"]) == ["fit", *bases, f"--config={beside}"]
+
+
+def test_a_base_is_overlaid_and_does_not_name_the_run(cli):
+    Path("overlay.yaml").write_text("base: tiny.yaml\nmodel: {loss: {clip_eps: 0.3}}\n")
+    assert cli("fit", "--config", "overlay.yaml").code == 0
+    assert only_run().parent.name == "overlay"
+    config = yaml.safe_load((only_run() / "config.yaml").read_text())
+    assert config["model"]["loss"]["clip_eps"] == 0.3
+    assert config["data"]["num_envs"] == 16
+    assert "base" not in config
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a": "base: nowhere"}, "base of a.yaml: nowhere is neither a file nor one of the packaged configurations"),
+        ({"a": "base: a.yaml"}, "base of a.yaml: a.yaml is that file itself, or overlays it"),
+        ({"a": "base: b.yaml", "b": "base: a.yaml"}, "base of b.yaml: a.yaml is that file itself, or overlays it"),
+        ({"a": "base: [tiny]"}, "base of a.yaml must be the name of a configuration or a file; got ['tiny']"),
+    ],
+)
+def test_a_bad_base_is_one_line(cli, files, message):
+    for name, text in files.items():
+        Path(f"{name}.yaml").write_text(text)
+    outcome = cli("fit", "--config", "a.yaml")
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"error: {message}")
+    assert outcome.err.count("\n") == 1
+
+
+def test_base_is_not_a_flag(cli):
+    assert "base is a key of configuration files" in cli("fit", "--base", "tiny.yaml").err
 
 
 def test_configurations_are_inside_the_package():
