@@ -167,7 +167,8 @@ class Command(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """What every run has, beside what its configuration says."""
         config = self._get(self.config_init, "trainer")
-        callbacks: list[L.Callback] = [self.stop, EvaluationReport(), RunRecorder(self.resolved)]
+        env = self._get(self.config, "data.env").as_dict()
+        callbacks: list[L.Callback] = [self.stop, EvaluationReport(env), RunRecorder(self.resolved)]
         if config["enable_progress_bar"] is not False:
             callbacks.append(IterationProgress())
         if config["max_time"] is not None:
@@ -231,7 +232,7 @@ class Command(LightningCLI):
         self._run(self.trainer.validate, verbose=False, **kwargs)
 
     def test(self, **kwargs: Any) -> None:
-        """The same as `validate`."""
+        """The same by protocol: in the environments of `data.eval_seeds`, alike for every run."""
         self._run(self.trainer.test, verbose=False, **kwargs)
 
     def _run(self, command: Callable[..., Any], **kwargs: Any) -> None:

@@ -3,7 +3,7 @@
 Shape legend: N environments of this rank, T horizon.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import lightning as L
@@ -16,7 +16,7 @@ from torch.utils.data import IterableDataset
 from epo_lightning.buffer import RolloutBuffer, RolloutShape
 from epo_lightning.envs.base import EnvSpec, VectorEnv
 from epo_lightning.estimate import estimate_iteration, is_large
-from epo_lightning.evaluation import Episodes, EvaluationDataset
+from epo_lightning.evaluation import Episodes, EvaluationDataset, fixed_difficulty
 from epo_lightning.limits import require_range
 from epo_lightning.networks import LatentActorCritic
 from epo_lightning.population import MASTER, Population
@@ -31,8 +31,11 @@ class RolloutDataModule(L.LightningDataModule):
         env: The task, by `class_path` and `init_args`: a subclass of `epo_lightning.envs.base.VectorEnv`.
         num_envs: N, environments on every rank; a multiple of `model.num_agents`.
         rollout: How data is collected and used.
-        eval_episodes: Complete episodes that `validate` and `test` play, over all ranks.
+        eval_episodes: Complete episodes that `validate` plays, and `test` plays per seed, over all ranks.
         eval_envs: Environments of an evaluation, on every rank; each plays the same number of episodes.
+        eval_seeds: Seeds 0, 1, ... of the environments in which `test` plays, whatever the seed of the training.
+        eval_difficulty: What the task's curriculum is held at while it is evaluated, such as {tolerance: 0.01};
+            by default where the training has brought it.
         seed: Seed of environments, action noise and shuffles; every rank draws its own streams from it. The command
             line sets it to `seed_everything`.
     """
@@ -44,20 +47,27 @@ class RolloutDataModule(L.LightningDataModule):
         rollout: RolloutSettings = RolloutSettings(),  # noqa: B008  (frozen)
         eval_episodes: int = 128,
         eval_envs: int = 64,
+        eval_seeds: int = 5,
+        eval_difficulty: dict[str, float] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         require_range("data.num_envs", num_envs, 1)
         require_range("data.eval_episodes", eval_episodes, 1)
         require_range("data.eval_envs", eval_envs, 1)
+        require_range("data.eval_seeds", eval_seeds, 1)
         self.env_factory = env
         self.num_envs = num_envs
         self.rollout = rollout
         self.eval_episodes = eval_episodes
         self.eval_envs = eval_envs
+        self.eval_seeds = range(eval_seeds)
+        self.eval_difficulty = eval_difficulty or {}
         self.seed = seed
         self.env: VectorEnv | None = None
         self.eval_env: VectorEnv | None = None
+        self.difficulty: dict[str, float] = {}
+        self._unused_seed: int | None = None
         self.dataset: RolloutDataset | None = None
         self._restored: dict[str, Any] | None = None
 
@@ -72,9 +82,9 @@ class RolloutDataModule(L.LightningDataModule):
         """Build the environments that `stage` needs, on this rank's device."""
         if stage == "fit" and self.env is None:
             self.population = Population(self._trained_module().num_agents, self.num_envs)
-            self.env = self._build(self.num_envs, stream=0)
-        elif stage != "fit" and self.eval_env is None:
-            self.eval_env = self._build(self.eval_envs, stream=1)
+            self.env = self._build(self.num_envs, self._stream_seed(0))
+        elif stage != "fit":
+            self._build_eval_env(self.seed if stage == "validate" else self.eval_seeds[0])  # tells the task's sizes
 
     def teardown(self, stage: str) -> None:
         """Free what `setup` built."""
@@ -98,7 +108,7 @@ class RolloutDataModule(L.LightningDataModule):
         device = self._device()
         if device.type == "cpu" and is_large(policy, shape, self.rollout.num_epochs):
             self._warn_of_time(policy, shape)
-        generator = torch.Generator(device).manual_seed(self._stream_seed(stream=2))
+        generator = torch.Generator(device).manual_seed(self._stream_seed(2))
         self.dataset = RolloutDataset(
             self.env,
             policy,
@@ -114,7 +124,9 @@ class RolloutDataModule(L.LightningDataModule):
         return self.dataset
 
     def _warn_of_time(self, policy: LatentActorCritic, shape: RolloutShape) -> None:
-        estimate = estimate_iteration(lambda n: self._build(n, stream=3), policy, shape, self.rollout.num_epochs)
+        estimate = estimate_iteration(
+            lambda n: self._build(n, self._stream_seed(3)), policy, shape, self.rollout.num_epochs
+        )
         rank_zero_warn(
             f"this run is made for a GPU: on this CPU an iteration will take about {estimate.total:.0f} s"
             f" ({estimate.env:.0f} s environments, {estimate.network:.0f} s network); for a run that a CPU can make add"
@@ -122,20 +134,32 @@ class RolloutDataModule(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> IterableDataset[Episodes]:
-        """One batch: complete episodes of the master."""
-        assert self.trainer is not None
-        if self.eval_env is None:
-            self.eval_env = self._build(self.eval_envs, stream=1)
-        if self.env is not None:
-            self.eval_env.set_curriculum(self.env.curriculum())
-        elif self._restored is not None:
-            self.eval_env.set_curriculum(self._restored["curriculum"])
-        per_env = -(-self.eval_episodes // (self.eval_envs * self.trainer.world_size))
-        return EvaluationDataset(self.eval_env, self._trained_module().policy, MASTER, per_env)
+        """One batch: complete episodes of the master in environments of the run's seed."""
+        return self._episodes([self.seed])
 
     def test_dataloader(self) -> IterableDataset[Episodes]:
-        """The same as `val_dataloader`."""
-        return self.val_dataloader()
+        """One batch per evaluation seed: the same episodes for every run."""
+        return self._episodes(self.eval_seeds)
+
+    def _episodes(self, seeds: Sequence[int]) -> EvaluationDataset:
+        assert self.trainer is not None
+        per_env = -(-self.eval_episodes // (self.eval_envs * self.trainer.world_size))
+        return EvaluationDataset(self._fresh_eval_env, seeds, self._trained_module().policy, MASTER, per_env)
+
+    def _fresh_eval_env(self, seed: int) -> VectorEnv:
+        """Environments of `seed` in which nobody has acted yet, at the difficulty of the evaluation."""
+        env = self.eval_env if seed == self._unused_seed and self.eval_env else self._build_eval_env(seed)
+        self._unused_seed = None
+        reached = self.env.curriculum() if self.env is not None else (self._restored or {}).get("curriculum", {})
+        self.difficulty = fixed_difficulty(env, reached, self.eval_difficulty)
+        return env
+
+    def _build_eval_env(self, seed: int) -> VectorEnv:
+        if self.eval_env is not None:
+            self.eval_env.close()
+        self.eval_env = self._build(self.eval_envs, self._stream_seed(1, seed))
+        self._unused_seed = seed
+        return self.eval_env
 
     def state_dict(self) -> dict[str, Any]:
         """The rollouts' state of every rank; a collective call when there are several."""
@@ -182,13 +206,14 @@ class RolloutDataModule(L.LightningDataModule):
         assert self.trainer is not None
         return self.trainer.strategy.root_device
 
-    def _build(self, num_envs: int, stream: int) -> VectorEnv:
-        return self.env_factory(num_envs, self._device(), self._stream_seed(stream))
+    def _build(self, num_envs: int, seed: int) -> VectorEnv:
+        return self.env_factory(num_envs, self._device(), seed)
 
-    def _stream_seed(self, stream: int) -> int:
-        """An independent seed for this rank's `stream`-th random generator."""
+    def _stream_seed(self, stream: int, seed: int | None = None) -> int:
+        """An independent seed for this rank's `stream`-th random generator; from `seed`, by default the run's."""
         assert self.trainer is not None
-        return int(np.random.SeedSequence([self.seed, self.trainer.global_rank, stream]).generate_state(1)[0])
+        words = [self.seed if seed is None else seed, self.trainer.global_rank, stream]
+        return int(np.random.SeedSequence(words).generate_state(1)[0])
 
 
 def _to_cpu(value: Any) -> Any:

@@ -1,13 +1,13 @@
 """Deterministic evaluation over complete episodes.
 
-Shape legend: N environments, E episodes of each, M measured quantities.
+Shape legend: N environments, E episodes of each, M measured quantities, S seeds of the environments.
 
 Every environment contributes the same number of episodes, counted from the reset, so that short episodes are not
 over-represented.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,11 +28,19 @@ class Episodes(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """Mean and standard error of one quantity over episodes."""
+    """One quantity over S seeds with the same number of episodes each; an error of a single value is NaN.
+
+    Attributes:
+        mean: Over all episodes.
+        standard_error: Of the mean, over episodes.
+        seed_means: Mean of every seed.
+        seed_error: Standard error of the mean, over the seeds' means.
+    """
 
     mean: float
     standard_error: float
-    episodes: int
+    seed_means: list[float]
+    seed_error: float
 
 
 @torch.no_grad()
@@ -71,29 +79,69 @@ def step_limit(env: VectorEnv, episodes_per_env: int) -> int:
 
 
 def summarize(totals: Tensor) -> dict[str, Summary]:
-    """Mean and standard error (sample standard deviation over root n) of each quantity, from totals (M, n)."""
-    count = totals.shape[1]
-    means = totals.double().mean(1)
-    errors = totals.double().std(1) / math.sqrt(count) if count > 1 else torch.full_like(means, math.nan)
-    pairs = zip(means.tolist(), errors.tolist(), strict=True)
-    return {name: Summary(*pair, count) for name, pair in zip(QUANTITIES, pairs, strict=True)}
+    """Statistics of each quantity from the totals (S, M, E * N) of every seed's episodes."""
+    by_quantity = totals.double().transpose(0, 1)
+    summaries = {}
+    for name, values in zip(QUANTITIES, by_quantity, strict=True):
+        seed_means = values.mean(1)
+        errors = _standard_error(values.flatten()), _standard_error(seed_means)
+        summaries[name] = Summary(values.mean().item(), errors[0], seed_means.tolist(), errors[1])
+    return summaries
+
+
+def _standard_error(values: Tensor) -> float:
+    """Sample standard deviation of `values` (n,) over root n."""
+    return values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
+def fixed_difficulty(env: VectorEnv, reached: Mapping[str, float], wanted: Mapping[str, float]) -> dict[str, float]:
+    """Make `env` as difficult as training has `reached`, except for what is `wanted`, and hold it there.
+
+    Args:
+        env: The environments to evaluate in.
+        reached: `VectorEnv.curriculum()` of the training, or nothing.
+        wanted: Values in its stead.
+
+    Returns:
+        What `env.curriculum()` is now.
+
+    Raises:
+        ValueError: When `wanted` names something that this task does not have.
+    """
+    own = env.curriculum()
+    for name in wanted:
+        if name not in own:
+            known = f"has {', '.join(own)}" if own else "has none to set"
+            raise ValueError(f"data.eval_difficulty: {env.spec.name} {known}; got {name}")
+    env.set_curriculum({**own, **reached, **wanted})
+    return env.curriculum()
 
 
 class EvaluationDataset(IterableDataset[Episodes]):
-    """One item: the episodes of the master in an environment of its own.
+    """One item per seed: the episodes of one agent in environments of that seed.
 
     Args:
-        env: The environments.
+        build: Gives the environments of a seed.
+        seeds: The seeds.
         policy: The network.
         agent: Whose gene acts.
         episodes_per_env: Complete episodes of every environment.
     """
 
-    def __init__(self, env: VectorEnv, policy: LatentActorCritic, agent: int, episodes_per_env: int) -> None:
-        self.env, self.policy, self.agent, self.episodes_per_env = env, policy, agent, episodes_per_env
+    def __init__(
+        self,
+        build: Callable[[int], VectorEnv],
+        seeds: Sequence[int],
+        policy: LatentActorCritic,
+        agent: int,
+        episodes_per_env: int,
+    ) -> None:
+        self.build, self.seeds = build, seeds
+        self.policy, self.agent, self.episodes_per_env = policy, agent, episodes_per_env
 
     def __len__(self) -> int:
-        return 1
+        return len(self.seeds)
 
     def __iter__(self) -> Iterator[Episodes]:
-        yield play_episodes(self.env, self.policy, self.agent, self.episodes_per_env)
+        for seed in self.seeds:
+            yield play_episodes(self.build(seed), self.policy, self.agent, self.episodes_per_env)

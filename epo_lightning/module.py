@@ -75,6 +75,7 @@ class EPOModule(LeanLightningModule):
         self.recent_episodes = AgentMean(num_agents)
         self.clock: Callable[[], float] = time.perf_counter
         self.metrics: dict[str, float] = {}
+        self.episodes: list[Tensor] = []
         self.evaluation: dict[str, Summary] = {}
 
     @property
@@ -187,15 +188,20 @@ class EPOModule(LeanLightningModule):
 
     # Evaluation -----------------------------------------------------------------------------------------------------
 
+    def on_validation_start(self) -> None:
+        """Nothing played yet."""
+        self.episodes = []
+
     def validation_step(self, batch: Episodes, batch_idx: int) -> None:
-        """The one batch is the rank's episodes: sum up those of all ranks."""
+        """One batch is this rank's episodes of one seed: gather those of all ranks, sum up those of all seeds."""
         parts = [batch.totals]
         if self.trainer.world_size > 1:
             parts = [torch.empty_like(batch.totals) for _ in range(self.trainer.world_size)]
             dist.all_gather(parts, batch.totals)
-        self.evaluation = summarize(torch.cat(parts, dim=1))
+        self.episodes.append(torch.cat(parts, dim=1))
+        self.evaluation = summarize(torch.stack(self.episodes))
 
-    test_step = validation_step
+    on_test_start, test_step = on_validation_start, validation_step
 
     # The log --------------------------------------------------------------------------------------------------------
 

@@ -162,19 +162,44 @@ def test_validate_needs_only_a_checkpoint(cli):
     assert lines[0].startswith("Probe: 8 episodes of the master of run/checkpoints/last.ckpt")
     assert [line.split()[0] for line in lines[2:5]] == ["return", "length", "successes"]
     written = json.loads(Path("run/checkpoints/last.evaluation.json").read_text())
-    assert written["length"] == {"mean": 3.0, "standard_error": 0.0}
+    assert written["length"] == {"mean": 3.0, "standard_error": 0.0, "seed_means": [3.0], "seed_error": None}
+    assert written["env"]["class_path"] == "epo_lightning.envs.classic.Probe"
+    assert written["seeds"] == [0]
     assert written["return"]["mean"] == pytest.approx(float(lines[2].split()[1]), rel=1e-4)
     assert written["episodes"] == 8
     assert sorted(Path("run").rglob("*")) == sorted([*files, Path("run/checkpoints/last.evaluation.json")])
-    again = cli("test", "--ckpt_path", "run", "--data.eval_episodes", "12")
-    assert "12 episodes" in again.out
+
+
+def test_test_plays_the_same_episodes_for_every_run(cli):
+    results = []
+    for seed in (3, 4):
+        assert cli("fit", "--config", "tiny.yaml", "--run_dir", f"run{seed}", f"--seed_everything={seed}").code == 0
+        outcome = cli("test", "--ckpt_path", f"run{seed}", "--data.eval_episodes", "12", "--data.eval_seeds", "3")
+        assert "Probe: 36 episodes of the master" in outcome.out
+        assert ", 3 seeds\n" in outcome.out
+        assert "error over seeds" in outcome.out.splitlines()[1]
+        results.append(json.loads(Path(f"run{seed}/checkpoints/last.test.json").read_text()))
+    for result in results:
+        assert result["seeds"] == [0, 1, 2]
+        assert result["difficulty"] == {}
+        assert len(result["return"]["seed_means"]) == 3
+        assert result["return"]["mean"] == pytest.approx(sum(result["return"]["seed_means"]) / 3)
+    cli("test", "--ckpt_path", "run4", "--data.eval_episodes", "12", "--data.eval_seeds", "3", "--seed_everything=9")
+    again = json.loads(Path("run4/checkpoints/last.test.json").read_text())
+    assert again == results[1]
+
+
+def test_a_difficulty_that_the_task_does_not_have(cli):
+    outcome = cli("test", "--config", "tiny.yaml", "--data.eval_difficulty.tolerance=0.1")
+    assert outcome.code == 2
+    assert outcome.err == "error: data.eval_difficulty: Probe has none to set; got tolerance\n"
 
 
 def test_one_episode_has_no_standard_error(cli):
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
     assert cli("validate", "--ckpt_path", "best", "--run_dir", "run", "--data.eval_envs=1", "--data.eval_episodes=1")
     written = json.loads(Path("run/checkpoints/best.evaluation.json").read_text())
-    assert written["length"] == {"mean": 3.0, "standard_error": None}
+    assert written["length"] == {"mean": 3.0, "standard_error": None, "seed_means": [3.0], "seed_error": None}
 
 
 def test_progress_shows_a_dash_until_an_episode_has_ended():

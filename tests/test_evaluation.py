@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
-from epo_lightning.evaluation import EvaluationDataset, play_episodes, step_limit, summarize
+from epo_lightning.evaluation import EvaluationDataset, fixed_difficulty, play_episodes, step_limit, summarize
 from epo_lightning.networks import LatentActorCritic, NetworkSettings
 
 
@@ -129,26 +129,74 @@ class TestActions:
         play_episodes(Lengths([2, 3]), policy, 0, 2)
         assert all(torch.equal(value, before[name]) for name, value in policy.state_dict().items())
 
-    def test_the_dataset_is_one_batch(self) -> None:
-        dataset = EvaluationDataset(Lengths([1, 2]), make_policy(), 0, 3)
+    def test_the_dataset_is_one_batch_per_seed(self) -> None:
+        built: list[int] = []
+
+        def build(seed: int) -> Lengths:
+            built.append(seed)
+            return Lengths([1, 2 + seed])
+
+        dataset = EvaluationDataset(build, [5, 3], make_policy(), 0, 3)
         batches = list(dataset)
-        assert len(batches) == len(dataset) == 1
-        assert batches[0].totals.shape == (3, 6)
+        assert len(batches) == len(dataset) == 2
+        assert built == [5, 3]
+        assert [batch.totals[1].tolist() for batch in batches] == [[1, 7, 1, 7, 1, 7], [1, 5, 1, 5, 1, 5]]
 
 
 class TestSummary:
-    def test_by_hand(self) -> None:
-        summary = summarize(torch.tensor([[1.0, 2.0, 3.0, 4.0], [2.0, 2.0, 2.0, 2.0], [0.0, 0.0, 0.0, 1.0]]))
+    def test_one_seed_by_hand(self) -> None:
+        totals = torch.tensor([[1.0, 2.0, 3.0, 4.0], [2.0, 2.0, 2.0, 2.0], [0.0, 0.0, 0.0, 1.0]])
+        summary = summarize(totals[None])
         assert list(summary) == ["return", "length", "successes"]
         # deviations 1.5, 0.5, 0.5, 1.5: sample variance 5 / 3; standard error sqrt(5 / 3) / sqrt(4)
         assert summary["return"].mean == 2.5
         assert summary["return"].standard_error == pytest.approx(math.sqrt(5 / 3) / 2)
-        assert summary["length"] == (2.0, 0.0, 4)
+        assert summary["return"].seed_means == [2.5]
+        assert math.isnan(summary["return"].seed_error)
+        assert summary["length"][:3] == (2.0, 0.0, [2.0])
         assert summary["successes"].mean == 0.25
         assert summary["successes"].standard_error == pytest.approx(0.25)  # sqrt(0.25) / 2
-        assert summary["return"].episodes == 4
+
+    def test_three_seeds_by_hand(self) -> None:
+        returns = torch.tensor([[1.0, 3.0], [2.0, 6.0], [5.0, 7.0]])
+        summary = summarize(torch.stack([returns, returns, returns], dim=1))["successes"]
+        # deviations from 4: -3 -1 -2 2 1 3, squares 28; of the seeds' means 2 4 6: 8
+        assert summary.mean == 4.0
+        assert summary.standard_error == pytest.approx(math.sqrt(28 / 5 / 6))
+        assert summary.seed_means == [2.0, 4.0, 6.0]
+        assert summary.seed_error == pytest.approx(math.sqrt(8 / 2 / 3))
 
     def test_one_episode_has_no_error(self) -> None:
-        summary = summarize(torch.tensor([[3.0], [1.0], [0.0]]))
+        summary = summarize(torch.tensor([[[3.0], [1.0], [0.0]]]))
         assert summary["return"].mean == 3.0
         assert math.isnan(summary["return"].standard_error)
+
+
+class Hard(Lengths):
+    """A task with a curriculum of two values."""
+
+    values: Mapping[str, float] = {"tolerance": 0.5, "weight": 2.0}
+
+    def curriculum(self) -> dict[str, float]:
+        return dict(self.values)
+
+    def set_curriculum(self, values: Mapping[str, float]) -> None:
+        self.values = values
+
+
+class TestDifficulty:
+    def test_what_is_wanted_comes_before_what_training_reached(self) -> None:
+        env = Hard([1])
+        assert fixed_difficulty(env, {"tolerance": 0.3}, {"weight": 5.0}) == {"tolerance": 0.3, "weight": 5.0}
+        assert fixed_difficulty(Hard([1]), {"tolerance": 0.3}, {"tolerance": 0.1}) == {"tolerance": 0.1, "weight": 2.0}
+
+    def test_it_is_held_even_where_training_has_begun(self) -> None:
+        env = Hard([1])
+        fixed_difficulty(env, {}, {})
+        assert env.values is not Hard.values  # set_curriculum, which holds it, was called
+
+    def test_an_unknown_name(self) -> None:
+        with pytest.raises(ValueError, match=r"data\.eval_difficulty: Lengths has tolerance, weight; got tolerence"):
+            fixed_difficulty(Hard([1]), {}, {"tolerence": 0.1})
+        with pytest.raises(ValueError, match="Lengths has none to set; got tolerance"):
+            fixed_difficulty(Lengths([1]), {}, {"tolerance": 0.1})
