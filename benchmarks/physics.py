@@ -1,117 +1,224 @@
-"""How much of the raw physics speed the whole environment keeps.
+"""How much of the raw physics speed the whole environment keeps, and what an environment costs in memory.
 
-Interleaves, in one process, (A) a bare `mujoco.batch` loop on the task's scene with random targets and (B) the whole
-environment with random actions: physics, rules, resets, observations. A resets the environments whose object has
-fallen, as B does. Both see the same machine noise, so their ratio can be read on a busy machine.
+In one process: (B) the whole environment (physics, rules, resets, observations), (A) a bare `mujoco.batch` loop that
+replays B's targets, forces, objects and resets and so simulates exactly the same contacts, and (C) the same loop with
+one object geometry shared by all environments. Steps of A, B and C alternate: all see the same machine noise, so their
+ratios can be read on a busy machine.
 
-    python benchmarks/physics.py --num-envs 512 --steps 300
+    python benchmarks/physics.py                                     # all eight tasks, 512 environments
+    python benchmarks/physics.py --tasks two_arm --num-envs 4096 --steps 60
+    python benchmarks/physics.py --grip                              # a scripted controller grasps: more contacts
 """
 
 import argparse
-import resource
 import statistics
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
-import numpy as np
+import psutil
 import torch
-from mujoco import mjtStage
+from mujoco import batch, mjtStage
+from torch import Tensor
 
+from epo_lightning.buffer import RolloutBuffer, RolloutShape
 from epo_lightning.envs.allegro_kuka import AllegroKuka
-from epo_lightning.envs.allegro_kuka.resets import Start
+from epo_lightning.envs.allegro_kuka.cards import CARDS
 from epo_lightning.envs.allegro_kuka.scene import DECIMATION
-from epo_lightning.envs.allegro_kuka.task import FALLEN
-from epo_lightning.physics.mujoco import MujocoPhysics
+from epo_lightning.population import Population
+
+HORIZON = 16
 
 
-class Stopwatch:
-    """Adds up the time spent in methods of an object, call by call."""
+class Recorder:
+    """Runs an environment, and keeps what it asked its engine to do and how long that took."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, env: AllegroKuka) -> None:
+        self.env = env
+        self.calls: list[tuple[str, tuple]] = []
+        self.seconds = {"physics": 0.0, "resets": 0.0}
+        self._watch("step", "physics")
+        for method in ("reset", "place_object", "place_goal"):
+            self._watch(method, "resets")
 
-    def watch(self, owner: object, method: str, name: str) -> None:
-        """Count the calls of `owner.method` under `name`."""
-        call = getattr(owner, method)
+    def _watch(self, method: str, name: str) -> None:
+        call = getattr(self.env.physics, method)
 
-        def timed(*args: object) -> object:
+        def recorded(*args: Tensor) -> None:
+            self.calls.append((method, tuple(None if arg is None else arg.clone() for arg in args)))
             start = time.perf_counter()
-            result = call(*args)
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-            return result
+            call(*args)
+            self.seconds[name] += time.perf_counter() - start
 
-        setattr(owner, method, timed)
+        setattr(self.env.physics, method, recorded)
+
+    def step(self, actions: Tensor) -> float:
+        """One env step; returns its seconds, without those of the recording."""
+        self.calls.clear()
+        start = time.perf_counter()
+        self.env.step(actions)
+        return time.perf_counter() - start
 
 
-def bare_step(physics: MujocoPhysics, targets: torch.Tensor, forces: torch.Tensor | None, start: Start) -> None:
-    """One control step, and resets of the environments whose object has fallen, with nothing but the engine.
+class Bare:
+    """`mujoco.batch` and nothing else: plays what a recorder kept."""
 
-    Targets, forces and starts are those of the task, drawn before the clock runs: the engine has the same contacts to
-    solve as in B. Without the resets the objects would fall for ever.
-    """
-    batch, joints = physics.batch, targets.shape[1]
-    qpos, qvel = batch.bind("qpos"), batch.bind("qvel")
-    batch.bind("ctrl")[:] = targets.numpy()
-    if forces is not None:
-        batch.bind("xfrc_applied")[:, physics.model.body("object").id, :3] = forces.numpy()
-    batch.step(nstep=DECIMATION, stage=mjtStage.mjSTAGE_VEL)
-    ids = np.flatnonzero(qpos[:, joints + 2] < FALLEN)
-    if len(ids):
-        batch.reset(ids, stage=mjtStage.mjSTAGE_NONE)
-        qpos[ids, :joints], qvel[ids, :joints] = start.joint_pos[ids].numpy(), start.joint_vel[ids].numpy()
-        qpos[ids, joints : joints + 3] = start.object_pos[ids].numpy()
-        qpos[ids, joints + 3 : joints + 7] = start.object_quat[ids].roll(1, dims=1).numpy()
-        batch.forward(ids, stage=mjtStage.mjSTAGE_VEL)
+    def __init__(self, engine: batch.Batch, env: AllegroKuka) -> None:
+        self.batch, self.joints = engine, env.spec.act_dim
+        self.qpos, self.qvel, self.ctrl = engine.bind("qpos"), engine.bind("qvel"), engine.bind("ctrl")
+        self.force = engine.bind("xfrc_applied")[:, env.physics.model.body("object").id, :3]
+        self.mocap_pos, self.mocap_quat = engine.bind("mocap_pos"), engine.bind("mocap_quat")
+        engine.state[:] = env.physics.batch.state
+        engine.forward(stage=mjtStage.mjSTAGE_VEL)
+
+    def replay(self, calls: list[tuple[str, tuple]]) -> float:
+        """Returns the seconds it took."""
+        arrays = [(name, [None if arg is None else arg.numpy() for arg in args]) for name, args in calls]
+        start = time.perf_counter()
+        for name, args in arrays:
+            getattr(self, name)(*args)
+        return time.perf_counter() - start
+
+    def step(self, targets, forces=None) -> None:
+        self.ctrl[:] = targets
+        if forces is not None:
+            self.force[:] = forces
+        self.batch.step(nstep=DECIMATION, stage=mjtStage.mjSTAGE_VEL)
+
+    def reset(self, ids, joint_pos, joint_vel, object_pos, object_quat) -> None:
+        self.batch.reset(ids, stage=mjtStage.mjSTAGE_NONE)
+        self.qpos[ids, : self.joints], self.qvel[ids, : self.joints] = joint_pos, joint_vel
+        self.place_object(ids, object_pos, object_quat)
+        self.batch.forward(ids, stage=mjtStage.mjSTAGE_VEL)
+
+    def place_object(self, ids, pos, quat) -> None:
+        self.qpos[ids, self.joints : self.joints + 3] = pos
+        self.qpos[ids, self.joints + 3 : self.joints + 7] = quat[:, [3, 0, 1, 2]]
+        self.qvel[ids, self.joints : self.joints + 6] = 0
+
+    def place_goal(self, ids, pos, quat) -> None:
+        self.mocap_pos[ids, 0], self.mocap_quat[ids, 0] = pos, quat[:, [3, 0, 1, 2]]
+
+
+def shared_geometry(env: AllegroKuka) -> batch.Batch:
+    """An engine whose environments all have the model's own object, a cube, with the damping that `env`'s have."""
+    model = env.physics.model
+    damped = env.physics.batch.expand("dof_damping")
+    model.dof_damping[:] = damped[0]
+    return batch.Batch(model, env.spec.num_envs, env.physics.batch.nthread, persistent=True)
+
+
+class Memory(NamedTuple):
+    """Bytes per environment."""
+
+    engine_memory: float
+    row_memory: float
+    rules_memory: float
+    rollout_memory: float
+
+
+def resident_bytes() -> int:
+    """Memory of this process now."""
+    return psutil.Process().memory_info().rss
+
+
+def make(task: str, objects: str | None, args: argparse.Namespace) -> AllegroKuka:
+    """An environment; equal arguments give equal objects."""
+    return AllegroKuka(args.num_envs, torch.device("cpu"), 0, task, objects, threads=args.threads)
+
+
+def build(task: str, objects: str | None, args: argparse.Namespace) -> tuple[AllegroKuka, Memory]:
+    """An environment, and what it takes of memory."""
+    before = resident_bytes()
+    env = make(task, objects, args)
+    env.reset()
+    grown = (resident_bytes() - before) / args.num_envs
+    rules = sum(field.nbytes for field in env.rules.memory) / args.num_envs
+    spec, population = env.spec, Population(1, args.num_envs)
+    shape = RolloutShape(HORIZON, population, args.num_envs, spec.obs_dim, spec.act_dim, (0, 0))
+    rollout = RolloutBuffer.nbytes(shape) / args.num_envs
+    return env, Memory(grown, env.physics.batch.state.nbytes / args.num_envs, rules, rollout)
+
+
+def actor(env: AllegroKuka, grip: bool) -> Callable[[], Tensor]:
+    """Random actions, or those of the task's scripted controller."""
+    if grip:
+        return env.script()
+    generator = torch.Generator().manual_seed(1)
+    return lambda: 2 * torch.rand(env.spec.num_envs, env.spec.act_dim, generator=generator) - 1
+
+
+def measure(task: str, args: argparse.Namespace) -> dict[str, float]:
+    """Ratios and shares of one task."""
+    env, memory = build(task, args.objects, args)
+    act, recorder = actor(env, args.grip), Recorder(env)
+    bare = Bare(make(task, args.objects, args).physics.batch, env)
+    times: dict[str, list[float]] = {"A": [], "B": []}
+    for step in range(args.warmup + args.steps):
+        if step == args.warmup:
+            times = {"A": [], "B": []}
+            recorder.seconds = {"physics": 0.0, "resets": 0.0}
+        times["B"].append(recorder.step(act()))
+        times["A"].append(bare.replay(recorder.calls))
+    if abs(bare.batch.state - env.physics.batch.state).max() > 0:
+        raise RuntimeError(f"{task}: the bare loop did not do what the environment did")
+    env.close()
+    total = sum(times["B"])
+    physics, resets = (recorder.seconds[name] / total for name in ("physics", "resets"))
+    return {
+        "bare": args.num_envs / statistics.median(times["A"]),
+        "whole": args.num_envs / statistics.median(times["B"]),
+        "physics": physics,
+        "resets": resets,
+        "rules": 1 - physics - resets,
+        **memory._asdict(),
+    }
+
+
+def geometry_cost(task: str, args: argparse.Namespace) -> float:
+    """Time of a step with a geometry per environment / with one for all; the same cube in both."""
+    env, _ = build(task, "cube", args)
+    act, recorder = actor(env, args.grip), Recorder(env)
+    own, shared = Bare(make(task, "cube", args).physics.batch, env), Bare(shared_geometry(env), env)
+    ratios = []
+    for step in range(args.warmup + args.steps):
+        recorder.step(act())
+        sides = [own, shared] if step % 2 else [shared, own]
+        seconds = {side: side.replay(recorder.calls) for side in sides}
+        if step >= args.warmup:
+            ratios.append(seconds[own] / seconds[shared])
+    env.close()
+    return statistics.median(ratios)
 
 
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", default="two_arm")
+    parser.add_argument("--tasks", nargs="+", choices=list(CARDS), default=list(CARDS))
+    parser.add_argument("--objects", default=None, help="object set, default: the task's own")
+    parser.add_argument("--grip", action="store_true", help="a scripted controller acts instead of chance")
     parser.add_argument("--num-envs", type=int, default=512)
-    parser.add_argument("--steps", type=int, default=300, help="measured steps")
-    parser.add_argument("--warmup", type=int, default=50, help="steps before measuring")
+    parser.add_argument("--steps", type=int, default=150, help="measured steps")
+    parser.add_argument("--warmup", type=int, default=None, help="steps before; default 30, with --grip 150")
     parser.add_argument("--threads", type=int, default=None, help="physics threads, default: all cores")
-    parser.add_argument("--torch-threads", type=int, default=None, help="default: as torch chooses")
     args = parser.parse_args()
-    if args.torch_threads:
-        torch.set_num_threads(args.torch_threads)
+    if args.warmup is None:
+        args.warmup = 150 if args.grip else 30
+    torch.set_num_threads(1)
 
-    device = torch.device("cpu")
-    bare, env = (AllegroKuka(args.num_envs, device, seed, args.task, threads=args.threads) for seed in (0, 1))
-    bare.reset()
-    env.reset()
-    start = bare.rules.restart(torch.arange(args.num_envs))
-    watch = Stopwatch()
-    watch.watch(env.physics, "step", "physics")
-    watch.watch(env, "_restart", "resets")
-    times: dict[str, list[float]] = {"A": [], "B": []}
-    for step in range(args.warmup + args.steps):
-        if step == args.warmup:
-            times = {"A": [], "B": []}
-            watch.seconds.clear()
-        actions = 2 * torch.rand(args.num_envs, env.spec.act_dim) - 1
-        targets = bare.rules.targets(actions)
-        forces = bare.rules.forces(bare.physics.state.object_frame[:, :4])
-        t0 = time.perf_counter()
-        bare_step(bare.physics, targets, forces, start)
-        t1 = time.perf_counter()
-        env.step(actions)
-        t2 = time.perf_counter()
-        times["A"].append(t1 - t0)
-        times["B"].append(t2 - t1)
-
-    median = {name: statistics.median(values) for name, values in times.items()}
-    speed = {name: args.num_envs / value for name, value in median.items()}
-    total = sum(times["B"])
-    split = {name: seconds / total for name, seconds in watch.seconds.items()}
-    print(f"{args.task}, {args.num_envs} environments, {env.physics.batch.nthread} physics threads,", end=" ")
-    print(f"{torch.get_num_threads()} torch threads, {args.steps} steps")
-    print(f"A bare physics       {speed['A']:9.0f} control steps/s (median)")
-    print(f"B whole environment  {speed['B']:9.0f} control steps/s (median)")
-    print(f"ratio B/A            {speed['B'] / speed['A']:9.3f}")
-    print(f"time of B: physics {split['physics']:.1%}, resets {split.get('resets', 0.0):.1%},", end=" ")
-    print(f"rules and observation {1 - sum(split.values()):.1%}")
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB (both environments)")
+    driven = "a scripted grasp" if args.grip else "random actions"
+    print(f"{args.num_envs} environments, {args.steps} steps of {driven}; rollout of {HORIZON} steps\n")
+    heads = ["task", "bare steps/s", "whole steps/s", "ratio", "physics", "rules", "resets", "own / shared geometry"]
+    heads += ["engine KiB/env", "state row KiB/env", "rules KiB/env", "rollout KiB/env"]
+    print("|", " | ".join(heads), "|")
+    print("|" + "---|" * len(heads))
+    for task in args.tasks:
+        result = measure(task, args)
+        cells = [task, f"{result['bare']:,.0f}", f"{result['whole']:,.0f}", f"{result['whole'] / result['bare']:.3f}"]
+        cells += [f"{result[name]:.1%}" for name in ("physics", "rules", "resets")]
+        cells += [f"{geometry_cost(task, args):.3f}"]
+        cells += [f"{result[name] / 1024:.1f}" for name in Memory._fields]
+        print("|", " | ".join(cells), "|", flush=True)
 
 
 if __name__ == "__main__":
