@@ -4,13 +4,16 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: train test lint clean
+.PHONY: train test nightly lint clean
 
 train: $(READY)  ## Two Kuka arms, at a size for a laptop
 	$(BIN)/python -m epo_lightning fit --config configs/two_arm.yaml --config configs/laptop.yaml
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+nightly: $(READY)  ## What takes too long for every change: slow tests, every task at a laptop's size
+	$(BIN)/python -m pytest -m slow -rs --durations 10
 
 lint: $(READY)
 	$(BIN)/ruff check .

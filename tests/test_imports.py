@@ -30,6 +30,8 @@ FLOORS = {
     "envs.allegro_kuka.rotation": 0,
     "envs.allegro_kuka.cards": 0,
     "envs.allegro_kuka.objects": 0,
+    "envs.allegro_kuka.obstacles": 0,
+    "envs.allegro_kuka.curriculum": 0,
     # 1: parts with a state of their own
     "normalization": 1,
     "networks": 1,
@@ -47,9 +49,10 @@ FLOORS = {
     "lean": 3,
     "module": 3,
     "data": 3,
+    "playback": 3,
+    "video": 3,
     # 4: around it
     "callbacks": 4,
-    "play": 4,
     "export": 4,
     "report": 4,
     "checkpoint": 3,
@@ -65,6 +68,8 @@ FLOORS = {
     "cli": 5,
     "command": 5,
     "process_settings": 5,
+    "trainer": 5,
+    "viewer": 4,
     "__main__": 5,
 }
 """Floor of a module or of a whole folder; the longest name that fits wins."""
@@ -81,7 +86,10 @@ OWNED = {
     "envs.allegro_kuka.objects": {"numpy"},
     "envs.allegro_kuka.scene": {"mujoco"},
     "envs.allegro_kuka.robot": {"mujoco"},
+    "envs.allegro_kuka.look": {"mujoco"},
     "physics.mujoco": {"mujoco"},
+    "physics.drawing": {"mujoco"},
+    "video": {"imageio_ffmpeg", "PIL"},
 }
 """Libraries that one file may import beyond its floor's."""
 
@@ -223,9 +231,9 @@ class TestTheTestItself:
             ("envs.allegro_kuka.env", "import mujoco"),
             ("physics.mujoco", "import warp"),
             ("physics.base", "from epo_lightning.module import EPOModule"),
-            ("data", "from epo_lightning.play import play"),
+            ("data", "from epo_lightning.export import export"),
             ("data", "import mujoco"),
-            ("play", "from epo_lightning.callbacks import elites"),
+            ("export", "from epo_lightning.callbacks import elites"),
             ("callbacks.elites", "from epo_lightning.export import export"),
             ("callbacks.elites", "from epo_lightning.cli import main"),
             ("callbacks.elites", "from callbacks.evolution import GeneticEvolution"),
@@ -250,7 +258,7 @@ class TestTheTestItself:
             ("envs.allegro_kuka.scene", "import mujoco"),
             ("data", "import lightning as L\nfrom epo_lightning.rollout import RolloutDataset"),
             ("callbacks.elites", "from epo_lightning.callbacks.evolution import Lineage\nimport wandb"),
-            ("cli", "from epo_lightning.play import play\nimport jsonargparse"),
+            ("cli", "from epo_lightning.export import export\nimport jsonargparse"),
         ],
     )
     def test_a_look_down_is_fine(self, module: str, source: str) -> None:
@@ -279,6 +287,19 @@ def test_the_core_runs_without_lightning_and_mujoco() -> None:
     core = sorted(name for name in MODULES if "." not in name and name and floor_of(name) <= 1)
     names = ", ".join(f"epo_lightning.{name}" for name in core)
     result = run_python(f"import sys, {names}; print([m for m in ('lightning', 'mujoco') if m in sys.modules])")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "[]"
+
+
+def test_a_training_loads_nothing_that_draws() -> None:
+    code = """
+        import sys, torch
+        import epo_lightning.command, epo_lightning.callbacks
+        from epo_lightning.envs.allegro_kuka import AllegroKuka
+        AllegroKuka(1, torch.device("cpu"), 0, threads=1).reset()
+        print([m for m in ("OpenGL", "mujoco.egl", "imageio_ffmpeg", "viser") if m in sys.modules])
+    """
+    result = run_python("\n".join(line.strip() for line in code.splitlines()))
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "[]"
 

@@ -92,7 +92,14 @@ class VectorEnv(ABC):
         return {}
 
     def set_curriculum(self, values: Mapping[str, float]) -> None:  # noqa: B027  (a task may have none)
-        """Take over the difficulty that another instance's `curriculum()` returned."""
+        """Take over the difficulty that another instance's `curriculum()` returned, and hold it.
+
+        From then on the difficulty does not change by itself: that is what an evaluation wants. A saved state says
+        whether it is held.
+
+        Raises:
+            ValueError: When a value is out of range.
+        """
 
     def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:
         """Pictures of the environments `envs` as they are now: (M, height, width, 3) uint8.

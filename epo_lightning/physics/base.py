@@ -1,10 +1,11 @@
 """What a task asks of a physics engine.
 
-Shape legend: N environments, D actuated joints, H hands, F fingertips per hand, M chosen environments.
+Shape legend: N environments, D actuated joints, H hands, F fingertips per hand, B free blocks, M chosen environments.
 
 An engine steps N copies of one scene with D position-controlled joints, H hands that carry F fingertip points each, and
-one free rigid object. It knows nothing about goals or rewards. All tensors are float32 on `device` unless said
-otherwise; all positions, velocities and forces are in the world frame, in SI units; quaternions are (x, y, z, w).
+one free rigid object; B more free boxes may stand in the way. It knows nothing about goals or rewards. All tensors are
+float32 on `device` unless said otherwise; all positions, velocities and forces are in the world frame, in SI units;
+quaternions are (x, y, z, w).
 """
 
 from abc import ABC, abstractmethod
@@ -26,6 +27,7 @@ class PhysicsState(NamedTuple):
         object_frame: (N, 10) object: quaternion (4), linear velocity (3), angular velocity (3).
         tip_pos: (N, H, F, 3) fingertip points, m.
         object_pos: (N, 3) centre of the object, m.
+        blocks: (N, B, 13) free blocks: position (3), quaternion (4), linear velocity (3), angular velocity (3).
     """
 
     joint_pos: Tensor
@@ -35,6 +37,7 @@ class PhysicsState(NamedTuple):
     object_frame: Tensor
     tip_pos: Tensor
     object_pos: Tensor
+    blocks: Tensor
 
     def rows(self, ids: Tensor) -> "PhysicsState":
         """A copy of the environments `ids`, (M,) int64: every tensor with M rows."""
@@ -99,6 +102,26 @@ class Physics(ABC):
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`; raises ValueError when it belongs to another number of environments or scene."""
+
+    def snapshot(self, env: int) -> tuple[Any, Any]:
+        """Scene and present state of environment `env` as MuJoCo's (MjModel, MjData), to be drawn.
+
+        Raises:
+            ValueError: When the engine has none.
+        """
+        raise ValueError(f"{type(self).__name__} cannot be drawn: it does not implement snapshot()")
+
+    def push(self, env: int, force: Tensor) -> None:
+        """Push the object of environment `env` during the next `step`, and no longer, beside its `object_force`.
+
+        Args:
+            env: Number of the environment.
+            force: (3,) force on the object's centre, N.
+
+        Raises:
+            ValueError: When the engine cannot.
+        """
+        raise ValueError(f"{type(self).__name__} cannot push the object: it does not implement push()")
 
     def close(self) -> None:  # noqa: B027  (nothing to free is the common case)
         """Free threads and device memory."""

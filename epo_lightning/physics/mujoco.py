@@ -1,10 +1,11 @@
 """MuJoCo on CPU threads: N copies of one model, stepped by `mujoco.batch`.
 
-Shape legend: N environments, D actuated joints, H hands, F fingertips per hand, M chosen environments.
+Shape legend: N environments, D actuated joints, H hands, F fingertips per hand, B free blocks, M chosen environments.
 
 What the model must look like (see `envs.allegro_kuka.scene`): the D hinges with their D position actuators come first,
-then the free joint `object`; a mocap body `goal`; sensors in the order of `readout`. The engine keeps float64 rows, of
-which `state` is the float32 copy, made once per step. Results do not depend on the number of threads.
+then the free joint `object`, then those of the B blocks; a mocap body `goal`; sensors in the order of `readout`. The
+engine keeps float64 rows, of which `state` is the float32 copy, made once per step. Results do not depend on the number
+of threads.
 """
 
 import os
@@ -25,7 +26,7 @@ _WARN = mujoco.mjtWarning
 BAD_STATE = [int(w) for w in (_WARN.mjWARN_BADQPOS, _WARN.mjWARN_BADQVEL, _WARN.mjWARN_BADQACC)]
 """Warnings after which MuJoCo has put an environment back to the model's initial pose by itself."""
 RUNAWAY = 1000.0
-"""Joint or object velocity (rad/s, m/s) beyond which an environment counts as blown up."""
+"""Velocity of a joint, the object or a block (rad/s, m/s) beyond which an environment counts as blown up."""
 ANGULAR_DAMPING = 0.5
 """Rate, 1/s, at which the object's spin decays in the air."""
 
@@ -85,17 +86,20 @@ class MujocoPhysics(Physics):
             warnings.filterwarnings("ignore", message=".*not writable.*")
             self._sensor64 = torch.from_numpy(self.batch.bind("sensordata"))
 
-        columns, fields = readout(hands, (self._sensor64.shape[1] - 13 - 13 * hands) // 3 // hands)
+        blocks = int((model.jnt_type == mujoco.mjtJoint.mjJNT_FREE).sum()) - 1
+        fingers = (self._sensor64.shape[1] - 13 - 13 * hands - 13 * blocks) // 3 // hands
+        columns, fields = readout(hands, fingers, blocks)
         self._columns = torch.tensor(columns)
-        self._pos, self._vel = torch.zeros(num_envs, model.nq), torch.zeros(num_envs, joints + 6)
+        self._pos, self._vel = torch.zeros(num_envs, model.nq), torch.zeros(num_envs, model.nv)
         self._sensor = torch.zeros(num_envs, len(columns))
-        shapes = {"palm_pos": (hands, 3), "wrist": (hands, 10), "tip_pos": (hands, -1, 3)}
+        shapes = {"palm_pos": (hands, 3), "wrist": (hands, 10), "tip_pos": (hands, fingers, 3), "blocks": (blocks, 13)}
         self.state = PhysicsState(
             joint_pos=self._pos[:, :joints],
             joint_vel=self._vel[:, :joints],
             **{k: self._sensor[:, v].unflatten(1, shapes[k]) if k in shapes else self._sensor[:, v] for k, v in fields},
         )
         self.blown_up = torch.zeros(num_envs, dtype=torch.bool)
+        self._pushes: list[tuple[int, Tensor]] = []
         self._refresh()
 
     def _set_objects(self, half_sizes: Tensor, masses: Tensor) -> None:
@@ -120,8 +124,13 @@ class MujocoPhysics(Physics):
     def step(self, targets: Tensor, object_force: Tensor | None = None) -> None:
         """Advance all environments by `decimation` physics steps; see `Physics.step`."""
         self._ctrl.copy_(targets)
-        if object_force is not None:
+        if object_force is None:
+            self._force.zero_()
+        else:
             self._force.copy_(object_force)
+        for env, force in self._pushes:
+            self._force[env] += force
+        self._pushes.clear()
         failed: Any = None
         try:
             self.batch.step(nstep=self.decimation, stage=STAGE.mjSTAGE_VEL)
@@ -181,7 +190,19 @@ class MujocoPhysics(Physics):
         self._rows[:] = rows.numpy()
         self.batch.forward(stage=STAGE.mjSTAGE_VEL)
         self.blown_up.zero_()
+        self._pushes.clear()
         self._refresh()
+
+    def push(self, env: int, force: Tensor) -> None:
+        """See `Physics.push`."""
+        self._pushes.append((env, force))
+
+    def snapshot(self, env: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        """Copies of the model of environment `env`, with its own object, and of its state, positions up to date."""
+        model, data = self.batch.get_model(env), self.batch.get_data(env)
+        mujoco.mj_kinematics(model, data)  # the engine's are one physics step old, and do not know of a new goal
+        mujoco.mj_camlight(model, data)
+        return model, data
 
     def close(self) -> None:
         """Stop the threads."""
@@ -191,33 +212,35 @@ class MujocoPhysics(Physics):
         """float64 to float32, once per field, for all environments or for `ids`."""
         if ids is None:
             self._pos.copy_(self._pos64)
-            self._vel.copy_(self._vel64[:, : self._joints + 6])
+            self._vel.copy_(self._vel64)
             torch.index_select(self._sensor64.float(), 1, self._columns, out=self._sensor)
         else:
             self._pos[ids] = self._pos64[ids].float()
-            self._vel[ids] = self._vel64[ids, : self._joints + 6].float()
+            self._vel[ids] = self._vel64[ids].float()
             self._sensor[ids] = self._sensor64[ids][:, self._columns].float()
 
 
-def readout(hands: int, fingers: int) -> tuple[list[int], list[tuple[str, slice]]]:
+def readout(hands: int, fingers: int, blocks: int) -> tuple[list[int], list[tuple[str, slice]]]:
     """Where the fields of `PhysicsState` lie among the model's sensor values.
 
     Sensors, in this order: palm point of every hand; orientation, linear and angular velocity of every wrist; the same
-    of the object; fingertip points, hand by hand; centre of the object.
+    of the object; fingertip points, hand by hand; centre of the object; centre, orientation, linear and angular
+    velocity of every block.
 
     Args:
         hands: H.
         fingers: F.
+        blocks: B.
 
     Returns:
         The order in which to take the sensor values (MuJoCo's quaternions begin with w, ours end with it), and the
         slice of that sequence for each field.
     """
-    lengths = [3 * hands, 10 * hands, 10, 3 * hands * fingers, 3]
-    names = ["palm_pos", "wrist", "object_frame", "tip_pos", "object_pos"]
+    lengths = [3 * hands, 10 * hands, 10, 3 * hands * fingers, 3, 13 * blocks]
+    names = ["palm_pos", "wrist", "object_frame", "tip_pos", "object_pos", "blocks"]
     starts = [sum(lengths[:i]) for i in range(len(lengths))]
     columns = list(range(sum(lengths)))
-    for frame in range(starts[1], starts[3], 10):
+    for frame in [*range(starts[1], starts[3], 10), *range(starts[5] + 3, sum(lengths), 13)]:
         columns[frame : frame + 4] = [frame + 1, frame + 2, frame + 3, frame]
     return columns, [(n, slice(s, s + length)) for n, s, length in zip(names, starts, lengths, strict=True)]
 

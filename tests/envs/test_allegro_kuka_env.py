@@ -8,6 +8,7 @@ import torch
 
 from epo_lightning.envs.allegro_kuka import AllegroKuka
 from epo_lightning.envs.allegro_kuka.cards import CARDS
+from epo_lightning.envs.allegro_kuka.obstacles import Block
 
 CPU = torch.device("cpu")
 
@@ -113,21 +114,31 @@ def test_states_of_other_environments_are_refused():
         env.load_state_dict({})
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"task": "x"}, r"init_args\.task must be one of two_arm"),
-        ({"objects": "x"}, r"init_args\.objects must be one of all"),
-        ({"gains": "x"}, r"init_args\.gains must be one of stiff, original"),
-        ({"threads": 0}, r"init_args\.threads must be at least 1"),
-        ({"tolerance": 0.005}, r"init_args\.final_tolerance must be positive and at most"),
-        ({"curriculum_interval": 0}, r"init_args\.curriculum_interval must be at least 1"),
-    ],
-)
-def test_wrong_arguments_name_their_key(arguments, message):
-    with pytest.raises(ValueError, match=message) as error:
-        make(2, **arguments)
-    assert "\n" not in str(error.value)
+MISTAKES = {
+    "task=juggling": ("task must be one of two_arm, ", "single_arm_throw; got 'juggling'"),
+    "objects=spheres": ("objects must be one of all, small, big, sticks, cube", "got 'spheres'"),
+    "objects=[]": ("objects must have at least one shape, or be one of all", "got an empty list"),
+    "objects=[[1, 1, 1], [1, 0, 1]]": ("objects[1] must be three factors of a 5 cm edge, above 0", "[1.0, 0.0, 1.0]"),
+    "objects=[[1, -1, 1]]": ("objects[0] must be three factors", "[1.0, -1.0, 1.0]"),
+    "objects=[[1, 1, .nan]]": ("objects[0] must be three factors", "[1.0, 1.0, nan]"),
+    "objects=[[10.1, 1, 1]]": ("objects[0] must be three factors", "at most 10 (0.5 m); got [10.1, 1.0, 1.0]"),
+    "tolerance=-0.1": ("tolerance must be greater than 0", "got -0.1"),
+    "final_tolerance=0.1": ("final_tolerance must be positive and at most data.env.init_args.tolerance (0.075)", "0.1"),
+    "curriculum_interval=0": ("curriculum_interval must be at least 1", "got 0"),
+    "gains=soft": ("gains must be one of stiff, original", "got 'soft'"),
+    "threads=0": ("threads must be at least 1", "got 0"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_on_the_command_line_is_one_line(cli, mistake):
+    start, end = MISTAKES[mistake]
+    env = "--data.env=epo_lightning.envs.allegro_kuka.AllegroKuka"
+    outcome = cli("fit", "--config=tiny.yaml", env, f"--data.env.init_args.{mistake}")
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"error: data.env.init_args.{start}")
+    assert outcome.err.endswith(f"{end}\n")
+    assert outcome.err.count("\n") == 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -252,6 +263,50 @@ def test_curriculum_is_handed_over():
     assert env.curriculum() == {"tolerance": 0.05}
     env.reset()
     assert env.step(torch.zeros(2, 46)).log["tolerance"] == pytest.approx(0.05)
+
+
+def test_a_tolerance_from_outside_is_held_in_a_saved_state_too():
+    held, free, restored = (make(2, curriculum_interval=2) for _ in range(3))
+    held.set_curriculum({"tolerance": 0.05})
+    for env in (held, free, restored):
+        env.reset()
+    restored.load_state_dict(held.state_dict())
+    for env in (held, free, restored):
+        env.rules.memory.last_successes[:] = 4.0
+        for _ in range(5):
+            env.step(torch.zeros(2, 46))
+    assert held.curriculum() == restored.curriculum() == {"tolerance": 0.05}
+    assert free.curriculum()["tolerance"] == pytest.approx(0.075 * 0.81)
+    for wrong in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match=r"data\.eval_difficulty\.tolerance must be greater than 0"):
+            held.set_curriculum({"tolerance": wrong})
+
+
+def test_true_objective_is_logged_for_every_environment():
+    env = make(2)
+    env.reset()
+    env.rules.memory.last_successes[:] = torch.tensor([0.0, 7.0])
+    objective = lambda: env.step(torch.zeros(2, 46)).log["true_objective"].tolist()  # noqa: E731
+    assert objective() == pytest.approx([0, 0.07])
+    env.set_curriculum({"tolerance": 0.0425})  # half of the way from 0.075 to 0.01
+    assert objective() == pytest.approx([0.5, 0.57])
+    env.set_curriculum({"tolerance": 0.01})
+    assert objective() == [1, 8]
+
+
+def test_own_shapes_are_taken_in_turn_and_remembered():
+    shapes = [(1.0, 1.0, 1.0), (2.0, 1.0, 4.0)]
+    env = make(3, objects=shapes)
+    assert env.rules.scales.tolist() == [[1, 1, 1], [2, 1, 4], [1, 1, 1]]
+    assert env.physics.batch.get_model(1).geom("object").size.tolist() == pytest.approx([0.05, 0.025, 0.1])
+    state = env.state_dict()
+    make(3, objects=[list(shape) for shape in shapes]).load_state_dict(state)
+    with pytest.raises(ValueError, match=r"init_args\.objects must be \[\[1\.0, 1\.0, 1\.0\], \[2\.0, 1\.0, 4\.0\]\]"):
+        make(3, objects=shapes[:1]).load_state_dict(state)
+    # the largest shape needs room at the start: half its diagonal is 0.115 m
+    with pytest.raises(ValueError, match=r"obstacles\[0\] must leave room"):
+        make(3, objects=shapes, obstacles=[Block((0.05, 0.1, 0.1), (0.12, 0.0, 0.6))])
+    make(3, objects=shapes[:1], obstacles=[Block((0.05, 0.1, 0.1), (0.12, 0.0, 0.6))])
 
 
 def test_torch_threads_are_left_as_they_were():

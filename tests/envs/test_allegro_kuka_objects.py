@@ -53,6 +53,15 @@ def test_environment_i_has_shape_i_modulo_947():
     assert not torch.equal(few, torch.tensor(OBJECT_SETS["all"]()[:100], dtype=torch.float64))  # shuffled
 
 
+def test_own_shapes_keep_their_order():
+    own = [(3.0, 1.0, 1.0), (1.0, 2.0, 1.0)]
+    assert object_scales(own, 5)[:, 0].tolist() == [3, 1, 3, 1, 3]
+    assert half_sizes(object_scales(own, 1))[0].tolist() == pytest.approx([0.075, 0.025, 0.025])
+    object_scales([(10.0, 10.0, 10.0)], 1)  # 50 cm
+    with pytest.raises(ValueError, match=r"objects must have at least one shape"):
+        object_scales([], 1)
+
+
 def test_unknown_set_names_the_known_ones():
     with pytest.raises(ValueError, match=r"data\.env\.init_args\.objects must be one of all, small, .*'spheres'"):
         object_scales("spheres", 1)

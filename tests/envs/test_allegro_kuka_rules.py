@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from epo_lightning.envs.allegro_kuka import resets
-from epo_lightning.envs.allegro_kuka.cards import CARDS, card
+from epo_lightning.envs.allegro_kuka.cards import CARDS, card, variant
+from epo_lightning.envs.allegro_kuka.curriculum import Curriculum
+from epo_lightning.envs.allegro_kuka.obstacles import Block
 from epo_lightning.envs.allegro_kuka.rotation import random_rotations, rotate
 from epo_lightning.envs.allegro_kuka.task import Rules
 from epo_lightning.physics.base import PhysicsState
@@ -15,11 +17,13 @@ IDENTITY = torch.tensor([0.0, 0.0, 0.0, 1.0])
 LOW, HIGH = -2.0, 4.0
 
 
-def rules(name="two_arm", n=2, scales=(1.0, 2.0, 4.0), **kwargs) -> Rules:
-    task = card(name)
+def rules(name="two_arm", n=2, scales=(1.0, 2.0, 4.0), obstacles=None, observe=False, **kwargs) -> Rules:
+    task = variant(name, obstacles, observe)
     low, high = torch.full((task.joints,), LOW), torch.full((task.joints,), HIGH)
     generator = torch.Generator().manual_seed(0)
-    made = Rules(task, torch.tensor(scales).expand(n, 3), low, high, generator, **kwargs)
+    made = Rules(
+        task, torch.tensor(scales).expand(n, 3), low, high, generator, Curriculum(shrinks=task.curriculum, **kwargs)
+    )
     ids = torch.arange(n)
     made.restart(ids)
     made.new_goals(ids)
@@ -42,6 +46,7 @@ def state(r: Rules, pos=(0.3, 0.0, 0.6), tip=0.5, vel=0.0) -> PhysicsState:
         object_frame=frame,
         tip_pos=(at[:, None, None] + torch.tensor([0.0, tip, 0.0])).expand(n, hands, 4, 3).clone(),
         object_pos=at,
+        blocks=torch.zeros(n, r.card.blocks_observed, 13),
     )
 
 
@@ -371,17 +376,84 @@ def test_curriculum():
 
 
 def test_twenty_reductions_reach_the_floor_and_throwing_has_no_curriculum():
-    r = rules(n=1, interval=1)
-    r.memory.last_successes[:] = 3.0
+    good = torch.tensor([3.0])
+    curriculum = Curriculum(interval=1)
     for _ in range(19):
-        r._shrink_tolerance()
-    assert r.tolerance > 0.01
-    r._shrink_tolerance()
-    assert r.tolerance == 0.01
+        curriculum.step(good)
+    assert curriculum.tolerance > 0.01
+    curriculum.step(good)
+    assert curriculum.tolerance == 0.01
     throw = rules("single_arm_throw", n=1, interval=1)
     throw.memory.last_successes[:] = 9.0
-    throw._shrink_tolerance()
+    throw.advance(state(throw), calm(throw))
     assert throw.tolerance == 0.075
+
+
+def test_a_held_tolerance_stays_in_a_saved_state_too():
+    good = torch.tensor([9.0])
+    curriculum = Curriculum(interval=1)
+    curriculum.hold(0.05)
+    other = Curriculum(interval=1)
+    other.load_state_dict(curriculum.state_dict())
+    for each in (curriculum, other):
+        each.step(good)
+        assert each.tolerance == 0.05
+    free = Curriculum(interval=1)
+    free.step(good)
+    curriculum.load_state_dict(free.state_dict())  # and a state that moves sets it free again
+    curriculum.step(good)
+    assert curriculum.tolerance == pytest.approx(0.075 * 0.81)
+    with pytest.raises(ValueError, match=r"data\.eval_difficulty\.tolerance must be greater than 0 .*got -0\.1"):
+        curriculum.hold(-0.1)
+
+
+def test_true_objective_by_hand():
+    successes = torch.tensor([0.0, 3.0, 50.0])
+    curriculum = Curriculum(0.075, 0.01)
+    # no progress: 0.01 per success
+    assert curriculum.true_objective(successes).tolist() == pytest.approx([0.0, 0.03, 0.5])
+    # c = (0.075 - 0.036) / (0.075 - 0.01) = 0.6
+    curriculum.hold(0.036)
+    assert curriculum.true_objective(successes).tolist() == pytest.approx([0.6, 0.63, 1.1])
+    curriculum.hold(0.01)
+    assert curriculum.true_objective(successes).tolist() == [1, 4, 51]
+    throwing = Curriculum(shrinks=False)
+    assert throwing.true_objective(successes).tolist() == [1, 4, 51]
+    # where first and final are the same there is nothing to progress through
+    constant = Curriculum(0.05, 0.05)
+    assert constant.true_objective(successes).tolist() == [1, 4, 51]
+    constant.hold(0.06)
+    assert constant.true_objective(successes).tolist() == pytest.approx([1.0, 1.03, 1.5])
+
+
+# ---------------------------------------------------------------------------------------------------------- obstacles
+
+PUSHED = Block((0.05, 0.1, 0.2), (0.0, 0.0, 0.7), mass=0.2)
+FIXED = Block((0.05, 0.1, 0.2), (0.0, 0.3, 0.7))
+
+
+@pytest.mark.parametrize(("name", "plain", "place"), [("two_arm", 196, 191), ("single_arm_reorient", 117, 108)])
+def test_observed_blocks_stand_between_scales_and_scalars(name, plain, place):
+    bare = rules(name, n=1)
+    r = rules(name, n=1, obstacles=[PUSHED, FIXED, PUSHED], observe=True)
+    assert r.card.obs_dim == plain + 2 * 13  # what never moves is not observed
+    s = state(r)
+    s.blocks.copy_(torch.arange(26).view(1, 2, 13) * 0.1)
+    for each in (r, bare):
+        goal_at(each, (0.3, 0.0, 0.9))
+        each.memory.progress[:] = 9.0
+    seen, without = r.advance(s, calm(r)).obs[0], bare.advance(state(bare), calm(bare)).obs[0]
+    assert torch.allclose(seen[place : place + 26], torch.arange(26) * 0.1)
+    assert seen[place - 3 : place].tolist() == [1, 2, 4]
+    assert torch.equal(torch.cat([seen[:place], seen[place + 26 :]]), without)
+
+
+def test_only_blocks_with_a_mass_can_be_observed():
+    for name, blocks in (("two_arm_hole", None), ("two_arm_partition", []), ("two_arm", [FIXED])):
+        with pytest.raises(ValueError, match=rf"init_args\.observe_obstacles: no obstacle of {name} can be pushed"):
+            variant(name, blocks, True)
+    assert variant("two_arm_partition", None, True).obs_dim == 196 + 13
+    assert variant("two_arm_partition", [PUSHED, PUSHED], False).obs_dim == 196
 
 
 # --------------------------------------------------------------------------------------------------- resets and forces

@@ -65,14 +65,14 @@ def test_gains_and_torque_limits():
 
 def test_obstacles():
     hole = scene("two_arm_hole")
-    assert span(hole, "wall_low") == [[-0.025, 0.025], [-0.2, 0.2], [0.5, 0.8]]
-    assert span(hole, "wall_high") == [[-0.025, 0.025], [-0.2, 0.2], [1.0, 2.0]]
-    assert span(scene("two_arm_barrier"), "wall") == [[-0.025, 0.025], [-0.2, 0.2], [0.5, 2.0]]
+    assert span(hole, "obstacle_0") == [[-0.025, 0.025], [-0.2, 0.2], [0.5, 0.8]]
+    assert span(hole, "obstacle_1") == [[-0.025, 0.025], [-0.2, 0.2], [1.0, 2.0]]
+    assert span(scene("two_arm_barrier"), "obstacle_0") == [[-0.025, 0.025], [-0.2, 0.2], [0.5, 2.0]]
     partition = scene("two_arm_partition")
-    body = partition.body("partition")
+    body = partition.body("obstacle_0")
     assert body.mass[0] == pytest.approx(0.5)
     assert body.pos.tolist() == pytest.approx([0, 0, 0.68])
-    assert partition.geom("partition").size.tolist() == pytest.approx([0.025, 0.2, 0.15])
+    assert partition.geom("obstacle_0").size.tolist() == pytest.approx([0.025, 0.2, 0.15])
 
 
 def collide(model: mujoco.MjModel, a: str, b: str) -> bool:
@@ -84,14 +84,14 @@ def collide(model: mujoco.MjModel, a: str, b: str) -> bool:
 
 def test_who_collides_with_whom():
     model = scene("two_arm_partition")
-    for body in ("world", "partition", "palm_0", "palm_1", "index3_0", "thumb3_1", "middle1_0", "link5_1"):
+    for body in ("world", "obstacle_0", "palm_0", "palm_1", "index3_0", "thumb3_1", "middle1_0", "link5_1"):
         assert collide(model, "object", body), body
     assert collide(model, "index3_0", "thumb3_0")  # fingertips of one hand
     assert not collide(model, "index2_0", "palm_0")
     assert collide(model, "index2_0", "palm_1")  # the two hands
     assert collide(model, "link6_0", "world")  # the table
-    assert collide(model, "partition", "world")
-    assert collide(model, "partition", "palm_0")
+    assert collide(model, "obstacle_0", "world")
+    assert collide(model, "obstacle_0", "palm_0")
     assert not collide(model, "object", "goal")  # a ghost
     assert collide(scene("single_arm_throw"), "object", "goal")  # the bucket
 

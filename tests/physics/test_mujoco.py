@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from epo_lightning.envs.allegro_kuka.cards import card
+from epo_lightning.envs.allegro_kuka.cards import CARDS, card
 from epo_lightning.envs.allegro_kuka.objects import half_sizes, masses, object_scales
 from epo_lightning.envs.allegro_kuka.scene import GAINS, build_scene
 from epo_lightning.physics.mujoco import MujocoPhysics, default_threads
@@ -37,9 +37,10 @@ class Setup:
         )
 
 
-def setup(task="two_arm", num_envs=4, threads=1, gains="stiff") -> Setup:
+def setup(task="two_arm", num_envs=4, threads=1, gains="stiff", first=0) -> Setup:
+    """An engine with the objects `first` and following."""
     rules = card(task)
-    scales = object_scales("all", num_envs)
+    scales = object_scales("all", first + num_envs)[first:]
     half, mass = half_sizes(scales), masses(scales)
     model = build_scene(rules, GAINS[gains])
     physics = MujocoPhysics(model, num_envs, rules.arms, half, mass, threads=threads)
@@ -158,14 +159,75 @@ def run(s: Setup, steps: int, seed: int = 0) -> torch.Tensor:
     return torch.cat([state.joint_pos, state.joint_vel, state.tip_pos.flatten(1), state.object_frame], dim=1)
 
 
-def test_results_do_not_depend_on_the_number_of_threads():
-    results = []
-    for threads in (1, 2, 3):
-        s = setup(num_envs=7, threads=threads)
-        s.put()
-        results.append(run(s, 40))
-    assert torch.equal(results[0], results[1])
-    assert torch.equal(results[0], results[2])
+def grip(s: Setup, rows: slice = slice(None), steps: int = 40) -> torch.Tensor:
+    """All of the engine's numbers after closing a trembling hand about the object, of the environments `rows` of 8."""
+    s.put()
+    palm, tips = s.physics.state.palm_pos[0, 0], s.physics.state.tip_pos[0, 0]
+    under = (tips[:3].mean(dim=0) + palm) / 2 - torch.tensor([0.0, 0.0, 0.04])
+    s.put(pos=tuple(under.tolist()))
+    fingers = torch.tensor([0.0, 1.2, 1.2, 1.2] * 3 + [1.2, 0.0, 0.8, 0.8])
+    closed = torch.cat([s.default[:7], fingers]).repeat(len(s.default) // 23)
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(steps):
+        targets = closed + 0.05 * torch.randn(8, len(closed), generator=generator)
+        force = 0.1 * torch.randn(8, 3, generator=generator)
+        s.physics.step(targets[rows], force[rows])
+    fields = [torch.from_numpy(s.physics.batch.state.copy()), *(f.flatten(1).double() for f in s.physics.state)]
+    return torch.cat(fields, dim=1)
+
+
+def held(s: Setup) -> list[bool]:
+    """Whether the object touches a robot, in every environment."""
+    model, data = s.physics.model, [s.physics.batch.get_data(env) for env in range(s.physics.num_envs)]
+    thing, base = model.geom("object").id, model.body("base_0").id
+    robot = {g for g in range(model.ngeom) if model.body_rootid[model.geom_bodyid[g]] == base}
+    return [any(thing in pair and robot & set(pair) for pair in each.contact.geom.tolist()) for each in data]
+
+
+@pytest.mark.parametrize("task", list(CARDS))
+def test_results_do_not_depend_on_the_number_of_threads(task):
+    one = setup(task, num_envs=8)
+    expected = grip(one)
+    assert sum(held(one)) >= 2
+    for threads in (2, 3):
+        assert torch.equal(grip(setup(task, num_envs=8, threads=threads)), expected)
+
+
+@pytest.mark.parametrize("task", list(CARDS))
+def test_results_do_not_depend_on_the_split_over_engines(task):
+    expected = grip(setup(task, num_envs=8, threads=2))
+    halves = [grip(setup(task, num_envs=4, first=4 * half), slice(4 * half, 4 * half + 4)) for half in (0, 1)]
+    assert torch.equal(torch.cat(halves), expected)
+
+
+def test_free_blocks_are_read_in_the_world_frame():
+    s = setup("two_arm_partition", num_envs=2)
+    s.put()
+    start = torch.tensor([0, 0, 0.68, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0])
+    assert s.physics.state.blocks.shape == (2, 1, 13)
+    assert torch.allclose(s.physics.state.blocks, start.expand(2, 1, 13), atol=1e-6)
+    # block of environment 1: far above, a quarter turn about x, its own y axis is the world's z
+    half = 0.5**0.5
+    s.physics.batch.bind("qpos")[1, 53:60] = [0.1, 0.2, 2.0, half, half, 0, 0]
+    s.physics.batch.bind("qvel")[1, 52:58] = [0.3, 0.4, 0.5, 0, 1.5, 0]
+    s.physics.step(s.default.expand(2, -1))
+    pos, quat, linear, angular = s.physics.state.blocks[1, 0].split([3, 4, 3, 3])
+    # two steps of 1/120 s, velocity first: v = v0 - g t, z = z0 + v0 t - g (1 + 2) / 120^2
+    assert linear.tolist() == pytest.approx([0.3, 0.4, 0.5 - G / 60], abs=1e-4)
+    assert pos.tolist() == pytest.approx([0.1 + 0.3 / 60, 0.2 + 0.4 / 60, 2 + 0.5 / 60 - 3 * G / 120**2], abs=1e-4)
+    assert angular.tolist() == pytest.approx([0, 0, 1.5], abs=0.02)
+    assert quat.tolist() == pytest.approx([half, 0, 0, half], abs=0.02)
+    assert torch.allclose(s.physics.state.blocks[0, 0, :7], start[:7], atol=2e-3)  # the other one stands
+    assert setup(num_envs=3).physics.state.blocks.shape == (3, 0, 13)
+
+
+def test_a_block_that_blows_up_is_told():
+    s = setup("two_arm_partition", num_envs=2)
+    s.put()
+    s.physics.batch.bind("qvel")[1, 52] = 5000.0
+    s.physics.step(s.default.expand(2, -1))
+    assert s.physics.blown_up.tolist() == [False, True]
+    assert s.physics.state.blocks.abs().max() <= 1000
 
 
 def test_saved_state_continues_to_the_bit():

@@ -5,16 +5,18 @@ One arm has 7 joints, its hand 16 (index, middle, ring, thumb, four each). Lengt
 `velocity_penalty`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from epo_lightning.envs.allegro_kuka.obstacles import Block, Box
 
 ARM_JOINTS = 7
 HAND_JOINTS = 16
 FINGERS = 4
 STEP_SECONDS = 1 / 60
-
-Box = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
-"""Ranges of x, y and z for a uniform draw."""
+BLOCK_ENTRIES = 13
+"""Of the observation, per free block: position (3), quaternion (4), linear and angular velocity (3, 3)."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Card:
         fingers_always_paid: Whether approaching the object with the fingertips is paid after the lift, too.
         velocity_penalty: Whether joint velocities cost reward.
         max_tip_distance: The episode ends when a fingertip is farther than this from the object; None: never.
-        obstacle: What stands on the table: nothing, a wall with a hole, a closed wall, or a movable partition.
+        obstacles: What stands on the table.
+        observe_obstacles: Whether the observation tells where the obstacles are that can be pushed.
     """
 
     name: str
@@ -65,7 +68,8 @@ class Card:
     fingers_always_paid: bool = False
     velocity_penalty: bool = False
     max_tip_distance: float | None = None
-    obstacle: Literal["none", "hole", "barrier", "partition"] = "none"
+    obstacles: tuple[Block, ...] = ()
+    observe_obstacles: bool = False
 
     @property
     def joints(self) -> int:
@@ -83,10 +87,27 @@ class Card:
         return self.arms == 1
 
     @property
+    def blocks_observed(self) -> int:
+        """Free obstacles in the observation."""
+        return sum(block.mass is not None for block in self.obstacles) if self.observe_obstacles else 0
+
+    @property
     def obs_dim(self) -> int:
-        """O: joints, palms, wrists, object, fingertips, keypoints, object scales, and five task scalars."""
+        """O: joints, palms, wrists, object, fingertips, keypoints, object scales, blocks, and five task scalars."""
         hands = self.arms * (3 + 10 + 3 * FINGERS + 3 * self.keypoints)
-        return 2 * self.joints + hands + 10 + 3 * self.keypoints + 3 + (FINGERS if self.tips_observed else 0) + 5
+        rest = BLOCK_ENTRIES * self.blocks_observed + (FINGERS if self.tips_observed else 0) + 5
+        return 2 * self.joints + hands + 10 + 3 * self.keypoints + 3 + rest
+
+    @property
+    def object_mirrored(self) -> bool:
+        """Whether the object, too, may start on the mirror image of its box."""
+        return self.mirrored and self.arms == 2
+
+    @property
+    def object_starts(self) -> tuple[Box, ...]:
+        """Where the object's centre starts: `object_box` and, with two arms, its mirror image."""
+        (left, right), y, z = self.object_box
+        return (self.object_box, ((-right, -left), y, z)) if self.object_mirrored else (self.object_box,)
 
 
 def _single(name: str, title: str, **fields: object) -> Card:
@@ -122,13 +143,19 @@ def _two(name: str, title: str, **fields: object) -> Card:
     return Card(name=name, title=title, **(values | fields))
 
 
+# Walls across the middle of the table, 5 cm thick and as wide as the table. The hole is between z = 0.8 and 1.0; the
+# partition stands loose on the table: the first thing to push aside.
+HOLE = (Block((0.05, 0.4, 0.3), (0.0, 0.0, 0.65)), Block((0.05, 0.4, 1.0), (0.0, 0.0, 1.5)))
+BARRIER = (Block((0.05, 0.4, 1.5), (0.0, 0.0, 1.25)),)
+PARTITION = (Block((0.05, 0.4, 0.3), (0.0, 0.0, 0.68), mass=0.5),)
+
 CARDS: dict[str, Card] = {
     card.name: card
     for card in (
         _two("two_arm", "Two-Arm Reorientation"),
-        _two("two_arm_hole", "Two-Arm Reorientation (Hole)", obstacle="hole"),
-        _two("two_arm_barrier", "Two-Arm Reorientation (Barrier)", obstacle="barrier"),
-        _two("two_arm_partition", "Two-Arm Reorientation (Partition)", obstacle="partition"),
+        _two("two_arm_hole", "Two-Arm Reorientation (Hole)", obstacles=HOLE),
+        _two("two_arm_barrier", "Two-Arm Reorientation (Barrier)", obstacles=BARRIER),
+        _two("two_arm_partition", "Two-Arm Reorientation (Partition)", obstacles=PARTITION),
         _two(
             "two_arm_regrasp",
             "Two-Arm Regrasping",
@@ -180,3 +207,19 @@ def card(name: str) -> Card:
     if name not in CARDS:
         raise ValueError(f"data.env.init_args.task must be one of {', '.join(CARDS)}; got {name!r}")
     return CARDS[name]
+
+
+def variant(name: str, obstacles: Sequence[Block] | None, observe_obstacles: bool) -> Card:
+    """The task called `name` with other `obstacles` (None: its own), observed or not.
+
+    Raises:
+        ValueError: When there is no such task, or no obstacle to be observed.
+    """
+    own = card(name)
+    blocks = own.obstacles if obstacles is None else tuple(obstacles)
+    if observe_obstacles and all(block.mass is None for block in blocks):
+        raise ValueError(
+            f"data.env.init_args.observe_obstacles: no obstacle of {name} can be pushed; set it to false, or give one"
+            " of data.env.init_args.obstacles a mass"
+        )
+    return replace(own, obstacles=blocks, observe_obstacles=observe_obstacles)

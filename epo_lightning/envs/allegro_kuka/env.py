@@ -10,18 +10,23 @@ the object has fallen below z = 0.10 m, a fingertip is too far away (single-arm 
 up; `truncated` when the time for a goal is over or 50 goals are reached. The original cuts the return in both cases.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ContextDecorator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from epo_lightning.envs.allegro_kuka.cards import STEP_SECONDS
-from epo_lightning.envs.allegro_kuka.cards import card as card_by_name
-from epo_lightning.envs.allegro_kuka.objects import half_sizes, masses, object_scales
+from epo_lightning.envs.allegro_kuka.cards import STEP_SECONDS, variant
+from epo_lightning.envs.allegro_kuka.curriculum import Curriculum
+from epo_lightning.envs.allegro_kuka.objects import half_sizes, masses, object_scales, object_shapes, reach
+from epo_lightning.envs.allegro_kuka.obstacles import Block, check_obstacles
 from epo_lightning.envs.allegro_kuka.task import MAX_SUCCESSES, Rules
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+
+if TYPE_CHECKING:
+    from epo_lightning.physics.drawing import Marker, SceneDrawing
 
 
 class OneThread(ContextDecorator):
@@ -44,8 +49,11 @@ class AllegroKuka(VectorEnv):
         seed: Seed of resets, goals and random forces.
         task: One of two_arm, two_arm_hole, two_arm_barrier, two_arm_partition, two_arm_regrasp,
             single_arm_reorient, single_arm_regrasp, single_arm_throw.
-        objects: Object set: all (947 cuboids and sticks), small (654), big (248), sticks (45) or cube; null: the task's
-            own set (small for throwing, else all).
+        objects: Object set: all (947 cuboids and sticks), small (654), big (248), sticks (45) or cube; or a list of own
+            shapes, each three scale factors of a 5 cm cube; null: the task's own set (small for throwing, else all).
+        obstacles: What stands on the table, in place of the task's own obstacles; null: those; []: nothing.
+        observe_obstacles: Whether the observation tells position, orientation and velocities of the obstacles that can
+            be pushed (13 entries each).
         tolerance: First tolerance in metres; keypoints must come within 1.5 times this distance of the goal's.
         final_tolerance: Where the curriculum stops shrinking it, in metres.
         curriculum_interval: Steps that pass at least between two reductions of the tolerance (by 10 % each, once the
@@ -63,36 +71,42 @@ class AllegroKuka(VectorEnv):
         device: torch.device,
         seed: int,
         task: str = "two_arm",
-        objects: str | None = None,
+        objects: list[tuple[float, float, float]] | str | None = None,
+        obstacles: list[Block] | None = None,
+        observe_obstacles: bool = False,
         tolerance: float = 0.075,
         final_tolerance: float = 0.01,
         curriculum_interval: int = 300,
         gains: str = "stiff",
         threads: int | None = None,
     ) -> None:
-        card = card_by_name(task)
-        if not 0 < final_tolerance <= tolerance:
-            raise ValueError(
-                "data.env.init_args.final_tolerance must be positive and at most data.env.init_args.tolerance"
-                f" ({tolerance}); got {final_tolerance}"
-            )
-        if curriculum_interval < 1:
-            raise ValueError(f"data.env.init_args.curriculum_interval must be at least 1; got {curriculum_interval}")
+        card = variant(task, obstacles, observe_obstacles)
+        objects = card.objects if objects is None else objects
+        shapes = object_shapes(objects)
+        check_obstacles(card.obstacles, card.object_starts, reach(shapes))
+        curriculum = Curriculum(tolerance, final_tolerance, curriculum_interval, shrinks=card.curriculum)
         # MuJoCo is imported here and not above: importing this package stays cheap
         from epo_lightning.envs.allegro_kuka.scene import DECIMATION, GAINS, build_scene
         from epo_lightning.physics.mujoco import MujocoPhysics
 
         if gains not in GAINS:
             raise ValueError(f"data.env.init_args.gains must be one of {', '.join(GAINS)}; got {gains!r}")
-        self._arguments = {"task": task, "objects": objects or card.objects, "gains": gains}
-        scales = object_scales(self._arguments["objects"], num_envs)
+        blocks = [{"size": [*each.size], "pos": [*each.pos], "mass": each.mass} for each in card.obstacles]
+        self._arguments = {
+            "task": task,
+            "objects": objects if isinstance(objects, str) else [list(shape) for shape in objects],
+            "obstacles": blocks,
+            "observe_obstacles": observe_obstacles,
+            "gains": gains,
+        }
+        scales = object_scales(shapes, num_envs)
         model = build_scene(card, GAINS[gains])
         self.physics = MujocoPhysics(
             model, num_envs, card.arms, half_sizes(scales), masses(scales), DECIMATION, threads
         )
         low, high = torch.from_numpy(model.jnt_range[: card.joints]).T
         generator = torch.Generator().manual_seed(seed)
-        self.rules = Rules(card, scales, low, high, generator, tolerance, final_tolerance, curriculum_interval)
+        self.rules = Rules(card, scales, low, high, generator, curriculum)
         self.spec = EnvSpec(
             name=f"AllegroKuka/{card.name}",
             num_envs=num_envs,
@@ -102,6 +116,7 @@ class AllegroKuka(VectorEnv):
             step_seconds=STEP_SECONDS,
         )
         self._device = device
+        self._drawing: SceneDrawing | None = None
         self._final_obs = torch.zeros(num_envs, card.obs_dim)
 
     @torch.no_grad()
@@ -125,6 +140,7 @@ class AllegroKuka(VectorEnv):
         result = rules.advance(physics.state, physics.blown_up)
         log = {
             "tolerance": torch.tensor(rules.tolerance),
+            "true_objective": rules.curriculum.true_objective(rules.memory.last_successes),
             "lifted": rules.memory.lifted.float(),
             "fingertip_distance": rules.memory.closest_tips.mean(dim=1),
             "keypoint_distance": result.goal_distance,
@@ -172,10 +188,37 @@ class AllegroKuka(VectorEnv):
         return {"tolerance": self.rules.tolerance}
 
     def set_curriculum(self, values: Mapping[str, float]) -> None:
-        """Take over the tolerance of another environment."""
-        self.rules.tolerance = float(values["tolerance"])
-        self.rules.since_change = 0
+        """Take over a tolerance, in metres, and hold it; see `VectorEnv.set_curriculum`."""
+        self.rules.curriculum.hold(float(values["tolerance"]))
+
+    def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:
+        """Pictures with the goal and what counts as near; see `VectorEnv.render`."""
+        from epo_lightning.envs.allegro_kuka.look import CAMERA
+        from epo_lightning.physics.drawing import SceneDrawing
+
+        if self._drawing is None or (self._drawing.width, self._drawing.height) != (width, height):
+            self._close_drawing()
+            self._drawing = SceneDrawing(self.physics.model, width, height, CAMERA)
+        return np.stack([self._drawing.draw(*self.physics.snapshot(i), self.markers(i)) for i in envs])
+
+    def markers(self, env: int) -> "list[Marker]":
+        """What is drawn of environment `env` beyond its scene: what counts as near the goal."""
+        from epo_lightning.envs.allegro_kuka.markers import goal_markers
+
+        return goal_markers(self.rules, self.physics.state, env)
+
+    def script(self) -> Callable[[], Tensor]:
+        """The controller written by hand, see `scripted`; it goes through the same actions as a policy."""
+        from epo_lightning.envs.allegro_kuka.scripted import Script
+
+        return Script(self)
 
     def close(self) -> None:
         """Stop the physics threads."""
+        self._close_drawing()
         self.physics.close()
+
+    def _close_drawing(self) -> None:
+        if self._drawing is not None:
+            self._drawing.close()
+            self._drawing = None

@@ -14,6 +14,8 @@ from torch import Tensor
 
 EDGE = 0.05
 """Edge of the base cube, m."""
+MAX_EDGE = 0.5
+"""Of a user's own shape, m."""
 DENSITY = 400.0
 """kg/m3."""
 SHUFFLE_SEED = 42
@@ -61,29 +63,55 @@ OBJECT_SETS = {
 """Shapes by set name, before shuffling."""
 
 
-def object_scales(name: str, num_envs: int) -> Tensor:
+def object_shapes(objects: str | Sequence[Scales]) -> list[Scales]:
+    """The shapes of a set, shuffled, or one's own in their order.
+
+    Args:
+        objects: A key of `OBJECT_SETS`, or shapes.
+
+    Raises:
+        ValueError: When there is no such set, no shape, or one with an edge that is not above 0 and at most 50 cm.
+    """
+    key, names = "data.env.init_args.objects", ", ".join(OBJECT_SETS)
+    if isinstance(objects, str):
+        if objects not in OBJECT_SETS:
+            raise ValueError(f"{key} must be one of {names}, or a list of scale factors; got {objects!r}")
+        shapes = OBJECT_SETS[objects]()
+        np.random.default_rng(SHUFFLE_SEED).shuffle(shapes)
+        return shapes
+    if not objects:
+        raise ValueError(f"{key} must have at least one shape, or be one of {names}; got an empty list")
+    for number, shape in enumerate(objects):
+        if not all(0 < factor <= MAX_EDGE / EDGE for factor in shape):
+            raise ValueError(
+                f"{key}[{number}] must be three factors of a 5 cm edge, above 0 and at most {MAX_EDGE / EDGE:g}"
+                f" ({MAX_EDGE} m); got {list(shape)}"
+            )
+    return list(objects)
+
+
+def object_scales(objects: str | Sequence[Scales], num_envs: int) -> Tensor:
     """The scale factors of every environment's object.
 
     Args:
-        name: A key of `OBJECT_SETS`.
+        objects: See `object_shapes`.
         num_envs: N.
 
     Returns:
         (N, 3) float64.
-
-    Raises:
-        ValueError: When there is no such set.
     """
-    if name not in OBJECT_SETS:
-        raise ValueError(f"data.env.init_args.objects must be one of {', '.join(OBJECT_SETS)}; got {name!r}")
-    shapes = OBJECT_SETS[name]()
-    np.random.default_rng(SHUFFLE_SEED).shuffle(shapes)
+    shapes = object_shapes(objects)
     return torch.tensor([shapes[i % len(shapes)] for i in range(num_envs)], dtype=torch.float64)
 
 
 def half_sizes(scales: Tensor) -> Tensor:
     """(N, 3) half edges in metres of objects with `scales`, (N, 3)."""
     return scales * (EDGE / 2)
+
+
+def reach(shapes: Sequence[Scales]) -> float:
+    """How far the largest of `shapes` reaches from its centre, m: half its diagonal."""
+    return half_sizes(torch.tensor(shapes, dtype=torch.float64)).norm(dim=1).max().item()
 
 
 def masses(scales: Tensor) -> Tensor:

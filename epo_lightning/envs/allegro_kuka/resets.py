@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from epo_lightning.envs.allegro_kuka.cards import Box, Card
+from epo_lightning.envs.allegro_kuka.cards import Card
+from epo_lightning.envs.allegro_kuka.obstacles import Box
 from epo_lightning.envs.allegro_kuka.rotation import random_rotations
 
 JOINT_NOISE = 0.1
@@ -49,9 +50,8 @@ def draw_in_box(count: int, box: Box, mirrored: bool, generator: torch.Generator
 
 def draw_object(count: int, card: Card, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Position (M, 3) above the table and any orientation (M, 4) of the object."""
-    return draw_in_box(count, card.object_box, card.mirrored and card.arms == 2, generator), random_rotations(
-        count, generator
-    )
+    pos = draw_in_box(count, card.object_box, card.object_mirrored, generator)
+    return pos, random_rotations(count, generator)
 
 
 def draw_goal(count: int, card: Card, generator: torch.Generator) -> tuple[Tensor, Tensor]:

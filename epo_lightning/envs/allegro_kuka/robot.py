@@ -76,10 +76,10 @@ FINGER_TIP, THUMB_TIP = (0.05, 0.005, 0.0), (0.06, 0.005, 0.0)
 def add_robot(spec: mujoco.MjSpec, hand: int, base: tuple[float, ...], yaw: float, gains: Gains) -> None:
     """One arm with its hand, fixed at `base`."""
     bits = {"contype": ARM[hand], "conaffinity": OBJECT | FURNITURE | ARM[1 - hand]}
-    grey, dark = [0.8, 0.5, 0.2, 1], [0.2, 0.2, 0.22, 1]
+    orange, dark = [0.92, 0.5, 0.14, 1], [0.2, 0.21, 0.24, 1]
     parent = spec.worldbody.add_body(name=f"base_{hand}", pos=base, quat=[cos(yaw / 2), 0, 0, sin(yaw / 2)], gravcomp=1)
     parent.add_geom(
-        type=GEOM.mjGEOM_CYLINDER, size=[0.09, 0.075, 0], pos=[0, 0, 0.075], mass=5, contype=0, conaffinity=0, rgba=grey
+        type=GEOM.mjGEOM_CYLINDER, size=[0.09, 0.075, 0], pos=[0, 0, 0.075], mass=5, contype=0, conaffinity=0, rgba=dark
     )
     for number, (pos, quat, mass, centre, end, radius) in enumerate(ARM_LINKS, start=1):
         body = parent.add_body(name=f"link{number}_{hand}", pos=pos, quat=quat, gravcomp=1)
@@ -89,7 +89,7 @@ def add_robot(spec: mujoco.MjSpec, hand: int, base: tuple[float, ...], yaw: floa
         limit = ARM_LIMITS[number - 1]
         _add_joint(spec, body, f"arm{number}_{hand}", (-limit, limit), "arm", gains)
         near = bits if number >= 4 else {"contype": 0, "conaffinity": 0}
-        body.add_geom(type=GEOM.mjGEOM_CAPSULE, fromto=[0, 0, 0, *end], size=[radius, 0, 0], mass=0, rgba=grey, **near)
+        body.add_geom(type=GEOM.mjGEOM_CAPSULE, fromto=[0, 0, 0, *end], size=[radius, 0, 0], mass=0, rgba=orange, **near)
         parent = body
     parent.add_site(name=f"palm_{hand}", pos=PALM_POINT, size=[0.005] * 3)
     palm = parent.add_body(name=f"palm_{hand}", pos=PALM_POS, quat=PALM_QUAT, gravcomp=1)
@@ -121,14 +121,14 @@ def _add_finger(
     for number, (pos, quat, limits, mass, start, end) in enumerate(links):
         body = parent.add_body(name=f"{finger}{number}_{hand}", pos=pos, quat=quat, gravcomp=1)
         _add_joint(spec, body, f"{finger}{number}_{hand}", limits, "hand", gains)
-        shape: dict[str, Any] = {"mass": mass, "size": [FINGER_RADIUS, 0, 0], "rgba": [0.25, 0.25, 0.28, 1]}
+        shape: dict[str, Any] = {"mass": mass, "size": [FINGER_RADIUS, 0, 0], "rgba": [0.36, 0.38, 0.42, 1]}
         if start is None:
             body.add_geom(type=GEOM.mjGEOM_SPHERE, contype=0, conaffinity=0, **shape)
         elif number < len(links) - 1:
             body.add_geom(type=GEOM.mjGEOM_CAPSULE, fromto=[*start, *end], **shape, **bits)
         else:
             soft = {"contype": bits["contype"] | TIP[hand], "conaffinity": bits["conaffinity"] | TIP[hand]}
-            shape["rgba"] = [0.9, 0.9, 0.9, 1]
+            shape["rgba"] = [0.97, 0.97, 0.95, 1]
             body.add_geom(type=GEOM.mjGEOM_CAPSULE, fromto=[*start, *end], condim=4, **shape, **soft)
             body.add_site(name=f"{finger}_{hand}", pos=tip, size=[0.004] * 3)
         parent = body

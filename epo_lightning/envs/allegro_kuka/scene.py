@@ -6,13 +6,16 @@ Names that the physics engine reads: joints and actuators in the order arm 0 (ar
 body `object` with its geom, mocap body `goal`; sensors in the order of `physics.mujoco.readout`.
 """
 
+from collections.abc import Sequence
 from math import cos, pi, sin
 from typing import Any
 
 import mujoco
 import numpy as np
 
-from epo_lightning.envs.allegro_kuka.cards import Card
+from epo_lightning.envs.allegro_kuka.cards import HAND_JOINTS, Card
+from epo_lightning.envs.allegro_kuka.look import GROUND, add_look
+from epo_lightning.envs.allegro_kuka.obstacles import KEY, TOUCH, Block
 from epo_lightning.envs.allegro_kuka.robot import FURNITURE, GAINS, GEOM, OBJECT, Gains, add_robot
 
 TABLE_TOP = 0.53
@@ -22,19 +25,21 @@ __all__ = ["DECIMATION", "GAINS", "Gains", "build_scene"]
 
 
 def build_scene(card: Card, gains: Gains) -> mujoco.MjModel:
-    """The compiled model of `card`, its object the base cube (an engine sets size and mass per environment)."""
+    """The compiled model of `card`, its object the base cube (an engine sets size and mass per environment).
+
+    Raises:
+        ValueError: When an obstacle overlaps a robot, or one that can be pushed the table.
+    """
     spec = mujoco.MjSpec()
     spec.compiler.degree = False
     _options(spec)
     world = spec.worldbody
-    world.add_light(pos=[0, 0, 3], dir=[0, 0, -1], castshadow=False)
-    world.add_light(pos=[0, -2, 2], dir=[0, 1, -0.7], castshadow=False)
-    world.add_camera(name="front", pos=[0, -2.1, 1.9], xyaxes=[1, 0, 0, 0, 0.5, 0.87])
+    add_look(spec, card)
     world.add_geom(
-        name="ground", type=GEOM.mjGEOM_PLANE, size=[3, 3, 0.1], contype=0, conaffinity=OBJECT, rgba=[0.3, 0.35, 0.4, 1]
+        name="ground", type=GEOM.mjGEOM_PLANE, size=[6, 6, 0.1], contype=0, conaffinity=OBJECT, material=GROUND
     )
     world.add_geom(name="table", **_furniture([card.table / 2, 0.2, 0.15], [0, 0, TABLE_TOP - 0.15]))
-    _add_obstacle(world, card.obstacle)
+    _add_obstacles(world, card.obstacles, free=False)
 
     if card.arms == 1:
         add_robot(spec, 0, (0, 0.8, 0), 0.0, gains)
@@ -51,13 +56,14 @@ def build_scene(card: Card, gains: Gains) -> mujoco.MjModel:
         mass=0.05,
         contype=OBJECT,
         conaffinity=0,
-        rgba=[0.85, 0.35, 0.2, 1],
+        rgba=[0.85, 0.15, 0.2, 1],
     )
-    if card.obstacle == "partition":
-        _add_partition(world)
+    _add_obstacles(world, card.obstacles, free=True)
     _add_goal(world, card.goal)
-    _add_sensors(spec, card.arms)
-    return spec.compile()
+    _add_sensors(spec, card)
+    model = spec.compile()
+    _check_clearance(model, card)
+    return model
 
 
 def _options(spec: mujoco.MjSpec) -> None:
@@ -81,38 +87,48 @@ def _options(spec: mujoco.MjSpec) -> None:
 
 def _furniture(size: list[float], pos: list[float]) -> dict[str, Any]:
     """A static box: half sizes and centre, m."""
-    box = {"type": GEOM.mjGEOM_BOX, "size": size, "pos": pos, "rgba": [0.55, 0.45, 0.35, 1]}
+    box = {"type": GEOM.mjGEOM_BOX, "size": size, "pos": pos, "rgba": [0.76, 0.62, 0.46, 1]}
     return box | {"contype": FURNITURE, "conaffinity": OBJECT}
 
 
-def _add_obstacle(world: mujoco.MjsBody, obstacle: str) -> None:
-    """Walls across the middle of the table, 5 cm thick and as wide as the table."""
-    if obstacle == "hole":  # opening between z = 0.8 and 1.0
-        world.add_geom(name="wall_low", **_furniture([0.025, 0.2, 0.15], [0, 0, 0.65]))
-        world.add_geom(name="wall_high", **_furniture([0.025, 0.2, 0.5], [0, 0, 1.5]))
-    elif obstacle == "barrier":
-        world.add_geom(name="wall", **_furniture([0.025, 0.2, 0.75], [0, 0, 1.25]))
+def _add_obstacles(world: mujoco.MjsBody, blocks: Sequence[Block], *, free: bool) -> None:
+    """Those of `blocks` that can be pushed, or those that cannot; block i is `obstacle_i`."""
+    for number, block in enumerate(blocks):
+        name, half = f"obstacle_{number}", [edge / 2 for edge in block.size]
+        if free and block.mass is not None:
+            body = world.add_body(name=name, pos=block.pos)
+            body.add_freejoint(name=name)
+            box = _furniture(half, [0, 0, 0]) | {"contype": OBJECT | FURNITURE, "rgba": [0.5, 0.5, 0.55, 1]}
+            body.add_geom(name=name, mass=block.mass, **box)
+        elif not free and block.mass is None:
+            world.add_geom(name=name, **_furniture(half, list(block.pos)))
 
 
-def _add_partition(world: mujoco.MjsBody) -> None:
-    """A free box of 0.5 kg that stands on the table: the first thing to push aside."""
-    body = world.add_body(name="partition", pos=[0, 0, TABLE_TOP + 0.15])
-    body.add_freejoint(name="partition")
-    body.add_geom(
-        name="partition",
-        type=GEOM.mjGEOM_BOX,
-        size=[0.025, 0.2, 0.15],
-        mass=0.5,
-        contype=OBJECT | FURNITURE,
-        conaffinity=OBJECT,
-        rgba=[0.5, 0.5, 0.55, 1],
-    )
+def _check_clearance(model: mujoco.MjModel, card: Card) -> None:
+    """Refuse obstacles inside a robot in its default pose, and free ones inside the table, which would throw them."""
+    data = mujoco.MjData(model)
+    data.qpos[: model.nu] = (card.arm_pose + (0.0,) * HAND_JOINTS) * card.arms
+    mujoco.mj_kinematics(model, data)
+    roots = {model.body(f"base_{hand}").id for hand in range(card.arms)}
+    robot = [geom for geom in range(model.ngeom) if model.body_rootid[model.geom_bodyid[geom]] in roots]
+
+    def overlap(a: int, b: int) -> bool:
+        return mujoco.mj_geomDistance(model, data, a, b, 1.0, None) < -TOUCH
+
+    for number, block in enumerate(card.obstacles):
+        own = model.geom(f"obstacle_{number}").id
+        if any(overlap(own, geom) for geom in robot):
+            raise ValueError(f"{KEY}[{number}] overlaps a robot in its default pose: move or shrink it")
+        if block.mass is not None and overlap(own, model.geom("table").id):
+            raise ValueError(
+                f"{KEY}[{number}] has a mass and must not begin inside the table, whose top is at z = {TABLE_TOP}"
+            )
 
 
 def _add_goal(world: mujoco.MjsBody, goal: str) -> None:
     """What shows the goal: a ghost of the object, a small sphere, or a bucket that things can hit."""
     body = world.add_body(name="goal", mocap=True, pos=[0, 0, 1])
-    ghost: dict[str, Any] = {"contype": 0, "conaffinity": 0, "rgba": [0.3, 0.7, 0.9, 0.4]}
+    ghost: dict[str, Any] = {"contype": 0, "conaffinity": 0, "rgba": [0.1, 0.75, 0.35, 0.5]}
     if goal == "pose":
         body.add_geom(name="goal", type=GEOM.mjGEOM_BOX, size=[0.025] * 3, **ghost)
     elif goal == "point":
@@ -123,7 +139,7 @@ def _add_goal(world: mujoco.MjsBody, goal: str) -> None:
 
 def _add_bucket(body: mujoco.MjsBody) -> None:
     """Twelve wall boxes around a floor: a truncated cone, 0.198 high, inner radius 0.0705 (floor) to 0.1034 (rim)."""
-    solid = {"contype": FURNITURE, "conaffinity": OBJECT, "rgba": [0.4, 0.5, 0.6, 1]}
+    solid = {"contype": FURNITURE, "conaffinity": OBJECT, "rgba": [0.25, 0.45, 0.7, 1]}
     height, low, high, wall = 0.198, 0.0762, 0.1117, 0.014  # radii of the middle of the wall
     body.add_geom(type=GEOM.mjGEOM_CYLINDER, size=[0.078, 0.005, 0], pos=[0, 0, 0.005], **solid)
     lean = (high - low) / height
@@ -152,8 +168,9 @@ def _quat(x: list[float], y: list[float], z: list[float]) -> list[float]:
     return quat.tolist()
 
 
-def _add_sensors(spec: mujoco.MjSpec, arms: int) -> None:
-    """The engine's readout: palm points, wrist frames, object frame, fingertip points, object centre."""
+def _add_sensors(spec: mujoco.MjSpec, card: Card) -> None:
+    """The engine's readout: palm points, wrist frames, object frame, fingertip points, object centre, free blocks."""
+    arms = card.arms
     kind, obj = mujoco.mjtSensor, mujoco.mjtObj
 
     def add(sensor: Any, objtype: Any, name: str) -> None:
@@ -161,10 +178,15 @@ def _add_sensors(spec: mujoco.MjSpec, arms: int) -> None:
 
     for hand in range(arms):
         add(kind.mjSENS_FRAMEPOS, obj.mjOBJ_SITE, f"palm_{hand}")
+    frame = (kind.mjSENS_FRAMEQUAT, kind.mjSENS_FRAMELINVEL, kind.mjSENS_FRAMEANGVEL)
     for name in [f"link7_{hand}" for hand in range(arms)] + ["object"]:
-        for sensor in (kind.mjSENS_FRAMEQUAT, kind.mjSENS_FRAMELINVEL, kind.mjSENS_FRAMEANGVEL):
+        for sensor in frame:
             add(sensor, obj.mjOBJ_XBODY, name)
     for hand in range(arms):
         for finger in ("index", "middle", "ring", "thumb"):
             add(kind.mjSENS_FRAMEPOS, obj.mjOBJ_SITE, f"{finger}_{hand}")
     add(kind.mjSENS_FRAMEPOS, obj.mjOBJ_XBODY, "object")
+    for number, block in enumerate(card.obstacles):
+        if block.mass is not None:
+            for sensor in (kind.mjSENS_FRAMEPOS, *frame):
+                add(sensor, obj.mjOBJ_XBODY, f"obstacle_{number}")

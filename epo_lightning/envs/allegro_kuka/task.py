@@ -15,6 +15,7 @@ from torch import Tensor
 
 from epo_lightning.envs.allegro_kuka import resets
 from epo_lightning.envs.allegro_kuka.cards import ARM_JOINTS, HAND_JOINTS, STEP_SECONDS, Card
+from epo_lightning.envs.allegro_kuka.curriculum import Curriculum
 from epo_lightning.envs.allegro_kuka.memory import Memory, blank_memory
 from epo_lightning.envs.allegro_kuka.rotation import rotate
 from epo_lightning.physics.base import PhysicsState
@@ -38,8 +39,6 @@ BUCKET_TARGET = 0.05
 FORCE_SCALE, FORCE_MASS = 2.0, 0.15
 """A random force has a standard deviation of 2 N per kg of a typical object, 0.15 kg, per axis; all objects alike."""
 FORCE_DECAY = 0.99 ** (STEP_SECONDS / 0.08)
-
-CURRICULUM_SUCCESSES, CURRICULUM_FACTOR = 3.0, 0.9
 
 
 class View(NamedTuple):
@@ -70,9 +69,7 @@ class Rules:
         low: (D,) lower joint limits, rad.
         high: (D,) upper joint limits, rad.
         generator: Source of all randomness; its device is the device of all tensors.
-        tolerance: Distance that counts as near at first, m (times 1.5 for the keypoints).
-        final_tolerance: Where the curriculum ends, m.
-        interval: Steps between two changes of the tolerance, at least.
+        curriculum: Tells `tolerance`.
     """
 
     def __init__(
@@ -82,11 +79,10 @@ class Rules:
         low: Tensor,
         high: Tensor,
         generator: torch.Generator,
-        tolerance: float = 0.075,
-        final_tolerance: float = 0.01,
-        interval: int = 300,
+        curriculum: Curriculum,
     ) -> None:
         self.card, self.generator, self.device = card, generator, generator.device
+        self.curriculum = curriculum
         self.scales = scales.float().to(self.device)
         self.low, self.high = low.float().to(self.device), high.float().to(self.device)
         self.middle, self.half_range = (self.low + self.high) / 2, (self.high - self.low) / 2
@@ -95,11 +91,14 @@ class Rules:
         signs = torch.tensor(KEYPOINT_SIGNS if card.goal == "pose" else [[0, 0, 0]], device=self.device)
         # offset = sign * scale * 0.05 m * 1.5 / 2
         self.offsets = signs * self.scales[:, None] * (0.05 * KEYPOINT_STRETCH / 2)
-        self.tolerance, self.final_tolerance, self.interval = tolerance, final_tolerance, interval
-        self.since_change = 0
         self.num_envs = n = len(scales)
         self.memory = blank_memory(card, self.default.repeat(n, 1))
         self._obs = torch.zeros(n, card.obs_dim, device=self.device)
+
+    @property
+    def tolerance(self) -> float:
+        """Distance that counts as near now, m (times 1.5 for the keypoints)."""
+        return self.curriculum.tolerance
 
     # ------------------------------------------------------------------------------------------------ before physics
 
@@ -136,7 +135,7 @@ class Rules:
         """
         m, card = self.memory, self.card
         m.progress.add_(1)
-        self._shrink_tolerance()
+        self.curriculum.step(m.last_successes)
         view = self.look(state, m, self._obs)
         m.closest_tips.copy_(torch.where(m.closest_tips < 0, view.tip_distance, m.closest_tips))
         m.closest_goal.copy_(torch.where(m.closest_goal < 0, view.goal_distance, m.closest_goal))
@@ -184,6 +183,7 @@ class Rules:
             (keypoints[:, None] - palms).flatten(1),
             to_goal.flatten(1),
             self.scales[ids],
+            *([state.blocks.flatten(1)] if self.card.blocks_observed else []),
             torch.where(m.closest_goal < 0, goal_distance, m.closest_goal)[:, None],
             *tail,
             torch.log1p(m.progress / 10)[:, None],
@@ -225,15 +225,6 @@ class Rules:
             reward.sub_(speed[:, :ARM_JOINTS].sum(dim=1), alpha=ARM_SPEED_COST)
             reward.sub_(speed[:, ARM_JOINTS:].sum(dim=1), alpha=HAND_SPEED_COST)
         return reward
-
-    def _shrink_tolerance(self) -> None:
-        """tol <- max(0.01, 0.9 tol), when the last episodes brought three successes on average and the wait is over."""
-        self.since_change += 1
-        if not self.card.curriculum or self.since_change < self.interval or self.tolerance <= self.final_tolerance:
-            return
-        if self.memory.last_successes.mean() >= CURRICULUM_SUCCESSES:
-            self.tolerance = max(self.final_tolerance, CURRICULUM_FACTOR * self.tolerance)
-            self.since_change = 0
 
     # -------------------------------------------------------------------------------------------- goals and episodes
 
@@ -283,12 +274,11 @@ class Rules:
     def state_dict(self) -> dict[str, Any]:
         """Memory, curriculum and random generator."""
         memory = {name: value.clone() for name, value in self.memory._asdict().items()}
-        random = self.generator.get_state()
-        return memory | {"tolerance": self.tolerance, "since_change": self.since_change, "generator": random}
+        return memory | self.curriculum.state_dict() | {"generator": self.generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`."""
         for name, value in self.memory._asdict().items():
             value.copy_(state[name])
-        self.tolerance, self.since_change = float(state["tolerance"]), int(state["since_change"])
+        self.curriculum.load_state_dict(state)
         self.generator.set_state(state["generator"].cpu())

@@ -1,0 +1,58 @@
+"""What the script does with an object in its hand, task by task.
+
+Shape legend: N environments.
+
+All poses are in the frame of the arm's base; the base's own axis is vertical.
+"""
+
+import torch
+from torch import Tensor
+
+from epo_lightning.envs.allegro_kuka.scripted.kinematics import Frame
+from epo_lightning.envs.allegro_kuka.scripted.pilot import Errand
+
+RIM = 0.198
+"""Height of the bucket, m."""
+OVER = 0.03
+"""Room between rim and object, m."""
+NARROW = 0.55
+"""Distance from the base at which the arm turns with the object, m."""
+AIM = 0.03
+"""How exactly the object must be over the bucket's middle before the hand opens, m."""
+
+
+def hold(thing: Frame) -> Errand:
+    """Keep the object where it is."""
+    return Errand(torch.zeros_like(thing.pos), None, torch.zeros(len(thing.pos), dtype=torch.bool))
+
+
+def bring(thing: Frame, goal: Tensor) -> Errand:
+    """Bring the object to `goal`, (N, 3), upright, in any direction."""
+    return hold(thing)._replace(shift=goal - thing.pos)
+
+
+def bring_and_turn(thing: Frame, goal: Frame) -> Errand:
+    """Bring the object to a pose."""
+    return bring(thing, goal.pos)._replace(turn=goal.rot @ thing.rot.transpose(1, 2))
+
+
+def drop(thing: Frame, half: Tensor, bucket: Tensor) -> Errand:
+    """Rise, turn close to the body, reach out over the bucket, let go.
+
+    Args:
+        thing: The objects' poses.
+        half: (N, 3) half edges, m.
+        bucket: (N, 3) the middle of the bucket's underside.
+    """
+    low = (thing.rot[:, 2].abs() * half).sum(dim=1)  # from the object's centre down to its lowest point
+    height = bucket[:, 2] + RIM + OVER + low
+    here, there = thing.pos[:, :2], bucket[:, :2]
+    far, reach = here.norm(dim=1), there.norm(dim=1)
+    ahead, aside = here / far[:, None], there / reach[:, None]
+    off = (here - there).norm(dim=1)
+    rise = (thing.pos[:, 2] < height - OVER) & (off > 0.15)
+    turn = ((ahead * aside).sum(dim=1) < 0.97) & ~rise
+    spot = torch.where(rise[:, None], ahead * far.clamp(max=NARROW)[:, None], there)
+    spot = torch.where(turn[:, None], aside * NARROW, spot)
+    shift = torch.cat([spot, height[:, None]], dim=1) - thing.pos
+    return hold(thing)._replace(shift=shift, let_go=off < AIM)
