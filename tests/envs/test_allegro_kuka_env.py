@@ -125,6 +125,7 @@ MISTAKES = {
     "tolerance=-0.1": ("tolerance must be greater than 0", "got -0.1"),
     "final_tolerance=0.1": ("final_tolerance must be positive and at most data.env.init_args.tolerance (0.075)", "0.1"),
     "curriculum_interval=0": ("curriculum_interval must be at least 1", "got 0"),
+    "arm_speed=0": ("arm_speed must be positive (rad/s)", "got 0.0"),
     "gains=soft": ("gains must be one of stiff, original", "got 'soft'"),
     "threads=0": ("threads must be at least 1", "got 0"),
 }

@@ -17,8 +17,8 @@ IDENTITY = torch.tensor([0.0, 0.0, 0.0, 1.0])
 LOW, HIGH = -2.0, 4.0
 
 
-def rules(name="two_arm", n=2, scales=(1.0, 2.0, 4.0), obstacles=None, observe=False, **kwargs) -> Rules:
-    task = variant(name, obstacles, observe)
+def rules(name="two_arm", n=2, scales=(1.0, 2.0, 4.0), obstacles=None, observe=False, speed=None, **kwargs) -> Rules:
+    task = variant(name, obstacles, observe, speed)
     low, high = torch.full((task.joints,), LOW), torch.full((task.joints,), HIGH)
     generator = torch.Generator().manual_seed(0)
     made = Rules(
@@ -113,6 +113,29 @@ def test_absolute_targets():
     targets = r.targets(actions)
     assert targets[0, [0, 1, 2, 45]].tolist() == pytest.approx([HIGH, LOW, 1.0, 2.5])
     assert targets[1, 3] == HIGH
+
+
+def test_a_speed_limit_of_integrated_arm_targets():
+    r = rules("single_arm_regrasp", speed=3.0)
+    before = r.memory.targets.clone()
+    moved = r.targets(torch.full((2, 23), -0.5)) - before
+    torch.testing.assert_close(moved[:, :7], torch.full((2, 7), -3.0 / 60 / 2))
+
+
+def test_a_speed_limit_of_absolute_arm_targets():
+    r = rules("two_arm", speed=3.0)
+    r.memory.targets.zero_()
+    actions = torch.zeros(2, 46)
+    actions[:, [0, 24]] = 1.0  # a joint of each arm to its upper limit, far away
+    actions[:, [7, 30]] = 1.0  # and a finger of each hand
+    middle, low = (LOW + HIGH) / 2, min(3.0 / 60, abs(LOW + HIGH) / 2)
+    targets = r.targets(actions)
+    assert targets[0, [0, 24]].tolist() == pytest.approx([3.0 / 60] * 2)
+    assert targets[0, [7, 30]].tolist() == pytest.approx([HIGH] * 2)
+    assert targets[0, 1].item() == pytest.approx(math.copysign(low, middle))
+    for _ in range(200):
+        r.targets(actions)
+    assert r.memory.targets[0, [0, 24]].tolist() == pytest.approx([HIGH] * 2)
 
 
 def test_integrated_arm_targets_and_absolute_fingers():

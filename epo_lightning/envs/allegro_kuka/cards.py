@@ -7,6 +7,7 @@ One arm has 7 joints, its hand 16 (index, middle, ring, thumb, four each). Lengt
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Literal
 
 from epo_lightning.envs.allegro_kuka.obstacles import Block, Box
@@ -27,8 +28,9 @@ class Card:
         name: Key of the task in YAML.
         title: Name in the literature.
         arms: 1 or 2.
-        arm_control: "absolute": an action names a joint angle within the joint's limits. "integrated": it moves the
-            target of the last step by up to 1/6 rad. Fingers are always absolute.
+        arm_control: "absolute": an action names a joint angle within the joint's limits. "integrated": it names the
+            speed of the target. Fingers are always absolute.
+        arm_speed: How fast the targets of arm joints move at most, rad/s; infinite: at once.
         arm_pose: Default angles of the seven arm joints, rad; all fingers 0.
         table: Full size of the table top block along x; 0.40 along y, its top at z = 0.53.
         objects: Name of the object set: "all" or "small".
@@ -53,6 +55,7 @@ class Card:
     title: str
     arms: int
     arm_control: Literal["absolute", "integrated"]
+    arm_speed: float
     arm_pose: tuple[float, ...]
     table: float
     objects: str
@@ -114,6 +117,7 @@ def _single(name: str, title: str, **fields: object) -> Card:
     values: dict = {
         "arms": 1,
         "arm_control": "integrated",
+        "arm_speed": 10.0,
         "arm_pose": (-1.571, 1.571, 0.0, 1.376, 0.0, 1.485, 2.358),
         "table": 0.475,
         "objects": "all",
@@ -129,6 +133,7 @@ def _two(name: str, title: str, **fields: object) -> Card:
     values: dict = {
         "arms": 2,
         "arm_control": "absolute",
+        "arm_speed": inf,
         "arm_pose": (-1.571, 1.571, 0.0, 1.6, 0.0, 1.485, 2.358),
         "table": 1.10,
         "objects": "all",
@@ -209,17 +214,22 @@ def card(name: str) -> Card:
     return CARDS[name]
 
 
-def variant(name: str, obstacles: Sequence[Block] | None, observe_obstacles: bool) -> Card:
-    """The task called `name` with other `obstacles` (None: its own), observed or not.
+def variant(
+    name: str, obstacles: Sequence[Block] | None, observe_obstacles: bool, arm_speed: float | None = None
+) -> Card:
+    """The task called `name` with other `obstacles`, observed or not, and another `arm_speed` (None: its own).
 
     Raises:
-        ValueError: When there is no such task, or no obstacle to be observed.
+        ValueError: When there is no such task, or no obstacle to be observed, or the arms could not move.
     """
     own = card(name)
+    if arm_speed is not None and not arm_speed > 0:
+        raise ValueError(f"data.env.init_args.arm_speed must be positive (rad/s); got {arm_speed}")
     blocks = own.obstacles if obstacles is None else tuple(obstacles)
     if observe_obstacles and all(block.mass is None for block in blocks):
         raise ValueError(
             f"data.env.init_args.observe_obstacles: no obstacle of {name} can be pushed; set it to false, or give one"
             " of data.env.init_args.obstacles a mass"
         )
-    return replace(own, obstacles=blocks, observe_obstacles=observe_obstacles)
+    speed = own.arm_speed if arm_speed is None else arm_speed
+    return replace(own, obstacles=blocks, observe_obstacles=observe_obstacles, arm_speed=speed)

@@ -58,6 +58,7 @@ class AllegroKuka(VectorEnv):
         final_tolerance: Where the curriculum stops shrinking it, in metres.
         curriculum_interval: Steps that pass at least between two reductions of the tolerance (by 10 % each, once the
             last episodes of all environments brought three successes on average).
+        arm_speed: Speed limit of the targets of arm joints, rad/s; null: the task's own (one arm: 10; two arms: none).
         gains: Joint drives: stiff (tuned for firm grasps) or original (the original stiffness 40 and damping 5: soft).
         threads: CPU threads of the physics; null: the cores this process may use, shared by a machine's ranks.
 
@@ -77,10 +78,11 @@ class AllegroKuka(VectorEnv):
         tolerance: float = 0.075,
         final_tolerance: float = 0.01,
         curriculum_interval: int = 300,
+        arm_speed: float | None = None,
         gains: str = "stiff",
         threads: int | None = None,
     ) -> None:
-        card = variant(task, obstacles, observe_obstacles)
+        card = variant(task, obstacles, observe_obstacles, arm_speed)
         objects = card.objects if objects is None else objects
         shapes = object_shapes(objects)
         check_obstacles(card.obstacles, card.object_starts, reach(shapes))

@@ -8,6 +8,7 @@ observation, reward, ends) - `restart` of the environments that ended.
 """
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +24,6 @@ from epo_lightning.physics.base import PhysicsState
 OBS_LIMIT = 10.0
 MAX_SUCCESSES = 50
 FALLEN = 0.10
-ARM_SPEED = 10.0 * STEP_SECONDS
 
 LIFT_SCALE, LIFT_BONUS, LIFT_CAP, LIFTED_ABOVE, START_HEIGHT, LIFT_OFFSET = 20.0, 300.0, 0.5, 0.15, 0.63, 0.05
 FINGER_SCALE, FINGER_CAP = 50.0, 10.0
@@ -104,15 +104,17 @@ class Rules:
 
     def targets(self, actions: Tensor) -> Tensor:
         """(N, D) joint targets for `actions`, (N, D) in [-1, 1]; kept for the next step."""
-        m, actions = self.memory, actions.clamp(-1, 1)
-        integrated = self.card.arm_control == "integrated"
-        if integrated:  # target <- clamp(target + 10 rad/s * dt * a)
-            arm = m.targets[:, :ARM_JOINTS] + ARM_SPEED * actions[:, :ARM_JOINTS]
-            arm = arm.clamp(self.low[:ARM_JOINTS], self.high[:ARM_JOINTS])
+        card, m, actions = self.card, self.memory, actions.clamp(-1, 1)
+        step, arms = card.arm_speed * STEP_SECONDS, (-1, card.arms, ARM_JOINTS + HAND_JOINTS)
+        last = m.targets.view(arms)[..., :ARM_JOINTS].clone()
         # absolute: target = low + (a + 1) / 2 * (high - low)
         torch.addcmul(self.middle, actions, self.half_range, out=m.targets)
-        if integrated:
-            m.targets[:, :ARM_JOINTS] = arm
+        arm = m.targets.view(arms)[..., :ARM_JOINTS]
+        if card.arm_control == "integrated":  # target <- clamp(target + speed * dt * a)
+            moved = last.add_(actions.view(arms)[..., :ARM_JOINTS], alpha=step)
+            arm.copy_(moved.clamp_(self.low[:ARM_JOINTS], self.high[:ARM_JOINTS]))
+        elif step < inf:  # target <- target + clamp(named - target, +-speed * dt)
+            arm.copy_(last.add_((arm - last).clamp_(-step, step)))
         return m.targets
 
     def forces(self, object_quat: Tensor) -> Tensor | None:

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from epo_lightning.envs.allegro_kuka.cards import ARM_JOINTS, HAND_JOINTS
+from epo_lightning.envs.allegro_kuka.cards import ARM_JOINTS, HAND_JOINTS, STEP_SECONDS
 from epo_lightning.envs.allegro_kuka.objects import half_sizes
 from epo_lightning.envs.allegro_kuka.robot import ARM_LIMITS, ARM_LINKS, PALM_POS, PALM_QUAT
 from epo_lightning.envs.allegro_kuka.scene import TABLE_TOP
 from epo_lightning.envs.allegro_kuka.scripted import errands
 from epo_lightning.envs.allegro_kuka.scripted.kinematics import Chain, Frame, matrix
 from epo_lightning.envs.allegro_kuka.scripted.pilot import Errand, Pilot
-from epo_lightning.envs.allegro_kuka.task import ARM_SPEED
 
 if TYPE_CHECKING:
     from epo_lightning.envs.allegro_kuka.env import AllegroKuka
@@ -75,9 +74,9 @@ class Script:
         wanted[rows, self.who] = self.pilot.targets(joints, last, thing, slow, self._errand(thing, goal))
         return self._actions(wanted.flatten(1), memory.targets)
 
-    def _errand(self, thing: Frame, goal: Frame) -> Errand:
+    def _errand(self, thing: Frame, goal: Frame) -> Errand | None:
         if not self.carry:
-            return errands.hold(thing)
+            return None
         if self.card.goal == "bucket":
             return errands.drop(thing, self.half, goal.pos)
         if self.card.goal == "pose":
@@ -89,7 +88,7 @@ class Script:
         rules = self.env.rules
         actions = (wanted - rules.middle) / rules.half_range
         if self.card.arm_control == "integrated":
-            actions[:, :ARM_JOINTS] = (wanted - last)[:, :ARM_JOINTS] / ARM_SPEED
+            actions[:, :ARM_JOINTS] = (wanted - last)[:, :ARM_JOINTS] / (self.card.arm_speed * STEP_SECONDS)
         return actions.clamp(-1, 1)
 
 
