@@ -7,5 +7,6 @@ from epo_lightning.callbacks.elites import ElitePreservation
 from epo_lightning.callbacks.evolution import GeneticEvolution
 from epo_lightning.callbacks.nan_guard import NaNGuard
 from epo_lightning.callbacks.profiling import NetworkScaleProfiler
+from epo_lightning.callbacks.video import VideoRecorder
 
-__all__ = ["ElitePreservation", "GeneticEvolution", "NaNGuard", "NetworkScaleProfiler"]
+__all__ = ["ElitePreservation", "GeneticEvolution", "NaNGuard", "NetworkScaleProfiler", "VideoRecorder"]

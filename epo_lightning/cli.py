@@ -1,4 +1,4 @@
-"""The command line: `python -m epo_lightning fit|validate|test --config NAME_OR_PATH ...`.
+"""The command line: `python -m epo_lightning fit|validate|test|play|view --config NAME_OR_PATH ...`.
 
 A user's mistake is one line and exit code 2; a bug is a traceback. `EPO_DEBUG=1` shows the traceback always.
 """
@@ -67,7 +67,7 @@ def describe(error: Exception) -> str:
     if "gpu" in message.lower() and not isinstance(error, argparse.ArgumentError | ValueError):
         message = f"trainer.accelerator: {message} Use --trainer.accelerator cpu where there is none."
     if message.endswith("data.env"):
-        message += " (give a configuration with --config NAME_OR_PATH)"
+        message += " (give a configuration with --config NAME_OR_PATH, or --ckpt_path)"
     return message
 
 

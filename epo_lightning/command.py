@@ -29,6 +29,7 @@ from epo_lightning.notices import silence
 from epo_lightning.progress import IterationProgress
 from epo_lightning.run_folder import RUNS, RunFolder
 from epo_lightning.run_recorder import RunRecorder
+from epo_lightning.trainer import SHOWS, EPOTrainer
 
 _TRAINER_ARGUMENTS = {
     "accelerator", "strategy", "devices", "num_nodes", "precision", "logger", "callbacks", "max_epochs", "max_time",
@@ -61,6 +62,7 @@ class Command(LightningCLI):
             super().__init__(
                 EPOModule,
                 RolloutDataModule,
+                trainer_class=EPOTrainer,
                 save_config_callback=None,
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
@@ -82,7 +84,7 @@ class Command(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """The commands, and the arguments of the Trainer's methods that are not theirs."""
         skip = {"model", "datamodule", "weights_only", "verbose", "dataloaders", "train_dataloaders", "val_dataloaders"}
-        return {name: skip for name in ("fit", "validate", "test")}
+        return {name: skip for name in ("fit", "validate", "test", *SHOWS)}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Without `--config` of its own: it belongs to the commands."""
@@ -187,6 +189,8 @@ class Command(LightningCLI):
             fixed["default_root_dir"] = str(self.folder.path)
             fixed["logger"] = [MetricsTable(self.folder.metrics), *_as_list(config["logger"])]
             fixed["limit_val_batches"] = 0  # evaluation is a command of its own
+        if self.subcommand in SHOWS:
+            fixed |= {"devices": 1, "num_nodes": 1, "strategy": "auto"}
         try:
             trainer = super().instantiate_trainer(**fixed)
         except ValueError as error:  # e.g. an unknown strategy

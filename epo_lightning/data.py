@@ -119,7 +119,7 @@ class RolloutDataModule(L.LightningDataModule):
             autocast=self.trainer.precision_plugin.forward_context,
         )
         if self._restored is not None:
-            self.dataset.load_state_dict(self._restored)
+            self.dataset.restore(self._restored)
             self._restored = None
         return self.dataset
 
@@ -166,7 +166,7 @@ class RolloutDataModule(L.LightningDataModule):
         if self.dataset is None:
             return {}
         assert self.env is not None
-        local = {**self.dataset.state_dict(), "curriculum": self.env.curriculum(), "torch_rng": torch.get_rng_state()}
+        local = {**self.dataset.saved(), "curriculum": self.env.curriculum(), "torch_rng": torch.get_rng_state()}
         local = cast(dict[str, Any], _to_cpu(local))
         if not (dist.is_available() and dist.is_initialized()):
             return {"ranks": [local]}

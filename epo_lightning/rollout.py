@@ -209,7 +209,9 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         self.ledger.disown(envs)
         self.state = self.state.masked_fill(envs[:, None], 0.0)
 
-    def state_dict(self) -> dict[str, Any]:
+    # Not called state_dict: Lightning would save such a loader by itself, of the first rank only, and restore that on all
+
+    def saved(self) -> dict[str, Any]:
         """Everything that the next rollout depends on, on this rank."""
         return {
             "env": self.env.state_dict(),
@@ -221,8 +223,8 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
             "env_steps": self.env_steps,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where `state_dict` was taken."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly where `saved` was taken."""
         self.env.load_state_dict(state["env"])
         self.obs = state["obs"].to(self.device)
         self.state = state["state"].to(self.device)

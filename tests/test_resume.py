@@ -172,14 +172,37 @@ def wait_for_rows(metrics: Path, count: int, process: subprocess.Popen[str]) -> 
     raise AssertionError("the run did not start")
 
 
-def test_two_ranks_share_one_run_folder(cli, rows):
-    command = [sys.executable, "-m", "epo_lightning", "fit", "--config", "tiny.yaml", "--trainer.devices", "2"]
+def on_two_ranks(*args: str) -> str:
+    """`fit` as two processes; returns what they print."""
+    command = [sys.executable, "-m", "epo_lightning", "fit", *args, "--trainer.devices", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
     assert result.returncode == 0, result.stderr
-    assert "2 rank(s) x 16 envs = 32 envs" in result.stdout
+    return result.stdout
+
+
+def test_two_ranks_share_one_run_folder(cli, rows):
+    assert "2 rank(s) x 16 envs = 32 envs" in on_two_ranks("--config", "tiny.yaml")
     (folder,) = Path("runs/tiny").iterdir()
     assert [row["charts/env_steps"] for row in rows(folder)] == ["128", "256"]
     outcome = cli("fit", "--ckpt_path", folder, "--trainer.devices", 1)
     assert outcome.code == 2
     assert "--trainer.devices 2" in outcome.err
+
+
+def test_every_rank_resumes_its_own_environments(cli, rows):
+    write_case("lstm and evolution")
+    command = ("--config", "tiny.yaml", "--config", "case.yaml", "--checkpoint.every_n_iterations", "1")
+    on_two_ranks(*command, "--run_dir", "whole", "--trainer.max_epochs", "4")
+    on_two_ranks(*command, "--run_dir", "parts", "--trainer.max_epochs", "2")
+    on_two_ranks("--ckpt_path", "parts", "--trainer.max_epochs", "4")
+    whole = final_state("whole")
+    first, second = whole["RolloutDataModule"]["ranks"]
+    assert not torch.equal(first["obs"], second["obs"])
+    assert_same(whole, final_state("parts"))
+    assert rows(Path("whole")) == rows(Path("parts"))
+
+
+def test_environments_are_saved_once(cli):
+    assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
+    assert "combined_loader" not in final_state("run")["loops"]["fit_loop"]["state_dict"]

@@ -672,9 +672,9 @@ class TestState:
         list(one)
         one.start_new_gene(torch.tensor([1]))
         list(one)
-        saved, policy = copy.deepcopy(one.state_dict()), copy.deepcopy(one.policy)
+        saved, policy = copy.deepcopy(one.saved()), copy.deepcopy(one.policy)
         other = make_dataset(policy=policy, seed=99)
-        other.load_state_dict(saved)
+        other.restore(saved)
         for _ in range(2):
             for mine, theirs in zip(one, other, strict=True):
                 for field, a, b in zip(mine._fields, mine, theirs, strict=True):

@@ -398,6 +398,23 @@ def test_curriculum():
     assert r.tolerance == 0.01
 
 
+def test_a_state_goes_on_unless_the_first_tolerance_is_another():
+    good = torch.full((2,), 3.0)
+    saved = Curriculum(interval=2)
+    for _ in range(5):
+        saved.step(good)  # shrinks at steps 2 and 4
+    same, other = Curriculum(interval=2), Curriculum(0.2, interval=2)
+    for curriculum in (same, other):
+        curriculum.load_state_dict(saved.state_dict())
+    assert (same.tolerance, same.since_change) == (pytest.approx(0.075 * 0.81), 1)
+    assert (other.tolerance, other.since_change) == (0.2, 0)
+    again = Curriculum(0.2, interval=2)  # the next time it goes on
+    other.step(good)
+    other.step(good)
+    again.load_state_dict(other.state_dict())
+    assert again.tolerance == pytest.approx(0.18)
+
+
 def test_twenty_reductions_reach_the_floor_and_throwing_has_no_curriculum():
     good = torch.tensor([3.0])
     curriculum = Curriculum(interval=1)

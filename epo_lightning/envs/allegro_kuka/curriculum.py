@@ -74,10 +74,14 @@ class Curriculum:
         return successes + 1.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Tolerance, clock, and whether it is held."""
-        return {"tolerance": self.tolerance, "since_change": self.since_change, "held": self.held}
+        """Where it began, tolerance, clock, and whether it is held."""
+        now = {"tolerance": self.tolerance, "since_change": self.since_change, "held": self.held}
+        return {"first_tolerance": self.first, **now}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state`."""
+        """Continue from `state`; where that began with another first tolerance, begin anew with one's own."""
+        if state["first_tolerance"] != self.first:
+            self.tolerance, self.since_change, self.held = self.first, 0, False
+            return
         self.tolerance, self.since_change = float(state["tolerance"]), int(state["since_change"])
         self.held = bool(state["held"])

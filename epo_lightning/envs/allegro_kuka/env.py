@@ -54,7 +54,8 @@ class AllegroKuka(VectorEnv):
         obstacles: What stands on the table, in place of the task's own obstacles; null: those; []: nothing.
         observe_obstacles: Whether the observation tells position, orientation and velocities of the obstacles that can
             be pushed (13 entries each).
-        tolerance: First tolerance in metres; keypoints must come within 1.5 times this distance of the goal's.
+        tolerance: First tolerance in metres; keypoints must come within 1.5 times this distance of the goal's. A run
+            that is resumed with another one begins its curriculum anew.
         final_tolerance: Where the curriculum stops shrinking it, in metres.
         curriculum_interval: Steps that pass at least between two reductions of the tolerance (by 10 % each, once the
             last episodes of all environments brought three successes on average).

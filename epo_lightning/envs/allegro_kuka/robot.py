@@ -89,7 +89,9 @@ def add_robot(spec: mujoco.MjSpec, hand: int, base: tuple[float, ...], yaw: floa
         limit = ARM_LIMITS[number - 1]
         _add_joint(spec, body, f"arm{number}_{hand}", (-limit, limit), "arm", gains)
         near = bits if number >= 4 else {"contype": 0, "conaffinity": 0}
-        body.add_geom(type=GEOM.mjGEOM_CAPSULE, fromto=[0, 0, 0, *end], size=[radius, 0, 0], mass=0, rgba=orange, **near)
+        body.add_geom(
+            type=GEOM.mjGEOM_CAPSULE, fromto=[0, 0, 0, *end], size=[radius, 0, 0], mass=0, rgba=orange, **near
+        )
         parent = body
     parent.add_site(name=f"palm_{hand}", pos=PALM_POINT, size=[0.005] * 3)
     palm = parent.add_body(name=f"palm_{hand}", pos=PALM_POS, quat=PALM_QUAT, gravcomp=1)

@@ -1,0 +1,109 @@
+"""Videos of the population while it learns."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from epo_lightning.callbacks.run_files import run_file
+from epo_lightning.limits import require_range
+from epo_lightning.module import EPOModule
+from epo_lightning.playback import Playback
+from epo_lightning.video import compose, record, require_encoder
+
+_KEY = "trainer.callbacks VideoRecorder"
+_FEW = 3
+
+
+class VideoRecorder(L.Callback):
+    """Films mean actions of some agents every so many env steps, as `videos/<env steps>.mp4` in the run folder.
+
+    The agents play in environments of their own, made anew for every video with the same seed, as difficult as the
+    training's are by then: the training itself goes on as it would without. A `WandbLogger` gets the video, too;
+    TensorBoard has no place for an mp4. Needs the extra `video`.
+
+    Args:
+        every_n_env_steps: Env steps between two videos.
+        agents: Numbers of the agents, 0 for the master; null for the master and the first two followers.
+        seconds: Length of a video, in the task's own time.
+        width: Pixels of one environment's picture.
+        height: Pixels of one environment's picture, without its caption.
+    """
+
+    def __init__(
+        self,
+        every_n_env_steps: int = 20_000_000,
+        agents: list[int] | None = None,
+        seconds: float = 10.0,
+        width: int = 320,
+        height: int = 240,
+    ) -> None:
+        require_range(f"{_KEY}.every_n_env_steps", every_n_env_steps, 1)
+        require_range(f"{_KEY}.seconds", seconds, 0, open_low=True)
+        if agents is not None and not agents:
+            raise ValueError(f"{_KEY}.agents must name an agent, or be null")
+        self.every_n_env_steps, self.agents, self.seconds = every_n_env_steps, agents, seconds
+        self.width, self.height = width, height
+        self._actors: list[int] = []
+        self._next_video = every_n_env_steps
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse agents that do not exist, and a machine that cannot draw: now, and not after hours."""
+        if stage != "fit":
+            return
+        assert isinstance(pl_module, EPOModule)
+        self._actors = list(range(min(_FEW, pl_module.num_agents)) if self.agents is None else self.agents)
+        require_range(f"{_KEY}.agents", min(self._actors), 0)
+        last = pl_module.num_agents - 1
+        require_range(f"{_KEY}.agents (of model.num_agents {last + 1})", max(self._actors), high=last)
+        if trainer.is_global_zero:
+            require_encoder()
+            with isolate_rng():
+                trial = self._playback(trainer, pl_module, ["zero"])
+                try:
+                    compose(trial, self.width, self.height)
+                finally:
+                    trial.env.close()
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Film what the last iteration has led to, when it is time; here no clock of an iteration runs."""
+        assert isinstance(pl_module, EPOModule)
+        env_steps = pl_module.dataset.env_steps
+        if env_steps < self._next_video:
+            return
+        self._next_video = env_steps + self.every_n_env_steps
+        if trainer.is_global_zero:
+            path = run_file(trainer, "videos", f"{env_steps}.mp4")
+            with isolate_rng():
+                self._film(trainer, pl_module, path)
+            for logger in trainer.loggers:
+                if isinstance(logger, WandbLogger):
+                    logger.log_video("videos/agents", [str(path)], step=env_steps)
+
+    on_train_end = on_train_epoch_start
+
+    def _film(self, trainer: L.Trainer, module: EPOModule, path: Path) -> None:
+        playback = self._playback(trainer, module, self._actors)
+        try:
+            record(playback, path, self.seconds, self.width, self.height)
+        finally:
+            playback.env.close()
+
+    def _playback(self, trainer: L.Trainer, module: EPOModule, actors: Sequence[int | str]) -> Playback:
+        """`actors` in environments of their own; there is no network yet when the training is set up."""
+        data = module.data
+        assert data.env is not None
+        env = data.env_factory(len(actors), trainer.strategy.root_device, data.seed)
+        env.set_curriculum(data.env.curriculum())
+        return Playback(env, actors, getattr(module, "policy", None), data.seed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The clock."""
+        return {"next_video": self._next_video}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self._next_video = state_dict["next_video"]
