@@ -44,34 +44,40 @@ def find_config(name: str, key: str = "config") -> Path:
     raise ValueError(f"{key}: {name} is neither a file nor one of the packaged configurations: {known}")
 
 
-def with_bases(config: Path) -> list[Path]:
-    """`config` after the configurations that it overlays: that of its key `base`, and so on.
+def with_bases(config: Path, above: tuple[Path, ...] = ()) -> list[Path]:
+    """`config` after the configurations that it overlays: those of its key `base`, in order, each after its own.
 
     A base is a file, relative to the folder of the file that names it, or the name of a packaged configuration.
+
+    Args:
+        config: A YAML file.
+        above: The files whose base `config` is, directly or not.
 
     Raises:
         ValueError: When a base does not exist, or a configuration is a base of itself.
     """
-    chain = [config]
-    while name := _base(chain[0]):
-        beside = chain[0].parent / name
-        base = beside if beside.is_file() else find_config(name, f"base of {chain[0]}")
-        if base.resolve() in [each.resolve() for each in chain]:
-            raise ValueError(f"base of {chain[0]}: {base} is that file itself, or overlays it")
-        chain.insert(0, base)
-    return chain
+    above = (*above, config.resolve())
+    chain = []
+    for name in _bases(config):
+        beside = config.parent / name
+        base = beside if beside.is_file() else find_config(name, f"base of {config}")
+        if base.resolve() in above:
+            raise ValueError(f"base of {config}: {base} is that file itself, or overlays it")
+        chain += with_bases(base, above)
+    return [*chain, config]
 
 
-def _base(config: Path) -> str | None:
-    """The value of the key `base`."""
+def _bases(config: Path) -> list[str]:
+    """The values of the key `base`: a name or a list of names."""
     try:
         content = yaml.safe_load(config.read_text())
     except (yaml.YAMLError, UnicodeDecodeError):
-        return None  # the parser will say what is wrong
-    name = content.get("base") if isinstance(content, dict) else None
-    if name is not None and not isinstance(name, str):
-        raise ValueError(f"base of {config} must be the name of a configuration or a file; got {name!r}")
-    return name
+        return []  # the parser will say what is wrong
+    given = content.get("base") if isinstance(content, dict) else None
+    names = given if isinstance(given, list) else [given] if given is not None else []
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"base of {config} must be names of configurations or files; got {given!r}")
+    return names
 
 
 def resolve(args: list[str]) -> list[str]:

@@ -100,9 +100,9 @@ class Command(LightningCLI):
         )
         parser.add_argument(
             "--base",
-            type=str | None,
+            type=list[str] | str | None,
             default=None,
-            help="In a YAML file: the configuration that this file overlays, a file or a packaged one.",
+            help="In a YAML file: the configurations that this file overlays, files or packaged ones.",
         )
         parser.add_argument(
             "--run_dir",

@@ -115,6 +115,9 @@ def test_a_configuration_comes_after_its_bases(tmp_path, monkeypatch):
         "fit", "--seed_everything=1", *bases, "--config", str(beside), f"--config={ground}"
     ]  # fmt: skip
     assert resolve(["fit", f"--config={beside}"]) == ["fit", *bases, f"--config={beside}"]
+    both = tmp_path / "both.yaml"
+    both.write_text("base: [mine.yaml, ground]\n")
+    assert resolve(["fit", "-c", str(both)]) == ["fit", *bases, f"--config={ground}", "-c", str(both)]
 
 
 def test_a_base_is_overlaid_and_does_not_name_the_run(cli):
@@ -133,7 +136,10 @@ def test_a_base_is_overlaid_and_does_not_name_the_run(cli):
         ({"a": "base: nowhere"}, "base of a.yaml: nowhere is neither a file nor one of the packaged configurations"),
         ({"a": "base: a.yaml"}, "base of a.yaml: a.yaml is that file itself, or overlays it"),
         ({"a": "base: b.yaml", "b": "base: a.yaml"}, "base of b.yaml: a.yaml is that file itself, or overlays it"),
-        ({"a": "base: [tiny]"}, "base of a.yaml must be the name of a configuration or a file; got ['tiny']"),
+        (
+            {"a": "base: [tiny.yaml, 3]"},
+            "base of a.yaml must be names of configurations or files; got ['tiny.yaml', 3]",
+        ),
     ],
 )
 def test_a_bad_base_is_one_line(cli, files, message):
