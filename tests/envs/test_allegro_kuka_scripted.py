@@ -183,15 +183,18 @@ def _down(count: int) -> torch.Tensor:
 def test_over_the_bucket_the_hand_rises_turns_reaches_and_lets_go():
     half, bucket = torch.full((1, 3), 0.025), torch.tensor([[0.8, -0.2, 0.3]])
     height = 0.3 + errands.RIM + errands.OVER + 0.025
-    rise = errands.drop(yaw_frame(0.0, -0.8, 0.7), half * 1.0, bucket + torch.tensor([0.0, 0.0, 0.5]))
+    rise = errands.drop(yaw_frame(0.0, -0.8, 0.7), half, bucket + torch.tensor([0.0, 0.0, 0.5]), TABLE_TOP)
     assert rise.shift[0].tolist() == pytest.approx([0.0, 0.25, height + 0.5 - 0.7], abs=1e-5)  # up, and closer
-    turned = errands.drop(yaw_frame(0.0, -0.55, height), half, bucket)
+    travel = TABLE_TOP + errands.CRUISE  # the rim is lower than that: the object stays over the table's height at first
+    turned = errands.drop(yaw_frame(0.0, -0.55, travel), half, bucket, TABLE_TOP)
     far = 0.55 / (0.8**2 + 0.2**2) ** 0.5
     assert turned.shift[0].tolist() == pytest.approx([0.8 * far, -0.2 * far + 0.55, 0.0], abs=1e-5)
-    out = errands.drop(yaw_frame(0.8 * far, -0.2 * far, height), half, bucket)
+    out = errands.drop(yaw_frame(0.8 * far, -0.2 * far, travel), half, bucket, TABLE_TOP)
     assert out.shift[0].tolist() == pytest.approx([0.8 - 0.8 * far, -0.2 + 0.2 * far, 0.0], abs=1e-5)
-    assert not (rise.let_go | turned.let_go | out.let_go).any()
-    assert errands.drop(yaw_frame(0.81, -0.2, height), half, bucket).let_go.all()
+    sink = errands.drop(yaw_frame(0.81, -0.2, travel), half, bucket, TABLE_TOP)
+    assert sink.shift[0].tolist() == pytest.approx([-0.01, 0.0, height - travel], abs=1e-5)
+    assert not (rise.let_go | turned.let_go | out.let_go | sink.let_go).any()
+    assert errands.drop(yaw_frame(0.81, -0.2, height), half, bucket, TABLE_TOP).let_go.all()
 
 
 def test_actions_lead_to_the_wanted_targets():

@@ -17,18 +17,17 @@ OVER = 0.03
 """Room between rim and object, m."""
 NARROW = 0.55
 """Distance from the base at which the arm turns with the object, m."""
+CRUISE = 0.15
+"""Height over the table at which the object travels, m."""
+NEAR = 0.10
+"""How near the bucket's middle the object must be before it sinks to the rim, m."""
 AIM = 0.03
 """How exactly the object must be over the bucket's middle before the hand opens, m."""
 
 
-def hold(thing: Frame) -> Errand:
-    """Keep the object where it is."""
-    return Errand(torch.zeros_like(thing.pos), None, torch.zeros(len(thing.pos), dtype=torch.bool))
-
-
 def bring(thing: Frame, goal: Tensor) -> Errand:
     """Bring the object to `goal`, (N, 3), upright, in any direction."""
-    return hold(thing)._replace(shift=goal - thing.pos)
+    return Errand(goal - thing.pos, None, torch.zeros(len(goal), dtype=torch.bool))
 
 
 def bring_and_turn(thing: Frame, goal: Frame) -> Errand:
@@ -36,23 +35,25 @@ def bring_and_turn(thing: Frame, goal: Frame) -> Errand:
     return bring(thing, goal.pos)._replace(turn=goal.rot @ thing.rot.transpose(1, 2))
 
 
-def drop(thing: Frame, half: Tensor, bucket: Tensor) -> Errand:
-    """Rise, turn close to the body, reach out over the bucket, let go.
+def drop(thing: Frame, half: Tensor, bucket: Tensor, table: float) -> Errand:
+    """Rise, turn close to the body, reach out over the bucket, sink to its rim, let go.
 
     Args:
         thing: The objects' poses.
         half: (N, 3) half edges, m.
         bucket: (N, 3) the middle of the bucket's underside.
+        table: Height of the table, m.
     """
     low = (thing.rot[:, 2].abs() * half).sum(dim=1)  # from the object's centre down to its lowest point
-    height = bucket[:, 2] + RIM + OVER + low
+    rim = bucket[:, 2] + RIM + OVER + low
     here, there = thing.pos[:, :2], bucket[:, :2]
     far, reach = here.norm(dim=1), there.norm(dim=1)
     ahead, aside = here / far[:, None], there / reach[:, None]
     off = (here - there).norm(dim=1)
+    height = torch.where(off < NEAR, rim, rim.clamp(min=table + CRUISE))
     rise = (thing.pos[:, 2] < height - OVER) & (off > 0.15)
     turn = ((ahead * aside).sum(dim=1) < 0.97) & ~rise
     spot = torch.where(rise[:, None], ahead * far.clamp(max=NARROW)[:, None], there)
     spot = torch.where(turn[:, None], aside * NARROW, spot)
     shift = torch.cat([spot, height[:, None]], dim=1) - thing.pos
-    return hold(thing)._replace(shift=shift, let_go=off < AIM)
+    return Errand(shift, None, (off < AIM) & (thing.pos[:, 2] < rim + NEAR))

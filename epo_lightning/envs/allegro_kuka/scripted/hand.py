@@ -45,7 +45,7 @@ class Grip(NamedTuple):
 
 
 def between(width: Tensor) -> Tensor:
-    """(B, 3) the point between the pads in the palm's frame, m; flat fingers for objects of great `width`, (B,) in m."""
+    """(B, 3) the point between the pads in the palm's frame, m; the fingers are flatter round a great `width`, (B,)."""
     share = ((width - 0.025) / 0.075).clamp(0, 1)
     return torch.stack([0.050 + 0.008 * share, torch.full_like(share, 0.009), 0.085 - 0.015 * share], dim=-1)
 

@@ -16,9 +16,9 @@ from epo_lightning.envs.allegro_kuka.scripted.grasp import facing_down, plan
 from epo_lightning.envs.allegro_kuka.scripted.hand import Hand
 from epo_lightning.envs.allegro_kuka.scripted.kinematics import Chain, Frame
 
-DOWN_SPEED, LIFT_SPEED, CARRY_SPEED = 0.3, 0.4, 0.8
+DOWN_SPEED, LIFT_SPEED, CARRY_SPEED = 0.2, 0.4, 0.8
 """Of the palm, m/s."""
-TURN_SPEED, JOINT_SPEED, FINGER_SPEED = 1.5, 4.0, 5.0
+TURN_SPEED, JOINT_SPEED, FINGER_SPEED = 1.5, 3.0, 3.0
 """Of the palm, the arm's joints and the fingers' joints, rad/s."""
 GRASP_TURN, LIFT_TURN = 0.2, 0.05
 """How many metres of shift a turn of one radian is worth before and after the object is in the hand."""
@@ -96,7 +96,7 @@ class Pilot:
         """Begin anew where `fresh`, (N,) bool: another object lies on the table."""
         self._go(fresh, Phase.WAIT)
 
-    def targets(self, joints: Tensor, last: Tensor, thing: Frame, slow: Tensor, errand: Errand) -> Tensor:
+    def targets(self, joints: Tensor, last: Tensor, thing: Frame, slow: Tensor, errand: Errand | None) -> Tensor:
         """The next joint targets.
 
         Args:
@@ -104,7 +104,7 @@ class Pilot:
             last: (N, 23) joint targets of the last step, rad.
             thing: The objects' poses.
             slow: (N,) bool, whether the object is at rest.
-            errand: What to do with an object that has been lifted.
+            errand: What to do with an object that has been lifted; None: hold it there.
 
         Returns:
             (N, 23) joint targets, rad.
@@ -118,7 +118,8 @@ class Pilot:
         still = (joints[:, :ARM_JOINTS] - arm).abs().amax(dim=1) < 0.03
         there = (error[:, :3].norm(dim=1) < 0.005) & still
         near = ((self.plan.above - arm).abs().amax(dim=1) < 0.01) & still
-        self._advance(there, near, lost, slow, palm, thing, fingers, errand.let_go)
+        let_go = torch.zeros_like(lost) if errand is None else errand.let_go
+        self._advance(there, near, lost, slow, palm, thing, fingers, let_go)
 
         waiting, above = self.phase == Phase.WAIT, self.phase == Phase.ABOVE
         end = torch.where(above[:, None], self.plan.above, self.ready[0])
@@ -126,18 +127,19 @@ class Pilot:
         arm = torch.where((waiting | above)[:, None], curve, line)
         return torch.cat([arm, self._fingers(last[:, ARM_JOINTS:], fingers)], dim=1)
 
-    def _line(self, arm: Tensor, palm: Frame, errand: Errand) -> tuple[Tensor, Tensor]:
+    def _line(self, arm: Tensor, palm: Frame, errand: Errand | None) -> tuple[Tensor, Tensor]:
         """One step of the arm in a straight line to where the phase wants the palm; and how far off it is."""
         phase = self.phase[:, None]
         up, carry = (phase == Phase.LIFT) | (phase == Phase.RELEASE), phase == Phase.CARRY
-        pos = torch.where(carry, palm.pos + errand.shift, torch.where(up, self.top, self.plan.pos))
+        pos, rot = torch.where(up | carry, self.top, self.plan.pos), self.plan.rot
         # before the turn counts fully, then less, and about the vertical not at all where any direction will do
         weight = torch.where(up | carry, LIFT_TURN, GRASP_TURN).expand(-1, 3)
-        if errand.turn is None:
-            rot = torch.where(carry[..., None], upright(palm.rot) @ palm.rot, self.plan.rot)
-            weight = torch.where(carry, weight * torch.tensor([1.0, 1.0, 0.0]), weight)
-        else:
-            rot = torch.where(carry[..., None], errand.turn @ palm.rot, self.plan.rot)
+        if errand is not None:
+            pos = torch.where(carry, palm.pos + errand.shift, pos)
+            if errand.turn is None:
+                weight = torch.where(carry, weight * torch.tensor([1.0, 1.0, 0.0]), weight)
+            turn = upright(palm.rot) if errand.turn is None else errand.turn
+            rot = torch.where(carry[..., None], turn @ palm.rot, rot)
         speed = torch.where(carry, CARRY_SPEED, torch.where(up, LIFT_SPEED, DOWN_SPEED))
         pull = torch.where(up | carry, 0.0, 0.02)
         strides = (speed * STEP_SECONDS, TURN_SPEED * STEP_SECONDS)

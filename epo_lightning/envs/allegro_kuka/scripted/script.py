@@ -4,21 +4,18 @@ Shape legend: N environments, D joints = action entries.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from epo_lightning.envs.allegro_kuka.cards import ARM_JOINTS, HAND_JOINTS, STEP_SECONDS
+from epo_lightning.envs.allegro_kuka.env import AllegroKuka, OneThread
 from epo_lightning.envs.allegro_kuka.objects import half_sizes
 from epo_lightning.envs.allegro_kuka.robot import ARM_LIMITS, ARM_LINKS, PALM_POS, PALM_QUAT
 from epo_lightning.envs.allegro_kuka.scene import TABLE_TOP
 from epo_lightning.envs.allegro_kuka.scripted import errands
 from epo_lightning.envs.allegro_kuka.scripted.kinematics import Chain, Frame, matrix
 from epo_lightning.envs.allegro_kuka.scripted.pilot import Errand, Pilot
-
-if TYPE_CHECKING:
-    from epo_lightning.envs.allegro_kuka.env import AllegroKuka
 
 JOINTS = ARM_JOINTS + HAND_JOINTS
 SLOW, SLOW_SPIN = 0.05, 0.5
@@ -41,7 +38,7 @@ class Script:
         carry: Whether to bring the object to the goal; else it is held where the hand has lifted it to.
     """
 
-    def __init__(self, env: "AllegroKuka", carry: bool = True) -> None:
+    def __init__(self, env: AllegroKuka, carry: bool = True) -> None:
         self.env, self.card, self.carry = env, env.rules.card, carry
         model, rules = env.physics.model, env.rules
         bases = [model.body(f"base_{hand}") for hand in range(self.card.arms)]
@@ -54,6 +51,7 @@ class Script:
         self.who = torch.zeros(rules.num_envs, dtype=torch.int64)
 
     @torch.no_grad()
+    @OneThread()
     def __call__(self) -> Tensor:
         """(N, D) actions for the present state."""
         rules, state = self.env.rules, self.env.physics.state
@@ -78,7 +76,7 @@ class Script:
         if not self.carry:
             return None
         if self.card.goal == "bucket":
-            return errands.drop(thing, self.half, goal.pos)
+            return errands.drop(thing, self.half, goal.pos, TABLE_TOP)
         if self.card.goal == "pose":
             return errands.bring_and_turn(thing, goal)
         return errands.bring(thing, goal.pos)
