@@ -8,12 +8,15 @@ ratios can be read on a busy machine.
     python benchmarks/physics.py                                     # all eight tasks, 512 environments
     python benchmarks/physics.py --tasks two_arm --num-envs 4096 --steps 60
     python benchmarks/physics.py --grip                              # a scripted controller grasps: more contacts
+    python benchmarks/physics.py --memory                            # bytes per environment
 """
 
 import argparse
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
 import psutil
@@ -109,35 +112,41 @@ def shared_geometry(env: AllegroKuka) -> batch.Batch:
 
 
 class Memory(NamedTuple):
-    """Bytes per environment."""
+    """Bytes per environment: the engine with its row of state in it, that row, what the rules remember, a rollout."""
 
-    engine_memory: float
-    row_memory: float
-    rules_memory: float
-    rollout_memory: float
+    engine: float
+    row: float
+    rules: float
+    rollout: float
 
 
-def resident_bytes() -> int:
-    """Memory of this process now."""
-    return psutil.Process().memory_info().rss
+def memory_of(task: str, args: argparse.Namespace) -> Memory:
+    """What an environment takes; call it in a fresh process, where nothing that was freed before is used again."""
+    process = psutil.Process()
+    make(task, args.objects, argparse.Namespace(**{**vars(args), "num_envs": 1})).reset()  # what all share
+    before = process.memory_info().rss
+    env = make(task, args.objects, args)
+    env.reset()
+    grown = process.memory_info().rss - before
+    rules = sum(field.nbytes for field in env.rules.memory)
+    spec = env.spec
+    shape = RolloutShape(HORIZON, Population(1, args.num_envs), args.num_envs, spec.obs_dim, spec.act_dim, (0, 0))
+    sizes = (grown - rules, env.physics.batch.state.nbytes, rules, RolloutBuffer.nbytes(shape))
+    return Memory(*(size / args.num_envs for size in sizes))
+
+
+def print_memory(args: argparse.Namespace) -> None:
+    """The table of `--memory`."""
+    print("| task | engine KiB/env | of it the saved state | rules KiB/env | rollout KiB/env |\n|---|---|---|---|---|")
+    for task in args.tasks:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            memory = pool.submit(memory_of, task, args).result()
+        print("|", " | ".join([task, *(f"{size / 1024:.1f}" for size in memory)]), "|", flush=True)
 
 
 def make(task: str, objects: str | None, args: argparse.Namespace) -> AllegroKuka:
     """An environment; equal arguments give equal objects."""
     return AllegroKuka(args.num_envs, torch.device("cpu"), 0, task, objects, threads=args.threads)
-
-
-def build(task: str, objects: str | None, args: argparse.Namespace) -> tuple[AllegroKuka, Memory]:
-    """An environment, and what it takes of memory."""
-    before = resident_bytes()
-    env = make(task, objects, args)
-    env.reset()
-    grown = (resident_bytes() - before) / args.num_envs
-    rules = sum(field.nbytes for field in env.rules.memory) / args.num_envs
-    spec, population = env.spec, Population(1, args.num_envs)
-    shape = RolloutShape(HORIZON, population, args.num_envs, spec.obs_dim, spec.act_dim, (0, 0))
-    rollout = RolloutBuffer.nbytes(shape) / args.num_envs
-    return env, Memory(grown, env.physics.batch.state.nbytes / args.num_envs, rules, rollout)
 
 
 def actor(env: AllegroKuka, grip: bool) -> Callable[[], Tensor]:
@@ -150,7 +159,8 @@ def actor(env: AllegroKuka, grip: bool) -> Callable[[], Tensor]:
 
 def measure(task: str, args: argparse.Namespace) -> dict[str, float]:
     """Ratios and shares of one task."""
-    env, memory = build(task, args.objects, args)
+    env = make(task, args.objects, args)
+    env.reset()
     act, recorder = actor(env, args.grip), Recorder(env)
     bare = Bare(make(task, args.objects, args).physics.batch, env)
     times: dict[str, list[float]] = {"A": [], "B": []}
@@ -171,13 +181,13 @@ def measure(task: str, args: argparse.Namespace) -> dict[str, float]:
         "physics": physics,
         "resets": resets,
         "rules": 1 - physics - resets,
-        **memory._asdict(),
     }
 
 
 def geometry_cost(task: str, args: argparse.Namespace) -> float:
     """Time of a step with a geometry per environment / with one for all; the same cube in both."""
-    env, _ = build(task, "cube", args)
+    env = make(task, "cube", args)
+    env.reset()
     act, recorder = actor(env, args.grip), Recorder(env)
     own, shared = Bare(make(task, "cube", args).physics.batch, env), Bare(shared_geometry(env), env)
     ratios = []
@@ -197,6 +207,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=list(CARDS), default=list(CARDS))
     parser.add_argument("--objects", default=None, help="object set, default: the task's own")
     parser.add_argument("--grip", action="store_true", help="a scripted controller acts instead of chance")
+    parser.add_argument("--memory", action="store_true", help="bytes per environment instead of speed")
     parser.add_argument("--num-envs", type=int, default=512)
     parser.add_argument("--steps", type=int, default=150, help="measured steps")
     parser.add_argument("--warmup", type=int, default=None, help="steps before; default 30, with --grip 150")
@@ -205,11 +216,13 @@ def main() -> None:
     if args.warmup is None:
         args.warmup = 150 if args.grip else 30
     torch.set_num_threads(1)
+    if args.memory:
+        print_memory(args)
+        return
 
     driven = "a scripted grasp" if args.grip else "random actions"
     print(f"{args.num_envs} environments, {args.steps} steps of {driven}; rollout of {HORIZON} steps\n")
     heads = ["task", "bare steps/s", "whole steps/s", "ratio", "physics", "rules", "resets", "own / shared geometry"]
-    heads += ["engine KiB/env", "state row KiB/env", "rules KiB/env", "rollout KiB/env"]
     print("|", " | ".join(heads), "|")
     print("|" + "---|" * len(heads))
     for task in args.tasks:
@@ -217,7 +230,6 @@ def main() -> None:
         cells = [task, f"{result['bare']:,.0f}", f"{result['whole']:,.0f}", f"{result['whole'] / result['bare']:.3f}"]
         cells += [f"{result[name]:.1%}" for name in ("physics", "rules", "resets")]
         cells += [f"{geometry_cost(task, args):.3f}"]
-        cells += [f"{result[name] / 1024:.1f}" for name in Memory._fields]
         print("|", " | ".join(cells), "|", flush=True)
 
 

@@ -9,7 +9,6 @@ Shape legend: N environments of this rank, O observation entries, A action entri
 """
 
 import argparse
-import importlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+from epo_lightning.envs.base import EnvFactory, EnvSpec, StepResult, VectorEnv
 
 _FIELDS = ("obs", "reward", "terminated", "truncated", "successes", "final_obs")
 
@@ -260,6 +259,27 @@ def _check_curriculum(env: VectorEnv) -> None:
         raise ValueError(f"set_curriculum() must take over {values}, but curriculum() then returns {env.curriculum()}")
 
 
+def env_factory(class_path: str, init_args: Mapping[str, Any]) -> EnvFactory:
+    """What `data.env` becomes when a configuration names this class and these arguments.
+
+    Args:
+        class_path: Import path of a subclass of `VectorEnv`.
+        init_args: What follows `num_envs`, `device` and `seed`, as plain values like those of a YAML file.
+
+    Raises:
+        ValueError: One line, when there is no such class, or it does not take these arguments.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--env", type=EnvFactory)
+    try:
+        parsed = parser.parse_object({"env": {"class_path": class_path, "init_args": init_args}})
+    except ArgumentError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    return parser.instantiate(parsed).env
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line: check one environment class, named by its import path."""
     parser = argparse.ArgumentParser(description="Check that an environment keeps the contract of VectorEnv.")
@@ -270,10 +290,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--init_args", type=json.loads, default={}, help="further arguments of the class, as JSON")
     args = parser.parse_args(arguments)
-    module, _, name = args.class_path.rpartition(".")
-    if not module:
+    if "." not in args.class_path:
         parser.error(f"class_path must be an import path such as my_pkg.MyEnv, got {args.class_path!r}")
-    env = getattr(importlib.import_module(module), name)(args.num_envs, args.device, args.seed, **args.init_args)
+    try:
+        factory = env_factory(args.class_path, args.init_args)
+    except ValueError as mistake:
+        parser.error(f"class_path or --init_args: {mistake}")
+    env = factory(args.num_envs, args.device, args.seed)
     try:
         check_env(env, args.steps, args.seed)
     except ValueError as fault:

@@ -1,10 +1,11 @@
 """What the classic tasks share: the clock, the masked reset, the random generator and the saved state.
 
-Shape legend: N environments of this rank, O observation entries, A action entries, S state entries.
+Shape legend: N environments of this rank, O observation entries, A action entries, S state entries, M environments in a
+picture.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -77,6 +78,12 @@ class ClassicEnv(VectorEnv):
         """(N, columns) float32 from this environment's own generator, uniform in [-1, 1)."""
         shape = (self.spec.num_envs, columns)
         return torch.rand(shape, generator=self._generator, device=self.device) * 2.0 - 1.0
+
+    def _rows(self, envs: Sequence[int]) -> list[list[float]]:
+        """The states of `envs`, M rows of S numbers: what a picture shows."""
+        if self._state is None:
+            raise RuntimeError("call reset() or load_state_dict() before render()")
+        return self._state[list(envs)].tolist()
 
     def reset(self) -> Tensor:
         self._state = self._draw()

@@ -3,13 +3,26 @@
 Shape legend: N environments of this rank.
 """
 
+import math
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.base import ClassicEnv, Transition
+from epo_lightning.envs.classic.drawing import BODY, DETAIL, EARTH, GOAL, SOLID, Canvas, Point
 
 MIN_POSITION, MAX_POSITION, MAX_SPEED = -1.2, 0.6, 0.07
+VIEW = (-1.3, 0.0), (0.8, 1.5)
+"""Corners of what a picture shows: position and height."""
+_WHEEL, _POLE = 0.035, 0.22
+
+
+def height_of(position: float) -> float:
+    """Height of the hill: gravity's cos(3 x) is in proportion to its slope."""
+    return 0.45 * math.sin(3.0 * position) + 0.55
 
 
 class MountainCar(ClassicEnv):
@@ -76,3 +89,31 @@ class MountainCar(ClassicEnv):
         successes = reached.to(torch.float32)
         reward = self.goal_reward * successes - self.action_cost * force.square()
         return Transition(torch.stack((position, velocity), dim=1), reward, reached, successes)
+
+    def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:
+        """The car, the hill and the flag at the goal; see `VectorEnv.render`."""
+        return np.stack([self._picture(row[0], Canvas(*VIEW, width, height)) for row in self._rows(envs)])
+
+    def _picture(self, position: float, canvas: Canvas) -> np.ndarray:
+        left, right, bottom = canvas.low[0], canvas.high[0], canvas.low[1]
+        hill = [(x, height_of(x)) for x in np.linspace(left, right, 200).tolist()]
+        canvas.polygon([(left, bottom), *hill, (right, bottom)], EARTH)
+        canvas.box((left, bottom), (MIN_POSITION, canvas.high[1]), SOLID)
+
+        goal = (self.goal_position, height_of(self.goal_position))
+        top = goal[1] + _POLE
+        canvas.polygon([(goal[0], top), (goal[0] + 0.13, top - 0.04), (goal[0], top - 0.08)], GOAL)
+        canvas.line([goal, (goal[0], top)], 0.01, DETAIL)
+
+        slope = math.atan(1.35 * math.cos(3.0 * position))
+
+        def on_car(along: float, above: float) -> Point:
+            """The point so far in front of the car's middle and above the track."""
+            x = position + along * math.cos(slope) - above * math.sin(slope)
+            return x, height_of(position) + along * math.sin(slope) + above * math.cos(slope)
+
+        outline = [(-0.09, 0.03), (0.09, 0.03), (0.09, 0.08), (0.04, 0.08), (0.02, 0.12), (-0.06, 0.12), (-0.09, 0.08)]
+        canvas.polygon([on_car(*corner) for corner in outline], BODY)
+        for along in (-0.05, 0.05):
+            canvas.disc(on_car(along, _WHEEL), _WHEEL, DETAIL)
+        return canvas.picture()

@@ -4,12 +4,15 @@ Shape legend: N environments of this rank.
 """
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.base import ClassicEnv, Transition
+from epo_lightning.envs.classic.drawing import BODY, DETAIL, NEAR, Canvas, Point
 
 MAX_SPEED, STEP_SECONDS = 8.0, 0.05
 UPRIGHT_COSINE = 0.95
@@ -77,3 +80,21 @@ class Pendulum(ClassicEnv):
             successes=(upright & last).to(torch.float32),
             log={"upright": upright.to(torch.float32)},
         )
+
+    def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:
+        """The rod, and between which angles it counts as upright; see `VectorEnv.render`."""
+        return np.stack([_picture(row[0], Canvas((-1.2, -1.2), (1.2, 1.2), width, height)) for row in self._rows(envs)])
+
+
+def _picture(angle: float, canvas: Canvas) -> np.ndarray:
+    pivot = (0.0, 0.0)
+    limit = math.acos(UPRIGHT_COSINE)
+    canvas.polygon([pivot, *(_tip(each, 1.15) for each in np.linspace(-limit, limit, 30).tolist())], NEAR)
+    canvas.line([pivot, _tip(angle, 1.0)], 0.14, BODY)
+    canvas.disc(pivot, 0.04, DETAIL)
+    return canvas.picture()
+
+
+def _tip(angle: float, length: float) -> Point:
+    """Where a rod from the origin ends; positive angles lie on the left of the upright one."""
+    return -length * math.sin(angle), length * math.cos(angle)

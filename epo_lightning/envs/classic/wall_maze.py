@@ -3,11 +3,21 @@
 Shape legend: N environments of this rank, W walls.
 """
 
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.base import ClassicEnv, Transition
+from epo_lightning.envs.classic.drawing import BODY, GOAL, GROUND, NEAR, SOLID, TRAIL, Canvas, blend
+
+_POINT = 0.05
+"""Radius of the point in a picture."""
+_LONGEST_TRAIL = 60
 
 
 def move_along(start: Tensor, move: Tensor, across: Tensor, walls: Tensor) -> Tensor:
@@ -131,6 +141,7 @@ class WallMaze(ClassicEnv):
         left, right = min(mouth, -start_radius) - cup_width, goal_distance + cup_width
         self.low = torch.tensor((left, -rim - cup_width), device=self.device)
         self.high = torch.tensor((right, rim + cup_width), device=self.device)
+        self._past: deque[Tensor] | None = None
 
     def _draw(self) -> Tensor:
         return self.start_radius * self._uniform(2)
@@ -139,6 +150,8 @@ class WallMaze(ClassicEnv):
         return state.clone()
 
     def _advance(self, state: Tensor, actions: Tensor, last: Tensor) -> Transition:
+        if self._past is not None:
+            self._past.append(state)
         x, y = state.unbind(1)
         move_x, move_y = (self.speed * actions).unbind(1)
         x = move_along(x, move_x, y, self.walls).clamp(self.low[0], self.high[0])
@@ -151,3 +164,39 @@ class WallMaze(ClassicEnv):
         successes = reached.to(torch.float32)
         reward = -self.distance_scale * distance + self.goal_reward * successes
         return Transition(position, reward, reached, successes, log={"distance": distance})
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        if self._past is not None:
+            self._past.clear()
+
+    def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:
+        """The cup, the goal, the point and where it came from; see `VectorEnv.render`.
+
+        The way is remembered from the first picture on; no saved state holds it.
+        """
+        if self._past is None:
+            self._past = deque(maxlen=_LONGEST_TRAIL)
+        goal, low, high, walls = (each.tolist() for each in (self.goal, self.low, self.high, self.walls))
+        edge = 0.02 * (high[0] - low[0])
+        pictures = []
+        for env, (x, y) in zip(envs, self._rows(envs), strict=True):
+            canvas = Canvas((low[0] - edge, low[1] - edge), (high[0] + edge, high[1] + edge), width, height, SOLID)
+            canvas.box(low, high, GROUND)
+            canvas.disc(goal, self.goal_radius, NEAR)
+            canvas.disc(goal, 0.25 * self.goal_radius, GOAL)
+            for left, right, bottom, top in walls:
+                canvas.box((left, bottom), (right, top), SOLID)
+            if self._past:
+                self._draw_trail(canvas, env)
+            canvas.disc((x, y), _POINT, BODY)
+            pictures.append(canvas.picture())
+        return np.stack(pictures)
+
+    def _draw_trail(self, canvas: Canvas, env: int) -> None:
+        """A dot wherever the point has been in this episode, fainter the longer ago."""
+        assert self._past
+        steps = min(int(self._clock[env]), len(self._past))
+        been = torch.stack(list(self._past))[len(self._past) - steps :, env]
+        for age, position in zip(range(steps, 0, -1), been.tolist(), strict=True):
+            canvas.disc(position, 0.5 * _POINT, blend(TRAIL, GROUND, 0.8 * age / _LONGEST_TRAIL))
