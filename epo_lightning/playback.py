@@ -90,18 +90,20 @@ class Playback:
         """What to write above each picture: label, book and difficulty, joined by `SEPARATOR`."""
         difficulty = [_tell(name, value) for name, value in self.env.curriculum().items()]
         seconds = self.env.spec.step_seconds
-        rows = zip(self.labels, self.successes.tolist(), self.returns.tolist(), self.clock.tolist(), strict=True)
+        books = self.successes, self.total_successes, self.returns, self.clock
+        rows = zip(self.labels, *(book.tolist() for book in books), strict=True)
         return [
             SEPARATOR.join(
                 [
                     label,
-                    f"{successes:.0f} success{'' if successes == 1 else 'es'}",
+                    f"{successes:.0f} success{'' if successes == 1 else 'es'}"
+                    + (f" ({total:.0f} in all)" if total > successes else ""),
                     f"return {reward:.0f}" if abs(reward) >= 100 else f"return {reward:.3g}",
                     *difficulty,
                     f"step {clock}" if seconds is None else f"{clock * seconds:.1f} s",
                 ]
             )
-            for label, successes, reward, clock in rows
+            for label, successes, total, reward, clock in rows
         ]
 
     def _actions(self) -> Tensor:

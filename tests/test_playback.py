@@ -93,7 +93,7 @@ class TestBook:
             playback.step()
         playback.clock += 7
         playback.returns += 1234.5
-        assert playback.captions() == ["random · 25 successes · return 1284 · step 57"]
+        assert playback.captions() == ["random · 25 successes (75 in all) · return 1284 · step 57"]
 
 
 class TestActors:
