@@ -12,13 +12,12 @@ ratios can be read on a busy machine.
 """
 
 import argparse
-import gc
 import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import torch
@@ -136,12 +135,17 @@ def memory_of(task: str, args: argparse.Namespace) -> Memory:
     return Memory(*(size / args.num_envs for size in sizes))
 
 
+def in_own_process(function: Callable[[str, argparse.Namespace], Any], task: str, args: argparse.Namespace) -> Any:
+    """What `function` returns; memory that the engines keep when they are gone goes with the process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, task, args).result()
+
+
 def print_memory(args: argparse.Namespace) -> None:
     """The table of `--memory`."""
     print("| task | engine KiB/env | of it the saved state | rules KiB/env | rollout KiB/env |\n|---|---|---|---|---|")
     for task in args.tasks:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            memory = pool.submit(memory_of, task, args).result()
+        memory = in_own_process(memory_of, task, args)
         print("|", " | ".join([task, *(f"{size / 1024:.1f}" for size in memory)]), "|", flush=True)
 
 
@@ -160,6 +164,7 @@ def actor(env: AllegroKuka, grip: bool) -> Callable[[], Tensor]:
 
 def measure(task: str, args: argparse.Namespace) -> dict[str, float]:
     """Ratios and shares of one task."""
+    torch.set_num_threads(1)
     env = make(task, args.objects, args)
     env.reset()
     act, recorder = actor(env, args.grip), Recorder(env)
@@ -187,6 +192,7 @@ def measure(task: str, args: argparse.Namespace) -> dict[str, float]:
 
 def geometry_cost(task: str, args: argparse.Namespace) -> float:
     """Time of a step with a geometry per environment / with one for all; the same cube in both."""
+    torch.set_num_threads(1)
     env = make(task, "cube", args)
     env.reset()
     act, recorder = actor(env, args.grip), Recorder(env)
@@ -216,7 +222,6 @@ def main() -> None:
     args = parser.parse_args()
     if args.warmup is None:
         args.warmup = 150 if args.grip else 30
-    torch.set_num_threads(1)
     if args.memory:
         print_memory(args)
         return
@@ -227,11 +232,10 @@ def main() -> None:
     print("|", " | ".join(heads), "|")
     print("|" + "---|" * len(heads))
     for task in args.tasks:
-        gc.collect()  # the recorder and what it watches hold each other, and with them an engine
-        result = measure(task, args)
+        result = in_own_process(measure, task, args)
         cells = [task, f"{result['bare']:,.0f}", f"{result['whole']:,.0f}", f"{result['whole'] / result['bare']:.3f}"]
         cells += [f"{result[name]:.1%}" for name in ("physics", "rules", "resets")]
-        cells += [f"{geometry_cost(task, args):.3f}"]
+        cells += [f"{in_own_process(geometry_cost, task, args):.3f}"]
         print("|", " | ".join(cells), "|", flush=True)
 
 

@@ -209,7 +209,7 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         self.ledger.disown(envs)
         self.state = self.state.masked_fill(envs[:, None], 0.0)
 
-    # Not called state_dict: Lightning saves such a loader by itself, the first rank's only, and restores that on all
+    # Not called state_dict: Lightning would save such a loader by itself a second time, the first rank's only
 
     def saved(self) -> dict[str, Any]:
         """Everything that the next rollout depends on, on this rank."""
