@@ -14,7 +14,7 @@ class RolloutBatch(NamedTuple):
 
     Attributes:
         obs: (..., O) normalised observations.
-        actions: (..., A) the policy's unclipped samples.
+        actions: (..., A) the policy's unclipped samples; (..., 1) numbers of the choices of a discrete task.
         agent_ids: (B,) int64, the agent whose gene evaluates the sample.
         log_probs: (...,) log pi_old(a|s, phi_j) of the agent j that acted.
         log_mu: (...,) log pi_old(a|s, phi_agent) - log pi_old(a|s, phi_j); 0 for on-policy samples (paper eq. 4).

@@ -18,13 +18,13 @@ from epo_lightning.population import MASTER, Population
 
 
 class RolloutShape(NamedTuple):
-    """Sizes of a rollout: T, the population over N environments, off-policy columns, O, A and (S, H)."""
+    """Sizes of a rollout: T, the population over N environments, off-policy columns, O, stored action, (S, H)."""
 
     horizon: int
     population: Population
     off_policy_columns: int
     obs_dim: int
-    act_dim: int
+    action_dim: int
     state_shape: tuple[int, int]
 
     @property
@@ -38,7 +38,7 @@ class RolloutBuffer:
 
     Attributes:
         obs: (T + 1, W, O) observations, raw while collecting and normalised afterwards.
-        actions: (T, W, A) unclipped samples.
+        actions: (T, W, A) unclipped samples; (T, W, 1) numbers of the choices of a discrete task.
         log_probs, log_mu, targets, advantages: (T, W), see `RolloutBatch`.
         values: (T + 1, W); the last row is the value of the state after the rollout.
         rewards, successes: (T, N); terminated, truncated: (T, N) bool.
@@ -115,7 +115,7 @@ def _sizes(shape: RolloutShape) -> tuple[dict[str, tuple[int, ...]], dict[str, t
     horizon, columns, envs = shape.horizon, shape.columns, shape.population.num_envs
     floats: dict[str, tuple[int, ...]] = {
         "obs": (horizon + 1, columns, shape.obs_dim),
-        "actions": (horizon, columns, shape.act_dim),
+        "actions": (horizon, columns, shape.action_dim),
         "scalars": (horizon + 1, columns, 5),
         "final_values": (2, horizon, envs),
         "states": (shape.state_shape[0], columns, shape.state_shape[1]),

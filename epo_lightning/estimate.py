@@ -51,7 +51,7 @@ def estimate_iteration(
     """
     env = build_env(_PROBE_ENVS)
     env.reset()
-    actions = torch.zeros(_PROBE_ENVS, shape.act_dim)
+    actions = env.spec.zero_actions()
     env.step(actions)
     start = time.perf_counter()
     for _ in range(_PROBE_STEPS):
@@ -75,6 +75,6 @@ def _learning_pass(policy: LatentActorCritic, shape: RolloutShape) -> float:
     for _ in range(2):  # the first one warms up
         start = time.perf_counter()
         output = policy(obs, policy.express(agents), policy.initial_state(len(agents)))
-        torch.autograd.grad(output.mean.sum() + output.value.sum(), list(policy.actor.parameters()))
+        torch.autograd.grad(output.actions[0].sum() + output.value.sum(), list(policy.actor.parameters()))
         seconds.append(time.perf_counter() - start)
     return seconds[-1]

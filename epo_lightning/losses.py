@@ -6,18 +6,16 @@ A sample is on-policy (its own agent acted) or off-policy (a follower acted, the
 share every formula: for on-policy samples mu = 1, so the off-policy surrogate (eq. 4) becomes PPO's (eq. 2).
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from epo_lightning.batch import RolloutBatch
+from epo_lightning.distributions import ActionDistribution
 from epo_lightning.limits import require_range
 
-HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 LOG_RATIO_MAX = 40.0
 """exp() of more than 88 overflows float32; no surrogate is meant to depend on a ratio of e^40."""
 
@@ -71,8 +69,7 @@ class HybridLoss(NamedTuple):
 
 
 def hybrid_loss(
-    mean: Tensor,
-    log_std: Tensor,
+    policy: ActionDistribution,
     values: Tensor,
     batch: RolloutBatch,
     settings: LossSettings,
@@ -81,14 +78,13 @@ def hybrid_loss(
     """Actor + 0.5 c_v critic - c_ent H + c_b bound, over on- and off-policy samples (EPO eq. 5 and 10).
 
     Args:
-        mean: (..., A) the network's action means for the batch.
-        log_std: (B, A) its log standard deviations.
+        policy: What the network says of the batch's actions.
         values: (...,) its normalised values.
         batch: The minibatch.
         settings: Weights and bounds.
         entropy_coefficient: (B,) of each sample's agent.
     """
-    log_probs = gaussian_log_prob(mean, log_std, batch.actions)
+    log_probs = policy.log_prob(batch.actions)
     if settings.off_policy_clip == "centered":
         # min(r A, clip(r, mu (1 - eps), mu (1 + eps)) A) = min(r/mu mu A, clip(r/mu, 1 - eps, 1 + eps) mu A)
         new_over_old = log_probs - (batch.log_probs + batch.log_mu)
@@ -99,27 +95,14 @@ def hybrid_loss(
     ratio = log_ratio.clamp(max=LOG_RATIO_MAX).exp()
     surrogate = clipped_surrogate(ratio, 1.0, advantages, settings.clip_eps, settings.dual_clip)
     critic = value_loss(values, batch.targets, batch.values, settings.value_clip_eps)
-    bound = bound_loss(mean)
-    entropy = gaussian_entropy(log_std)
+    bound, entropy = policy.bound_loss(), policy.entropy()
     samples = surrogate + 0.5 * settings.value_coefficient * critic + settings.bound_coefficient * bound
     total = hybrid_mean(samples - entropy_coefficient * entropy, batch.off_policy, settings.off_policy_weight)
     with torch.no_grad():
         approx_kl = approximate_kl(new_over_old)
-        clipped = (new_over_old.expm1().abs() > settings.clip_eps).to(mean.dtype)
+        clipped = (new_over_old.expm1().abs() > settings.clip_eps).to(values.dtype)
         terms = torch.stack([surrogate, critic, bound, entropy.expand_as(bound), approx_kl, clipped])
         return HybridLoss(total, on_policy_means(terms, batch.off_policy))
-
-
-def gaussian_log_prob(mean: Tensor, log_std: Tensor, actions: Tensor) -> Tensor:
-    """(...,) log density of `actions` (..., A) under independent Gaussians."""
-    noise = (actions - mean) * torch.exp(-log_std)
-    # -1/2 z^2 - log sigma - 1/2 log 2 pi, each summed over the action's entries
-    return -0.5 * noise.square().sum(-1) - (log_std.sum(-1) + HALF_LOG_2PI * log_std.shape[-1])
-
-
-def gaussian_entropy(log_std: Tensor) -> Tensor:
-    """(...,) entropy in nats of independent Gaussians with `log_std` (..., A)."""
-    return log_std.sum(-1) + (0.5 + HALF_LOG_2PI) * log_std.shape[-1]
 
 
 def clipped_surrogate(
@@ -152,11 +135,6 @@ def value_loss(values: Tensor, targets: Tensor, old_values: Tensor, clip_eps: fl
         return error
     clipped = old_values + (values - old_values).clamp(-clip_eps, clip_eps)
     return torch.maximum(error, (clipped - targets).square())
-
-
-def bound_loss(mean: Tensor, soft_bound: float = 1.1) -> Tensor:
-    """(...,) squared excess of the action means over +-`soft_bound`: actions are clipped to [-1, 1] by the rollout."""
-    return functional.softshrink(mean, soft_bound).square().sum(-1)
 
 
 def entropy_coefficients(num_agents: int, scale: float, floor: float = 0.0) -> Tensor:

@@ -68,6 +68,11 @@ class EpisodeLedger:
         begun = self.running[QUANTITIES.index("length")] > 0
         self.own_gene = self.own_gene & ~(envs & begun)
 
+    def drop_running(self) -> None:
+        """Forget the running episodes: every environment begins a new one."""
+        self.running = torch.zeros_like(self.running)
+        self.own_gene = torch.ones_like(self.own_gene)
+
     def state_dict(self) -> dict[str, Tensor]:
         """All of it, as tensors."""
         return dict(vars(self))

@@ -96,7 +96,9 @@ class EPOModule(LeanLightningModule):
         """Build the network once the environments have told their sizes."""
         if not hasattr(self, "policy"):
             spec = self.data.spec
-            self.policy = LatentActorCritic(spec.obs_dim, spec.act_dim, self.num_agents, self.network_settings)
+            self.policy = LatentActorCritic(
+                spec.obs_dim, spec.act_dim, self.num_agents, self.network_settings, spec.discrete
+            )
 
     def configure_optimizers(self) -> torch.optim.Adam:
         """One Adam for everything; fused where gradients can still be clipped."""
@@ -117,7 +119,7 @@ class EPOModule(LeanLightningModule):
         rows = self.policy.express(batch.agent_ids)
         output = self.policy(batch.obs, rows, batch.states, batch.resets)
         coefficient = self.entropy_coefficient[batch.agent_ids]
-        loss = hybrid_loss(output.mean, rows.log_std, output.value, batch, self.loss_settings, coefficient)
+        loss = hybrid_loss(output.actions, output.value, batch, self.loss_settings, coefficient)
         self.diagnostics[:-2].add_(loss.diagnostics)
         self.diagnostics[-2].add_(loss.total.detach())
         return loss.total
@@ -266,5 +268,5 @@ class EPOModule(LeanLightningModule):
     def _identity(self) -> dict[str, Any]:
         spec = self.data.spec
         network = {f"model.network.{key}": value for key, value in asdict(self.network_settings).items()}
-        sizes = {"observation size": spec.obs_dim, "action size": spec.act_dim}
+        sizes = {"observation size": spec.obs_dim, "action size": spec.act_dim, "discrete actions": spec.discrete}
         return {"model.num_agents": self.num_agents, **sizes, **network}

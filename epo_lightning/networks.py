@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from epo_lightning.distributions import ActionDistribution, Categorical, Gaussian
 from epo_lightning.limits import require_range
 from epo_lightning.normalization import RunningMoments
 
@@ -70,14 +71,12 @@ class PolicyOutput(NamedTuple):
     """What the network says of a set of rows.
 
     Attributes:
-        mean: (..., A) float32 mean of the Gaussian over actions.
-        log_std: (N, A) its log standard deviation.
+        actions: Which actions, float32.
         value: (...,) float32 normalised value.
         state: (S, N, H) recurrent state after the last step.
     """
 
-    mean: Tensor
-    log_std: Tensor
+    actions: ActionDistribution
     value: Tensor
     state: Tensor
 
@@ -132,21 +131,25 @@ class LatentActorCritic(nn.Module):
         act_dim: A.
         num_agents: K.
         settings: See `NetworkSettings`.
+        discrete: The action is one of A choices instead of A numbers; there is no log-std then.
     """
 
-    def __init__(self, obs_dim: int, act_dim: int, num_agents: int, settings: NetworkSettings) -> None:
+    def __init__(
+        self, obs_dim: int, act_dim: int, num_agents: int, settings: NetworkSettings, discrete: bool = False
+    ) -> None:
         super().__init__()
         if num_agents > 1 and settings.gene_dim < 1:
             raise ValueError(f"model.network.gene_dim must be at least 1 with {num_agents} agents, got 0")
-        self.settings = settings
+        self.settings, self.discrete = settings, discrete
         self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip)
         self.value_moments = RunningMoments()
         self.genes = nn.Parameter(torch.randn(num_agents, settings.gene_dim))
-        self.log_std = nn.Parameter(torch.full((num_agents, act_dim), settings.log_std_init))
+        log_std = torch.full((num_agents, 0 if discrete else act_dim), settings.log_std_init)
+        self.log_std = nn.Parameter(log_std, requires_grad=not discrete)
         inputs = obs_dim + settings.gene_dim
         self.actor = Trunk(inputs, settings)
         self.critic = Trunk(inputs, settings) if settings.separate_critic else None
-        self.mean_head = nn.Linear(self.actor.outputs, act_dim)
+        self.action_head = nn.Linear(self.actor.outputs, act_dim)
         self.value_head = nn.Linear(self.actor.outputs, 1)
         units = settings.width * (settings.lstm_units or 0)
         self.state_shape = (2 * (1 + settings.separate_critic), units) if units else (0, 0)
@@ -180,15 +183,16 @@ class LatentActorCritic(nn.Module):
         if self.critic is not None:
             value_features, critic_state = self.critic(x, state[2:], resets)
             new_state = torch.cat([new_state, critic_state])
-        mean = self.mean_head(features).float()
+        head = self.action_head(features).float()
         value = self.value_head(value_features).squeeze(-1).float()
-        return PolicyOutput(mean, rows.log_std, value, new_state)
+        actions = Categorical(head) if self.discrete else Gaussian(head, rows.log_std)
+        return PolicyOutput(actions, value, new_state)
 
     @torch.no_grad()
     def act(self, obs: Tensor, agent_ids: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Deterministic actions (N, A) in [-1, 1] for raw observations (N, O), and the new state: for evaluation."""
+        """The likeliest actions, as the environment takes them, for raw observations (N, O), and the new state."""
         output = self(self.obs_moments.normalize(obs), self.express(agent_ids), state)
-        return output.mean.clamp(-1, 1), output.state
+        return output.actions.mode(), output.state
 
     @torch.no_grad()
     def clamp_log_std(self) -> None:

@@ -107,14 +107,13 @@ class Playback:
         ]
 
     def _actions(self) -> Tensor:
-        """(M, A) in [-1, 1]."""
-        actions = torch.zeros(len(self.labels), self.env.spec.act_dim, device=self._obs.device)
+        """What everybody does next, as `VectorEnv.step` takes it."""
+        actions = self.env.spec.zero_actions().to(self._obs.device)
         if self.policy is not None and len(self._agents):
-            mean, self._state = self.policy.act(self._obs[self._agent_rows], self._agents, self._state)
-            actions[self._agent_rows] = mean
+            likeliest, self._state = self.policy.act(self._obs[self._agent_rows], self._agents, self._state)
+            actions[self._agent_rows] = likeliest
         if rows := self._rows["random"]:
-            noise = torch.rand(len(rows), actions.shape[1], generator=self.generator)
-            actions[rows] = (2 * noise - 1).to(actions.device)
+            actions[rows] = self.env.spec.random_actions(self.generator)[rows].to(actions.device)
         if self._script is not None:
             rows = self._rows["scripted"]
             actions[rows] = self._script()[rows]
@@ -126,7 +125,11 @@ def load_policy(checkpoint: Mapping[str, Any], device: torch.device) -> LatentAc
     sizes = checkpoint["epo"]
     settings = {key.removeprefix(_NETWORK): value for key, value in sizes.items() if key.startswith(_NETWORK)}
     policy = LatentActorCritic(
-        sizes["observation size"], sizes["action size"], sizes["model.num_agents"], NetworkSettings(**settings)
+        sizes["observation size"],
+        sizes["action size"],
+        sizes["model.num_agents"],
+        NetworkSettings(**settings),
+        sizes["discrete actions"],
     )
     prefix = "policy."
     weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
@@ -146,12 +149,16 @@ def require_same_sizes(policy: LatentActorCritic, spec: EnvSpec) -> None:
     Raises:
         ValueError: Naming the sizes of both.
     """
-    observation, action = policy.obs_moments.mean.shape[0], policy.mean_head.out_features
-    if (observation, action) != (spec.obs_dim, spec.act_dim):
+    trained = _sizes(policy.obs_moments.mean.shape[0], policy.action_head.out_features, policy.discrete)
+    wanted = _sizes(spec.obs_dim, spec.act_dim, spec.discrete)
+    if trained != wanted:
         raise ValueError(
-            f"--ckpt_path was trained with observation size {observation} and action size {action}, but {spec.name} has"
-            f" {spec.obs_dim} and {spec.act_dim}: leave data.env to the checkpoint"
+            f"--ckpt_path was trained with {trained}, but {spec.name} has {wanted}: leave data.env to the checkpoint"
         )
+
+
+def _sizes(observation: int, action: int, discrete: bool) -> str:
+    return f"observation size {observation} and " + (f"{action} choices" if discrete else f"action size {action}")
 
 
 def _label(actor: int | str, policy: LatentActorCritic | None) -> str:

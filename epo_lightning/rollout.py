@@ -20,9 +20,9 @@ from torch.utils.data import IterableDataset
 from epo_lightning.aggregation import off_policy_envs
 from epo_lightning.batch import RolloutBatch
 from epo_lightning.buffer import RolloutBuffer, RolloutShape
+from epo_lightning.distributions import CategoricalSampler, GaussianSampler
 from epo_lightning.envs.base import StepResult, VectorEnv
 from epo_lightning.envs.check import check_first, check_result
-from epo_lightning.losses import HALF_LOG_2PI
 from epo_lightning.metrics import AgentMean, EpisodeLedger, FinishedEpisodes
 from epo_lightning.networks import Expression, LatentActorCritic
 from epo_lightning.population import MASTER, Population
@@ -122,10 +122,8 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         """T steps of every environment; returns the (N,) value of the state after them."""
         buffer, policy, envs = self.buffer, self.policy, self.population.num_envs
         rows = policy.express(self.agent_ids)
-        noise = buffer.actions[:, :envs].normal_(generator=self.generator)
-        # log N(mean + std z; mean, std) = -z^2 / 2 - log std - log 2 pi / 2
-        buffer.log_probs[:, :envs] = -0.5 * noise.square().sum(-1) - (rows.log_std + HALF_LOG_2PI).sum(-1)
-        std = rows.log_std.exp()
+        kind: Any = CategoricalSampler if policy.discrete else GaussianSampler
+        sampler = kind(buffer.actions[:, :envs], buffer.log_probs[:, :envs], rows.log_std, self.generator)
         buffer.states[:, :envs] = self.state
         logs: dict[str, Tensor] = {}
         assert self.obs is not None
@@ -135,7 +133,7 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
             with self.autocast():
                 output = policy(policy.obs_moments.normalize(self.obs), rows, self.state)
             buffer.values[t, :envs] = output.value
-            actions = noise[t].mul_(std).add_(output.mean).clamp(-1, 1)
+            actions = sampler.sample(t, output.actions)
             acted = self.clock()
             result = self.env.step(actions)
             stepped = self.clock()
@@ -188,13 +186,13 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
     def _refuse_nonfinite(self) -> None:
         """One scalar per rollout goes to the host; the search for the culprits only when there are some."""
         buffer = self.buffer
-        actions = buffer.actions[:, : self.population.num_envs]
+        actions, log_probs = (field[:, : self.population.num_envs] for field in (buffer.actions, buffer.log_probs))
         final_values = buffer.final_values[0].masked_fill(~buffer.truncated, 0.0)
         obs = buffer.obs[:, : self.population.num_envs]
         parts = (actions, obs, buffer.rewards, buffer.successes, final_values)
         if bool(torch.isfinite(torch.stack([part.sum() for part in parts]).sum())):
             return
-        if bool(torch.isfinite(obs[0]).all()) and not bool(torch.isfinite(actions[0]).all()):
+        if bool(torch.isfinite(obs[0]).all()) and not bool(torch.isfinite(actions[0].sum() + log_probs[0].sum())):
             return  # the network is ill, not the environment: the loss will tell, and `NaNGuard` stops there
         bad = [_columns_not_finite(part) for part in parts]
         named = {"obs": bad[1], "reward": bad[2], "successes": bad[3], "final_obs": bad[4]}
@@ -224,11 +222,14 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where `saved` was taken."""
+        """Continue where `saved` was taken: exactly, or with new episodes where the simulator cannot restore."""
         self.env.load_state_dict(state["env"])
-        self.obs = state["obs"].to(self.device)
-        self.state = state["state"].to(self.device)
         self.ledger.load_state_dict(state["ledger"])
+        if self.env.spec.restores:
+            self.obs = state["obs"].to(self.device)
+            self.state = state["state"].to(self.device)
+        else:  # `collect` resets the environments
+            self.ledger.drop_running()
         self.fitness.load_sums(state["fitness"])
         self.generator.set_state(state["generator"])
         self.env_steps = state["env_steps"]
@@ -246,4 +247,6 @@ def rollout_shape(
     """Sizes of the rollouts of `population` in `env`."""
     columns = off_policy_envs(population, settings.off_policy_ratio, settings.off_policy_source)
     spec = env.spec
-    return RolloutShape(settings.horizon, population, columns, spec.obs_dim, spec.act_dim, state_shape)
+    return RolloutShape(
+        settings.horizon, population, columns, spec.obs_dim, 1 if spec.discrete else spec.act_dim, state_shape
+    )

@@ -13,7 +13,7 @@ from torch import Tensor
 from epo_lightning.advantages import bootstrap_values, gae_targets, n_step_targets, one_step_targets
 from epo_lightning.aggregation import effective_sample_fraction, relabel, sample_followers
 from epo_lightning.buffer import RolloutBuffer
-from epo_lightning.losses import gaussian_log_prob
+from epo_lightning.distributions import ActionDistribution
 from epo_lightning.metrics import explained_variance
 from epo_lightning.networks import LatentActorCritic
 from epo_lightning.normalization import normalize_across_ranks
@@ -26,7 +26,7 @@ class _Sampled(NamedTuple):
 
     step: Tensor
     env: Tensor
-    mean: Tensor
+    actions: ActionDistribution
     value: Tensor
     next_value: Tensor
 
@@ -99,10 +99,10 @@ class Targets:
         """Fill the off-policy columns; returns values and one-step targets of them, (T, C) each (EPO eq. 8)."""
         buffer, envs = self.buffer, self.buffer.shape.population.num_envs
         denormalize = self.policy.value_moments.denormalize
-        step, env, mean, value, next_value = self._sample()
+        step, env, master, value, next_value = self._sample()
         buffer.obs[:-1, envs:] = buffer.obs[step, env]
         buffer.actions[:, envs:] = buffer.actions[step, env]
-        log_probs = gaussian_log_prob(mean, self.policy.log_std[MASTER], buffer.actions[:, envs:])
+        log_probs = master.log_prob(buffer.actions[:, envs:])
         relabelled = relabel(log_probs, buffer.log_probs[step, env], self.settings.mu_cap)
         buffer.log_probs[:, envs:], buffer.log_mu[:, envs:] = relabelled
         following = torch.where(buffer.truncated[step, env], final_values[step, env], denormalize(next_value))
@@ -124,7 +124,8 @@ class Targets:
         with self.autocast():
             output = self.policy(buffer.obs[:, env], master, states, resets)
         step = torch.arange(horizon, device=env.device)[:, None].expand(-1, columns)
-        return _Sampled(step, env.expand(horizon, -1), output.mean[:-1], output.value[:-1], output.value[1:])
+        actions = output.actions.steps(horizon)
+        return _Sampled(step, env.expand(horizon, -1), actions, output.value[:-1], output.value[1:])
 
     def _sample_transitions(self) -> _Sampled:
         buffer, horizon = self.buffer, self.settings.horizon
@@ -136,4 +137,4 @@ class Targets:
         master = self.policy.express(torch.full_like(env[0], MASTER))
         with self.autocast():
             output = self.policy(now_and_next, master, self.policy.initial_state(0))
-        return _Sampled(step, env, output.mean[:horizon], output.value[:horizon], output.value[horizon:])
+        return _Sampled(step, env, output.actions.steps(horizon), output.value[:horizon], output.value[horizon:])

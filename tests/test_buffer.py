@@ -12,7 +12,7 @@ from epo_lightning.population import Population
 
 CPU = torch.device("cpu")
 SCALARS = ("log_probs", "log_mu", "targets", "advantages")
-MLP = RolloutShape(3, Population(2, 4), off_policy_columns=2, obs_dim=2, act_dim=1, state_shape=(0, 0))
+MLP = RolloutShape(3, Population(2, 4), off_policy_columns=2, obs_dim=2, action_dim=1, state_shape=(0, 0))
 LSTM = MLP._replace(state_shape=(2, 3))
 
 
@@ -110,7 +110,7 @@ class TestMemory:
             {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors if t.numel()}.values()
         )
 
-    @pytest.mark.parametrize("shape", [MLP, LSTM, MLP._replace(horizon=16, obs_dim=7, act_dim=3)])
+    @pytest.mark.parametrize("shape", [MLP, LSTM, MLP._replace(horizon=16, obs_dim=7, action_dim=3)])
     def test_the_estimate_is_what_is_allocated(self, shape: RolloutShape) -> None:
         assert RolloutBuffer.nbytes(shape) == self.real(RolloutBuffer(shape, CPU))
 

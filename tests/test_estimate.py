@@ -10,7 +10,7 @@ from epo_lightning.population import Population
 
 
 def shape_of(num_envs: int, policy: LatentActorCritic) -> RolloutShape:
-    return RolloutShape(16, Population(1, num_envs), 0, obs_dim=196, act_dim=46, state_shape=policy.state_shape)
+    return RolloutShape(16, Population(1, num_envs), 0, obs_dim=196, action_dim=46, state_shape=policy.state_shape)
 
 
 def network(**settings: object) -> LatentActorCritic:

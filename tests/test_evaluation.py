@@ -96,7 +96,7 @@ class TestActions:
     def test_the_agents_own_mean_clipped(self) -> None:
         policy = make_policy()
         with torch.no_grad():
-            policy.mean_head.weight.mul_(20)
+            policy.action_head.weight.mul_(20)
             policy.obs_moments.update(torch.tensor([[1.0], [4.0]]))
         seen = []
         for agent in (0, 2):
@@ -105,7 +105,7 @@ class TestActions:
             with torch.no_grad():
                 obs = policy.obs_moments.normalize(torch.arange(4.0)[:, None])
                 rows = policy.express(torch.full((4,), agent))
-                wanted = policy(obs, rows, policy.initial_state(4)).mean.clamp(-1, 1)
+                wanted = policy(obs, rows, policy.initial_state(4)).actions.mean.clamp(-1, 1)
             given = torch.stack(env.actions)[:4]
             torch.testing.assert_close(given, wanted[:, None].expand(4, 2, 2))
             assert given.abs().max() == 1

@@ -19,6 +19,7 @@ FLOORS = {
     "genetics": 0,
     "advantages": 0,
     "losses": 0,
+    "distributions": 0,
     "batch": 0,
     "buffer": 0,
     "aggregation": 0,

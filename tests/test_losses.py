@@ -6,18 +6,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Normal
 
 from epo_lightning.batch import RolloutBatch
+from epo_lightning.distributions import Categorical, Gaussian
 from epo_lightning.losses import (
     DIAGNOSTICS,
     LossSettings,
     approximate_kl,
-    bound_loss,
     clipped_surrogate,
     entropy_coefficients,
-    gaussian_entropy,
-    gaussian_log_prob,
     hybrid_loss,
     hybrid_mean,
     on_policy_means,
@@ -90,32 +87,6 @@ class TestSurrogate:
         torch.testing.assert_close(clipped_surrogate(ratio, mu, advantages, 0.2), expected)
 
 
-class TestGaussian:
-    def test_log_prob_by_hand(self) -> None:
-        # z = (3 - 1) / 2 = 1: -1/2 - ln 2 - 1/2 ln 2 pi; and a second entry at its mean with sigma 1: -1/2 ln 2 pi
-        mean, log_std = torch.tensor([[1.0, -4.0]]), torch.tensor([[LN2, 0.0]])
-        log_prob = gaussian_log_prob(mean, log_std, torch.tensor([[3.0, -4.0]]))
-        assert log_prob.shape == (1,)
-        assert log_prob.item() == pytest.approx(-0.5 - LN2 - 2 * HALF_LN_2PI, rel=1e-6)
-
-    def test_log_prob_is_that_of_torch_distributions(self) -> None:
-        generator = torch.Generator().manual_seed(0)
-        mean, actions = torch.randn(2, 5, 7, 3, generator=generator, dtype=torch.float64)
-        log_std = torch.randn(7, 3, generator=generator, dtype=torch.float64)  # broadcast over the sequence
-        expected = Normal(mean, log_std.exp().expand_as(mean)).log_prob(actions).sum(-1)
-        torch.testing.assert_close(gaussian_log_prob(mean, log_std, actions), expected)
-
-    def test_entropy_by_hand(self) -> None:
-        # 1/2 + 1/2 ln 2 pi + ln sigma for sigma = 1 and sigma = 2
-        entropy = gaussian_entropy(torch.tensor([[0.0, LN2], [LN2, LN2]]))
-        torch.testing.assert_close(entropy, torch.tensor([1 + 2 * HALF_LN_2PI + LN2, 1 + 2 * HALF_LN_2PI + 2 * LN2]))
-
-    def test_entropy_is_that_of_torch_distributions(self) -> None:
-        log_std = torch.linspace(-3, 2, 12, dtype=torch.float64).view(4, 3)
-        expected = Normal(torch.zeros_like(log_std), log_std.exp()).entropy().sum(-1)
-        torch.testing.assert_close(gaussian_entropy(log_std), expected)
-
-
 class TestValueLoss:
     def test_unclipped_is_the_squared_error(self) -> None:
         loss = value_loss(torch.tensor([2.0, -1.0]), torch.tensor([0.0, 1.0]), torch.tensor([9.0, 9.0]), None)
@@ -138,19 +109,6 @@ class TestValueLoss:
         result.sum().backward()
         assert v.grad is not None
         assert (result.item(), v.grad.item()) == pytest.approx((loss, slope))
-
-
-def test_bound_loss_by_hand() -> None:
-    # (1.6 - 1.1)^2 + (2.1 - 1.1)^2, and nothing for entries inside
-    mean = torch.tensor([[1.6, -2.1, 1.0], [-1.1, 1.1, 0.0]], dtype=torch.float64, requires_grad=True)
-    loss = bound_loss(mean)
-    torch.testing.assert_close(loss, torch.tensor([1.25, 0.0], dtype=torch.float64))
-    loss.sum().backward()
-    assert mean.grad is not None
-    # 2 x the excess, with the sign that brings the mean back
-    expected = torch.tensor([[1.0, -2.0, 0.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
-    torch.testing.assert_close(mean.grad, expected)
-    torch.testing.assert_close(bound_loss(torch.tensor([[3.0]]), soft_bound=2.0), torch.tensor([1.0]))
 
 
 class TestEntropyCoefficients:
@@ -234,7 +192,7 @@ class TestApproximateKL:
         # KL(N(0, 1) || N(0.5, 1)) = 0.5^2 / 2 = 0.125; the estimate's standard error here is about 5e-4
         actions = torch.randn(200_000, 1, generator=torch.Generator().manual_seed(1))
         zeros = torch.zeros_like(actions)
-        log_ratio = gaussian_log_prob(zeros + 0.5, zeros, actions) - gaussian_log_prob(zeros, zeros, actions)
+        log_ratio = Gaussian(zeros + 0.5, zeros).log_prob(actions) - Gaussian(zeros, zeros).log_prob(actions)
         assert approximate_kl(log_ratio).mean().item() == pytest.approx(0.125, abs=3e-3)
 
 
@@ -269,7 +227,8 @@ class TestHybridLoss:
         if steps:
             mean, values = mean.expand(steps, -1, -1), values.expand(steps, -1)
         log_std = torch.zeros(2, 1, dtype=torch.float64)
-        result = hybrid_loss(mean, log_std, values, batch, LossSettings(**(settings | changes)), self.coefficients)
+        chosen = LossSettings(**(settings | changes))
+        result = hybrid_loss(Gaussian(mean, log_std), values, batch, chosen, self.coefficients)
         return {"total": result.total.item(), **dict(zip(DIAGNOSTICS, result.diagnostics.tolist(), strict=True))}
 
     by_hand = {  # noqa: RUF012
@@ -313,7 +272,7 @@ class TestHybridLoss:
         mean = torch.zeros(2, 1, dtype=torch.float64, requires_grad=True)
         log_std = torch.zeros(2, 1, dtype=torch.float64, requires_grad=True)
         values = self.sample(1.0, 2.0).requires_grad_()
-        terms = hybrid_loss(mean, log_std, values, batch, LossSettings(), self.coefficients)
+        terms = hybrid_loss(Gaussian(mean, log_std), values, batch, LossSettings(), self.coefficients)
         terms.total.backward()
         assert mean.grad is not None
         assert mean.grad.squeeze(1).tolist() == pytest.approx([-1.0, -0.5])
@@ -329,14 +288,37 @@ class TestHybridLoss:
         # that sample is about 23 x 20 x 0.3 = 138, beyond the 88 that exp takes in float32
         actions, mean = torch.tensor([[0.0], [1.0]]).expand(2, 23), torch.full((2, 23), 0.015)
         log_std = torch.full((2, 23), 0.05).log()
-        old = gaussian_log_prob(torch.zeros(2, 23), log_std, actions)
+        old = Gaussian(torch.zeros(2, 23), log_std).log_prob(actions)
         behaviour = torch.stack([old[0], torch.tensor(-23 * HALF_LN_2PI)])
         batch = self.batch()._replace(actions=actions, log_probs=behaviour, log_mu=old - behaviour)
         values, coefficients = torch.zeros(2), torch.zeros(2)
-        terms = hybrid_loss(mean, log_std, values, batch, LossSettings(), coefficients)
+        terms = hybrid_loss(Gaussian(mean, log_std), values, batch, LossSettings(), coefficients)
         # on-policy, at the old mean: log r = -23 x 0.3^2 / 2 = -1.035, so exp(-1.035) - 1 + 1.035
         assert terms.diagnostics[DIAGNOSTICS.index("approx_kl")].item() == pytest.approx(0.3902, abs=1e-3)
         assert torch.isfinite(terms.total)
+
+    def test_choices_by_hand(self) -> None:
+        # Two choices with odds 3 : 1 and 1 : 1. On-policy: choice 0, pi = 3/4, pi_old = 1/2: r = 1.5; off-policy:
+        # choice 1, pi = 1/2, behaviour 1/6, mu = 2: r = 3. The same ratios as above, hence the same surrogate and
+        # critic losses; no bound; H_on = 2 ln 2 - 3/4 ln 3, H_off = ln 2
+        logits = torch.tensor([[math.log(3.0), 0.0], [5.0, 5.0]], dtype=torch.float64, requires_grad=True)
+        batch = self.batch()._replace(
+            actions=self.sample(0.0, 1.0)[:, None],
+            log_probs=self.sample(1 / 2, 1 / 6).log(),
+        )
+        settings = LossSettings(off_policy_weight=0.5, value_coefficient=1.0, bound_coefficient=0.1)
+        result = hybrid_loss(Categorical(logits), self.sample(1.0, 2.0), batch, settings, self.coefficients)
+        h_on, h_off = 2 * LN2 - 0.75 * math.log(3), LN2
+        # ((-2.4 + 1/2 - 0.3 H_on) + 0.5 (-2.4 + 3.24/2 - 0.7 H_off)) / 2
+        assert result.total.item() == pytest.approx((-1.9 - 0.3 * h_on + 0.5 * (-0.78 - 0.7 * h_off)) / 2)
+        on_policy = dict(zip(DIAGNOSTICS, result.diagnostics.tolist(), strict=True))
+        expected = {name: self.by_hand[name] for name in DIAGNOSTICS} | {"entropy": h_on}
+        assert on_policy == pytest.approx(expected)
+        # on-policy the surrogate is clipped, which leaves the entropy: d(-c H) / dz_i = c p_i (log p_i + H)
+        result.total.backward()
+        assert logits.grad is not None
+        slope = 0.3 * 0.25 * (math.log(0.25) + h_on) / 2
+        assert logits.grad[0].tolist() == pytest.approx([-slope, slope])
 
     @pytest.mark.parametrize(
         ("key", "value"),

@@ -46,15 +46,16 @@ class TestShapes:
     def test_one_step_and_a_sequence(self, variant: dict[str, Any]) -> None:
         network = build(**variant)
         step = see(network, torch.randn(3, OBS), [0, 1, 3])
-        assert (step.mean.shape, step.log_std.shape, step.value.shape) == ((3, ACT), (3, ACT), (3,))
+        assert (step.actions.mean.shape, step.actions.log_std.shape, step.value.shape) == ((3, ACT), (3, ACT), (3,))
         sequence = see(network, torch.randn(7, 3, OBS), [0, 1, 3], torch.zeros(7, 3, dtype=torch.bool))
-        assert (sequence.mean.shape, sequence.log_std.shape, sequence.value.shape) == ((7, 3, ACT), (3, ACT), (7, 3))
+        assert (sequence.actions.mean.shape, sequence.actions.log_std.shape) == ((7, 3, ACT), (3, ACT))
+        assert sequence.value.shape == (7, 3)
         assert sequence.state.shape == step.state.shape
 
     @pytest.mark.parametrize("separate_critic", [False, True])
     def test_only_the_last_layers_of_the_trunk_feed_the_heads(self, separate_critic: bool) -> None:
         network = build(hidden=(8, 7), lstm_units=UNITS, separate_critic=separate_critic)
-        assert network.mean_head.in_features == network.value_head.in_features == 7
+        assert network.action_head.in_features == network.value_head.in_features == 7
         assert (network.critic is not None) is separate_critic
 
     def test_parameters_counted_by_hand(self) -> None:
@@ -64,7 +65,7 @@ class TestShapes:
 
     def test_width_multiplies_every_layer(self) -> None:
         network = build(hidden=(8, 7), lstm_units=UNITS, width=4)
-        assert network.mean_head.in_features == network.value_head.in_features == 28
+        assert network.action_head.in_features == network.value_head.in_features == 28
         assert network.initial_state(3).shape == (2, 3, 24)
         assert network.genes.shape == (AGENTS, GENE)
         assert see(network, torch.randn(3, OBS), [0, 1, 3]).state.shape == (2, 3, 24)
@@ -72,8 +73,8 @@ class TestShapes:
         assert [layer.out_features for layer in build(width=4).actor.mlp if hasattr(layer, "out_features")] == [32, 28]
 
     def test_a_trunk_without_hidden_layers(self) -> None:
-        assert build(hidden=()).mean_head.in_features == OBS + GENE
-        assert see(build(hidden=(), lstm_units=UNITS), torch.randn(2, OBS), [0, 1]).mean.shape == (2, ACT)
+        assert build(hidden=()).action_head.in_features == OBS + GENE
+        assert see(build(hidden=(), lstm_units=UNITS), torch.randn(2, OBS), [0, 1]).actions.mean.shape == (2, ACT)
 
 
 class TestSequences:
@@ -98,7 +99,7 @@ class TestSequences:
         for t in range(6):
             state = torch.where(self.resets[t][:, None], torch.zeros(()), state)
             output = network(obs[t], rows, state)
-            torch.testing.assert_close(output.mean, whole.mean[t])
+            torch.testing.assert_close(output.actions.mean, whole.actions.mean[t])
             torch.testing.assert_close(output.value, whole.value[t])
             state = output.state
         torch.testing.assert_close(state, whole.state)
@@ -110,7 +111,7 @@ class TestSequences:
         rows = network.express(torch.tensor([1, 1]))
         start = torch.stack([torch.ones(network.state_shape), -torch.ones(network.state_shape)], dim=1)
         output = network(obs, rows, start, torch.tensor([[False, False], [False, False], [True, True], [False, False]]))
-        for seen in (output.mean, output.value[..., None]):  # ... but come from different pasts
+        for seen in (output.actions.mean, output.value[..., None]):  # ... but come from different pasts
             assert (seen[:2, 0] != seen[:2, 1]).any(-1).all()
             torch.testing.assert_close(seen[2:, 0], seen[2:, 1])
 
@@ -128,7 +129,8 @@ class TestSequences:
         changed = obs.clone()
         changed[1] += 1
         none = torch.zeros(4, 1, dtype=torch.bool)
-        difference = (see(network, obs, [0], none).mean - see(network, changed, [0], none).mean).abs().sum((1, 2))
+        means = [see(network, each, [0], none).actions.mean for each in (obs, changed)]
+        difference = (means[0] - means[1]).abs().sum((1, 2))
         assert difference.gt(0).tolist() == [False, True, True, True]
 
 
@@ -137,14 +139,14 @@ class TestGenes:
     def test_the_gene_changes_action_and_value(self, variant: dict[str, Any]) -> None:
         network = build(**variant)
         output = see(network, torch.ones(3, OBS), [0, 1, 0])
-        assert (output.mean[0] != output.mean[1]).all()
+        assert (output.actions.mean[0] != output.actions.mean[1]).all()
         assert output.value[0] != output.value[1]
-        torch.testing.assert_close(output.mean[0], output.mean[2])
+        torch.testing.assert_close(output.actions.mean[0], output.actions.mean[2])
         # nothing but the gene tells agents apart: give 1 the gene of 0
         with torch.no_grad():
             network.genes[1] = network.genes[0]
         output = see(network, torch.ones(2, OBS), [0, 1])
-        torch.testing.assert_close(output.mean[0], output.mean[1])
+        torch.testing.assert_close(output.actions.mean[0], output.actions.mean[1])
         torch.testing.assert_close(output.value[0], output.value[1])
 
     def test_genes_start_as_standard_normal(self) -> None:
@@ -161,7 +163,7 @@ class TestGenes:
     ) -> None:
         network = build(**variant)
         output = see(network, torch.randn(3, OBS), [3, 1, 3])
-        getattr(output, part).sum().backward()
+        {"mean": output.actions[0], "value": output.value}[part].sum().backward()
         assert network.genes.grad is not None
         assert network.genes.grad.abs().sum(1).gt(0).tolist() == [False, True, False, True]
 
@@ -181,9 +183,9 @@ class TestGenes:
         assert network.genes.numel() == 0
         optimizer = torch.optim.Adam(network.parameters())
         output = see(network, torch.randn(2, OBS), [0, 0])
-        (output.mean.sum() + output.value.sum() + output.log_std.sum()).backward()
+        (output.actions.mean.sum() + output.value.sum() + output.actions.log_std.sum()).backward()
         optimizer.step()
-        assert torch.isfinite(see(network, torch.randn(2, OBS), [0, 0]).mean).all()
+        assert torch.isfinite(see(network, torch.randn(2, OBS), [0, 0]).actions.mean).all()
 
     def test_several_agents_need_a_gene(self) -> None:
         with pytest.raises(ValueError, match="gene_dim must be at least 1 with 2 agents"):
@@ -214,7 +216,7 @@ class TestLogStd:
         assert network.log_std.tolist() == [[-1.5] * ACT] * AGENTS
         with torch.no_grad():
             network.log_std.copy_(torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [6.0, 7.0]]))
-        log_std = see(network, torch.randn(3, OBS), [3, 0, 3]).log_std
+        log_std = see(network, torch.randn(3, OBS), [3, 0, 3]).actions.log_std
         assert log_std.tolist() == [[6.0, 7.0], [0.0, 1.0], [6.0, 7.0]]
         log_std.sum().backward()
         assert network.log_std.grad is not None
@@ -248,25 +250,26 @@ class TestCritic:
         obs = torch.randn(8, OBS)
         agents = [0, 1, 2, 3] * 2
         assert self.touched(network, see(network, obs, agents).value.sum()) == {"genes", "critic", "value_head"}
-        assert self.touched(network, see(network, obs, agents).mean.sum()) == {"genes", "actor", "mean_head"}
+        assert self.touched(network, see(network, obs, agents).actions.mean.sum()) == {"genes", "actor", "action_head"}
 
     def test_a_shared_trunk_learns_from_both(self) -> None:
         network = build()
         obs = torch.randn(4, OBS)
         assert self.touched(network, see(network, obs, [0, 1, 2, 3]).value.sum()) == {"genes", "actor", "value_head"}
-        assert self.touched(network, see(network, obs, [0, 1, 2, 3]).mean.sum()) == {"genes", "actor", "mean_head"}
+        means = see(network, obs, [0, 1, 2, 3]).actions.mean
+        assert self.touched(network, means.sum()) == {"genes", "actor", "action_head"}
 
     def test_separate_recurrent_states_do_not_mix(self) -> None:
         network = build(separate_critic=True, lstm_units=UNITS)
         obs, rows = torch.randn(2, OBS), network.express(torch.tensor([0, 1]))
         zeros = network.initial_state(2)
         plain = network(obs, rows, zeros)
-        for part, same, other in ((slice(0, 2), "value", "mean"), (slice(2, 4), "mean", "value")):
+        for part, acts_alike, values_alike in ((slice(0, 2), False, True), (slice(2, 4), True, False)):
             state = zeros.clone()
             state[part] = 1.0
             output = network(obs, rows, state)
-            assert torch.equal(getattr(output, same), getattr(plain, same))
-            assert not torch.equal(getattr(output, other), getattr(plain, other))
+            assert torch.equal(output.actions.mean, plain.actions.mean) == acts_alike
+            assert torch.equal(output.value, plain.value) == values_alike
 
 
 class TestPopArt:
@@ -302,9 +305,9 @@ class TestPopArt:
     def test_actions_are_not_touched(self) -> None:
         network = build()
         obs = torch.randn(2, OBS)
-        before = see(network, obs, [0, 1]).mean
+        before = see(network, obs, [0, 1]).actions.mean
         network.update_value_moments(torch.tensor([100.0, 300.0]))
-        assert torch.equal(see(network, obs, [0, 1]).mean, before)
+        assert torch.equal(see(network, obs, [0, 1]).actions.mean, before)
 
 
 class TestAct:
@@ -323,12 +326,12 @@ class TestAct:
     def test_actions_are_clipped_means(self) -> None:
         network = build()
         with torch.no_grad():
-            network.mean_head.weight.zero_()
-            network.mean_head.bias.copy_(torch.tensor([3.0, -0.25]))
+            network.action_head.weight.zero_()
+            network.action_head.bias.copy_(torch.tensor([3.0, -0.25]))
         actions, _ = network.act(torch.randn(2, OBS), torch.tensor([0, 1]), network.initial_state(2))
         assert actions.tolist() == [[1.0, -0.25]] * 2
         with torch.no_grad():
-            network.mean_head.bias.copy_(torch.tensor([-3.0, 0.25]))
+            network.action_head.bias.copy_(torch.tensor([-3.0, 0.25]))
         actions, _ = network.act(torch.randn(2, OBS), torch.tensor([0, 1]), network.initial_state(2))
         assert actions.tolist() == [[-1.0, 0.25]] * 2
 
@@ -341,7 +344,7 @@ class TestAct:
         actions, _ = network.act(raw, torch.tensor([1]), network.initial_state(1))
         assert raw.tolist() == [[10.0, 12.0, 8.0, 100.0, -100.0]]
         by_hand = torch.tensor([[0.0, 0.5, -0.5, 0.75, -0.75]])
-        torch.testing.assert_close(actions, see(network, by_hand, [1]).mean.clamp(-1, 1))
+        torch.testing.assert_close(actions, see(network, by_hand, [1]).actions.mean.clamp(-1, 1))
 
 
 def test_save_and_load_keeps_weights_genes_and_moments() -> None:

@@ -50,10 +50,10 @@ class Scripted(Tally):
         return lambda: torch.arange(3.0 * len(self.lengths)).view(-1, 3) + 10 * self.clock[:, None]
 
 
-def network(**settings: Any) -> LatentActorCritic:
+def network(discrete: bool = False, **settings: Any) -> LatentActorCritic:
     torch.manual_seed(0)
-    policy = LatentActorCritic(2, 3, 4, NetworkSettings(**{"gene_dim": 3, "hidden": (8,), **settings}))
-    torch.nn.init.normal_(policy.mean_head.weight)
+    policy = LatentActorCritic(2, 3, 4, NetworkSettings(**{"gene_dim": 3, "hidden": (8,), **settings}), discrete)
+    torch.nn.init.normal_(policy.action_head.weight)
     return policy
 
 
@@ -162,11 +162,13 @@ class TestActors:
 
 
 class TestCheckpoint:
-    @pytest.mark.parametrize("settings", [{}, {"lstm_units": 5, "separate_critic": True, "hidden": (4, 4)}])
+    @pytest.mark.parametrize(
+        "settings", [{}, {"discrete": True}, {"lstm_units": 5, "separate_critic": True, "hidden": (4, 4)}]
+    )
     def test_the_network_comes_back(self, settings: dict[str, Any]) -> None:
         policy = network(**settings)
         policy.obs_moments.update(torch.randn(100, 2))
-        sizes = {"model.num_agents": 4, "observation size": 2, "action size": 3}
+        sizes = {"model.num_agents": 4, "observation size": 2, "action size": 3, "discrete actions": policy.discrete}
         names = {f"model.network.{key}": value for key, value in vars(policy.settings).items()}
         weights = {f"policy.{key}": value for key, value in policy.state_dict().items()}
         loaded = load_policy({"epo": sizes | names, "state_dict": weights}, torch.device("cpu"))
@@ -180,9 +182,11 @@ class TestCheckpoint:
 
     def test_another_task_is_refused_with_both_sizes(self) -> None:
         require_same_sizes(network(), Tally(9).spec)
-        words = "observation size 2 and action size 3, but Other has 99 and 23: leave data.env to the checkpoint"
+        words = "observation size 2 and action size 3, but Other has observation size 99 and action size 23: leave data"
         with pytest.raises(ValueError, match=words):
             require_same_sizes(network(), EnvSpec("Other", 1, 99, 23))
+        with pytest.raises(ValueError, match="action size 3, but Other has observation size 2 and 3 choices"):
+            require_same_sizes(network(), EnvSpec("Other", 1, 2, 3, discrete=True))
 
     def test_the_curriculum_of_the_training(self) -> None:
         ranks = [{"curriculum": {"tolerance": 0.03}}, {"curriculum": {"tolerance": 0.07}}]

@@ -15,7 +15,6 @@ from torch.distributions import Normal
 
 from epo_lightning.batch import RolloutBatch
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
-from epo_lightning.losses import gaussian_log_prob
 from epo_lightning.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.population import MASTER, Population
 from epo_lightning.rollout import RolloutDataset
@@ -83,7 +82,7 @@ def make_policy(num_agents: int = K, **network: Any) -> LatentActorCritic:
     policy = LatentActorCritic(O, A, num_agents, NetworkSettings(gene_dim=2, hidden=(8,), **network))
     with torch.no_grad():
         policy.log_std.normal_(0.0, 0.3)
-        policy.mean_head.weight.mul_(3)
+        policy.action_head.weight.mul_(3)
         policy.obs_moments.update(1 + 2 * torch.randn(50, O))
         policy.update_value_moments(4 + 3 * torch.randn(50))
     return policy
@@ -114,7 +113,7 @@ class Reference:
         x = x.clamp(-policy.settings.obs_clip, policy.settings.obs_clip)
         output = policy(x[None], policy.express(torch.tensor([agent])), state)
         value = output.value * policy.value_moments.std() + policy.value_moments.mean.float()
-        return output.mean[0], value.item(), output.state
+        return output.actions.mean[0], value.item(), output.state
 
     def fresh_state(self) -> Tensor:
         return self.policy.initial_state(1)
@@ -150,7 +149,7 @@ def recomputed(dataset: RolloutDataset, batch: RolloutBatch) -> tuple[Tensor, Te
     """Log-probabilities and values of a minibatch, as `training_step` has them."""
     rows = dataset.policy.express(batch.agent_ids)
     output = dataset.policy(batch.obs, rows, batch.states, batch.resets)
-    return gaussian_log_prob(output.mean, rows.log_std, batch.actions), output.value
+    return output.actions.log_prob(batch.actions), output.value
 
 
 class TestRatioBeforeTheFirstUpdate:
@@ -451,7 +450,7 @@ class TestActions:
         with torch.no_grad():
             rows = reference.express(dataset.agent_ids)
             mean = torch.stack(
-                [reference(reference.obs_moments.normalize(x), rows, dataset.state).mean for x in env.obs[:T]]
+                [reference(reference.obs_moments.normalize(x), rows, dataset.state).actions.mean for x in env.obs[:T]]
             )
             noise = (dataset.buffer.actions[:, :3000] - mean) / rows.log_std.exp()
         assert noise.mean().abs() < 5 / math.sqrt(noise.numel())

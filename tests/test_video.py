@@ -242,7 +242,11 @@ MISTAKES = {
     "no picture": ((*CHECKPOINT, f"--data.env={Probe.__module__}.Probe"), ["Probe has no pictures"]),
     "other sizes": (
         (*CHECKPOINT, "--data.env.init_args.dim=3"),
-        ["observation size 2 and action size 2", "Painted has 3 and 3", "leave data.env to the checkpoint"],
+        [
+            "observation size 2 and action size 2",
+            "Painted has observation size 3",
+            "leave data.env to the checkpoint",
+        ],
     ),
     "other network": ((*CHECKPOINT, "--model.num_agents=8"), ["--ckpt_path", "model.num_agents"]),
     "no checkpoint": (("--ckpt_path", "nothing.ckpt"), ["ckpt_path", "nothing.ckpt"]),

@@ -25,9 +25,13 @@ class EnvSpec:
         name: Task name, for tables and file names.
         num_envs: N, environments on this rank.
         obs_dim: O, length of one float32 observation.
-        act_dim: A, length of one action; every entry lies in [-1, 1] (the learner clips its samples to that range).
+        act_dim: A, length of one action; every entry lies in [-1, 1] (the learner clips its samples to that range). Of
+            a discrete task: the number of actions to choose from.
         max_episode_steps: Upper bound of an episode's length in env steps, or None when there is none.
         step_seconds: Simulated time of one env step, in seconds; None where the task has no clock.
+        discrete: The actions are (N,) int64, each one of 0 .. A - 1, instead of (N, A) float32.
+        restores: `load_state_dict` brings running episodes back. Where the simulator cannot, a resumed run starts new
+            ones by `reset`.
     """
 
     name: str
@@ -36,6 +40,22 @@ class EnvSpec:
     act_dim: int
     max_episode_steps: int | None = None
     step_seconds: float | None = None
+    discrete: bool = False
+    restores: bool = True
+
+    def zero_actions(self) -> Tensor:
+        """All zero, or everybody's choice 0; on the CPU."""
+        return torch.zeros(self.num_envs, dtype=torch.int64) if self.discrete else torch.zeros(*self._action_shape)
+
+    def random_actions(self, generator: torch.Generator) -> Tensor:
+        """Uniform over the actions; on the CPU."""
+        if self.discrete:
+            return torch.randint(self.act_dim, (self.num_envs,), generator=generator)
+        return 2 * torch.rand(self._action_shape, generator=generator) - 1
+
+    @property
+    def _action_shape(self) -> tuple[int, int]:
+        return self.num_envs, self.act_dim
 
 
 class StepResult(NamedTuple):
@@ -77,11 +97,18 @@ class VectorEnv(ABC):
 
     @abstractmethod
     def step(self, actions: Tensor) -> StepResult:
-        """Apply `actions`, (N, A) float32 in [-1, 1], for one env step; finished copies are reset before returning."""
+        """Apply `actions` for one env step; finished copies are reset before returning.
+
+        Args:
+            actions: (N, A) float32 in [-1, 1]; (N,) int64 where `spec.discrete`.
+        """
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the future depends on (state, clocks, random generators), as tensors and plain values."""
+        """Everything that the future depends on (state, clocks, random generators), as tensors and plain values.
+
+        Where `spec.restores` is false: what can be kept, such as a curriculum.
+        """
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -47,7 +47,7 @@ class PoisonGradient(L.Callback):
 
 def spoil_parameters(module: EPOModule) -> None:
     with torch.no_grad():
-        module.policy.mean_head.bias[0] = math.nan
+        module.policy.action_head.bias[0] = math.nan
 
 
 def spoil_targets(module: EPOModule) -> None:
@@ -73,7 +73,7 @@ def test_parameters(tmp_path: Path) -> None:
         train(small_module(), whole_batches(), tmp_path, 4, Poison(spoil_parameters), NaNGuard())
     message = str(caught.value)
     assert "batch tensors all finite" in message
-    assert "'mean_head.bias'" in message
+    assert "'action_head.bias'" in message
     assert str(tmp_path / "nan_batch.pt") in message
     assert "\n" not in message
 
