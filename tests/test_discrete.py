@@ -12,6 +12,7 @@ from torch.distributions import Categorical
 from epo_lightning.checkpoint import read_checkpoint
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.envs.check import check_env
+from epo_lightning.losses import LossSettings, hybrid_loss
 from epo_lightning.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.playback import Playback
 from epo_lightning.population import Population
@@ -89,6 +90,18 @@ def test_what_a_rollout_stores_of_choices(network: dict[str, Any]) -> None:
     assert batch.off_policy.any()
 
 
+def test_every_trained_parameter_gets_a_gradient() -> None:
+    # what DistributedDataParallel waits for: there is no log-std to train
+    dataset = make_dataset()
+    (batch,) = dataset
+    output = dataset.policy(batch.obs, dataset.policy.express(batch.agent_ids), batch.states)
+    coefficients = torch.zeros(len(batch.agent_ids))
+    hybrid_loss(output.actions, output.value, batch, LossSettings(), coefficients).total.backward()
+    trained = {name for name, parameter in dataset.policy.named_parameters() if parameter.requires_grad}
+    assert trained == {name for name, parameter in dataset.policy.named_parameters() if parameter.grad is not None}
+    assert "log_std" not in trained
+
+
 def test_random_zero_and_learnt_choices_side_by_side() -> None:
     env = Bandit(3, torch.device("cpu"), 0)
     policy = make_dataset().policy
@@ -142,6 +155,8 @@ trainer:
   devices: 1
   max_epochs: 60
   callbacks:
+    - class_path: epo_lightning.callbacks.ElitePreservation
+      init_args: {{every_n_env_steps: 2000}}
     - class_path: epo_lightning.callbacks.GeneticEvolution
       init_args: {{every_n_env_steps: 4000, warmup_env_steps: 0, spread_threshold: 0.0, num_elites: 1}}
     - class_path: epo_lightning.callbacks.NaNGuard

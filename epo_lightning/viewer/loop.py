@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from epo_lightning.physics.base import Physics
-from epo_lightning.playback import Playback
+from epo_lightning.playback import SEPARATOR, Playback
 
 FRAME_SECONDS = 1 / 30
 """Time between two pictures; simulating may take as long, what is not done by then is dropped."""
@@ -165,7 +165,7 @@ class Loop:
         """Label and book of the shown environment, the episodes it has finished, and the speed, in words."""
         finished = int(self.playback.episodes[self.env])
         return [
-            *self.playback.captions()[self.env].split(" · "),
+            *self.playback.captions()[self.env].split(SEPARATOR),
             f"{finished} episode{'' if finished == 1 else 's'} finished",
             "paused" if self.paused else f"speed {self.reached_speed:.2f}x of {self.speed:.1f}x",
         ]
