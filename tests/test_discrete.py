@@ -156,7 +156,7 @@ trainer:
   max_epochs: 60
   callbacks:
     - class_path: epo_lightning.callbacks.ElitePreservation
-      init_args: {{every_n_env_steps: 2000}}
+      init_args: {{every_n_env_steps: 2000, archive_size: 2}}
     - class_path: epo_lightning.callbacks.GeneticEvolution
       init_args: {{every_n_env_steps: 4000, warmup_env_steps: 0, spread_threshold: 0.0, num_elites: 1}}
     - class_path: epo_lightning.callbacks.NaNGuard
