@@ -1,13 +1,15 @@
 """Is the physics believable? By hand: falling, pushing, sliding, resting. By script: grasps, buckets. For long: noise.
 
-The measuring code is `benchmarks/credibility.py`, whose figures stand in `docs/physics.md`.
+The measuring code is that of `benchmarks/credibility.py`, whose figures stand in `docs/physics.md`.
 """
 
 import mujoco
 import pytest
 import torch
 
-from benchmarks.credibility import Contacts, Watch, bucket, grasp, nearest, random_steps, reach, rest
+from benchmarks.contacts import Contacts, Watch
+from benchmarks.credibility import random_steps, rest
+from benchmarks.scripted_runs import bucket, grasp, nearest, reach
 from epo_lightning.envs.allegro_kuka import AllegroKuka
 from epo_lightning.envs.allegro_kuka.cards import CARDS
 from epo_lightning.envs.allegro_kuka.scene import TABLE_TOP
