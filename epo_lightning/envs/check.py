@@ -301,7 +301,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         factory = env_factory(args.class_path, args.init_args)
     except ValueError as mistake:
         parser.error(f"class_path or --init_args: {mistake}")
-    env = factory(args.num_envs, args.device, args.seed)
+    try:
+        env = factory(args.num_envs, args.device, args.seed)
+    except ValueError as mistake:
+        parser.error(str(mistake))
     try:
         check_env(env, args.steps, args.seed)
     except ValueError as fault:
