@@ -54,6 +54,7 @@ FLOORS = {
     "video": 3,
     # 4: around it
     "callbacks": 4,
+    "doctor": 4,
     "export": 4,
     "report": 4,
     "checkpoint": 3,
@@ -89,6 +90,8 @@ OWNED = {
     "envs.allegro_kuka.robot": {"mujoco"},
     "envs.allegro_kuka.look": {"mujoco"},
     "physics.mujoco": {"mujoco"},
+    "physics.warp": {"mujoco"},
+    "physics.warp_worlds": {"mujoco", "mujoco_warp", "warp"},
     "physics.drawing": {"mujoco"},
     "video": {"imageio_ffmpeg", "PIL"},
 }

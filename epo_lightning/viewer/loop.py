@@ -149,7 +149,7 @@ class Loop:
         force = self._push if self._push_steps else None
         if self._target is not None:
             state, env = self.physics.state, self.env
-            pull = spring(self._target - state.object_pos[env], state.object_frame[env, 4:7], self.mass)
+            pull = spring(self._target - state.object_pos[env].cpu(), state.object_frame[env, 4:7].cpu(), self.mass)
             force = pull if force is None else force + pull
         return force
 

@@ -1,4 +1,4 @@
-"""`AllegroKuka`: the tasks as a vectorised environment on MuJoCo's CPU threads.
+"""`AllegroKuka`: the tasks as a vectorised environment, on MuJoCo's CPU threads or on a GPU.
 
 Shape legend: N environments, O observation entries, D joints = action entries.
 
@@ -24,6 +24,7 @@ from epo_lightning.envs.allegro_kuka.objects import half_sizes, masses, object_s
 from epo_lightning.envs.allegro_kuka.obstacles import Block, check_obstacles
 from epo_lightning.envs.allegro_kuka.task import MAX_SUCCESSES, Rules
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+from epo_lightning.physics.engines import choose_engine
 
 if TYPE_CHECKING:
     from epo_lightning.physics.drawing import Marker, SceneDrawing
@@ -45,7 +46,7 @@ class AllegroKuka(VectorEnv):
 
     Args:
         num_envs: N, environments on this rank.
-        device: Where tensors are handed over; physics and rules run on the CPU.
+        device: Where tensors are handed over; physics and rules run on the CPU, or there with `physics: warp`.
         seed: Seed of resets, goals and random forces.
         task: One of two_arm, two_arm_hole, two_arm_barrier, two_arm_partition, two_arm_regrasp,
             single_arm_reorient, single_arm_regrasp, single_arm_throw.
@@ -61,7 +62,10 @@ class AllegroKuka(VectorEnv):
             last episodes of all environments brought three successes on average).
         arm_speed: Speed limit of the targets of arm joints, rad/s; null: the task's own (one arm: 10; two arms: none).
         gains: Joint drives: stiff (tuned for firm grasps) or original (the original stiffness 40 and damping 5: soft).
-        threads: CPU threads of the physics; null: the cores this process may use, shared by a machine's ranks.
+        threads: CPU threads of `physics: mujoco`; null: the cores this process may use, shared by a machine's ranks.
+        physics: Engine: mujoco (CPU threads) or warp (MuJoCo Warp, for NVIDIA GPUs; needs the extra [warp]).
+        contacts_per_world: Room that `physics: warp` keeps for contacts, per environment on average; null: 48.
+        constraints_per_world: Room that `physics: warp` keeps for rows of constraints in each environment; null: 160.
 
     Raises:
         ValueError: When an argument is out of range or names nothing known.
@@ -82,15 +86,18 @@ class AllegroKuka(VectorEnv):
         arm_speed: float | None = None,
         gains: str = "stiff",
         threads: int | None = None,
+        physics: str = "mujoco",
+        contacts_per_world: int | None = None,
+        constraints_per_world: int | None = None,
     ) -> None:
         card = variant(task, obstacles, observe_obstacles, arm_speed)
         objects = card.objects if objects is None else objects
         shapes = object_shapes(objects)
         check_obstacles(card.obstacles, card.object_starts, reach(shapes))
         curriculum = Curriculum(tolerance, final_tolerance, curriculum_interval, shrinks=card.curriculum)
+        engine = choose_engine(physics, device, threads, contacts_per_world, constraints_per_world)
         # MuJoCo is imported here and not above: importing this package stays cheap
         from epo_lightning.envs.allegro_kuka.scene import DECIMATION, GAINS, build_scene
-        from epo_lightning.physics.mujoco import MujocoPhysics
 
         if gains not in GAINS:
             raise ValueError(f"data.env.init_args.gains must be one of {', '.join(GAINS)}; got {gains!r}")
@@ -104,11 +111,9 @@ class AllegroKuka(VectorEnv):
         }
         scales = object_scales(shapes, num_envs)
         model = build_scene(card, GAINS[gains])
-        self.physics = MujocoPhysics(
-            model, num_envs, card.arms, half_sizes(scales), masses(scales), DECIMATION, threads
-        )
+        self.physics = engine(model, num_envs, card.arms, half_sizes(scales), masses(scales), decimation=DECIMATION)
         low, high = torch.from_numpy(model.jnt_range[: card.joints]).T
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator(self.physics.device).manual_seed(seed)
         self.rules = Rules(card, scales, low, high, generator, curriculum)
         self.spec = EnvSpec(
             name=f"AllegroKuka/{card.name}",
@@ -118,15 +123,15 @@ class AllegroKuka(VectorEnv):
             max_episode_steps=MAX_SUCCESSES * (card.budget - 1),
             step_seconds=STEP_SECONDS,
         )
-        self._device = device
+        self._device, self._engine = device, physics
         self._drawing: SceneDrawing | None = None
-        self._final_obs = torch.zeros(num_envs, card.obs_dim)
+        self._final_obs = torch.zeros(num_envs, card.obs_dim, device=self.physics.device)
 
     @torch.no_grad()
     @OneThread()
     def reset(self) -> Tensor:
         """Start N new episodes; see `VectorEnv.reset`."""
-        return self._restart(torch.arange(self.spec.num_envs)).to(self._device)
+        return self._restart(torch.arange(self.spec.num_envs, device=self.physics.device)).to(self._device)
 
     @torch.no_grad()
     @OneThread()
@@ -139,10 +144,10 @@ class AllegroKuka(VectorEnv):
             if rules.card.replace_object:
                 physics.place_object(due, *rules.new_object(due))
 
-        physics.step(rules.targets(actions.cpu()), rules.forces(physics.state.object_frame[:, :4]))
+        physics.step(rules.targets(actions.to(rules.device)), rules.forces(physics.state.object_frame[:, :4]))
         result = rules.advance(physics.state, physics.blown_up)
         log = {
-            "tolerance": torch.tensor(rules.tolerance),
+            "tolerance": torch.full((), rules.tolerance, device=rules.device),
             "true_objective": rules.curriculum.true_objective(rules.memory.last_successes),
             "lifted": rules.memory.lifted.float(),
             "fingertip_distance": rules.memory.closest_tips.mean(dim=1),
@@ -183,6 +188,9 @@ class AllegroKuka(VectorEnv):
         for name, value in self._arguments.items():
             if state[name] != value:
                 raise ValueError(f"data.env.init_args.{name} must be {state[name]}, as in the saved state; got {value}")
+        engine = state["physics"].get("engine", "mujoco")
+        if engine != self._engine:
+            raise ValueError(f"data.env.init_args.physics must be {engine}, as in the saved state; got {self._engine}")
         self.physics.load_state_dict(state["physics"])
         self.rules.load_state_dict(state["rules"])
 
@@ -217,7 +225,7 @@ class AllegroKuka(VectorEnv):
         return Script(self)
 
     def close(self) -> None:
-        """Stop the physics threads."""
+        """Stop the physics."""
         self._close_drawing()
         self.physics.close()
 

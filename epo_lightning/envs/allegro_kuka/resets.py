@@ -3,6 +3,7 @@
 Shape legend: M environments to reset, D joints.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -41,11 +42,17 @@ def draw_joints(
 def draw_in_box(count: int, box: Box, mirrored: bool, generator: torch.Generator) -> Tensor:
     """(M, 3) points, uniform in `box`; with `mirrored`, on its mirror image in x every other time."""
     noise = torch.rand(count, 4, generator=generator, device=generator.device)
-    low, high = torch.tensor(box, device=generator.device).T
+    low, high = _corners(box, generator.device)
     points = low + (high - low) * noise[:, :3]
     if mirrored:
         points[:, 0] *= torch.where(noise[:, 3] < 0.5, -1.0, 1.0)
     return points
+
+
+@lru_cache
+def _corners(box: Box, device: torch.device) -> Tensor:
+    """(2, 3) lowest and highest point of `box`; made once, as a copy to the device waits for it."""
+    return torch.tensor(box, device=device).T
 
 
 def draw_object(count: int, card: Card, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -59,7 +66,9 @@ def draw_goal(count: int, card: Card, generator: torch.Generator) -> tuple[Tenso
     pos = draw_in_box(count, card.goal_box, card.mirrored, generator)
     if card.goal == "pose":
         return pos, random_rotations(count, generator)
-    return pos, torch.tensor([0.0, 0.0, 0.0, 1.0], device=pos.device).expand(count, 4)
+    quat = pos.new_zeros(count, 4)
+    quat[:, 3] = 1
+    return pos, quat
 
 
 def draw_force_probability(count: int, generator: torch.Generator) -> Tensor:

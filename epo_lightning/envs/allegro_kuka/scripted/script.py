@@ -10,12 +10,14 @@ from torch import Tensor
 
 from epo_lightning.envs.allegro_kuka.cards import ARM_JOINTS, HAND_JOINTS, STEP_SECONDS
 from epo_lightning.envs.allegro_kuka.env import AllegroKuka, OneThread
+from epo_lightning.envs.allegro_kuka.memory import Memory
 from epo_lightning.envs.allegro_kuka.objects import half_sizes
 from epo_lightning.envs.allegro_kuka.robot import ARM_LIMITS, ARM_LINKS, PALM_POS, PALM_QUAT
 from epo_lightning.envs.allegro_kuka.scene import TABLE_TOP
 from epo_lightning.envs.allegro_kuka.scripted import errands
 from epo_lightning.envs.allegro_kuka.scripted.kinematics import Chain, Frame, matrix
 from epo_lightning.envs.allegro_kuka.scripted.pilot import Errand, Pilot
+from epo_lightning.physics.base import PhysicsState
 
 JOINTS = ARM_JOINTS + HAND_JOINTS
 SLOW, SLOW_SPIN = 0.05, 0.5
@@ -46,16 +48,17 @@ class Script:
             torch.stack([torch.tensor(base.pos).float() for base in bases]),
             matrix(torch.stack([torch.tensor(base.quat).float() for base in bases])),
         )
-        self.half = half_sizes(rules.scales).float()
+        self.half = half_sizes(rules.scales.cpu()).float()
         self.pilot = Pilot(arm_chain(), self.half, TABLE_TOP, float(model.actuator_gainprm[ARM_JOINTS, 0]))
         self.who = torch.zeros(rules.num_envs, dtype=torch.int64)
 
     @torch.no_grad()
     @OneThread()
     def __call__(self) -> Tensor:
-        """(N, D) actions for the present state."""
-        rules, state = self.env.rules, self.env.physics.state
-        memory, rows = rules.memory, torch.arange(rules.num_envs)
+        """(N, D) actions for the present state; thought out on the CPU, wherever the physics runs."""
+        rules, rows = self.env.rules, torch.arange(self.env.rules.num_envs)
+        state = PhysicsState(*(field.cpu() for field in self.env.physics.state))
+        memory = Memory(*(field.cpu() for field in rules.memory))
         fresh = memory.progress == 0
         if not self.card.replace_object:
             fresh &= memory.successes == 0
@@ -68,9 +71,9 @@ class Script:
         slow = (state.object_frame[:, 4:7].norm(dim=1) < SLOW) & (state.object_frame[:, 7:].norm(dim=1) < SLOW_SPIN)
         joints = state.joint_pos.unflatten(1, (self.card.arms, JOINTS))[rows, self.who]
         last = memory.targets.unflatten(1, (self.card.arms, JOINTS))[rows, self.who]
-        wanted = rules.default.repeat(rules.num_envs, 1).unflatten(1, (self.card.arms, JOINTS))
+        wanted = rules.default.cpu().repeat(rules.num_envs, 1).unflatten(1, (self.card.arms, JOINTS))
         wanted[rows, self.who] = self.pilot.targets(joints, last, thing, slow, self._errand(thing, goal))
-        return self._actions(wanted.flatten(1), memory.targets)
+        return self._actions(wanted.flatten(1), memory.targets).to(rules.device)
 
     def _errand(self, thing: Frame, goal: Frame) -> Errand | None:
         if not self.carry:
@@ -84,7 +87,7 @@ class Script:
     def _actions(self, wanted: Tensor, last: Tensor) -> Tensor:
         """(N, D) actions that lead to the joint targets `wanted`, (N, D)."""
         rules = self.env.rules
-        actions = (wanted - rules.middle) / rules.half_range
+        actions = (wanted - rules.middle.cpu()) / rules.half_range.cpu()
         if self.card.arm_control == "integrated":
             actions[:, :ARM_JOINTS] = (wanted - last)[:, :ARM_JOINTS] / (self.card.arm_speed * STEP_SECONDS)
         return actions.clamp(-1, 1)

@@ -1,0 +1,199 @@
+"""MuJoCo Warp: N copies of one model on a GPU (or, slowly, on the CPU), in single precision.
+
+Shape legend: N environments, D actuated joints, H hands, F fingertips per hand, B free blocks, M chosen environments.
+
+What the model must look like is told in `physics.mujoco`, whose scenes run here unchanged. A control step is one
+recorded graph of kernels (`warp_worlds`). State stays on the device and `step` does not wait for it, except for every
+64th, which looks whether the buffers were large enough. The future depends on positions, velocities, the solver's last
+acceleration and the poses of the goals; everything else is computed from these in every step.
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import mujoco
+import torch
+from torch import Tensor
+
+from epo_lightning.physics.base import Physics, PhysicsState
+from epo_lightning.physics.mujoco import readout
+from epo_lightning.physics.warp_worlds import TOO_FEW_CONSTRAINTS, TOO_FEW_CONTACTS, Worlds
+
+CONTACTS, CONSTRAINTS = 48, 160
+"""Default room per environment: contacts (a pool that all share) and rows of constraints (everyone its own)."""
+CHECK_EVERY = 64
+"""Control steps between two looks at whether the buffers were large enough."""
+KEPT = ("qpos", "qvel", "qacc_warmstart", "mocap_pos", "mocap_quat")
+"""What the future depends on."""
+
+
+class WarpPhysics(Physics):
+    """N copies of `model`, each with its own size and mass of the object.
+
+    Args:
+        model: The scene.
+        num_envs: N.
+        hands: H.
+        half_sizes: (N, 3) half edges of the objects, m.
+        masses: (N,) masses of the objects, kg.
+        device: A CUDA device or the CPU.
+        decimation: Physics steps per control step.
+        contacts: Room for contacts, per environment on the average of all environments; None: `CONTACTS`.
+        constraints: Room for rows of constraints in each environment, which are 3 or 4 per contact and 1 per joint at a
+            limit; None: `CONSTRAINTS`.
+
+    Raises:
+        ValueError: When a size is not positive, or the device is of another kind.
+    """
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        num_envs: int,
+        hands: int,
+        half_sizes: Tensor,
+        masses: Tensor,
+        device: torch.device,
+        decimation: int = 2,
+        contacts: int | None = None,
+        constraints: int | None = None,
+    ) -> None:
+        if device.type not in ("cuda", "cpu"):
+            raise ValueError(
+                f"data.env.init_args.physics must be mujoco on {device.type}: warp runs on NVIDIA GPUs and on the CPU"
+            )
+        self._room = {
+            "contacts_per_world": CONTACTS if contacts is None else contacts,
+            "constraints_per_world": CONSTRAINTS if constraints is None else constraints,
+        }
+        for key, value in self._room.items():
+            if value < 1:
+                raise ValueError(f"data.env.init_args.{key} must be at least 1; got {value}")
+        self.num_envs, self.device, self.model = num_envs, device, model
+        cuboids = torch.cat([half_sizes, masses[:, None]], dim=1)
+        self._worlds = worlds = Worlds(model, cuboids, hands, device, decimation, *self._room.values())
+
+        self._joints, self._goal = model.nu, model.body("goal").mocapid[0]
+        self._kept = {name: worlds.field(name) for name in KEPT}
+        self._force = worlds.field("xfrc_applied")[:, model.body("object").id, :3]
+        self._ctrl, self._overflow = worlds.field("ctrl"), worlds.field("overflow")
+        self._sensordata, self.blown_up = worlds.field("sensordata"), worlds.failures()
+        start = mujoco.MjData(model)
+        self._start = {name: torch.tensor(getattr(start, name)).float().to(device) for name in KEPT}
+
+        blocks = int((model.jnt_type == mujoco.mjtJoint.mjJNT_FREE).sum()) - 1
+        fingers = (model.nsensordata - 13 - 13 * hands - 13 * blocks) // 3 // hands
+        columns, fields = readout(hands, fingers, blocks)
+        self._columns = torch.tensor(columns, device=device)
+        self._sensor = torch.zeros(num_envs, len(columns), device=device)
+        shapes = {"palm_pos": (hands, 3), "wrist": (hands, 10), "tip_pos": (hands, fingers, 3), "blocks": (blocks, 13)}
+        self.state = PhysicsState(
+            joint_pos=self._kept["qpos"][:, : self._joints],
+            joint_vel=self._kept["qvel"][:, : self._joints],
+            **{k: self._sensor[:, v].unflatten(1, shapes[k]) if k in shapes else self._sensor[:, v] for k, v in fields},
+        )
+        self._pushes: list[tuple[int, Tensor]] = []
+        self._steps = 0
+        self._restore(self._start)
+
+    def step(self, targets: Tensor, object_force: Tensor | None = None) -> None:
+        """Advance all environments by `decimation` physics steps; see `Physics.step`."""
+        self._ctrl.copy_(targets)
+        if object_force is None:
+            self._force.zero_()
+        else:
+            self._force.copy_(object_force)
+        for env, force in self._pushes:
+            self._force[env] += force.to(self.device)
+        self._pushes.clear()
+        self._worlds.launch("advance")
+        torch.index_select(self._sensordata, 1, self._columns, out=self._sensor)
+        self._steps += 1
+        if self._steps % CHECK_EVERY == 0:
+            self._check_room()
+
+    def reset(self, ids: Tensor, joint_pos: Tensor, joint_vel: Tensor, object_pos: Tensor, object_quat: Tensor) -> None:
+        """See `Physics.reset`."""
+        for name, start in self._start.items():
+            self._kept[name][ids] = start
+        self._kept["qpos"][ids, : self._joints] = joint_pos
+        self._kept["qvel"][ids, : self._joints] = joint_vel
+        self.place_object(ids, object_pos, object_quat)
+        self._worlds.launch("read")
+        self._sensor[ids] = self._sensordata[ids][:, self._columns]
+
+    def place_object(self, ids: Tensor, pos: Tensor, quat: Tensor) -> None:
+        """See `Physics.place_object`."""
+        joints = self._joints
+        self._kept["qpos"][ids, joints : joints + 7] = torch.cat([pos, _wxyz(quat)], dim=1)
+        self._kept["qvel"][ids, joints : joints + 6] = 0
+
+    def place_goal(self, ids: Tensor, pos: Tensor, quat: Tensor) -> None:
+        """See `Physics.place_goal`."""
+        self._kept["mocap_pos"][ids, self._goal] = pos
+        self._kept["mocap_quat"][ids, self._goal] = _wxyz(quat)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Positions, velocities, warm starts and goal poses."""
+        self._check_room()
+        return {"engine": "warp"} | {name: value.clone() for name, value in self._kept.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Physics.load_state_dict`."""
+        rows, numbers = state["qpos"].shape
+        if rows != self.num_envs:
+            raise ValueError(f"data.num_envs must be {rows} on this rank, as in the saved state; got {self.num_envs}")
+        if numbers != self.model.nq:
+            raise ValueError(
+                "data.env.init_args.task must be the task of the saved state: its scene has"
+                f" {numbers} positions per environment, this one {self.model.nq}"
+            )
+        self._restore(state)
+
+    def _restore(self, state: Mapping[str, Tensor]) -> None:
+        for name, value in self._kept.items():
+            value.copy_(state[name])
+        self.blown_up.zero_()
+        self._pushes.clear()
+        self._worlds.launch("read")
+        torch.index_select(self._sensordata, 1, self._columns, out=self._sensor)
+
+    def push(self, env: int, force: Tensor) -> None:
+        """See `Physics.push`."""
+        self._pushes.append((env, force))
+
+    def snapshot(self, env: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        """The model of environment `env`, with its own object, and its state in MuJoCo's own form."""
+        model = self._worlds.model_of(env)
+        data = mujoco.MjData(model)
+        for name, kept in self._kept.items():
+            getattr(data, name)[:] = kept[env].cpu().numpy()
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        mujoco.mj_camlight(model, data)
+        return model, data
+
+    def close(self) -> None:
+        """Free the device's memory, as far as nobody holds `state`."""
+        del self._worlds
+
+    def _check_room(self) -> None:
+        """Warn when contacts or constraints were dropped since the last look; waits for the device."""
+        bits = torch.tensor([TOO_FEW_CONTACTS, TOO_FEW_CONSTRAINTS], device=self.device)
+        counts = ((self._overflow[:, None] & bits) != 0).sum(dim=0).tolist()
+        if not any(counts):
+            return
+        self._overflow.zero_()
+        for (key, room), count in zip(self._room.items(), counts, strict=True):
+            if count:
+                warnings.warn(
+                    f"data.env.init_args.{key} is too small: {room} was not enough in {count} of {self.num_envs}"
+                    f" environments, and contacts were dropped; try {2 * room}",
+                    stacklevel=2,
+                )
+
+
+def _wxyz(quat: Tensor) -> Tensor:
+    """(M, 4) quaternions (x, y, z, w) as MuJoCo's (w, x, y, z)."""
+    return quat.roll(1, dims=1)
