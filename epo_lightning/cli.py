@@ -1,4 +1,4 @@
-"""The command line: `python -m epo_lightning fit|validate|test|play|view --config NAME_OR_PATH ...`.
+"""The command line: `python -m epo_lightning fit|validate|test|play|view --config NAME_OR_PATH ...`, and `doctor`.
 
 A user's mistake is one line and exit code 2; a bug is a traceback. `EPO_DEBUG=1` shows the traceback always.
 """
@@ -24,13 +24,17 @@ def main(args: list[str] | None = None) -> int:
         args: What follows the program's name; by default that of the process.
 
     Returns:
-        The exit code: 0, 2 for a user's mistake, 128 + n after signal n.
+        The exit code: 0, 2 for a user's mistake, 128 + n after signal n; of `doctor`: 1 when no training would run.
     """
     args = sys.argv[1:] if args is None else args
     if "--version" in args:
         print(f"epo-lightning {__version__}")
         return 0
     try:
+        if args[:1] == ["doctor"]:
+            from epo_lightning.doctor import main as doctor
+
+            return doctor(args[1:])
         resolved = resolve(args or ["--help"])
         keep_freed_memory()
         yield_idle_threads()

@@ -69,7 +69,7 @@ class Command(LightningCLI):
                 parser_kwargs={
                     **kwargs,
                     "prog": "epo-lightning",
-                    "description": "Evolutionary Policy Optimization.",
+                    "description": "Evolutionary Policy Optimization. `doctor` tells what of this machine can be used.",
                     **{name: dict(kwargs) for name in self.subcommands()},
                 },
                 args=self.command_line,

@@ -1,0 +1,55 @@
+"""The learner's actions as Gymnasium's.
+
+Shape legend: N environments, A action entries, or choices of a discrete task.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from gymnasium import Space
+
+
+class ActionMap:
+    """Turns actions of `VectorEnv.step` into a batch of one action space.
+
+    An entry of a Box with two finite bounds goes from [-1, 1] to these bounds; any other entry is passed through, and
+    stops at a bound where there is one. A choice of a Discrete space is counted from its first value.
+
+    Args:
+        space: Action space of a single environment: a Box of floats, or Discrete.
+
+    Attributes:
+        size: A.
+        discrete: Whether A is a number of choices.
+
+    Raises:
+        ValueError: When the space is something else.
+    """
+
+    def __init__(self, space: "Space[Any]") -> None:
+        from gymnasium import spaces
+
+        self.discrete = isinstance(space, spaces.Discrete)
+        if isinstance(space, spaces.Discrete):
+            self.size, self._start = int(space.n), int(space.start)
+        elif isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating) and space.shape != (0,):
+            self.size, self._shape, self._dtype = int(np.prod(space.shape)), space.shape, space.dtype
+            self._low = space.low.ravel().astype(np.float64)
+            self._high = space.high.ravel().astype(np.float64)
+            bounded = np.isfinite(self._low) & np.isfinite(self._high)
+            low, high = np.where(bounded, self._low, -1.0), np.where(bounded, self._high, 1.0)
+            self._half, self._middle = high / 2 - low / 2, high / 2 + low / 2
+        else:
+            raise ValueError(f"data.env.init_args.id: actions must be Discrete, or a Box of floats; got {space}")
+
+    def __call__(self, actions: Tensor) -> np.ndarray:
+        """A new array: (N, *shape) of a Box, (N,) int64 of a Discrete space."""
+        given = actions.cpu().numpy()
+        if self.discrete:
+            return given + self._start
+        # middle + half a, which lies between the bounds but for rounding
+        scaled = np.clip(given * self._half + self._middle, self._low, self._high)
+        return scaled.astype(self._dtype).reshape(len(given), *self._shape)

@@ -1,0 +1,199 @@
+"""`GymnasiumEnv`: a task of Gymnasium, N copies of it, under the contract of `envs.base`.
+
+Shape legend: N environments, O observation entries, A action entries, M environments in a picture.
+
+Gymnasium knows three moments at which a copy whose episode has ended is reset. Copies that are made here are reset in
+the same step. A vector environment that leaves the reset to its user is told to reset these copies, and only them. One
+that resets in the next step lets a step go by in which the copy takes no action: the observation then has an entry
+more, which is 1 between two episodes. That pause is the first step of an episode, with reward 0, and every transition
+is what has really happened: the end comes with its own step, and what the pause leads to is a beginning.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+from epo_lightning.envs.gymnasium.actions import ActionMap
+from epo_lightning.envs.gymnasium.observations import ObservationRows
+from epo_lightning.envs.gymnasium.pictures import draw, fit_picture
+from epo_lightning.envs.gymnasium.vectors import Vectorization, build_vector
+
+SUCCESS = ("is_success", "success")
+"""Entries of `info` by which tasks tell that a goal is reached."""
+
+
+class GymnasiumEnv(VectorEnv):
+    """Any task that is registered with Gymnasium, or that a function returns.
+
+    Args:
+        num_envs: N, environments on this rank.
+        device: Where tensors are handed over; the task itself runs where it likes.
+        seed: Seed of the resets; every copy has a stream of its own.
+        id: A registered id such as CartPole-v1; module:id where a module registers it (ale_py:ALE/Pong-v5); or
+            module:function, a function that returns a gymnasium.Env (with vectorization own: that takes num_envs and
+            returns a gymnasium.vector.VectorEnv).
+        vectorization: How the copies are stepped: sync (one after the other in this process), async (each in a process
+            of its own, over shared memory; for steps that take a millisecond and more), or own (the vector environment
+            that comes with the task).
+        env_args: What the task's constructor takes, and gymnasium.make: max_episode_steps, for instance.
+
+    Raises:
+        ValueError: When there is no such task, it lacks a library, or its spaces are not supported.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        device: torch.device,
+        seed: int,
+        id: str,
+        vectorization: Vectorization = "sync",
+        env_args: dict[str, Any] | None = None,
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"data.num_envs must be at least 1, got {num_envs}")
+        vector = build_vector(id, num_envs, vectorization, env_args or {})
+        self.vector = vector.env
+        try:
+            self._rows = ObservationRows(self.vector.single_observation_space)
+            self._act = ActionMap(self.vector.single_action_space)
+        except ValueError:
+            self.vector.close()
+            raise
+        from gymnasium.vector import AutoresetMode
+
+        mode = AutoresetMode(self.vector.metadata["autoreset_mode"])
+        resets = {
+            AutoresetMode.SAME_STEP: self._reset_was_now,
+            AutoresetMode.NEXT_STEP: self._reset_comes_next,
+            AutoresetMode.DISABLED: self._reset_them,
+        }
+        self._begin_anew, pauses = resets[mode], mode is AutoresetMode.NEXT_STEP
+        limit = vector.max_episode_steps
+        self.spec = EnvSpec(
+            name=id.rpartition(":")[2],
+            num_envs=num_envs,
+            obs_dim=self._rows.size + pauses,
+            act_dim=self._act.size,
+            max_episode_steps=None if limit is None else limit + pauses,
+            step_seconds=vector.step_seconds,
+            discrete=self._act.discrete,
+            restores=False,
+        )
+        self._device, self._seed, self._steps = device, seed, 0
+        self._is_seeded = False
+        self._obs, self._final_obs, self._first_obs = np.zeros((3, num_envs, self.spec.obs_dim), dtype=np.float32)
+        self._paused, self._at_goal = np.zeros((2, num_envs), dtype=bool)
+
+    def reset(self) -> Tensor:
+        """Start N new episodes; see `VectorEnv.reset`."""
+        obs, _ = self.vector.reset(seed=self._new_seed())
+        self._obs[:] = 0.0
+        self._rows.write(obs, self._obs)
+        self._paused[:] = self._at_goal[:] = False
+        return self._tensor(self._obs)
+
+    def _new_seed(self) -> int | None:
+        """Once; the generators of the copies go on from there. A resumed run begins other episodes than a new one."""
+        if self._is_seeded:
+            return None
+        self._is_seeded = True
+        word = np.random.SeedSequence([self._seed, self._steps]).generate_state(1)[0]
+        return int(word >> 1)  # Gymnasium adds 0 .. N - 1 for the copies, which must stay below 2^32
+
+    def step(self, actions: Tensor) -> StepResult:
+        """One step of every copy; see `VectorEnv.step`."""
+        obs, reward, terminated, truncated, infos = self.vector.step(self._act(actions))
+        self._steps += 1
+        acted = ~self._paused
+        terminated = np.array(terminated, dtype=bool)
+        truncated = np.asarray(truncated) & ~terminated
+        done = terminated | truncated
+        successes = self._reached_goals(infos, acted, done)
+        self._rows.write(obs, self._obs)
+        final_is_known = self._begin_anew(done, infos)
+        return StepResult(
+            obs=self._tensor(self._obs),
+            reward=self._tensor(np.where(acted, reward, 0.0).astype(np.float32)),
+            terminated=self._tensor(terminated),
+            truncated=self._tensor(truncated),
+            successes=self._tensor(successes),
+            final_obs=self._tensor(self._final_obs) if final_is_known else None,
+        )
+
+    def _reset_was_now(self, done: np.ndarray, infos: Mapping[str, Any]) -> bool:
+        """Same step: `obs` has the new episodes; whether `infos` tells the last observations of the old ones."""
+        if not done.any():
+            return True
+        final = infos.get("final_obs")
+        if final is None:
+            return False
+        if isinstance(final, np.ndarray) and final.dtype == object:
+            for env in np.flatnonzero(done):
+                self._final_obs[env] = self._rows.row(final[env])
+        else:
+            self._rows.write(final, self._final_obs)
+        return True
+
+    def _reset_comes_next(self, done: np.ndarray, infos: Mapping[str, Any]) -> bool:
+        """Next step: until then these copies pause, which the last entry of `obs` says."""
+        self._final_obs[done] = self._obs[done]  # in these rows the last entry is still 0
+        self._paused = done
+        self._obs[:, -1] = done
+        return True
+
+    def _reset_them(self, done: np.ndarray, infos: Mapping[str, Any]) -> bool:
+        """Disabled: it is for us to do."""
+        if done.any():
+            self._final_obs[done] = self._obs[done]
+            first, _ = self.vector.reset(options={"reset_mask": done.copy()})
+            self._rows.write(first, self._first_obs)
+            self._obs[done] = self._first_obs[done]
+        return True
+
+    def _reached_goals(self, infos: Mapping[str, Any], acted: np.ndarray, done: np.ndarray) -> np.ndarray:
+        """(N,) float32: 1 where a copy is successful that was not in the step before."""
+        last = infos.get("final_info")
+        if not (isinstance(last, Mapping) or any(name in infos for name in SUCCESS)):
+            self._at_goal[:] = False
+            return np.zeros(len(done), dtype=np.float32)
+        at_goal = _tells_success(infos, len(done))
+        if isinstance(last, Mapping):  # `infos` itself is of the new episodes there
+            at_goal = np.where(done, _tells_success(last, len(done)), at_goal)
+        at_goal &= acted
+        reached = at_goal & ~self._at_goal
+        self._at_goal = at_goal & ~done
+        return reached.astype(np.float32)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of steps: Gymnasium's tasks cannot be saved, and a resumed run begins new episodes."""
+        return {"task": self.spec.name, "steps": self._steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Have the next `reset` begin episodes that no run before has seen."""
+        if set(state) != {"task", "steps"}:
+            raise ValueError(f"data.env: a saved state of GymnasiumEnv has steps and task, this has {sorted(state)}")
+        if state["task"] != self.spec.name:
+            raise ValueError(f"data.env.init_args.id must be {state['task']}, as in the saved state")
+        self._steps, self._is_seeded = state["steps"], False
+
+    def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:
+        """The task's own pictures, fitted into this size; see `VectorEnv.render`."""
+        return np.stack([fit_picture(each, width, height) for each in draw(self.vector, envs, self.spec.name)])
+
+    def close(self) -> None:
+        """Close the copies, and end their processes."""
+        self.vector.close()
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self._device)
+
+
+def _tells_success(infos: Mapping[str, Any], num_envs: int) -> np.ndarray:
+    """(N,) bool: any of `SUCCESS`, false where a copy does not tell."""
+    told = [np.asarray(infos[name]).astype(bool).reshape(num_envs) for name in SUCCESS if name in infos]
+    return np.logical_or.reduce(told) if told else np.zeros(num_envs, dtype=bool)

@@ -1,0 +1,70 @@
+"""Pictures that Gymnasium's tasks draw of themselves.
+
+Shape legend: M environments in a picture.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv as GymnasiumVector
+
+
+def draw(vector: "GymnasiumVector[Any, Any]", envs: Sequence[int], name: str) -> list[np.ndarray]:
+    """M pictures, (height, width, 3) uint8, of the size that the task has chosen.
+
+    Args:
+        vector: N environments.
+        envs: Which of them.
+        name: The task's, for the error message.
+
+    Raises:
+        ValueError: When the task has no pictures, or this machine cannot draw them.
+    """
+    from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+
+    if isinstance(vector, AsyncVectorEnv):  # OpenGL does not survive the fork of a process that has drawn
+        raise ValueError(f"pictures of {name} need data.env.init_args.vectorization sync, got async")
+    if vector.render_mode != "rgb_array":
+        raise ValueError(
+            f"{name} has no pictures: it was made with render_mode {vector.render_mode}"
+            " (data.env.init_args.env_args), and only rgb_array gives them"
+        )
+    ours = prefer_egl()
+    try:
+        if isinstance(vector, SyncVectorEnv):
+            return [np.asarray(vector.envs[env].render()) for env in envs]
+        pictures: Any = vector.render()
+    except Exception as error:  # pygame, PyOpenGL and Gymnasium raise half a dozen types
+        raise ValueError(f"{name} cannot be drawn here: {' '.join(str(error).split())}") from error
+    finally:
+        if ours:
+            del os.environ["MUJOCO_GL"]
+    return [np.asarray(pictures[env]) for env in envs]
+
+
+def prefer_egl() -> bool:
+    """On Linux MuJoCo's tasks draw through EGL, unless `MUJOCO_GL` says otherwise: Gymnasium would look for a display.
+
+    Returns:
+        Whether `MUJOCO_GL` was set. It must not be while MuJoCo is imported: that would then fail where EGL is missing.
+    """
+    if "MUJOCO_GL" in os.environ or not sys.platform.startswith("linux") or "mujoco" not in sys.modules:
+        return False
+    os.environ["MUJOCO_GL"] = "egl"
+    return True
+
+
+def fit_picture(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """`picture` as large as it fits into (height, width, 3), in the middle of black."""
+    if picture.shape == (height, width, 3):
+        return picture
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise ValueError(f"pictures need an extra ({error}): pip install 'epo-lightning[video]'") from error
+    return np.asarray(ImageOps.pad(Image.fromarray(picture), (width, height)))
