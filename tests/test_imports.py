@@ -90,6 +90,7 @@ OWNED = {
     "envs.allegro_kuka.robot": {"mujoco"},
     "envs.allegro_kuka.look": {"mujoco"},
     "physics.mujoco": {"mujoco"},
+    "physics.readout": {"mujoco"},
     "physics.warp": {"mujoco"},
     "physics.warp_worlds": {"mujoco", "mujoco_warp", "warp"},
     "physics.drawing": {"mujoco"},

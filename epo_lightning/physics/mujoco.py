@@ -19,7 +19,8 @@ import torch
 from mujoco import batch
 from torch import Tensor
 
-from epo_lightning.physics.base import Physics, PhysicsState
+from epo_lightning.physics.base import Physics
+from epo_lightning.physics.readout import Readout
 
 STAGE = mujoco.mjtStage
 _WARN = mujoco.mjtWarning
@@ -86,18 +87,9 @@ class MujocoPhysics(Physics):
             warnings.filterwarnings("ignore", message=".*not writable.*")
             self._sensor64 = torch.from_numpy(self.batch.bind("sensordata"))
 
-        blocks = int((model.jnt_type == mujoco.mjtJoint.mjJNT_FREE).sum()) - 1
-        fingers = (self._sensor64.shape[1] - 13 - 13 * hands - 13 * blocks) // 3 // hands
-        columns, fields = readout(hands, fingers, blocks)
-        self._columns = torch.tensor(columns)
         self._pos, self._vel = torch.zeros(num_envs, model.nq), torch.zeros(num_envs, model.nv)
-        self._sensor = torch.zeros(num_envs, len(columns))
-        shapes = {"palm_pos": (hands, 3), "wrist": (hands, 10), "tip_pos": (hands, fingers, 3), "blocks": (blocks, 13)}
-        self.state = PhysicsState(
-            joint_pos=self._pos[:, :joints],
-            joint_vel=self._vel[:, :joints],
-            **{k: self._sensor[:, v].unflatten(1, shapes[k]) if k in shapes else self._sensor[:, v] for k, v in fields},
-        )
+        self._readout = Readout(model, hands, num_envs, self.device)
+        self.state = self._readout.state(self._pos[:, :joints], self._vel[:, :joints])
         self.blown_up = torch.zeros(num_envs, dtype=torch.bool)
         self._pushes: list[tuple[int, Tensor]] = []
         self._refresh()
@@ -144,7 +136,7 @@ class MujocoPhysics(Physics):
         if failed is not None:
             self.blown_up[torch.as_tensor(failed, dtype=torch.int64)] = True
         if self.blown_up.any():
-            for field in (self._pos, self._vel, self._sensor):
+            for field in (self._pos, self._vel, self._readout.values):
                 field[self.blown_up] = field[self.blown_up].nan_to_num(0, 0, 0).clamp(-RUNAWAY, RUNAWAY)
 
     def reset(self, ids: Tensor, joint_pos: Tensor, joint_vel: Tensor, object_pos: Tensor, object_quat: Tensor) -> None:
@@ -213,36 +205,10 @@ class MujocoPhysics(Physics):
         if ids is None:
             self._pos.copy_(self._pos64)
             self._vel.copy_(self._vel64)
-            torch.index_select(self._sensor64.float(), 1, self._columns, out=self._sensor)
         else:
             self._pos[ids] = self._pos64[ids].float()
             self._vel[ids] = self._vel64[ids].float()
-            self._sensor[ids] = self._sensor64[ids][:, self._columns].float()
-
-
-def readout(hands: int, fingers: int, blocks: int) -> tuple[list[int], list[tuple[str, slice]]]:
-    """Where the fields of `PhysicsState` lie among the model's sensor values.
-
-    Sensors, in this order: palm point of every hand; orientation, linear and angular velocity of every wrist; the same
-    of the object; fingertip points, hand by hand; centre of the object; centre, orientation, linear and angular
-    velocity of every block.
-
-    Args:
-        hands: H.
-        fingers: F.
-        blocks: B.
-
-    Returns:
-        The order in which to take the sensor values (MuJoCo's quaternions begin with w, ours end with it), and the
-        slice of that sequence for each field.
-    """
-    lengths = [3 * hands, 10 * hands, 10, 3 * hands * fingers, 3, 13 * blocks]
-    names = ["palm_pos", "wrist", "object_frame", "tip_pos", "object_pos", "blocks"]
-    starts = [sum(lengths[:i]) for i in range(len(lengths))]
-    columns = list(range(sum(lengths)))
-    for frame in [*range(starts[1], starts[3], 10), *range(starts[5] + 3, sum(lengths), 13)]:
-        columns[frame : frame + 4] = [frame + 1, frame + 2, frame + 3, frame]
-    return columns, [(n, slice(s, s + length)) for n, s, length in zip(names, starts, lengths, strict=True)]
+        self._readout.take(self._sensor64, ids)
 
 
 def _wxyz(quat: Tensor) -> np.ndarray:

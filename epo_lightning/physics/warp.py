@@ -16,8 +16,8 @@ import mujoco
 import torch
 from torch import Tensor
 
-from epo_lightning.physics.base import Physics, PhysicsState
-from epo_lightning.physics.mujoco import readout
+from epo_lightning.physics.base import Physics
+from epo_lightning.physics.readout import Readout
 from epo_lightning.physics.warp_worlds import TOO_FEW_CONSTRAINTS, TOO_FEW_CONTACTS, Worlds
 
 CONTACTS, CONSTRAINTS = 48, 160
@@ -82,17 +82,8 @@ class WarpPhysics(Physics):
         start = mujoco.MjData(model)
         self._start = {name: torch.tensor(getattr(start, name)).float().to(device) for name in KEPT}
 
-        blocks = int((model.jnt_type == mujoco.mjtJoint.mjJNT_FREE).sum()) - 1
-        fingers = (model.nsensordata - 13 - 13 * hands - 13 * blocks) // 3 // hands
-        columns, fields = readout(hands, fingers, blocks)
-        self._columns = torch.tensor(columns, device=device)
-        self._sensor = torch.zeros(num_envs, len(columns), device=device)
-        shapes = {"palm_pos": (hands, 3), "wrist": (hands, 10), "tip_pos": (hands, fingers, 3), "blocks": (blocks, 13)}
-        self.state = PhysicsState(
-            joint_pos=self._kept["qpos"][:, : self._joints],
-            joint_vel=self._kept["qvel"][:, : self._joints],
-            **{k: self._sensor[:, v].unflatten(1, shapes[k]) if k in shapes else self._sensor[:, v] for k, v in fields},
-        )
+        self._readout = Readout(model, hands, num_envs, device)
+        self.state = self._readout.state(*(self._kept[name][:, : self._joints] for name in ("qpos", "qvel")))
         self._pushes: list[tuple[int, Tensor]] = []
         self._steps = 0
         self._restore(self._start)
@@ -108,7 +99,7 @@ class WarpPhysics(Physics):
             self._force[env] += force.to(self.device)
         self._pushes.clear()
         self._worlds.launch("advance")
-        torch.index_select(self._sensordata, 1, self._columns, out=self._sensor)
+        self._readout.take(self._sensordata)
         self._steps += 1
         if self._steps % CHECK_EVERY == 0:
             self._check_room()
@@ -121,7 +112,7 @@ class WarpPhysics(Physics):
         self._kept["qvel"][ids, : self._joints] = joint_vel
         self.place_object(ids, object_pos, object_quat)
         self._worlds.launch("read")
-        self._sensor[ids] = self._sensordata[ids][:, self._columns]
+        self._readout.take(self._sensordata, ids)
 
     def place_object(self, ids: Tensor, pos: Tensor, quat: Tensor) -> None:
         """See `Physics.place_object`."""
@@ -157,7 +148,7 @@ class WarpPhysics(Physics):
         self.blown_up.zero_()
         self._pushes.clear()
         self._worlds.launch("read")
-        torch.index_select(self._sensordata, 1, self._columns, out=self._sensor)
+        self._readout.take(self._sensordata)
 
     def push(self, env: int, force: Tensor) -> None:
         """See `Physics.push`."""

@@ -3,7 +3,7 @@
 Table, obstacles, object, goal, one or two robots (see `robot`) and the sensors. Gravity acts on all but the robots.
 
 Names that the physics engine reads: joints and actuators in the order arm 0 (arm, index, middle, ring, thumb), arm 1;
-body `object` with its geom, mocap body `goal`; sensors in the order of `physics.mujoco.readout`.
+body `object` with its geom, mocap body `goal`; sensors in the order of `physics.readout`.
 """
 
 from collections.abc import Sequence
