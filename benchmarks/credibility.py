@@ -65,7 +65,7 @@ def random_steps(
     env.reset()
     watch, begin = Watch(env), time.process_time()
     for _ in range(-(-control_steps // num_envs)):
-        env.step(2 * torch.rand(num_envs, env.spec.act_dim, generator=generator) - 1)
+        env.step(env.spec.random_actions(generator))
     speed = watch.steps * num_envs / (time.process_time() - begin)
     figures: Figures = {"task": task, "control steps per second of CPU": speed, **watch.figures()}
     env.close()

@@ -159,7 +159,7 @@ def actor(env: AllegroKuka, grip: bool) -> Callable[[], Tensor]:
     if grip:
         return env.script()
     generator = torch.Generator().manual_seed(1)
-    return lambda: 2 * torch.rand(env.spec.num_envs, env.spec.act_dim, generator=generator) - 1
+    return lambda: env.spec.random_actions(generator)
 
 
 def measure(task: str, args: argparse.Namespace) -> dict[str, float]:
