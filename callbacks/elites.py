@@ -1,9 +1,10 @@
-"""An archive of the best genes ever seen, and the checkpoint of the best master.
+"""An archive of the best individuals of all generations, and the checkpoint of the best master.
 
-Shape legend: K agents, Z gene entries, A action entries, E archived elites.
+Shape legend: K agents, Z gene entries, A action entries, E archived individuals.
 """
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -12,51 +13,84 @@ from torch import Tensor
 
 from epo_lightning.callbacks.evolution import GeneticEvolution
 from epo_lightning.callbacks.run_files import run_file
-from epo_lightning.genetics import rank_followers
+from epo_lightning.genetics import rank, rank_followers, tie_width
 from epo_lightning.limits import require_range
 from epo_lightning.metrics import QUANTITIES
 from epo_lightning.module import EPOModule
 from epo_lightning.population import MASTER
+from epo_lightning.rollout import RolloutDataset
 
 _RETURN = QUANTITIES.index("return")
 _KEY = "trainer.callbacks ElitePreservation"
 
 
-class ElitePreservation(L.Callback):
-    """Remembers the fittest genes over all generations and brings them back when the population has lost them.
+class Archive(NamedTuple):
+    """Individuals, best first, as they were when their fitness was measured last; on the CPU.
 
-    It reads the fitness that `GeneticEvolution` selects by, so it stands before that callback in the list.
+    Attributes:
+        individuals: (E,) int64, see `RolloutDataset.individuals`.
+        fitness: (E,) float64.
+        genes: (E, Z).
+        log_std: (E, A).
+    """
+
+    individuals: Tensor
+    fitness: Tensor
+    genes: Tensor
+    log_std: Tensor
+
+    def only(self, places: Tensor | slice) -> "Archive":
+        """The entries at `places`: indices, a mask or a slice."""
+        return Archive(*(field[places] for field in self))
+
+    def and_then(self, other: "Archive") -> "Archive":
+        """The entries of both."""
+        return Archive(*(torch.cat(pair) for pair in zip(self, other, strict=True)))
+
+    def distinct(self) -> "Archive":
+        """Without entries whose gene and log-std stand before them already."""
+        values = torch.cat([self.genes, self.log_std], dim=1)
+        same = torch.isclose(values[:, None], values[None]).all(-1)
+        return self.only(~same.tril(-1).any(1))
+
+
+class ElitePreservation(L.Callback):
+    """Remembers the fittest individuals of all generations and brings them back when the population has lost them.
+
+    One that is alive is remembered as it is now: gene and fitness are those of the last look. One that was replaced is
+    remembered as it was measured last, until fitter ones need its place or the task's curriculum has changed, since
+    what it was worth at another difficulty says little. It reads the fitness that `GeneticEvolution` selects by, when a
+    window of that callback closes, so it stands before it in the list; without it, the archive has windows of its own.
 
     Args:
-        archive_size: E, genes to remember.
+        archive_size: E, individuals to remember.
         every_n_env_steps: Env steps between two looks at the population.
-        min_episodes: Episodes that an agent must have finished to enter the archive.
-        restore_margin: When the best follower's fitness falls below the archive's best by more than this fraction of
-            its absolute value, the archived genes replace the worst followers; null never restores.
-        save_best_master: Write `checkpoints/best_master.ckpt` whenever the master's fitness reaches a new best.
+        restore_margin: When the best follower's fitness falls below that of an archived individual who is not alive by
+            more than this fraction of its absolute value, such individuals replace the worst followers; null never
+            restores.
+        save_best_master: Write `checkpoints/best_master.ckpt` whenever the master's fitness reaches a new best, at the
+            present difficulty.
     """
 
     def __init__(
         self,
         archive_size: int = 4,
         every_n_env_steps: int = 20_000_000,
-        min_episodes: int = 1,
         restore_margin: float | None = None,
         save_best_master: bool = True,
     ) -> None:
         require_range(f"{_KEY}.archive_size", archive_size, 1)
         require_range(f"{_KEY}.every_n_env_steps", every_n_env_steps, 1)
-        require_range(f"{_KEY}.min_episodes", min_episodes, 1)
         if restore_margin is not None:
             require_range(f"{_KEY}.restore_margin", restore_margin, 0)
-        self.archive_size, self.every_n_env_steps, self.min_episodes = archive_size, every_n_env_steps, min_episodes
+        self.archive_size, self.every_n_env_steps = archive_size, every_n_env_steps
         self.restore_margin, self.save_best_master = restore_margin, save_best_master
-        self.best_master_fitness = -torch.inf
+        self.archive: Archive | None = None
+        self.difficulty: dict[str, float] = {}
+        self.best_master_fitness = -math.inf
         self.restorations = 0
-        self._next_look = every_n_env_steps
-        self.fitness = torch.empty(0, dtype=torch.float64)
-        self.genes: Tensor = torch.empty(0, 0)
-        self.log_std: Tensor = torch.empty(0, 0)
+        self._last_look = 0
+        self._evolution: GeneticEvolution | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse an archive larger than the population and the wrong place in the list."""
@@ -68,70 +102,109 @@ class ElitePreservation(L.Callback):
                 f"{_KEY}.archive_size must be at most the number of followers ({pl_module.num_agents - 1}),"
                 f" got {self.archive_size}"
             )
-        before = trainer.callbacks[: trainer.callbacks.index(self)]  # type: ignore[attr-defined]
-        if any(isinstance(callback, GeneticEvolution) for callback in before):
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        place = callbacks.index(self)
+        if any(isinstance(callback, GeneticEvolution) for callback in callbacks[:place]):
             raise ValueError("trainer.callbacks: ElitePreservation must stand before GeneticEvolution")
+        self._evolution = next((each for each in callbacks[place:] if isinstance(each, GeneticEvolution)), None)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """A resumed run logs what it knew."""
         assert isinstance(pl_module, EPOModule)
-        if len(self.fitness):
-            pl_module.metrics["population/archive_best"] = float(self.fitness[0])
+        self._log(pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Update the archive, restore it if need be, keep the best master."""
+        """When a window closes: keep the best, bring back who is missed, save the best master."""
         assert isinstance(pl_module, EPOModule)
         dataset = pl_module.dataset
-        if dataset.env_steps < self._next_look:
+        if dataset.env_steps - self._last_look < self.every_n_env_steps or not self._window_closes(dataset):
             return
-        means, episodes = dataset.fitness.compute()
-        fitness = torch.where(episodes >= self.min_episodes, means[_RETURN], -torch.inf).cpu()
-        ranking = rank_followers(fitness)
-        if fitness[ranking[0]] == -torch.inf:
-            return
-        self._next_look = dataset.env_steps + self.every_n_env_steps
-        everybody_known = bool((episodes[MASTER + 1 :] >= self.min_episodes).all())
-        if everybody_known and self._has_lost_its_best(fitness[ranking[0]]):
-            self._restore(pl_module, ranking)
-        else:
-            self._remember(pl_module, fitness, ranking[: self.archive_size])
-        pl_module.metrics["population/archive_best"] = float(self.fitness[0])
-        if fitness[MASTER] > self.best_master_fitness:
+        self._last_look = dataset.env_steps
+        fitness = dataset.fitness.measure(dataset.ledger.running)[_RETURN].cpu()
+        self._notice_difficulty(trainer.strategy.broadcast(dataset.env.curriculum()))
+        self._remember(pl_module, fitness)
+        self._restore(pl_module, fitness)
+        self._log(pl_module)
+        if self._evolution is None:
+            dataset.open_window()
+        if fitness[MASTER] > self.best_master_fitness + tie_width(fitness[MASTER : MASTER + 1]):
             self.best_master_fitness = float(fitness[MASTER])
             if self.save_best_master:
                 trainer.save_checkpoint(run_file(trainer, "checkpoints", "best_master.ckpt"), weights_only=False)
 
-    def _has_lost_its_best(self, best: Tensor) -> bool:
-        if self.restore_margin is None or not len(self.fitness):
-            return False
-        return bool(best < self.fitness[0] - self.restore_margin * self.fitness[0].abs())
+    def _window_closes(self, dataset: RolloutDataset) -> bool:
+        if self._evolution is not None:
+            return self._evolution.window_closes(dataset)
+        return dataset.fitness.is_complete(dataset.env_steps, self.every_n_env_steps, dataset.ledger.running)
 
-    def _remember(self, module: EPOModule, fitness: Tensor, best: Tensor) -> None:
-        """Merge the best followers into the archive and keep the E fittest of both."""
-        best = best[fitness[best] > -torch.inf]
-        genes, log_std = module.policy.genes.detach().cpu()[best], module.policy.log_std.detach().cpu()[best]
-        known = len(self.fitness)
-        everything = torch.cat([self.fitness, fitness[best]])
-        kept = everything.argsort(descending=True, stable=True)[: self.archive_size]
-        self.fitness = everything[kept]
-        self.genes = torch.cat([self.genes, genes])[kept] if known else genes[kept]
-        self.log_std = torch.cat([self.log_std, log_std])[kept] if known else log_std[kept]
+    def _notice_difficulty(self, difficulty: dict[str, float]) -> None:
+        """What was measured at another difficulty competes with nobody."""
+        if difficulty.keys() != self.difficulty.keys() or any(
+            not math.isclose(value, self.difficulty[name], rel_tol=1e-6) for name, value in difficulty.items()
+        ):
+            self.archive, self.best_master_fitness = None, -math.inf
+        self.difficulty = dict(difficulty)
 
-    def _restore(self, module: EPOModule, ranking: Tensor) -> None:
+    def _remember(self, module: EPOModule, fitness: Tensor) -> None:
+        """The E fittest of the followers, as they are now, and of the archived individuals who are not alive."""
+        everybody = _living(module, fitness).only(rank_followers(fitness))
+        if self.archive is not None:
+            everybody = self._missing(module.dataset).and_then(everybody)
+        self.archive = everybody.only(rank(everybody.fitness)).distinct().only(slice(self.archive_size))
+
+    def _missing(self, dataset: RolloutDataset) -> Archive:
+        """The archived individuals who are not alive."""
+        assert self.archive is not None
+        return self.archive.only(~torch.isin(self.archive.individuals, dataset.individuals))
+
+    def _restore(self, module: EPOModule, fitness: Tensor) -> None:
+        """Who is missed replaces the worst followers, as far as these are worse; from then on it lives again."""
+        if self.restore_margin is None or self.archive is None:
+            return
+        missing, ranking = self._missing(module.dataset), rank_followers(fitness)
+        best = fitness[ranking[0]]
+        if not len(missing.fitness) or best >= missing.fitness[0] - self.restore_margin * missing.fitness[0].abs():
+            return
+        worst = ranking.flip(0)[: len(missing.fitness)]
+        better = missing.fitness > fitness[worst]
+        missing, worst = missing.only(better), worst[better]
         device = module.policy.genes.device
-        worst = ranking[-len(self.fitness) :].to(device)
-        module.replace_agents(worst, self.genes.to(device), self.log_std.to(device))
+        module.replace_agents(worst.to(device), missing.genes.to(device), missing.log_std.to(device))
+        same = self.archive.individuals[:, None] == missing.individuals
+        reborn = (same.long() * module.dataset.individuals[worst]).sum(1)
+        self.archive = self.archive._replace(individuals=torch.where(same.any(1), reborn, self.archive.individuals))
         self.restorations += 1
         rank_zero_info(
-            f"The population fell below its archive ({self.fitness[0]:.4g}): elites return as {worst.tolist()}"
+            f"The population fell below its archive ({missing.fitness[0]:.4g}): elites return as {worst.tolist()}"
         )
 
+    def _log(self, module: EPOModule) -> None:
+        if self.archive is not None:
+            module.metrics["population/archive_best"] = float(self.archive.fitness[0])
+
     def state_dict(self) -> dict[str, Any]:
-        """The archive, the clock and the best master's fitness."""
-        names = ("fitness", "genes", "log_std", "best_master_fitness", "restorations", "_next_look")
-        return {name: getattr(self, name) for name in names}
+        """The archive, the difficulty at which it was measured, the clock and the best master's fitness."""
+        return {
+            "archive": None if self.archive is None else self.archive._asdict(),
+            "difficulty": self.difficulty,
+            "best_master_fitness": self.best_master_fitness,
+            "restorations": self.restorations,
+            "last_look": self._last_look,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
-        for name, value in state_dict.items():
-            setattr(self, name, value)
+        archive = state_dict["archive"]
+        self.archive = None if archive is None else Archive(**archive)
+        self.difficulty = dict(state_dict["difficulty"])
+        self.best_master_fitness = state_dict["best_master_fitness"]
+        self.restorations, self._last_look = state_dict["restorations"], state_dict["last_look"]
+
+
+def _living(module: EPOModule, fitness: Tensor) -> Archive:
+    """Everybody, in the order of agents."""
+    policy = module.policy
+    return Archive(
+        module.dataset.individuals.clone(), fitness, policy.genes.detach().cpu().clone(),
+        policy.log_std.detach().cpu().clone(),
+    )  # fmt: skip

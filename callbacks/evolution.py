@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
@@ -18,21 +19,26 @@ from epo_lightning.limits import require_range
 from epo_lightning.metrics import QUANTITIES
 from epo_lightning.module import EPOModule
 from epo_lightning.population import MASTER
+from epo_lightning.rollout import RolloutDataset
 
 _RETURN = QUANTITIES.index("return")
 _KEY = "trainer.callbacks GeneticEvolution"
+_STREAM = 4
+"""Beside the run's seed: the streams of `RolloutDataModule` have other numbers."""
 
 
 class GeneticEvolution(L.Callback):
     """Replaces weak followers by mutated children of strong ones (EPO section 4.1).
 
-    Fitness is the mean undiscounted return of the episodes that an agent finished since the last generation, played
-    from start to end with its present gene. Only genes and log-stds change, in place; the master never does. Rank 0
-    decides with a generator of its own, the other ranks receive what it drew. Every generation becomes a line of
-    `lineage.jsonl` in the run folder.
+    Fitness is measured in windows of `every_n_env_steps`, for every agent alike (`FitnessWindow`): the undiscounted
+    return of the first episodes that an agent's environments began in the window, averaged over its environments. When
+    a window closes, the followers may evolve, and the next one opens whether they did or not. Only genes and log-stds
+    change, in place; the master never does. Rank 0 decides with a generator of its own, the other ranks receive what it
+    drew. Every generation becomes a line of `lineage.jsonl` in the run folder.
 
     Args:
-        every_n_env_steps: Env steps between two generations, or between two looks at the fitness spread.
+        every_n_env_steps: Env steps of a window. It stays open until every environment has begun an episode in it, but
+            at most for as long again.
         warmup_env_steps: No generation before this many env steps.
         num_elites: Best followers that survive unchanged; at least 1 and fewer than the followers.
         num_offspring: How many of the worst followers are replaced; null for all that are not elites.
@@ -40,8 +46,8 @@ class GeneticEvolution(L.Callback):
         crossover: How the genes of two parents mix: `average`, `uniform` or `k_point`.
         crossover_points: Crossing points of `k_point`.
         mutation_sigma: Standard deviation of the Gaussian noise added to a child's gene.
-        min_episodes: Episodes that every follower must have finished.
-        seed: Of the generator that draws parents, crossings and mutations.
+        episodes_per_env: How many episodes of each environment count.
+        seed: Of the generator that draws parents, crossings and mutations; null follows `seed_everything`.
     """
 
     def __init__(
@@ -54,8 +60,8 @@ class GeneticEvolution(L.Callback):
         crossover: Crossover = "average",
         crossover_points: int = 2,
         mutation_sigma: float = 0.1,
-        min_episodes: int = 1,
-        seed: int = 0,
+        episodes_per_env: int = 1,
+        seed: int | None = None,
     ) -> None:
         require_range(f"{_KEY}.every_n_env_steps", every_n_env_steps, 1)
         require_range(f"{_KEY}.warmup_env_steps", warmup_env_steps, 0)
@@ -65,14 +71,15 @@ class GeneticEvolution(L.Callback):
         require_range(f"{_KEY}.spread_threshold", spread_threshold, 0)
         require_range(f"{_KEY}.crossover_points", crossover_points, 1)
         require_range(f"{_KEY}.mutation_sigma", mutation_sigma, 0)
-        require_range(f"{_KEY}.min_episodes", min_episodes, 1)
+        require_range(f"{_KEY}.episodes_per_env", episodes_per_env, 1)
+        if seed is not None:
+            require_range(f"{_KEY}.seed", seed, 0)
         self.every_n_env_steps, self.warmup_env_steps = every_n_env_steps, warmup_env_steps
         self.num_elites, self.num_offspring, self.spread_threshold = num_elites, num_offspring, spread_threshold
         self.crossover, self.crossover_points, self.mutation_sigma = crossover, crossover_points, mutation_sigma
-        self.min_episodes = min_episodes
+        self.episodes_per_env, self.seed = episodes_per_env, seed
         self.lineage: list[dict[str, Any]] = []
-        self._generator = torch.Generator().manual_seed(seed)
-        self._next_look = max(warmup_env_steps, every_n_env_steps)
+        self._generator: torch.Generator | None = None
         self._spread = math.nan
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -94,40 +101,44 @@ class GeneticEvolution(L.Callback):
         gene_dim = pl_module.network_settings.gene_dim
         if self.crossover == "k_point" and self.crossover_points >= gene_dim:
             raise ValueError(f"{_KEY}.crossover_points must be less than model.network.gene_dim {gene_dim}")
+        if self._generator is None:
+            words = [pl_module.data.seed, _STREAM] if self.seed is None else [self.seed]
+            self._generator = torch.Generator().manual_seed(int(np.random.SeedSequence(words).generate_state(1)[0]))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """A resumed run writes the lineage up to its checkpoint anew, so that later generations are not told twice."""
         assert isinstance(pl_module, EPOModule)
+        pl_module.dataset.fitness.episodes = self.episodes_per_env
         pl_module.metrics |= {"charts/generation": len(self.lineage), "population/fitness_spread": self._spread}
         path = run_file(trainer, "lineage.jsonl")
         if trainer.is_global_zero and (self.lineage or path.exists()):
             path.write_text("".join(json.dumps(record) + "\n" for record in self.lineage))
 
+    def window_closes(self, dataset: RolloutDataset) -> bool:
+        """Whether fitness is to be looked at now; with several ranks a collective call."""
+        return dataset.fitness.is_complete(dataset.env_steps, self.every_n_env_steps, dataset.ledger.running)
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look at the fitness when it is time, and evolve when it differs enough."""
+        """When a window closes: look at the fitness, and evolve when it differs enough."""
         assert isinstance(pl_module, EPOModule)
         dataset = pl_module.dataset
-        if dataset.env_steps < self._next_look:
+        if not self.window_closes(dataset):
             return
-        means, episodes = dataset.fitness.compute()
-        if not bool((episodes[MASTER + 1 :] >= self.min_episodes).all()):
-            return
-        fitness = means[_RETURN].cpu()
-        self._next_look = dataset.env_steps + self.every_n_env_steps
+        fitness = dataset.fitness.measure(dataset.ledger.running)[_RETURN].cpu()
         followers = fitness[MASTER + 1 :]
         self._spread = float(followers.max() - followers.min())
         pl_module.metrics["population/fitness_spread"] = self._spread
-        if not should_evolve(fitness, self.spread_threshold):
-            return
-        offspring = self._replace(trainer, pl_module, fitness)
-        dataset.fitness.reset()
-        self._record(trainer, dataset.env_steps, fitness, offspring)
-        pl_module.metrics["charts/generation"] = len(self.lineage)
+        if dataset.env_steps >= self.warmup_env_steps and should_evolve(fitness, self.spread_threshold):
+            offspring = self._replace(trainer, pl_module, fitness)
+            self._record(trainer, dataset.env_steps, fitness, offspring)
+            pl_module.metrics["charts/generation"] = len(self.lineage)
+        dataset.open_window()
 
     def _replace(self, trainer: L.Trainer, module: EPOModule, fitness: Tensor) -> Offspring:
         policy = module.policy
         offspring = None
         if trainer.is_global_zero:
+            assert self._generator is not None
             offspring = evolve(
                 policy.genes.detach().cpu(),
                 policy.log_std.detach().cpu(),
@@ -154,7 +165,7 @@ class GeneticEvolution(L.Callback):
             "children": offspring.children.tolist(),
             "parents": offspring.parents.tolist(),
             "elites": elites,
-            "fitness": [round(value, 6) if math.isfinite(value) else None for value in fitness.tolist()],
+            "fitness": [round(value, 6) for value in fitness.tolist()],
         }
         self.lineage.append(record)
         rank_zero_info(
@@ -167,12 +178,12 @@ class GeneticEvolution(L.Callback):
                 file.write(json.dumps(record) + "\n")
 
     def state_dict(self) -> dict[str, Any]:
-        """The lineage, the clock and the generator."""
-        state = {"lineage": self.lineage, "next_look": self._next_look, "spread": self._spread}
-        return {**state, "generator": self._generator.get_state()}
+        """The lineage, the last spread and the generator."""
+        assert self._generator is not None
+        return {"lineage": self.lineage, "spread": self._spread, "generator": self._generator.get_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
-        self.lineage = list(state_dict["lineage"])
-        self._next_look, self._spread = state_dict["next_look"], state_dict["spread"]
+        self.lineage, self._spread = list(state_dict["lineage"]), state_dict["spread"]
+        self._generator = torch.Generator()
         self._generator.set_state(state_dict["generator"])

@@ -13,6 +13,8 @@ from torch import Tensor
 from epo_lightning.population import MASTER
 
 Crossover = Literal["average", "uniform", "k_point"]
+TIE = 1e-6
+"""Fitness that differs by less than this fraction is equal: sums of float32 rewards are not more exact than that."""
 
 
 class Offspring(NamedTuple):
@@ -32,14 +34,28 @@ class Offspring(NamedTuple):
 
 
 def should_evolve(fitness: Tensor, spread_threshold: float) -> Tensor:
-    """() bool: max f - min f > threshold * |median f| over the followers (EPO eq. 3)."""
+    """() bool: max f - min f > threshold * |median f| over the followers (EPO eq. 3); never when all are equal."""
     followers = fitness[MASTER + 1 :]
-    return followers.max() - followers.min() > spread_threshold * followers.quantile(0.5).abs()
+    spread = followers.max() - followers.min()
+    return (spread > spread_threshold * followers.quantile(0.5).abs()) & (spread > tie_width(followers))
 
 
 def rank_followers(fitness: Tensor) -> Tensor:
     """(K - 1,) follower ids, best first; equal fitness keeps the order of ids."""
-    return fitness[MASTER + 1 :].argsort(descending=True, stable=True) + MASTER + 1
+    return rank(fitness[MASTER + 1 :]) + MASTER + 1
+
+
+def rank(fitness: Tensor) -> Tensor:
+    """(n,) places in `fitness` (n,), best first; neighbours within `TIE` are equal, and equal ones keep their order."""
+    values, order = fitness.sort(descending=True, stable=True)
+    lower = values[:-1] - values[1:] > tie_width(fitness)
+    group = torch.cat([torch.zeros_like(order[:1]), lower.long().cumsum(0)])
+    return order[(group * len(order) + order).argsort()]
+
+
+def tie_width(fitness: Tensor) -> Tensor:
+    """() the difference up to which two values of `fitness` are equal."""
+    return TIE * fitness.abs().max()
 
 
 def crossover(first: Tensor, second: Tensor, kind: Crossover, points: int, generator: torch.Generator) -> Tensor:
@@ -109,7 +125,7 @@ def evolve(
     first = elites[chosen]
     # p_j ~ f_j - min f over the followers; all alike when nobody differs
     relative = fitness[MASTER + 1 :] - fitness[MASTER + 1 :].min()
-    weights = torch.where(relative.sum() > 0, relative, torch.ones_like(relative))
+    weights = torch.where(relative.max() > tie_width(fitness[MASTER + 1 :]), relative, torch.ones_like(relative))
     second = torch.multinomial(weights, count, replacement=True, generator=generator) + MASTER + 1
 
     child_genes = crossover(genes[first], genes[second], crossover_kind, crossover_points, generator)

@@ -20,12 +20,10 @@ class FinishedEpisodes(NamedTuple):
     Attributes:
         totals: (T, M, N) what the running episodes had gathered up to and including each step.
         ended: (T, N) bool, an episode ended at this step, so that its total is final.
-        counts_for_fitness: (T, N) bool, `ended`, and the whole episode was played with the agent's present gene.
     """
 
     totals: Tensor
     ended: Tensor
-    counts_for_fitness: Tensor
 
 
 class EpisodeLedger:
@@ -41,7 +39,6 @@ class EpisodeLedger:
         self.running = torch.zeros(size, device=device)
         self.last = torch.zeros(size, device=device)
         self.has_finished = torch.zeros(num_envs, dtype=torch.bool, device=device)
-        self.own_gene = torch.ones(num_envs, dtype=torch.bool, device=device)
 
     def record(self, rewards: Tensor, successes: Tensor, done: Tensor) -> FinishedEpisodes:
         """Enter one rollout: `rewards`, `successes` and `done` are (T, N)."""
@@ -53,34 +50,28 @@ class EpisodeLedger:
             torch.add(running, steps[t], out=totals[t])
             running = totals[t] * keep[t]
         self.running = running
-        # How many episodes each environment had ended before (or at) each step; one begun in here is the present gene's
+        # How many episodes each environment had ended before (or at) each step
         ended = done.long().cumsum(0)
-        counts = done & (self.own_gene | (ended > 1))
         any_ended = ended[-1] > 0
         last_end = (done & (ended == ended[-1])).to(steps.dtype)
         self.last = torch.where(any_ended, (totals * last_end[:, None]).sum(0), self.last)
         self.has_finished = self.has_finished | any_ended
-        self.own_gene = self.own_gene | any_ended
-        return FinishedEpisodes(totals, done, counts)
-
-    def disown(self, envs: Tensor) -> None:
-        """The running episodes of `envs` (N,) bool began under another gene: they will not count for fitness."""
-        begun = self.running[QUANTITIES.index("length")] > 0
-        self.own_gene = self.own_gene & ~(envs & begun)
+        return FinishedEpisodes(totals, done)
 
     def drop_running(self) -> None:
         """Forget the running episodes: every environment begins a new one."""
         self.running = torch.zeros_like(self.running)
-        self.own_gene = torch.ones_like(self.own_gene)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All of it, as tensors."""
-        return dict(vars(self))
+        """The running and the last episodes, as tensors."""
+        return {"running": self.running, "last": self.last, "has_finished": self.has_finished}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from `state` on this ledger's device."""
-        for name, value in state.items():
-            setattr(self, name, value.to(self.running.device, copy=True))
+        device = self.running.device
+        self.running, self.last, self.has_finished = (
+            state[name].to(device, copy=True) for name in ("running", "last", "has_finished")
+        )
 
 
 class AgentMean(Metric):
@@ -95,7 +86,7 @@ class AgentMean(Metric):
     count: Tensor
 
     def __init__(self, num_agents: int) -> None:
-        super().__init__(compute_with_cache=False)  # `forget` and `load_sums` change the sums behind the cache's back
+        super().__init__()
         self.num_agents = num_agents
         zeros = torch.zeros(len(QUANTITIES), num_agents, dtype=torch.float64)
         self.add_state("total", zeros, dist_reduce_fx="sum")
@@ -106,21 +97,6 @@ class AgentMean(Metric):
         kept = torch.where(mask.unsqueeze(-2), values, 0.0).double()
         self.total += reduce(kept, "... m (k n) -> m k", "sum", k=self.num_agents)
         self.count += reduce(mask.double(), "... (k n) -> k", "sum", k=self.num_agents)
-
-    def forget(self, agents: Tensor) -> None:
-        """Start anew for `agents` (M,)."""
-        self.total[:, agents] = 0.0
-        self.count[agents] = 0.0
-
-    def sums(self) -> dict[str, Tensor]:
-        """This rank's sums and counts, to save; torchmetrics' own `state_dict` would be a module's."""
-        return {"total": self.total, "count": self.count}
-
-    def load_sums(self, sums: dict[str, Tensor]) -> None:
-        """Continue from `sums`."""
-        self.total.copy_(sums["total"])
-        self.count.copy_(sums["count"])
-        self._update_count = 1
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """(M, K) means, NaN for agents without an episode, and the (K,) number of episodes."""

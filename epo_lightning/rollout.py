@@ -23,7 +23,8 @@ from epo_lightning.buffer import RolloutBuffer, RolloutShape
 from epo_lightning.distributions import CategoricalSampler, GaussianSampler
 from epo_lightning.envs.base import StepResult, VectorEnv
 from epo_lightning.envs.check import check_first, check_result
-from epo_lightning.metrics import AgentMean, EpisodeLedger, FinishedEpisodes
+from epo_lightning.fitness import FitnessWindow
+from epo_lightning.metrics import EpisodeLedger, FinishedEpisodes
 from epo_lightning.networks import Expression, LatentActorCritic
 from epo_lightning.population import MASTER, Population
 from epo_lightning.rollout_settings import RolloutSettings
@@ -43,7 +44,8 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         autocast: Context in which the network runs (mixed precision).
 
     Attributes:
-        fitness: Episodes that each agent finished with its present gene since the last generation.
+        fitness: What every agent's episodes return, since the window was opened.
+        individuals: (K,) int64 on the CPU: who lives in each row of the population; a new gene is a new individual.
         env_steps: Env steps made so far, over all environments and ranks.
         episodes: What finished in the last rollout.
         diagnostics: Scalars on the device that describe the last rollout.
@@ -78,7 +80,8 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         self.episodes: FinishedEpisodes | None = None
         self.diagnostics: dict[str, Tensor] = {}
         self.seconds: dict[str, float] = {}
-        self.fitness = AgentMean(population.num_agents).to(self.device)
+        self.fitness = FitnessWindow(population.num_agents, population.num_envs, self.device)
+        self.individuals = torch.arange(population.num_agents)
         self.clock: Callable[[], float] = time.perf_counter
         self._passes: list[Tensor] = []
         self.lacks_final_obs = False
@@ -112,7 +115,7 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         self._refuse_nonfinite()
         done = buffer.terminated | buffer.truncated
         self.episodes = self.ledger.record(buffer.rewards, buffer.successes, done)
-        self.fitness.update(self.episodes.totals, self.episodes.counts_for_fitness)
+        self.fitness.update(self.episodes)
         self.env_steps += done.numel() * self.world_size
         targets = Targets(buffer, self.policy, self.settings, self.generator, self.autocast)
         self.diagnostics |= targets.complete(last_value)
@@ -200,12 +203,16 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         if faults:
             raise ValueError(f"data.env: {self.env.spec.name} returned {faults}")
 
+    def open_window(self) -> None:
+        """Fitness is measured anew from here on, for every agent alike."""
+        self.fitness.open(self.ledger.running, self.env_steps)
+
     def start_new_gene(self, agents: Tensor) -> None:
-        """Nothing that `agents` (M,) did so far counts for their fitness; their recurrent state is zeroed."""
-        self.fitness.forget(agents)
-        envs = torch.isin(self.agent_ids, agents)
-        self.ledger.disown(envs)
-        self.state = self.state.masked_fill(envs[:, None], 0.0)
+        """`agents` (M,) are other individuals now: their recurrent state is zeroed, and fitness is measured anew."""
+        first = int(self.individuals.max()) + 1
+        self.individuals[agents.cpu()] = torch.arange(first, first + len(agents))
+        self.state = self.state.masked_fill(torch.isin(self.agent_ids, agents)[:, None], 0.0)
+        self.open_window()
 
     # Not called state_dict: Lightning would save such a loader by itself a second time, the first rank's only
 
@@ -216,7 +223,8 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
             "obs": self.obs,
             "state": self.state,
             "ledger": self.ledger.state_dict(),
-            "fitness": self.fitness.sums(),
+            "fitness": self.fitness.state_dict(),
+            "individuals": self.individuals,
             "generator": self.generator.get_state(),
             "env_steps": self.env_steps,
         }
@@ -225,14 +233,16 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         """Continue where `saved` was taken: exactly, or with new episodes where the simulator cannot restore."""
         self.env.load_state_dict(state["env"])
         self.ledger.load_state_dict(state["ledger"])
+        self.fitness.load_state_dict(state["fitness"])
+        self.individuals = state["individuals"].clone()
+        self.generator.set_state(state["generator"])
+        self.env_steps = state["env_steps"]
         if self.env.spec.restores:
             self.obs = state["obs"].to(self.device)
             self.state = state["state"].to(self.device)
         else:  # `collect` resets the environments
             self.ledger.drop_running()
-        self.fitness.load_sums(state["fitness"])
-        self.generator.set_state(state["generator"])
-        self.env_steps = state["env_steps"]
+            self.open_window()
 
 
 def _columns_not_finite(values: Tensor) -> list[int]:

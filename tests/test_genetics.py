@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from epo_lightning.genetics import Offspring, crossover, evolve, mutate, rank_followers, should_evolve
+from epo_lightning.genetics import Offspring, crossover, evolve, mutate, rank, rank_followers, should_evolve
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -45,6 +45,9 @@ class TestTrigger:
             ([-1.0, 0.0, 1.0], 100.0, True),  # a median of 0 lets any spread pass
             ([2.0, 2.0, 2.0], 0.0, False),  # no spread at all
             ([5.0], 0.0, False),  # a single follower
+            ([3.0, 3.0 + 1e-6, 3.0], 0.0, False),  # the last bits of a sum are no spread
+            ([3.0, 3.0 + 1e-5, 3.0], 0.0, True),
+            ([0.0, 1e-9, 0.0], 0.0, True),  # small numbers are numbers
         ],
     )
     def test_by_hand(self, followers: list[float], threshold: float, expected: bool) -> None:
@@ -52,6 +55,26 @@ class TestTrigger:
             decision = should_evolve(torch.tensor([master, *followers]), threshold)
             assert decision.shape == ()
             assert decision.item() is expected
+
+
+class TestTies:
+    """The same episodes in other rows of a batch may differ in the last bit: that decides nothing."""
+
+    def test_neighbours_within_rounding_keep_the_order_of_ids(self) -> None:
+        noise = 1e-7
+        assert rank(torch.tensor([2.0, 3.0 - noise, 3.0, 3.0 + noise, 5.0])).tolist() == [4, 1, 2, 3, 0]
+        assert rank(torch.tensor([-7.0, -7.0 + 1e-7, -9.0, -7.0 - 1e-7])).tolist() == [0, 1, 3, 2]
+
+    def test_what_differs_by_more_is_ranked(self) -> None:
+        assert rank(torch.tensor([3.0, 3.0 + 1e-4, 3.0 - 1e-4], dtype=torch.float64)).tolist() == [1, 0, 2]
+
+    def test_one_alone(self) -> None:
+        assert rank(torch.tensor([1.0])).tolist() == [0]
+
+    def test_parents_of_equals_are_drawn_alike(self) -> None:
+        fitness = [0.0, 5.0, 5.0 + 1e-6, 5.0, 5.0]
+        second = [int(generation(fitness, seed, num_offspring=1).parents[0, 1]) for seed in range(400)]
+        assert chi_square([second.count(agent) for agent in (1, 2, 3, 4)], [0.25] * 4) < 21.1
 
 
 def test_ranking_puts_the_best_follower_first_and_keeps_ties_in_order() -> None:

@@ -37,6 +37,7 @@ FLOORS = {
     "normalization": 1,
     "networks": 1,
     "metrics": 1,
+    "fitness": 1,
     "optimizer": 1,
     # 2: the world
     "physics": 2,

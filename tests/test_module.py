@@ -181,9 +181,9 @@ class TestReplaceAgents:
                 after = trainer.optimizers[0].state[parameter][moment]
                 assert torch.all(after[[1, 3]] == 0)
                 assert torch.equal(after[[0, 2]], before[moment][[0, 2]])
-        # 4 environments an agent
-        assert dataset.ledger.own_gene.tolist() == ([True] * 4 + [False] * 4) * 2
-        assert dataset.fitness.count[[1, 3]].tolist() == [0, 0]
+        # 4 environments an agent; the two new individuals get the next numbers, in the order in which they are named
+        assert dataset.individuals.tolist() == [0, 5, 2, 4]
+        assert dataset.fitness.opened_at == dataset.env_steps
         assert dataset.state[:, 4:8].abs().max() == 0
 
 

@@ -72,24 +72,24 @@ class TestFitness:
         module, data = small_module(num_agents=4), small_data(16, AgentReward)
         train(module, data, tmp_path, 3)
         assert data.dataset is not None
-        means, episodes = data.dataset.fitness.compute()
-        # 12 steps are 6 episodes in each of 4 environments; an episode pays twice the agent's number
+        # an episode pays twice the agent's number
+        means = data.dataset.fitness.measure(data.dataset.ledger.running)
         assert means[RETURN].tolist() == [0.0, 2.0, 4.0, 6.0]
-        assert episodes.tolist() == [24.0] * 4
 
-    def test_episodes_begun_under_the_old_gene_do_not_count_for_the_child(self, tmp_path: Path) -> None:
-        module, data = small_module(num_agents=4), small_data(16, AgentReward, horizon=3)
-        # 48 env steps an iteration: the generation at the end of the first finds every environment mid-episode
-        train(module, data, tmp_path, 2, evolution(every_n_env_steps=48, num_offspring=2))
-        assert data.dataset is not None
-        first, children = data.dataset.episodes, [1, 2]
-        assert first is not None
-        ended = first.ended.view(3, 4, 4)[:, :, 0]
-        counted = first.counts_for_fitness.view(3, 4, 4)[:, :, 0]
-        # Steps 4, 5, 6: episodes end at 4 and at 6; the first of a child (worst of fitness 2, 4, 6) is the old gene's
-        assert ended[:, 0].tolist() == [True, False, True]
-        assert [counted[:, child].tolist() for child in children] == [[False, False, True]] * 2
-        assert counted[:, 3].tolist() == [True, False, True]
+    def test_episodes_begun_before_a_generation_count_for_nobody(self, tmp_path: Path) -> None:
+        class Lower(AgentReward):
+            """The first three steps pay 100 more."""
+
+            def step(self, actions: Tensor) -> StepResult:
+                result = super().step(actions)
+                return result._replace(reward=result.reward + (100.0 if self.clock <= 3 else 0.0))
+
+        module, data = small_module(num_agents=4), small_data(16, Lower, horizon=3)
+        callback = evolution(every_n_env_steps=48, num_offspring=1)
+        # 48 env steps an iteration: the generation at the end of the first finds every environment, those of the elites
+        # too, in the middle of an episode of which one step paid 100 more
+        train(module, data, tmp_path, 2, callback)
+        assert [record["fitness"] for record in callback.lineage] == [[200, 202, 204, 206], [0, 2, 4, 6]]
 
 
 class TestReplacement:

@@ -499,16 +499,14 @@ class TestRecurrentState:
         dataset = make_dataset(policy=make_policy(lstm_units=5))
         dataset.collect()
         before = dataset.state.clone()
-        assert torch.all(dataset.fitness.count > 0)
-        sums = copy.deepcopy(dataset.fitness.sums())
         dataset.start_new_gene(torch.tensor([0, 2]))  # envs 0, 1 and 4, 5
         assert dataset.state[:, [0, 1, 4, 5]].abs().max() == 0
         assert torch.equal(dataset.state[:, [2, 3]], before[:, [2, 3]])
         assert before[:, 2].abs().max() > 0
-        # envs 0 and 5 are in the middle of an episode
-        assert dataset.ledger.own_gene[[0, 2, 3, 5]].tolist() == [False, True, True, False]
-        assert dataset.fitness.count.tolist() == [0.0, sums["count"][1].item(), 0.0]
-        assert torch.equal(dataset.fitness.total[:, 1], sums["total"][:, 1])
+        assert dataset.individuals.tolist() == [3, 1, 4]
+        # nobody has anything in the new window, whatever the old ones had
+        assert dataset.fitness.opened_at == T * N
+        assert dataset.fitness.measure(dataset.ledger.running).tolist() == [[0.0] * 3] * 3
 
     def test_the_ratio_is_still_mu_after_a_new_gene(self) -> None:
         dataset = make_dataset(Scripted(), make_policy(lstm_units=5))
@@ -684,7 +682,9 @@ class TestState:
             for a, b in zip(one.episodes, other.episodes, strict=True):
                 assert torch.equal(a, b)
             assert one.env_steps == other.env_steps
-            assert all(torch.equal(a, b) for a, b in zip(one.fitness.compute(), other.fitness.compute(), strict=True))
+            measured = [each.fitness.measure(each.ledger.running) for each in (one, other)]
+            assert torch.equal(*measured)
+            assert torch.equal(one.individuals, other.individuals)
         assert one.env_steps == 4 * T * N
 
     def test_the_seed_decides(self) -> None:
@@ -712,17 +712,16 @@ class TestDiagnostics:
         dataset.collect()
         assert dataset.diagnostics["env/clock"].item() == 7.0
 
-    def test_fitness_counts_what_ended(self) -> None:
+    def test_fitness_counts_the_first_episode_of_each_environment(self) -> None:
         env = with_endings()
         dataset = make_dataset(env)
         dataset.collect()
-        means, count = dataset.fitness.compute()
-        # ends at (step, env): (1, 0), (2, 1), (4, 1) | (2, 2), (0, 3), (4, 3) | (4, 4), (3, 5)
-        assert count.tolist() == [3.0, 3.0, 2.0]
+        means = dataset.fitness.measure(dataset.ledger.running)
+        # ends at (step, env): (1, 0), (2, 1), (4, 1) | (2, 2), (0, 3), (4, 3) | (4, 4), (3, 5): each env's first counts
         reward = env.reward.double()
-        returns = [reward[:2, 0], reward[:3, 1], reward[3:5, 1]]
-        assert means[0, 0].item() == pytest.approx(sum(part.sum().item() for part in returns) / 3, abs=1e-6)
-        assert means[1].tolist() == [(2 + 3 + 2) / 3, (3 + 1 + 4) / 3, (5 + 4) / 2]
+        returns = [reward[:2, 0], reward[:3, 1]]
+        assert means[0, 0].item() == pytest.approx(sum(part.sum().item() for part in returns) / 2, abs=1e-6)
+        assert means[1].tolist() == [(2 + 3) / 2, (3 + 1) / 2, (5 + 4) / 2]
 
     def test_explained_variance_is_that_of_the_own_samples(self) -> None:
         dataset = make_dataset()

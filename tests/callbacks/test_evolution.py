@@ -21,20 +21,28 @@ from tests.test_released_code import AgentReward
 from tests.training import small_data, small_module, train
 
 
-class EndlessMaster(AgentReward):
-    """The master's episodes never end."""
-
-    def step(self, actions: Tensor) -> StepResult:
-        result = super().step(actions)
-        return result._replace(terminated=result.terminated & (self.reward > 0))
-
-
 class SlowLast(AgentReward):
-    """The last agent finishes its first episode in the third iteration only."""
+    """The last agent finishes its first episode with step 18, in the fifth iteration."""
 
     def step(self, actions: Tensor) -> StepResult:
         result = super().step(actions)
-        return result._replace(terminated=result.terminated & ((self.reward < 3) | (self.clock > 8)))
+        return result._replace(terminated=result.terminated & ((self.reward < 3) | (self.clock >= 18)))
+
+
+class EndlessLast(AgentReward):
+    """The last agent's episodes never end."""
+
+    def step(self, actions: Tensor) -> StepResult:
+        result = super().step(actions)
+        return result._replace(terminated=result.terminated & (self.reward < 3))
+
+
+class Widen(AgentReward):
+    """From the third step on everybody is paid ten times as much."""
+
+    def step(self, actions: Tensor) -> StepResult:
+        result = super().step(actions)
+        return result._replace(reward=result.reward * (10.0 if self.clock > 2 else 1.0))
 
 
 class Raise(AgentReward):
@@ -108,7 +116,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         "name",
-        ["every_n_env_steps", "num_elites", "num_offspring", "crossover_points", "min_episodes"],
+        ["every_n_env_steps", "num_elites", "num_offspring", "crossover_points", "episodes_per_env"],
     )
     def test_at_least_one(self, name: str) -> None:
         with pytest.raises(ValueError, match=rf"GeneticEvolution\.{name} must be at least 1, got 0"):
@@ -132,37 +140,45 @@ class TestGenerations:
             [200.0, 202.0, 204.0, 206.0],
         ]
 
-    def test_the_window_goes_on_when_nothing_evolves(self, tmp_path: Path) -> None:
+    def test_a_look_below_the_threshold_begins_a_new_window_too(self, tmp_path: Path) -> None:
         callback = evolution(spread_threshold=1e9)
-        module, data = small_module(), small_data(16, Raise)
+        module, data = small_module(), small_data(16, Widen)
         train(module, data, tmp_path, 2, callback)
         assert callback.lineage == []
         assert data.dataset is not None
-        # two episodes of 0 and two of 200 in each environment
-        means, episodes = data.dataset.fitness.compute()
-        assert means[0, 0] == 100.0
-        assert episodes[0] == 16
-        assert module.metrics["population/fitness_spread"] == 4.0  # followers 2 to 6
+        assert data.dataset.fitness.opened_at == 128
+        # followers got 2, 4, 6 in the first window and 20, 40, 60 in the second: no mean of old and new
+        assert module.metrics["population/fitness_spread"] == 40.0
         assert module.metrics["charts/generation"] == 0
 
-    def test_waits_for_the_episodes_of_every_follower(self, tmp_path: Path) -> None:
-        callback = evolution()
-        train(small_module(), small_data(16, SlowLast), tmp_path, 3, callback)
-        assert [record["env_steps"] for record in callback.lineage] == [192]
+    def test_windows_close_during_the_warmup_too(self, tmp_path: Path) -> None:
+        """Else the first generation would judge the very first episodes of the training."""
+        callback = evolution(warmup_env_steps=128)
+        train(small_module(), small_data(16, Widen), tmp_path, 2, callback)
+        assert [(record["env_steps"], record["fitness"]) for record in callback.lineage] == [(128, [0, 20, 40, 60])]
 
-    def test_waits_for_so_many_episodes(self, tmp_path: Path) -> None:
-        # an agent finishes 8 episodes in an iteration: 9 need two, and after a generation two more
-        callback = evolution(min_episodes=9)
-        train(small_module(), small_data(16, AgentReward), tmp_path, 4, callback)
-        assert [record["env_steps"] for record in callback.lineage] == [128, 256]
-        callback = evolution(min_episodes=17)
-        train(small_module(), small_data(16, AgentReward), tmp_path, 3, callback)
-        assert [record["env_steps"] for record in callback.lineage] == [192]
+    @pytest.mark.parametrize(("episodes", "wanted"), [(1, [0, 2, 4, 6]), (2, [0, 11, 22, 33])])
+    def test_the_first_episodes_of_each_environment_count(
+        self, tmp_path: Path, episodes: int, wanted: list[float]
+    ) -> None:
+        callback = evolution(episodes_per_env=episodes)
+        train(small_module(), small_data(16, Widen), tmp_path, 1, callback)
+        assert callback.lineage[0]["fitness"] == wanted
 
-    def test_does_not_wait_for_the_master(self, tmp_path: Path) -> None:
-        callback = evolution()
-        train(small_module(), small_data(16, EndlessMaster), tmp_path, 2, callback)
-        assert len(callback.lineage) == 2
+    def test_waits_until_every_environment_has_begun_an_episode(self, tmp_path: Path) -> None:
+        callback = evolution(every_n_env_steps=128)
+        train(small_module(), small_data(16, SlowLast), tmp_path, 5, callback)
+        # at first everybody has; then the last agent's first episode runs on from before until the fifth iteration
+        assert [record["env_steps"] for record in callback.lineage] == [128, 320]
+        # it is paid 3 a step, and had not finished in the first window
+        assert [record["fitness"][3] for record in callback.lineage] == [8 * 3.0, 2 * 3.0]
+
+    def test_nobody_waits_for_an_endless_episode(self, tmp_path: Path) -> None:
+        callback = evolution(every_n_env_steps=128)
+        train(small_module(), small_data(16, EndlessLast), tmp_path, 10, callback)
+        # one window more is waited; 8 and then 16 steps have paid 3 each
+        assert [record["env_steps"] for record in callback.lineage] == [128, 384, 640]
+        assert [record["fitness"][3] for record in callback.lineage] == [24.0, 48.0, 48.0]
 
     def test_children_by_hand(self, tmp_path: Path) -> None:
         """Without noise a child of the elite and itself or another is the mean of their genes."""
@@ -182,6 +198,17 @@ class TestGenerations:
             witness = Witness()
             train(small_module(), small_data(16, AgentReward), tmp_path, 1, evolution(seed=seed), witness)
             genes.append(witness.genes[0])
+        assert torch.equal(genes[0], genes[1])
+        assert not torch.equal(genes[0], genes[2])
+
+    def test_without_one_that_of_the_run_decides(self, tmp_path: Path) -> None:
+        genes = []
+        for seed in (1, 1, 2):
+            data, witness, module = small_data(16, AgentReward), Witness(), small_module()
+            data.seed = seed
+            before = Witness()
+            train(module, data, tmp_path, 1, before, evolution(crossover="uniform"), witness)
+            genes.append(witness.genes[0] - before.genes[0])
         assert torch.equal(genes[0], genes[1])
         assert not torch.equal(genes[0], genes[2])
 
@@ -211,10 +238,6 @@ class TestLineage:
         train(small_module(), small_data(16, AgentReward), tmp_path, 3, evolution(), Look())
         assert lengths == [1, 2, 3]
 
-    def test_is_json_when_the_master_has_no_fitness(self, tmp_path: Path) -> None:
-        train(small_module(), small_data(16, EndlessMaster), tmp_path, 1, evolution())
-        assert lineage_file(tmp_path)[0]["fitness"][1:] == [2.0, 4.0, 6.0]
-
     def test_no_generation_no_file(self, tmp_path: Path) -> None:
         train(small_module(), small_data(16, AgentReward), tmp_path, 1, evolution(warmup_env_steps=1000))
         assert not (tmp_path / "lineage.jsonl").exists()
@@ -226,7 +249,7 @@ class TestLineage:
         train(small_module(), small_data(16, AgentReward), tmp_path, 2, first)
         assert len(lineage_file(tmp_path)) == 2
         second = evolution()
-        second.load_state_dict(first.state_dict() | {"lineage": first.lineage[:known], "next_look": 64})
+        second.load_state_dict(first.state_dict() | {"lineage": first.lineage[:known]})
         train(small_module(), small_data(16, AgentReward), tmp_path, 1, second)
         assert lineage_file(tmp_path) == second.lineage
         assert [record["generation"] for record in lineage_file(tmp_path)] == list(range(1, known + 2))
@@ -242,7 +265,6 @@ class TestState:
         mine, theirs = one.state_dict(), other.state_dict()
         assert torch.equal(mine.pop("generator"), theirs.pop("generator"))
         assert mine == theirs
-        assert mine["next_look"] == 192
 
     def test_the_next_generation_is_that_of_the_uninterrupted_run(self, tmp_path: Path) -> None:
         genes = []
@@ -250,7 +272,7 @@ class TestState:
             callback, witness = evolution(), Witness()
             # a first generation, so that the generator has moved
             train(small_module(), small_data(16, AgentReward), tmp_path, 1, callback)
-            state = copy.deepcopy(callback.state_dict()) | {"next_look": 64}
+            state = copy.deepcopy(callback.state_dict())
             callback = evolution(seed=5) if interrupted else callback
             callback.load_state_dict(state)
             train(small_module(), small_data(16, AgentReward), tmp_path, 1, callback, witness)
