@@ -85,13 +85,16 @@ class FitnessWindow:
         Args:
             running: (M, N) what the running episodes have gathered.
         """
+        means = reduce(self.of_each_env(running).double(), "m (k n) -> m k", "mean", k=self.num_agents).contiguous()
+        _sum_over_ranks(means)
+        return means / (dist.get_world_size() if _several_ranks() else 1)
+
+    def of_each_env(self, running: Tensor) -> Tensor:
+        """(M, N) mean of each quantity over the episodes that count of each environment of this rank."""
         weight = self._weight(running)
         unfinished = torch.where(weight > self._count, running, 0.0)
         # Where the old episode has outlasted the window: what it has returned in there
-        value = torch.where(self._is_old, running - self._before, (self._total + unfinished) / weight.clamp(min=1))
-        sums = reduce(value.double(), "m (k n) -> m k", "mean", k=self.num_agents).contiguous()
-        _sum_over_ranks(sums)
-        return sums / (dist.get_world_size() if _several_ranks() else 1)
+        return torch.where(self._is_old, running - self._before, (self._total + unfinished) / weight.clamp(min=1))
 
     def _weight(self, running: Tensor) -> Tensor:
         """(N,) how many episodes an environment has in the window: complete ones, and one that runs if it counts."""

@@ -44,3 +44,11 @@ def test_the_normaliser_is_that_of_the_concatenated_data(ranks: list[dict[str, A
 def test_ranks_see_different_worlds_but_log_the_same_population(ranks: list[dict[str, Any]]) -> None:
     assert not torch.equal(ranks[0]["observations"], ranks[1]["observations"])
     assert ranks[0]["return_mean"] == ranks[1]["return_mean"]
+
+
+def test_fitness_is_that_of_the_environments_of_both_ranks(ranks: list[dict[str, Any]]) -> None:
+    by_hand = torch.stack([rank["fitness_of_envs"] for rank in ranks]).double()  # 4 environments an agent and rank
+    by_hand = by_hand.view(2, 3, 4, 4).mean((0, 3))
+    torch.testing.assert_close(ranks[0]["fitness"], by_hand, rtol=1e-12, atol=0)
+    assert torch.equal(ranks[0]["fitness"], ranks[1]["fitness"])
+    assert torch.equal(ranks[0]["individuals"], ranks[1]["individuals"])

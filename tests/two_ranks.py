@@ -40,7 +40,7 @@ class Witness(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, EPOModule)
-        env = pl_module.data.env
+        env, dataset = pl_module.data.env, pl_module.dataset
         assert isinstance(env, RememberingProbe)
         torch.save(
             {
@@ -49,6 +49,9 @@ class Witness(L.Callback):
                 "observations": torch.stack(env.seen[:-1]),
                 "generations": int(pl_module.metrics["charts/generation"]),
                 "env_steps": pl_module.metrics["charts/env_steps"],
+                "fitness": dataset.fitness.measure(dataset.ledger.running),
+                "fitness_of_envs": dataset.fitness.of_each_env(dataset.ledger.running),
+                "individuals": dataset.individuals,
                 "return_mean": pl_module.metrics["population/return_mean"],
             },
             Path(trainer.default_root_dir) / f"rank{trainer.global_rank}.pt",
