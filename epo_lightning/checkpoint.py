@@ -20,6 +20,8 @@ from epo_lightning.run_folder import RunFolder
 MONITOR = "charts/episodic_return"
 CONFIG_KEY = "epo_config"
 """Where a checkpoint keeps the configuration of its run, as YAML."""
+SIGNATURE_KEY = "epo_signature"
+"""Where it keeps the mark of that configuration (see `signature`)."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

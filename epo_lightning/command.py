@@ -18,8 +18,11 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from epo_lightning import __version__
 from epo_lightning.arguments import option_values
-from epo_lightning.checkpoint import CONFIG_KEY, AtomicCheckpointIO, RunCheckpoints, read_checkpoint
+from epo_lightning.checkpoint import AtomicCheckpointIO, RunCheckpoints, read_checkpoint
+from epo_lightning.checkpoint_contents import require_sound
+from epo_lightning.consent import TRUST, consented_config, signature_of
 from epo_lightning.data import RolloutDataModule
+from epo_lightning.embedded_config import dump
 from epo_lightning.evaluation_report import EvaluationReport
 from epo_lightning.interruption import GracefulStop
 from epo_lightning.limits import require_range
@@ -35,7 +38,7 @@ _TRAINER_ARGUMENTS = {
     "accelerator", "strategy", "devices", "num_nodes", "precision", "logger", "callbacks", "max_epochs", "max_time",
     "enable_progress_bar", "deterministic", "benchmark", "profiler", "detect_anomaly",
 }  # fmt: skip
-_OF_ONE_INVOCATION = ("config", "base", "ckpt_path", "run_dir")
+_OF_ONE_INVOCATION = ("config", "base", "ckpt_path", "run_dir", "trust")
 
 
 class Command(LightningCLI):
@@ -111,6 +114,11 @@ class Command(LightningCLI):
             help="Run folder. fit: where the run goes (default: runs/<config>/<time>-seed<seed>, or with --ckpt_path"
             " the folder of that checkpoint). With --ckpt_path last or best: whose checkpoint.",
         )
+        parser.add_argument(
+            TRUST,
+            action="store_true",
+            help="With --ckpt_path: use everything that somebody else's checkpoint names, which can run any code.",
+        )
         parser.add_argument("--seed_everything", type=int, default=0, help="Seed of everything random.")
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -126,6 +134,10 @@ class Command(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Without Lightning's warning about `sys.argv`."""
         self.config = parser.parse_args(args)
+        if self.config[self.config.subcommand].trust and TRUST not in args:
+            raise ValueError(
+                f"trust is for the command line only: leave it out of configuration files, and add {TRUST}"
+            )
         require_range("seed_everything", self.config[self.config.subcommand].seed_everything, 0, 2**32 - 1)
 
     def _parse_ckpt_path(self) -> None:
@@ -140,6 +152,7 @@ class Command(LightningCLI):
         for key in _OF_ONE_INVOCATION:
             kept.pop(key, None)
         self.resolved = self._parser(self.subcommand).dump(kept, skip_unset=False, skip_validation=True)
+        self.signature = signature_of(self.resolved) if self.subcommand == "fit" and self._is_first_rank else None
         if self.subcommand == "fit":
             self.folder = self._choose_folder(config)
             if self._is_first_rank:
@@ -170,7 +183,7 @@ class Command(LightningCLI):
         """What every run has, beside what its configuration says."""
         config = self._get(self.config_init, "trainer")
         env = self._get(self.config, "data.env").as_dict()
-        callbacks: list[L.Callback] = [self.stop, EvaluationReport(env), RunRecorder(self.resolved)]
+        callbacks: list[L.Callback] = [self.stop, EvaluationReport(env), RunRecorder(self.resolved, self.signature)]
         if config["enable_progress_bar"] is not False:
             callbacks.append(IterationProgress())
         if config["max_time"] is not None:
@@ -258,5 +271,8 @@ def _with_checkpoint_config(args: list[str]) -> list[str]:
     checkpoints = option_values(args, "--ckpt_path")
     if not checkpoints:
         return args
-    config = read_checkpoint(Path(checkpoints[-1][1]))[CONFIG_KEY]
-    return [args[0], "--config", config, *args[1:]]
+    path = Path(checkpoints[-1][1])
+    checkpoint = read_checkpoint(path)
+    config = consented_config(checkpoint, path, args)
+    require_sound(checkpoint, config)
+    return [args[0], "--config", dump(config), *args[1:]]

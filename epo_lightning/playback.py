@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from epo_lightning.checkpoint_contents import saved_network, saved_weights
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
-from epo_lightning.networks import LatentActorCritic, NetworkSettings
+from epo_lightning.networks import LatentActorCritic
 from epo_lightning.population import MASTER
 
 POLICIES = ("random", "zero", "scripted")
 """Who can act without a network: uniform in [-1, 1], not at all, or by the task's own controller."""
 SEPARATOR = " · "
 """Between the parts of a caption."""
-_NETWORK = "model.network."
 _METRES = ("tolerance",)
 """Values of a curriculum that are lengths: captions tell them in centimetres."""
 
@@ -121,20 +121,14 @@ class Playback:
 
 
 def load_policy(checkpoint: Mapping[str, Any], device: torch.device) -> LatentActorCritic:
-    """The network of a checkpoint (see `checkpoint.read_checkpoint`), of the size that the checkpoint names."""
-    sizes = checkpoint["epo"]
-    settings = {key.removeprefix(_NETWORK): value for key, value in sizes.items() if key.startswith(_NETWORK)}
-    policy = LatentActorCritic(
-        sizes["observation size"],
-        sizes["action size"],
-        sizes["model.num_agents"],
-        NetworkSettings(**settings),
-        sizes["discrete actions"],
-    )
-    prefix = "policy."
-    weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
-    policy.load_state_dict(weights)
-    return policy.to(device)
+    """The network of a checkpoint (see `checkpoint.read_checkpoint`), of the size that the checkpoint names.
+
+    Raises:
+        ValueError: When the checkpoint holds other weights.
+    """
+    policy = saved_network(checkpoint).to_empty(device=device)
+    policy.load_state_dict(saved_weights(checkpoint))
+    return policy
 
 
 def load_curriculum(checkpoint: Mapping[str, Any]) -> dict[str, float] | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning as L
 
-from epo_lightning.checkpoint import CONFIG_KEY
+from epo_lightning.checkpoint import CONFIG_KEY, SIGNATURE_KEY
 from epo_lightning.loggers import MetricsTable
 from epo_lightning.module import EPOModule
 from epo_lightning.run_folder import RunFolder
@@ -19,10 +19,11 @@ class RunRecorder(L.Callback):
 
     Args:
         config: The resolved configuration, as YAML.
+        signature: The mark of it by which its user's own checkpoints are known again, or None (see `signature`).
     """
 
-    def __init__(self, config: str) -> None:
-        self.config = config
+    def __init__(self, config: str, signature: str | None = None) -> None:
+        self.config, self.signature = config, signature
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """All ranks learn the folder of the first."""
@@ -52,3 +53,5 @@ class RunRecorder(L.Callback):
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """A checkpoint alone is enough to go on."""
         checkpoint[CONFIG_KEY] = self.config
+        if self.signature is not None:
+            checkpoint[SIGNATURE_KEY] = self.signature

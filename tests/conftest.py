@@ -1,7 +1,7 @@
 """What tests of the command line share: a tiny run, and the real `main` in a folder of its own."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,15 @@ data:
   rollout: {horizon: 4, num_epochs: 1, num_minibatches: 2}
 trainer: {accelerator: cpu, devices: 1, max_epochs: 2}
 """
+
+
+@pytest.fixture(autouse=True, scope="session")
+def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The key of this user's checkpoints: not the one in the home folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("state")
+        patch.setenv("XDG_STATE_HOME", str(folder))
+        yield folder
 
 
 class Outcome(NamedTuple):

@@ -1,0 +1,116 @@
+"""The configuration in a checkpoint, as data: a mapping of plain values, and never the name of a file.
+
+jsonargparse reads a file wherever a text names one, and a class wherever a name is one. So nothing of a checkpoint
+reaches it as it stands: the text is parsed here, looked at, and written anew.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+SECTIONS = ("seed_everything", "trainer", "model", "data", "checkpoint")
+"""What is taken; everything else belongs to one invocation (`out`, `run_dir`, `ckpt_path`, `config`, ...)."""
+MAX_CHARACTERS, MAX_VALUES, MAX_DEPTH = 2**18, 100_000, 32
+"""Of a configuration that somebody else wrote: a hundred times what a run of one's own needs."""
+_GROUPS = ("trainer", "model", "model.network", "model.loss", "model.optimizer", "data", "data.rollout", "checkpoint")
+_CLASSES = ("trainer.callbacks", "trainer.logger")
+_NO_FILE_NAME = "#" * 256
+"""A first line longer than any name of a file (NAME_MAX is 255): the text cannot be taken for a path."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only; no merge keys, which multiply."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse `<<`."""
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.constructor.ConstructorError(None, None, "it has a merge key", node.start_mark)
+
+
+def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    return str(loader.construct_scalar(node))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _text)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes every text in quotes: whoever reads it takes it for a text."""
+
+
+_Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
+
+
+def parse(text: object, *, limited: bool) -> dict[str, Any]:
+    """The sections of a configuration.
+
+    Args:
+        text: What the checkpoint holds.
+        limited: Refuse what is longer, deeper or larger than a run needs; for what somebody else wrote.
+
+    Raises:
+        ValueError: When it is not YAML, or not a mapping of plain values with a mapping where one must be.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"its configuration is not a text but {type(text).__name__}")
+    if limited and len(text) > MAX_CHARACTERS:
+        raise ValueError(f"its configuration has more than {MAX_CHARACTERS} characters")
+    try:
+        content = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        raise ValueError(f"its configuration is not plain YAML ({type(error).__name__})") from None
+    if not isinstance(content, dict):
+        raise ValueError("its configuration is not a mapping of keys to values")
+    config = {name: content[name] for name in SECTIONS if name in content}
+    for number, (value, depth) in enumerate(_values(config)):
+        if limited and (number >= MAX_VALUES or depth > MAX_DEPTH):
+            raise ValueError(f"its configuration has more than {MAX_VALUES} values, or more than {MAX_DEPTH} levels")
+        if isinstance(value, dict) and not all(isinstance(name, str) for name in value):
+            raise ValueError("its configuration has a key that is not a name")
+        if value is not None and not isinstance(value, bool | int | float | str | list | dict):
+            raise ValueError(f"its configuration holds a value that is not plain ({type(value).__name__})")
+    _require_mappings(config)
+    return config
+
+
+def dump(config: dict[str, Any]) -> str:
+    """`config` as text for `--config`."""
+    return f"{_NO_FILE_NAME}\n" + yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def at(config: dict[str, Any], key: str) -> Any:
+    """The value at a dotted `key`; None where there is none."""
+    value: Any = config
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def class_specs(value: Any) -> list[Any]:
+    """The classes that a key holds: none, one, or a list."""
+    return value if isinstance(value, list) else [] if value is None or isinstance(value, bool) else [value]
+
+
+def _values(value: Any) -> Iterator[tuple[Any, int]]:
+    """Everything in `value`, at most 900 levels deep, with its depth; what is shared counts every time."""
+    waiting = [(value, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        yield value, depth
+        if depth > 900:
+            raise ValueError("its configuration has no end")
+        children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        waiting += [(child, depth + 1) for child in children]
+
+
+def _require_mappings(config: dict[str, Any]) -> None:
+    """Where jsonargparse would read a file if there were its name."""
+    for key in _GROUPS:
+        if at(config, key) is not None and not isinstance(at(config, key), dict):
+            raise ValueError(f"its configuration has no keys and values under {key}")
+    for key in ("data.env", *_CLASSES):
+        value = at(config, key)
+        for spec in [value] if key == "data.env" and value is not None else class_specs(value):
+            if not (isinstance(spec, dict) and isinstance(spec.get("class_path"), str)):
+                raise ValueError(f"its configuration has no class_path under {key}")
