@@ -5,7 +5,6 @@ Shape legend: K agents.
 The sizes that a file names must be those of the weights that it holds, so that nobody allocates what is not there.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from typing import Any
@@ -17,6 +16,9 @@ from epo_lightning.networks import LatentActorCritic, NetworkSettings
 
 _NETWORK = "model.network."
 _POLICY = "policy."
+_KINDS = {"epoch": int, "global_step": int, "loops": dict, "callbacks": dict, "optimizer_states": list,
+          "lr_schedulers": list}  # fmt: skip
+"""What Lightning restores."""
 _SIZES = ("observation size", "action size", "model.num_agents", "discrete actions")
 
 
@@ -38,6 +40,9 @@ def require_sound(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> N
         if (tuple(said) if isinstance(said, list) else said) != value:
             raise ValueError(f"ckpt_path: its configuration and its weights have another model.*.{name}: it is damaged")
     _require_curricula(checkpoint)
+    for name, kind in _KINDS.items():
+        if not isinstance(checkpoint.get(name, kind()), kind):
+            raise ValueError(f"ckpt_path: its {name} is of the type {type(checkpoint[name]).__name__}: it is damaged")
 
 
 def saved_network(checkpoint: Mapping[str, Any]) -> LatentActorCritic:
@@ -49,11 +54,13 @@ def saved_network(checkpoint: Mapping[str, Any]) -> LatentActorCritic:
     sizes = checkpoint.get("epo")
     if not isinstance(sizes, dict):
         raise ValueError("ckpt_path: it does not say for which network its weights are")
-    known = {*_SIZES, *(f"{_NETWORK}{field.name}" for field in fields(NetworkSettings))}
-    if strange := [name for name in sizes if name not in known]:
-        raise ValueError(f"ckpt_path: its network has {ascii(strange[0])[:80]}, which this version does not know")
     weights = saved_weights(checkpoint)
-    plain: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()}
+    plain: dict[str, Any] = {
+        str(name): tuple(value) if isinstance(value, list) else value for name, value in sizes.items()
+    }
+    known = {f"{_NETWORK}{field.name}" for field in fields(NetworkSettings)}
+    if strange := [name for name in plain if name.startswith(_NETWORK) and name not in known]:
+        raise ValueError(f"ckpt_path: its network has {ascii(strange[0])[:80]}, which this version does not know")
     try:
         if not all(_is_plain(value, len(weights)) for value in plain.values()):
             raise TypeError("not a number")
@@ -100,14 +107,18 @@ def _is_difficulty(name: object, value: object) -> bool:
 
 
 def _is_plain(value: object, most: int) -> bool:
-    """Whether it is what a network's settings are: nothing, a number, a word, or at most `most` whole numbers."""
+    """Whether it is what an identity holds: nothing, a number, a short text, or at most `most` whole numbers."""
     if isinstance(value, tuple):
         return len(value) <= most and all(isinstance(entry, int) for entry in value)
-    return value is None or isinstance(value, int | float) or (isinstance(value, str) and value.isidentifier())
+    return (
+        value is None
+        or isinstance(value, int | float)
+        or (isinstance(value, str) and value.isprintable() and len(value) < 100)
+    )
 
 
 def _misfits(weights: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> Iterator[str]:
-    """What is missing, too much, or of another shape; also what has not as many numbers as its shape tells."""
+    """What is missing, too much, or of another shape."""
     for name in sorted(wanted.keys() | weights.keys()):
         if name not in weights:
             yield f"{name} is missing"
@@ -117,5 +128,3 @@ def _misfits(weights: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> Iterat
             yield f"{name} is not a plain tensor"
         elif value.shape != wanted[name].shape:
             yield f"{name} has shape {tuple(value.shape)} instead of {tuple(wanted[name].shape)}"
-        elif value.untyped_storage().nbytes() < math.prod(value.shape) * value.element_size():
-            yield f"{name} has fewer numbers than its shape tells"

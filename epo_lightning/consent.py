@@ -38,7 +38,7 @@ _OWN = {
             "gains": r"\w+",
             "physics": r"\w+",
         },
-        _GYMNASIUM: {"id": r"[\w-]+", "vectorization": r"\w+"},  # an id with a colon imports the module before it
+        _GYMNASIUM: {"id": r"[\w-]+", "vectorization": r"sync|own"},
     },
     "trainer.callbacks": {
         "epo_lightning.callbacks.ElitePreservation": {},
@@ -50,7 +50,8 @@ _OWN = {
 }
 """The classes that anybody's checkpoint may name, and which of their arguments may be texts, of which form.
 
-`WorkerEnv` is none of them: it starts whatever interpreter and factory it is given.
+`WorkerEnv` is none of them: it starts whatever interpreter and factory it is given. An id of Gymnasium with a colon
+imports the module before it, and `async` starts a process for each environment.
 """
 _TEXTS = {
     "model.network.activation": r"\w+",
@@ -69,7 +70,8 @@ _TEXTS = {
 _NUMBERS = ("devices", "num_nodes", "precision", "max_epochs", "max_time", "enable_progress_bar", "deterministic",
             "benchmark", "detect_anomaly", "logger")  # fmt: skip
 """Of the trainer, what may be a number or a truth value."""
-_MOST_PROCESSES = 64
+_MOST = {"trainer.num_nodes": 1, "trainer.devices": 64, "data.env.threads": 256}
+"""How many processes or threads anybody's checkpoint may ask for."""
 _NAME = re.compile(r"[A-Za-z]\w*")
 _SHOWN = 60
 
@@ -187,19 +189,16 @@ def _texts(value: Any, key: str, forms: Mapping[str, str] = _TEXTS) -> Iterator[
     elif isinstance(value, str):
         if not re.fullmatch(forms.get(key, r"(?!)"), value, re.ASCII):
             yield Finding(key, f"set {key} to {shown(value)}")
-    elif isinstance(value, int) and abs(value) >= 2**63:
+    elif isinstance(value, int) and not -(2**63) <= value <= _MOST.get(key, 2**63 - 1):
         yield Finding(key, f"set {key} to {shown(value)}")
 
 
 def _is_plain_setting(name: str, value: Any) -> bool:
     """Whether the trainer may be given `value` from anybody."""
-    if name == "num_nodes" or (name == "devices" and isinstance(value, int)):
-        return isinstance(value, int) and value <= (1 if name == "num_nodes" else _MOST_PROCESSES)
-    if name == "devices" and isinstance(value, list) and len(value) > _MOST_PROCESSES:
+    key = f"trainer.{name}"
+    if isinstance(value, list) and len(value) > _MOST.get(key, 0):
         return False
-    if isinstance(value, str) or value is None:
-        return value is None or not list(_texts(value, f"trainer.{name}"))
-    return name in _NUMBERS and not list(_texts(value, f"trainer.{name}"))
+    return value is None or ((isinstance(value, str) or name in _NUMBERS) and not list(_texts(value, key)))
 
 
 def _imports(spec: Mapping[str, Any]) -> str:

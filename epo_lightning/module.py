@@ -264,6 +264,12 @@ class EPOModule(LeanLightningModule):
                     f"--ckpt_path does not match this run: it has {key} {theirs}, not {mine}; leave {key} to the"
                     " checkpoint, or start a new run without --ckpt_path"
                 )
+        own, saved = self.state_dict(), checkpoint["state_dict"]
+        unlike = [name for name in own.keys() | saved.keys() if name not in own or name not in saved]
+        if unlike:
+            raise ValueError(
+                f"--ckpt_path does not match this run: its weights lack, or have too much, {min(unlike)!a}"
+            )
 
     def _identity(self) -> dict[str, Any]:
         spec = self.data.spec
