@@ -4,7 +4,6 @@ jsonargparse reads a file wherever a text names one, and a class wherever a name
 reaches it as it stands: the text is parsed here, looked at, and written anew.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -47,10 +46,10 @@ def parse(text: object, *, limited: bool) -> dict[str, Any]:
 
     Args:
         text: What the checkpoint holds.
-        limited: Refuse what is longer, deeper or larger than a run needs; for what somebody else wrote.
+        limited: Refuse what is not plain, or larger than a run needs; for what somebody else wrote.
 
     Raises:
-        ValueError: When it is not YAML, or not a mapping of plain values with a mapping where one must be.
+        ValueError: When it is not a mapping in YAML, with a mapping where one must be.
     """
     if not isinstance(text, str):
         raise ValueError(f"its configuration is not a text but {type(text).__name__}")
@@ -63,13 +62,8 @@ def parse(text: object, *, limited: bool) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError("its configuration is not a mapping of keys to values")
     config = {name: content[name] for name in SECTIONS if name in content}
-    for number, (value, depth) in enumerate(_values(config)):
-        if limited and (number >= MAX_VALUES or depth > MAX_DEPTH):
-            raise ValueError(f"its configuration has more than {MAX_VALUES} values, or more than {MAX_DEPTH} levels")
-        if isinstance(value, dict) and not all(isinstance(name, str) for name in value):
-            raise ValueError("its configuration has a key that is not a name")
-        if value is not None and not isinstance(value, bool | int | float | str | list | dict):
-            raise ValueError(f"its configuration holds a value that is not plain ({type(value).__name__})")
+    if limited:
+        _require_plain(config)
     _require_mappings(config)
     return config
 
@@ -92,14 +86,19 @@ def class_specs(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None or isinstance(value, bool) else [value]
 
 
-def _values(value: Any) -> Iterator[tuple[Any, int]]:
-    """Everything in `value`, at most 900 levels deep, with its depth; what is shared counts every time."""
-    waiting = [(value, 0)]
+def _require_plain(config: dict[str, Any]) -> None:
+    """Names, numbers, texts, lists and mappings, and not too many; what is shared counts every time."""
+    waiting: list[tuple[Any, int]] = [(config, 0)]
+    seen = 0
     while waiting:
         value, depth = waiting.pop()
-        yield value, depth
-        if depth > 900:
-            raise ValueError("its configuration has no end")
+        seen += 1
+        if seen > MAX_VALUES or depth > MAX_DEPTH:
+            raise ValueError(f"its configuration has more than {MAX_VALUES} values, or more than {MAX_DEPTH} levels")
+        if isinstance(value, dict) and not all(isinstance(name, str) for name in value):
+            raise ValueError("its configuration has a key that is not a name")
+        if value is not None and not isinstance(value, bool | int | float | str | list | dict):
+            raise ValueError(f"its configuration holds a value that is not plain ({type(value).__name__})")
         children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         waiting += [(child, depth + 1) for child in children]
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 import yaml
 
-from epo_lightning import consent, embedded_config
+from epo_lightning import embedded_config
+from epo_lightning.allowlist import findings
 from epo_lightning.arguments import CONFIGS
 from epo_lightning.checkpoint import CONFIG_KEY, SIGNATURE_KEY
 from epo_lightning.cli import main
@@ -103,6 +104,10 @@ HOSTILE: dict[str, tuple[str, Any, str]] = {
     "the parser's own keys": ("data.__path__", "secret", "set data.__path__"),
     "a dotted key": ("data.eval_difficulty", {"env.class_path": "evil.Env"}, "set data.eval_difficulty.env.class_path"),
     "a key that appends": ("trainer.callbacks+", [spec("evil.Spy")], "import evil.Spy"),
+    "a class in a list": ("data.env", spec(KUKA, obstacles=[spec("evil.Spy")]), "import evil.Spy"),
+    "arguments that are none": ("data.env", {"class_path": PROBE, "init_args": "secret"}, f"import {PROBE}"),
+    "arguments that are nothing": ("data.env", {"class_path": PROBE, "init_args": ""}, f"import {PROBE}"),
+    "a key with escapes": ("trainer.\x1b[2J", 1, r"set 'trainer.\x1b[2J'"),
     "escapes of the terminal": ("data.env", spec("evil.\x1b[2JEnv\n"), r"'evil.\x1b[2JEnv\n'"),
 }  # fmt: skip
 """By name: a key, its value, and what the refusal says."""
@@ -334,6 +339,14 @@ class TestConsent:
         assert own("validate", "--ckpt_path", "foreign.ckpt", "--config", "tiny.yaml").code == 0
         forge(("trainer.logger", spec("evil.Log", save_dir="elsewhere")))
         assert own("validate", "--ckpt_path", "foreign.ckpt", "--trainer.logger", "null").code == 0
+        assert "evil" not in sys.modules
+
+    def test_a_single_value_may_be_given(self, own):
+        forge(("data.env", spec(GYM, id="evil:make", env_args={"x": {"y": "evil.make"}, "max_episode_steps": 5})))
+        given = ("--data.env.init_args.id", "Pendulum-v1", "--ckpt_path", "foreign.ckpt")
+        refused(own, "would set data.env.env_args.x.y to evil.make: ", *given, commands=("validate",))
+        outcome = own("validate", *given, "--data.env.env_args.x.y", "1")
+        assert "data.env.id, data.env.env_args.x.y: as your command line has it" in outcome.err
         assert "evil" not in sys.modules
 
     def test_a_part_is_not_the_whole(self, own):
@@ -574,7 +587,7 @@ def test_packaged_configurations_need_no_consent(cli, monkeypatch, name):
     with pytest.raises(ValueError, match="enough"):
         cli("fit", *args)
     config = embedded_config.parse(resolved[0], limited=True)
-    needs = consent.findings(config)
+    needs = findings(config)
     assert [each.key for each in needs] == (["data.env"] if config["data"]["env"]["class_path"] == WORKER else [])
     assert embedded_config.parse(embedded_config.dump(config), limited=True) == config
 
