@@ -346,7 +346,7 @@ class TestConsent:
         given = ("--data.env.init_args.id", "Pendulum-v1", "--ckpt_path", "foreign.ckpt")
         refused(own, "would set data.env.env_args.x.y to evil.make: ", *given, commands=("validate",))
         outcome = own("validate", *given, "--data.env.env_args.x.y", "1")
-        assert "data.env.id, data.env.env_args.x.y: as your command line has it" in outcome.err
+        assert "data.env.env_args.x.y, data.env.id: as your command line has it" in outcome.err
         assert "evil" not in sys.modules
 
     def test_a_part_is_not_the_whole(self, own):
