@@ -17,7 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from epo_lightning import __version__
-from epo_lightning.arguments import option_values
+from epo_lightning.arguments import RESUME, is_complete, option_values
 from epo_lightning.checkpoint import CONFIG_KEY, AtomicCheckpointIO, RunCheckpoints, read_checkpoint
 from epo_lightning.data import RolloutDataModule
 from epo_lightning.evaluation_report import EvaluationReport
@@ -35,7 +35,7 @@ _TRAINER_ARGUMENTS = {
     "accelerator", "strategy", "devices", "num_nodes", "precision", "logger", "callbacks", "max_epochs", "max_time",
     "enable_progress_bar", "deterministic", "benchmark", "profiler", "detect_anomaly",
 }  # fmt: skip
-_OF_ONE_INVOCATION = ("config", "base", "ckpt_path", "run_dir")
+_OF_ONE_INVOCATION = ("config", "base", "ckpt_path", "run_dir", "resume")
 
 
 class Command(LightningCLI):
@@ -111,6 +111,11 @@ class Command(LightningCLI):
             help="Run folder. fit: where the run goes (default: runs/<config>/<time>-seed<seed>, or with --ckpt_path"
             " the folder of that checkpoint). With --ckpt_path last or best: whose checkpoint.",
         )
+        parser.add_argument(
+            RESUME,
+            action="store_true",
+            help="fit: continue the run in --run_dir from its last checkpoint, or begin it where there is none.",
+        )
         parser.add_argument("--seed_everything", type=int, default=0, help="Seed of everything random.")
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -140,6 +145,8 @@ class Command(LightningCLI):
         for key in _OF_ONE_INVOCATION:
             kept.pop(key, None)
         self.resolved = self._parser(self.subcommand).dump(kept, skip_unset=False, skip_validation=True)
+        if config.resume and RESUME not in self.command_line:
+            raise ValueError(f"resume: give it on the command line, as {RESUME}")
         if self.subcommand == "fit":
             self.folder = self._choose_folder(config)
             if self._is_first_rank:
@@ -153,10 +160,14 @@ class Command(LightningCLI):
         home = RunFolder.of_checkpoint(Path(config.ckpt_path)) if config.ckpt_path else None
         if config.run_dir:
             folder = RunFolder(Path(config.run_dir))
-            if folder.holds_run() and not folder.same_as(home) and self._is_first_rank:
+            if folder.holds_run() and not (folder.same_as(home) or config.resume) and self._is_first_rank:
+                saved = folder.last.exists()
+                remedy = (
+                    f"continue that run with --ckpt_path {config.run_dir}" if saved else f"begin it anew by {RESUME}"
+                )
                 raise ValueError(
-                    f"run_dir: {config.run_dir} already holds another run: choose another folder, or continue that run"
-                    f" with --ckpt_path {config.run_dir}"
+                    f"run_dir: {config.run_dir} already holds {'another run' if saved else 'a run that never saved'}:"
+                    f" choose another folder, or {remedy}"
                 )
             return folder
         if home is not None:
@@ -259,4 +270,6 @@ def _with_checkpoint_config(args: list[str]) -> list[str]:
     if not checkpoints:
         return args
     config = read_checkpoint(Path(checkpoints[-1][1]))[CONFIG_KEY]
+    if RESUME in args and is_complete(args):
+        return args  # the same command that began the run: `callbacks+` would add to what it has added
     return [args[0], "--config", config, *args[1:]]
