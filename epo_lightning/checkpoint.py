@@ -26,6 +26,7 @@ CONFIG_KEY = "epo_config"
 """Where a checkpoint keeps the configuration of its run, as YAML."""
 
 
+_DOS_DIRECTORY = 0x10
 _LEARNT = ("state_dict", "optimizer_states")
 """Entries that must be finite; a simulator's own state may hold NaN."""
 
@@ -123,17 +124,24 @@ def _require_intact(path: Path) -> None:
     """Compare every entry of the archive with its checksum; torch itself does not.
 
     Raises:
-        BadZipFile: When one differs, or when entries are compressed, as torch's never are: they could be of any size.
+        BadZipFile: When one differs, or is not as torch writes it: compressed entries could be of any size, and torch
+            would read from another size or kind than Python's `zipfile` does.
     """
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise zipfile.BadZipFile("it is compressed")
+        if not all(_is_plain(entry) for entry in entries):
+            raise zipfile.BadZipFile("an entry is compressed or no file")
         if sum(entry.file_size for entry in entries) > path.stat().st_size:
             raise zipfile.BadZipFile("it holds more than its size")
         damaged = archive.testzip()
     if damaged is not None:
         raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+
+
+def _is_plain(entry: zipfile.ZipInfo) -> bool:
+    """Whether an entry is stored as it is, and marked as a file."""
+    stored = entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
+    return stored and not entry.external_attr & _DOS_DIRECTORY
 
 
 class RunCheckpoints(Checkpoint):

@@ -110,7 +110,9 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         if self.obs is None:
             self.obs = self.env.reset()
             check_first(self.obs, self.env.spec, self.device)
-            require_readable(self.env.state_dict(), "env", f"state_dict() of data.env ({self.env.spec.name}) returns it")
+            require_readable(
+                self.env.state_dict(), "env", f"state_dict() of data.env ({self.env.spec.name}) returns it"
+            )
         last_value = self._interact()
         start = self.clock()
         buffer = self.buffer

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,14 @@ import yaml
 from epo_lightning.checkpoint import read_checkpoint
 from epo_lightning.cli import main
 from epo_lightning.command import Command  # noqa: F401  (imported once, before the forks)
+from epo_lightning.envs.base import StepResult
+from epo_lightning.envs.classic import Probe
 from tests.conftest import TINY
 
 RUN = "run"
 COMMAND = ("fit", "--config", "tiny.yaml", "--config", "evolution.yaml", "--run_dir", RUN, "--resume")
 EVOLUTION = {
+    "data": {"env": {"class_path": "tests.killed_runs.UpAndDown", "init_args": {"max_steps": 3}}},
     "checkpoint": {"every_n_iterations": 2},
     "trainer": {
         "max_epochs": 3,
@@ -43,6 +46,29 @@ EVOLUTION = {
         ],
     },
 }  # fmt: skip
+
+
+class UpAndDown(Probe):
+    """Rewards of the second iteration are worse, those of the third better: the best one changes there."""
+
+    def __init__(self, num_envs: int, device: torch.device, seed: int, max_steps: int) -> None:
+        super().__init__(num_envs, device, seed, max_steps)
+        self.age = 0
+
+    def step(self, actions: torch.Tensor) -> StepResult:
+        result = super().step(actions)
+        bonus = (0.0, -5.0, 5.0)[self.age // 4]
+        self.age += 1
+        return result._replace(reward=result.reward + bonus)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "age": self.age}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict({key: value for key, value in state.items() if key != "age"})
+        self.age = state["age"]
+
+
 _CHANGES = ("os.rename", "os.link", "os.symlink", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "shutil.copyfile")
 
 
@@ -151,8 +177,11 @@ def main_process(root: Path) -> None:
     with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
         results = list(pool.map(scenario, [root] * len(scenarios), scenarios))
     faults = {"-".join(map(str, kills)): found for kills, found in results if found}
-    files = sorted(contents(whole))
-    print(json.dumps({"operations": operations, "scenarios": len(scenarios), "files": files, "faults": faults}))
+    files = contents(whole)
+    best = files["checkpoints/best.ckpt"]["callbacks"]["RunCheckpoints"]["best_iteration"]
+    generations = len(files["lineage.jsonl"].splitlines())
+    told = {"files": sorted(files), "best": best, "generations": generations, "faults": faults}
+    print(json.dumps({"operations": operations, "scenarios": len(scenarios), **told}))
 
 
 if __name__ == "__main__":
