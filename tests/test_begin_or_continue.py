@@ -1,4 +1,4 @@
-"""One command begins a run or continues it: `fit ... --run_dir X --resume`, as a scheduler would give it again and again."""
+"""One command begins a run or continues it, as a scheduler gives it again and again: `fit ... --run_dir X --resume`."""
 
 from pathlib import Path
 

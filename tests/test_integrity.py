@@ -29,14 +29,16 @@ def real(tmp_path_factory):
 
 
 def refused(path: Path) -> str | None:
-    """How `path` is refused, or None when it is read."""
+    """How `path` is refused, in one line, or None when it is read."""
     try:
         read_checkpoint(path)
     except ValueError as error:
-        assert "\n" not in str(error)
-        assert str(error).startswith(f"ckpt_path: {path} ")
-        return str(error)
-    return None
+        message = str(error)
+    else:
+        return None
+    assert "\n" not in message
+    assert message.startswith(f"ckpt_path: {path} ")
+    return message
 
 
 def assert_refused_or_the_same(path: Path, original: dict) -> bool:

@@ -1,11 +1,13 @@
 """What a file system refuses costs one line and not the last checkpoint."""
 
-import json
+import errno
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,14 +18,12 @@ from epo_lightning.envs.classic import Probe
 FIT = ("fit", "--config", "tiny.yaml", "--run_dir", "run", "--checkpoint.every_n_iterations", "1")
 
 
-def process(*args: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own."""
+def process(*args: object, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own, in the present folder."""
     command = [sys.executable, "-m", "epo_lightning", *map(str, args)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, text=True, timeout=200, env=environment, check=False, stdin=subprocess.DEVNULL,
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **kwargs},
-    )  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **kwargs}
+    return subprocess.run(command, text=True, timeout=200, env=environment, check=False, **pipes)
 
 
 def assert_one_line(err: str, *words: str) -> None:
@@ -70,9 +70,8 @@ class FillsDisk(Spoiler):
         ("DeletesFolder", ["run/metrics.csv cannot be written", "No such file or directory"], "gone"),
     ],
 )
-def test_what_happens_while_training_leaves_the_last_checkpoint(cli, rows, env, words, left):
-    done = process(*FIT, f"--data.env={__name__}.{env}", "--data.env.init_args.max_steps=3", "--trainer.max_epochs=9",
-                   cwd=Path.cwd(), env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
+def test_what_happens_while_training_leaves_the_last_checkpoint(cli, env, words, left):
+    done = process(*FIT, f"--data.env={__name__}.{env}", "--data.env.init_args.max_steps=3", "--trainer.max_epochs=9")
     assert done.returncode == 2
     assert_one_line(done.stderr, *words)
     assert read_checkpoint(Path(left, "checkpoints/last.ckpt"))["epoch"] == 1
@@ -80,29 +79,84 @@ def test_what_happens_while_training_leaves_the_last_checkpoint(cli, rows, env, 
     assert Path("run").exists() == (left == "run")
 
 
-def no_space(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Writing to a file called `name` fails as on a full disk."""
-    real = Path.open
+@pytest.fixture
+def refuse(monkeypatch):
+    """Let the file system refuse to open files of a name for writing, by an error without a file name, as `write`'s."""
 
-    def failing(self, mode="r", *args, **kwargs):
-        if self.name == name and mode != "r":
-            self.write_bytes(b"")
-            raise OSError(28, "No space left on device")
-        return real(self, mode, *args, **kwargs)
+    def refuse(name: str, number: int) -> None:
+        real = Path.open
 
-    monkeypatch.setattr(Path, "open", failing)
+        def failing(self, mode="r", *args, **kwargs):
+            if self.name == name and mode != "r":
+                raise OSError(number, os.strerror(number))
+            return real(self, mode, *args, **kwargs)
+
+        monkeypatch.setattr(Path, "open", failing)
+
+    return refuse
+
+
+WRITTEN = ("config.yaml", "metrics.csv", "last.ckpt", "lineage.jsonl", "profile.json")
+GENETICS = """
+trainer:
+  max_epochs: 3
+  callbacks:
+    - class_path: epo_lightning.callbacks.GeneticEvolution
+      init_args: {every_n_env_steps: 64, warmup_env_steps: 0, num_elites: 1, spread_threshold: 0.0}
+    - class_path: epo_lightning.callbacks.NetworkScaleProfiler
+"""
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_file_that_cannot_be_written_is_named(cli, refuse, name, number):
+    Path("genetics.yaml").write_text(GENETICS)
+    for refused in (name, f".{name}.part"):
+        refuse(refused, number)
+    outcome = cli(*FIT, "--config", "genetics.yaml")
+    assert outcome.code == 2
+    assert_one_line(outcome.err, f"run/{'checkpoints/' if 'ckpt' in name else ''}{name} ", os.strerror(number))
+
+
+@pytest.mark.parametrize(("command", "kind"), [("validate", "evaluation"), ("test", "test")])
+def test_an_evaluation_beside_which_nothing_can_be_written_tells_its_result(cli, refuse, command, kind):
+    assert cli(*FIT).code == 0
+    refuse(f"last.{kind}.json", errno.EROFS)
+    outcome = cli(command, "--ckpt_path", "run")
+    assert outcome.code == 0
+    assert "successes" in outcome.out
+    assert "Written to" not in outcome.out
+    assert f"notice: run/checkpoints/last.{kind}.json was not written: Read-only file system\n" in outcome.err
+    assert not Path(f"run/checkpoints/last.{kind}.json").exists()
 
 
 @pytest.mark.parametrize(
-    "name", ["metrics.csv", ".metrics.csv.part", ".config.yaml.part", ".last.ckpt.part", "lineage.jsonl"]
+    "args",
+    [
+        ["--run_dir", "x" * 300],
+        ["--run_dir", "x" * 5000],
+        ["--run_dir", "tiny.yaml/run"],
+        ["--run_dir", "taken"],
+        ["--config", "x" * 300],
+        ["--ckpt_path", "x" * 300],
+        ["--run_dir", "x" * 300, "--resume"],
+        ["--run_dir", "/proc/run"],
+    ],
 )
-def test_a_full_disk_is_one_line_that_names_the_file(cli, monkeypatch, name):
-    evolution = "--trainer.callbacks=epo_lightning.callbacks.GeneticEvolution"
-    genetics = (evolution, "--trainer.callbacks.every_n_env_steps=64", "--trainer.callbacks.warmup_env_steps=0",
-                "--trainer.callbacks.num_elites=1", "--trainer.callbacks.spread_threshold=0")  # fmt: skip
-    real = Path.write_text
-    no_space(monkeypatch, name)
-    monkeypatch.setattr(Path, "write_bytes", lambda self, data: real(self, data.decode()) if False else None)
-    outcome = cli(*FIT, *genetics, "--trainer.max_epochs=3")
+def test_a_name_that_cannot_be_one_is_one_line(cli, args):
+    Path("taken").mkdir()
+    Path("taken/checkpoints").write_text("a file where a folder should be")
+    outcome = cli("fit", "--config", "tiny.yaml", *args)
     assert outcome.code == 2
-    assert_one_line(outcome.err, "No space left on device", name.removesuffix(".part").lstrip("."))
+    assert_one_line(outcome.err, args[1][:100])
+
+
+def test_a_reader_that_leaves_costs_one_line(cli):
+    """As in `fit ... | head -1`."""
+    read, write = os.pipe()
+    os.close(read)
+    done = process(*FIT, stdout=write)
+    os.close(write)
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert_one_line(done.stderr, "standard output")
+    assert "Exception ignored" not in done.stderr
