@@ -5,6 +5,7 @@ its own, the gradient is clipped by the module.
 """
 
 import shlex
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,10 @@ class Command(LightningCLI):
         """Train, and say where the results are, however the training ends."""
         try:
             self._run(self.trainer.fit, **kwargs)
+        except (ValueError, OSError):
+            if self.trainer.strategy.launcher is not None:  # the other ranks would wait for this one
+                self.trainer.strategy.launcher.kill(signal.SIGKILL)
+            raise
         finally:
             if self.trainer.is_global_zero:
                 self._say_how_to_continue()
@@ -228,7 +233,7 @@ class Command(LightningCLI):
         done, wanted = self.trainer.current_epoch, self.trainer.max_epochs
         checkpoints = self.trainer.checkpoint_callbacks
         saved = next(each for each in checkpoints if isinstance(each, RunCheckpoints)).saved_iteration
-        if saved is None:
+        if saved is None or not self.folder.last.exists():
             if done == wanted:
                 print(f"Nothing to do: the run has made its {wanted} iterations; raise --trainer.max_epochs")
             return

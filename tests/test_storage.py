@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch.utilities import rank_zero_only
 
 from epo_lightning.checkpoint import read_checkpoint
 from epo_lightning.envs.base import StepResult
@@ -41,7 +42,7 @@ class Spoiler(Probe):
 
     def step(self, actions) -> StepResult:
         self.clock += 1
-        if self.clock == 9:
+        if self.clock == 9 and rank_zero_only.rank == 0:
             self.spoil()
         return super().step(actions)
 
@@ -160,3 +161,11 @@ def test_a_reader_that_leaves_costs_one_line(cli):
     assert done.returncode == 128 + signal.SIGPIPE
     assert_one_line(done.stderr, "standard output")
     assert "Exception ignored" not in done.stderr
+
+
+def test_on_two_ranks_it_is_one_line_too(cli):
+    """The second rank, which would wait for the first, says nothing."""
+    args = (f"--data.env={__name__}.DeletesFolder", "--data.env.init_args.max_steps=3", "--trainer.devices=2")
+    done = process(*FIT, *args, "--trainer.max_epochs=9")
+    assert done.returncode == 2
+    assert_one_line(done.stderr, "run/", "cannot be written", "No such file or directory")
