@@ -20,6 +20,7 @@ from epo_lightning.metrics import QUANTITIES
 from epo_lightning.module import EPOModule
 from epo_lightning.population import MASTER
 from epo_lightning.rollout import RolloutDataset
+from epo_lightning.run_folder import writing
 
 _RETURN = QUANTITIES.index("return")
 _KEY = "trainer.callbacks GeneticEvolution"
@@ -112,7 +113,8 @@ class GeneticEvolution(L.Callback):
         pl_module.metrics |= {"charts/generation": len(self.lineage), "population/fitness_spread": self._spread}
         path = run_file(trainer, "lineage.jsonl")
         if trainer.is_global_zero and (self.lineage or path.exists()):
-            path.write_text("".join(json.dumps(record) + "\n" for record in self.lineage))
+            with writing(path):
+                path.write_text("".join(json.dumps(record) + "\n" for record in self.lineage))
 
     def window_closes(self, dataset: RolloutDataset) -> bool:
         """Whether fitness is to be looked at now; with several ranks a collective call."""
@@ -174,7 +176,8 @@ class GeneticEvolution(L.Callback):
             f" {fitness[MASTER + 1 :].max():.4g}, master {fitness[MASTER]:.4g}"
         )
         if trainer.is_global_zero:
-            with run_file(trainer, "lineage.jsonl").open("a") as file:
+            path = run_file(trainer, "lineage.jsonl")
+            with writing(path), path.open("a") as file:
                 file.write(json.dumps(record) + "\n")
 
     def state_dict(self) -> dict[str, Any]:

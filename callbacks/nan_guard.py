@@ -11,6 +11,7 @@ from torch import Tensor
 
 from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.module import EPOModule
+from epo_lightning.run_folder import writing
 
 
 class NaNGuard(L.Callback):
@@ -50,7 +51,8 @@ class NaNGuard(L.Callback):
         parameters = [name for name, value in pl_module.policy.named_parameters() if not torch.isfinite(value).all()]
         path = run_file(trainer, "nan_batch.pt")
         if trainer.is_global_zero:
-            torch.save({**batch._asdict(), "units": units}, path)
+            with writing(path):
+                torch.save({**batch._asdict(), "units": units}, path)
         raise ValueError(
             f"loss or gradient not finite at iteration {trainer.current_epoch}, minibatch {index}: batch tensors"
             f" {fields or 'all finite'} (envs {_environments(batch._asdict(), fields, units, dataset)}), parameters"

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.limits import require_range
 from epo_lightning.module import EPOModule
+from epo_lightning.run_folder import writing
 
 _PARTS = ("env", "inference", "targets", "learning", "framework")
 
@@ -85,7 +86,9 @@ class NetworkScaleProfiler(L.Callback):
             "device": str(module.device),
         }
         if trainer.is_global_zero:
-            run_file(trainer, "profile.json").write_text(json.dumps(self.report, indent=2) + "\n")
+            path = run_file(trainer, "profile.json")
+            with writing(path):
+                path.write_text(json.dumps(self.report, indent=2) + "\n")
         times = ", ".join(
             f"{part} {value * 1e3:.1f} ms" for part, value in self.report["seconds_per_iteration"].items()
         )

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import lightning as L
 
+from epo_lightning.run_folder import writing
+
 
 def run_file(trainer: L.Trainer, *parts: str) -> Path:
-    """Path of a file in the run folder, whose folder exists."""
+    """Path of a file in the run folder, or in a folder of it, which is made."""
     path = Path(trainer.default_root_dir, *parts)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(exist_ok=True)
     return path

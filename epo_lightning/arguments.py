@@ -7,9 +7,11 @@ from pathlib import Path
 
 import yaml
 
-from epo_lightning.run_folder import find_checkpoint
+from epo_lightning.run_folder import checkpoint_to_continue, find_checkpoint
 
 CONFIGS = Path(__file__).parent / "configs"
+RESUME = "--resume"
+"""Begin the run of `--run_dir`, or continue it."""
 
 
 def option_values(args: list[str], *names: str) -> list[tuple[int, str]]:
@@ -88,7 +90,7 @@ def resolve(args: list[str]) -> list[str]:
     """
     if option_values(args, "--base"):
         raise ValueError("base is a key of configuration files; on the command line give several --config, base first")
-    resolved = list(args)
+    resolved = _resumed(args) if RESUME in args else list(args)
     run_dir = option_values(args, "--run_dir")
     for index, name in option_values(args, "--ckpt_path"):
         _put(resolved, index, str(find_checkpoint(name, run_dir[-1][1] if run_dir else None)))
@@ -98,6 +100,24 @@ def resolve(args: list[str]) -> list[str]:
         option = index if resolved[index].startswith("-") else index - 1
         resolved[option:option] = [f"--config={base}" for base in bases]
     return resolved
+
+
+def _resumed(args: list[str]) -> list[str]:
+    """`args` with the checkpoint that `--resume` continues from, when there is one."""
+    run_dir = option_values(args, "--run_dir")
+    if args[0] != "fit":
+        raise ValueError(f"{RESUME} belongs to fit: {args[0]} takes --ckpt_path")
+    if option_values(args, "--ckpt_path"):
+        raise ValueError(f"{RESUME} finds the checkpoint of --run_dir itself: leave out --ckpt_path")
+    if not run_dir:
+        raise ValueError(f"{RESUME} needs --run_dir: the folder of the run to begin or to continue")
+    checkpoint = checkpoint_to_continue(run_dir[-1][1])
+    return [*args, *([f"--ckpt_path={checkpoint}"] if checkpoint else [])]
+
+
+def is_complete(args: list[str]) -> bool:
+    """Whether `args` say all of a configuration, so that none of a checkpoint is needed."""
+    return bool(option_values(args, "--config", "-c", "--data.env"))
 
 
 def run_name(args: list[str]) -> str | None:

@@ -4,7 +4,11 @@ A user's mistake is one line and exit code 2; a bug is a traceback. `EPO_DEBUG=1
 """
 
 import argparse
+import contextlib
+import errno
 import os
+import select
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -15,6 +19,8 @@ from epo_lightning.process_settings import keep_freed_memory, yield_idle_threads
 
 _SOURCES = (Path(__file__).parent, Path(__file__).parent.resolve().parent / "callbacks")
 _USAGE = 2
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""What the file system says without a file's name, and no bug is the cause of."""
 
 
 def main(args: list[str] | None = None) -> int:
@@ -42,8 +48,10 @@ def main(args: list[str] | None = None) -> int:
 
         return Command(resolved, run_name(args)).exit_code
     except KeyboardInterrupt:
-        return 130
+        return 128 + signal.SIGINT
     except Exception as error:
+        if isinstance(error, OSError) and output_is_closed():
+            return leave_output()
         if os.environ.get("EPO_DEBUG") or not is_users_mistake(error):
             raise
         from lightning.pytorch.utilities import rank_zero_only
@@ -56,11 +64,14 @@ def main(args: list[str] | None = None) -> int:
 
 
 def is_users_mistake(error: Exception) -> bool:
-    """Whether the message says it all: the parser's errors, Lightning's, and what this package's own code raised."""
+    """Whether the message says it all: the parser's errors, Lightning's, what this package's own code raised, and what
+    the file system says of a file."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     if isinstance(error, argparse.ArgumentError | MisconfigurationException):
         return True
+    if isinstance(error, OSError):
+        return error.filename is not None or error.errno in _FULL
     origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
     return isinstance(error, ValueError) and any(source in origin.parents for source in _SOURCES)
 
@@ -68,11 +79,28 @@ def is_users_mistake(error: Exception) -> bool:
 def describe(error: Exception) -> str:
     """The message in one line, with the key that Lightning leaves out."""
     message = " ".join(str(error).split())
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else f"{error.strerror}"
     if "gpu" in message.lower() and not isinstance(error, argparse.ArgumentError | ValueError):
         message = f"trainer.accelerator: {message} Use --trainer.accelerator cpu where there is none."
     if message.endswith("data.env"):
         message += " (give a configuration with --config NAME_OR_PATH, or --ckpt_path)"
     return message
+
+
+def output_is_closed() -> bool:
+    """Whether nobody reads what this process prints any more, as after `... | head -1`."""
+    output = select.poll()
+    output.register(1, 0)
+    return any(event & select.POLLERR for _, event in output.poll(0))
+
+
+def leave_output() -> int:
+    """Say so, and keep the interpreter from trying to print what is left; returns the exit code, as the shell's."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    with contextlib.suppress(OSError):
+        print("error: nobody reads the standard output any more; the last checkpoint stays", file=sys.stderr)
+    return 128 + signal.SIGPIPE
 
 
 def leave_process_group() -> None:

@@ -5,6 +5,7 @@ its own, the gradient is clipped by the module.
 """
 
 import shlex
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from epo_lightning import __version__
-from epo_lightning.arguments import option_values
+from epo_lightning.arguments import RESUME, is_complete, option_values
 from epo_lightning.checkpoint import AtomicCheckpointIO, RunCheckpoints, read_checkpoint
 from epo_lightning.checkpoint_contents import require_sound
 from epo_lightning.consent import TRUST, consented_config, signature_of
@@ -38,7 +39,7 @@ _TRAINER_ARGUMENTS = {
     "accelerator", "strategy", "devices", "num_nodes", "precision", "logger", "callbacks", "max_epochs", "max_time",
     "enable_progress_bar", "deterministic", "benchmark", "profiler", "detect_anomaly",
 }  # fmt: skip
-_OF_ONE_INVOCATION = ("config", "base", "ckpt_path", "run_dir", "trust")
+_OF_ONE_INVOCATION = ("config", "base", "ckpt_path", "run_dir", "trust", "resume")
 
 
 class Command(LightningCLI):
@@ -115,6 +116,11 @@ class Command(LightningCLI):
             " the folder of that checkpoint). With --ckpt_path last or best: whose checkpoint.",
         )
         parser.add_argument(
+            RESUME,
+            action="store_true",
+            help="fit: continue the run in --run_dir from its last checkpoint, or begin it where there is none.",
+        )
+        parser.add_argument(
             TRUST,
             action="store_true",
             help="With --ckpt_path: use everything that somebody else's checkpoint names, which can run any code.",
@@ -153,6 +159,8 @@ class Command(LightningCLI):
             kept.pop(key, None)
         self.resolved = self._parser(self.subcommand).dump(kept, skip_unset=False, skip_validation=True)
         self.signature = signature_of(self.resolved) if self.subcommand == "fit" and self._is_first_rank else None
+        if config.resume and RESUME not in self.command_line:
+            raise ValueError(f"resume: give it on the command line, as {RESUME}")
         if self.subcommand == "fit":
             self.folder = self._choose_folder(config)
             if self._is_first_rank:
@@ -166,10 +174,14 @@ class Command(LightningCLI):
         home = RunFolder.of_checkpoint(Path(config.ckpt_path)) if config.ckpt_path else None
         if config.run_dir:
             folder = RunFolder(Path(config.run_dir))
-            if folder.holds_run() and not folder.same_as(home) and self._is_first_rank:
+            if folder.holds_run() and not (folder.same_as(home) or config.resume) and self._is_first_rank:
+                saved = folder.last.exists()
+                remedy = (
+                    f"continue that run with --ckpt_path {config.run_dir}" if saved else f"begin it anew by {RESUME}"
+                )
                 raise ValueError(
-                    f"run_dir: {config.run_dir} already holds another run: choose another folder, or continue that run"
-                    f" with --ckpt_path {config.run_dir}"
+                    f"run_dir: {config.run_dir} already holds {'another run' if saved else 'a run that never saved'}:"
+                    f" choose another folder, or {remedy}"
                 )
             return folder
         if home is not None:
@@ -219,6 +231,10 @@ class Command(LightningCLI):
         """Train, and say where the results are, however the training ends."""
         try:
             self._run(self.trainer.fit, **kwargs)
+        except (ValueError, OSError):
+            if self.trainer.strategy.launcher is not None:  # the other ranks would wait for this one
+                self.trainer.strategy.launcher.kill(signal.SIGKILL)
+            raise
         finally:
             if self.trainer.is_global_zero:
                 self._say_how_to_continue()
@@ -230,7 +246,7 @@ class Command(LightningCLI):
         done, wanted = self.trainer.current_epoch, self.trainer.max_epochs
         checkpoints = self.trainer.checkpoint_callbacks
         saved = next(each for each in checkpoints if isinstance(each, RunCheckpoints)).saved_iteration
-        if saved is None:
+        if saved is None or not self.folder.last.exists():
             if done == wanted:
                 print(f"Nothing to do: the run has made its {wanted} iterations; raise --trainer.max_epochs")
             return
@@ -273,6 +289,9 @@ def _with_checkpoint_config(args: list[str]) -> list[str]:
         return args
     path = Path(checkpoints[-1][1])
     checkpoint = read_checkpoint(path)
+    if RESUME in args and is_complete(args):
+        require_sound(checkpoint, {})
+        return args  # the same command that began the run: `callbacks+` would add to what it has added
     config = consented_config(checkpoint, path, args)
     require_sound(checkpoint, config)
     return [args[0], "--config", dump(config), *args[1:]]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,12 @@ class EvaluationReport(L.Callback):
             **{name: as_json(summary) for name, summary in module.evaluation.items()},
         }
         target = Path(trainer.ckpt_path).with_suffix(f".{kind}.json")
-        target.write_text(json.dumps(content, indent=2) + "\n")
-        print(f"Written to {target}")
+        try:
+            target.write_text(json.dumps(content, indent=2) + "\n")
+        except OSError as error:  # the result is told all the same
+            print(f"notice: {target} was not written: {error.strerror or error}", file=sys.stderr)
+        else:
+            print(f"Written to {target}")
 
 
 def table(summaries: dict[str, Summary]) -> str:

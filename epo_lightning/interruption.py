@@ -1,23 +1,32 @@
-"""Ctrl-C and SIGTERM: finish the iteration, save, and leave."""
+"""Ctrl-C and the signals of a scheduler: finish the iteration, save, and leave."""
 
+import contextlib
 import os
 import signal
+import stat
 import threading
 from types import FrameType
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.utilities import rank_zero_only
+
+_AT_ONCE = (signal.SIGINT, signal.SIGTERM)
+"""The second of these ends the process."""
+_SIGNALS = (*_AT_ONCE, signal.SIGHUP, signal.SIGUSR1)
+"""SIGHUP: the terminal is gone. SIGUSR1: Slurm's `--signal=USR1@120`, for example, before the time is over."""
 
 
 class GracefulStop(L.Callback):
-    """Turns the first SIGINT or SIGTERM into the wish to stop at the end of the iteration.
+    """Turns SIGINT, SIGTERM, SIGHUP or SIGUSR1 into the wish to stop at the end of the iteration.
 
-    Checkpoints are complete at ends of iterations only. A second signal ends the process at once and leaves the last
-    checkpoint that was saved. All ranks stop together, whichever of them got the signal.
+    Checkpoints are complete at ends of iterations only. A second SIGINT or SIGTERM ends the process at once and leaves
+    the last checkpoint that was saved. All ranks stop together, whichever of them got the signal. An ignored SIGHUP
+    (`nohup`) stays ignored.
 
     Attributes:
-        signal: The signal number that stopped the training on this rank, or 0.
+        signal: The signal number that stopped the training on any rank, or 0.
     """
 
     def __init__(self) -> None:
@@ -27,22 +36,29 @@ class GracefulStop(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the signals over from Lightning, whose handler stops in the middle of an iteration."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
+            for number in _SIGNALS:
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._note)
             # Lightning's handler would have all ranks wait for each other in every minibatch
             trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self.signal = self.signal or number
+        if number in _AT_ONCE:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if number == signal.SIGHUP:
+            _leave_terminal()
         if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             name = signal.Signals(number).name
-            os.write(2, f"\n{name}: finishing this iteration, then saving; again to stop at once\n".encode())
+            with contextlib.suppress(OSError):
+                os.write(2, f"\n{name}: finishing this iteration, then saving; Ctrl-C to stop at once\n".encode())
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Agree between ranks."""
-        if trainer.strategy.reduce_boolean_decision(bool(self.signal), all=False):
+        number = torch.tensor(self.signal, device=trainer.strategy.root_device)
+        self.signal = int(trainer.strategy.reduce(number, reduce_op="max"))
+        if self.signal:
             trainer.should_stop = True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -57,6 +73,16 @@ class GracefulStop(L.Callback):
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
+
+
+def _leave_terminal() -> None:
+    """Send nowhere what would go to a terminal that is gone: writing to it fails, and the run is not saved yet."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
+                os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def _nothing() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from epo_lightning.run_folder import part_of, writing
+
 STEP_COLUMN = "charts/env_steps"
 
 
@@ -56,7 +58,7 @@ class MetricsTable(Logger):
             self.columns += new
             self._write([*rows, row])
             return
-        with self.path.open("a", newline="") as file:
+        with writing(self.path), self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(row)
 
     @rank_zero_only
@@ -78,12 +80,13 @@ class MetricsTable(Logger):
     def _write(self, rows: list[dict[str, Any]]) -> None:
         """Replace the file in one step."""
         assert self.columns is not None
-        temporary = self.path.with_name(f".{self.path.name}")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(temporary, self.path)
+        temporary = part_of(self.path)
+        with writing(self.path):
+            with temporary.open("w", newline="") as file:
+                writer = csv.DictWriter(file, self.columns)
+                writer.writeheader()
+                writer.writerows(rows)
+            os.replace(temporary, self.path)
 
 
 def _is_complete(row: dict[str, Any]) -> bool:

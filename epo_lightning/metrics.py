@@ -59,8 +59,9 @@ class EpisodeLedger:
         return FinishedEpisodes(totals, done)
 
     def drop_running(self) -> None:
-        """Forget the running episodes: every environment begins a new one."""
+        """Forget the running episodes: every environment begins a new one, and has finished none yet."""
         self.running = torch.zeros_like(self.running)
+        self.has_finished = torch.zeros_like(self.has_finished)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The running and the last episodes, as tensors."""

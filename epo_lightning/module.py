@@ -212,12 +212,13 @@ class EPOModule(LeanLightningModule):
         dataset = self.dataset
         elapsed = self.clock() - self._started
         self.recent_episodes.update(dataset.ledger.last, dataset.ledger.has_finished)
-        means, _ = self.recent_episodes.compute()
+        means, known_envs = self.recent_episodes.compute()
         self.recent_episodes.reset()
         scalars = {
             **{f"losses/{name}": value for name, value in self._loss_means().items()},
             **dataset.diagnostics,
             **{f"charts/episodic_{name}": means[row, MASTER] for row, name in enumerate(QUANTITIES)},
+            "charts/episodic_coverage": known_envs[MASTER] / (dataset.population.envs_per_agent * dataset.world_size),
             "charts/learning_rate": self._adam().param_groups[0]["lr"],
             "population/return_mean": means[0].nanmean(),
             "population/return_best": torch.where(

@@ -28,6 +28,7 @@ from epo_lightning.metrics import EpisodeLedger, FinishedEpisodes
 from epo_lightning.networks import Expression, LatentActorCritic
 from epo_lightning.population import MASTER, Population
 from epo_lightning.rollout_settings import RolloutSettings
+from epo_lightning.saved_state import require_readable
 from epo_lightning.targets import Targets
 
 
@@ -109,6 +110,9 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         if self.obs is None:
             self.obs = self.env.reset()
             check_first(self.obs, self.env.spec, self.device)
+            require_readable(
+                self.env.state_dict(), "env", f"state_dict() of data.env ({self.env.spec.name}) returns it"
+            )
         last_value = self._interact()
         start = self.clock()
         buffer = self.buffer

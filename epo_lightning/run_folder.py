@@ -6,16 +6,37 @@ runs/<config or task>/<time>-seed<seed>/
     lineage.jsonl            one line per generation, when the run evolves
     checkpoints/best.ckpt    highest return of the master
     checkpoints/last.ckpt    the latest iteration
+
+A file that is replaced as a whole is written as `.<name>.part` first.
 """
 
 import contextlib
 import fcntl
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 RUNS = Path("runs")
 """Where run folders are made and looked for, relative to the working directory."""
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the file system says while `path` is written into one line that names it.
+
+    Raises:
+        ValueError: Instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def part_of(path: Path) -> Path:
+    """Where the next `path` is written before it is renamed."""
+    return path.with_name(f".{path.name}.part")
 
 
 class RunFolder:
@@ -32,6 +53,7 @@ class RunFolder:
         self.lineage = path / "lineage.jsonl"
         self.last = path / "checkpoints" / "last.ckpt"
         self.best = path / "checkpoints" / "best.ckpt"
+        self.best_master = path / "checkpoints" / "best_master.ckpt"
         self._created: list[Path] = []
         self._lock: int | None = None
 
@@ -54,8 +76,8 @@ class RunFolder:
 
     def create(self, *, exist_ok: bool = True) -> None:
         """Make the folder and its parents."""
-        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
+            missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
             self.path.mkdir(parents=True, exist_ok=exist_ok)
         except OSError as error:
             if isinstance(error, FileExistsError) and not exist_ok:
@@ -77,6 +99,16 @@ class RunFolder:
             raise ValueError(f"run_dir: another process is training in {self.path}") from None
         except OSError:
             pass  # a file system without locks
+        for folder in (self.path, self.last.parent):
+            for part in folder.glob(".*.part"):  # of a process that was killed
+                with writing(part):
+                    part.unlink()
+
+    def forget_unsaved(self) -> None:
+        """Remove what a run that never saved has left, so that it begins anew."""
+        for file in (self.metrics, self.lineage, self.best_master):
+            with writing(file):
+                file.unlink(missing_ok=True)
 
     def release(self) -> None:
         """Undo `claim`; a folder that `create` made and nobody wrote to disappears."""
@@ -89,7 +121,7 @@ class RunFolder:
 
     def contents(self) -> list[str]:
         """The files that are there, relative to the folder."""
-        files = (self.config, self.metrics, self.lineage, self.best, self.last)
+        files = (self.config, self.metrics, self.lineage, self.best_master, self.best, self.last)
         return [str(file.relative_to(self.path)) for file in files if file.exists()]
 
     def holds_run(self) -> bool:
@@ -124,7 +156,25 @@ def find_checkpoint(name: str, run_dir: str | None) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    raise ValueError(f"ckpt_path: there is no {candidates[0]}")
+    unsaved = RunFolder(given).holds_run() if given.is_dir() else False
+    remedy = f": that run never saved; begin it anew with fit ... --run_dir {name} --resume" if unsaved else ""
+    raise ValueError(f"ckpt_path: there is no {candidates[0]}{remedy}")
+
+
+def checkpoint_to_continue(run_dir: str) -> Path | None:
+    """The checkpoint from which `--run_dir run_dir --resume` goes on; None where the run begins.
+
+    Raises:
+        ValueError: When the last checkpoint is gone, but another one of the run is there.
+    """
+    folder = RunFolder(Path(run_dir))
+    if folder.last.is_file():
+        return folder.last
+    if folder.best.is_file():
+        raise ValueError(
+            f"--resume: {folder.last} is gone, {folder.best.name} is there: continue with --ckpt_path {folder.best}"
+        )
+    return None
 
 
 def _newest_run() -> RunFolder:

@@ -9,7 +9,7 @@ import lightning as L
 from epo_lightning.checkpoint import CONFIG_KEY, SIGNATURE_KEY
 from epo_lightning.loggers import MetricsTable
 from epo_lightning.module import EPOModule
-from epo_lightning.run_folder import RunFolder
+from epo_lightning.run_folder import RunFolder, part_of, writing
 
 
 class RunRecorder(L.Callback):
@@ -37,9 +37,12 @@ class RunRecorder(L.Callback):
         if not trainer.is_global_zero:
             return
         folder = RunFolder(Path(trainer.default_root_dir))
-        temporary = folder.config.with_name(".config.yaml")
-        temporary.write_text(self.config)
-        os.replace(temporary, folder.config)
+        if trainer.ckpt_path is None:
+            folder.forget_unsaved()
+        temporary = part_of(folder.config)
+        with writing(folder.config):
+            temporary.write_text(self.config)
+            os.replace(temporary, folder.config)
         for logger in trainer.loggers:
             if isinstance(logger, MetricsTable):
                 logger.rewind(pl_module.dataset.env_steps)

@@ -4,7 +4,7 @@ A method's arguments become flags, its docstring the help.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 
@@ -25,6 +25,24 @@ PolicyName = Literal["random", "zero", "scripted"]
 
 class EPOTrainer(L.Trainer):
     """A Trainer that can also show what it has trained."""
+
+    def save_checkpoint(
+        self, filepath: Any, weights_only: bool | None = None, storage_options: Any | None = None
+    ) -> None:
+        """As Lightning's; what keeps the first rank from writing stops all of them, by the same line.
+
+        Raises:
+            ValueError: When the checkpoint cannot or must not be written.
+        """
+        checkpoint = self._checkpoint_connector.dump_checkpoint(weights_only)
+        fault = None
+        try:
+            self.strategy.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
+        except ValueError as error:
+            fault = str(error)
+        fault = self.strategy.broadcast(fault)
+        if fault:
+            raise ValueError(fault)
 
     def play(
         self,
