@@ -8,6 +8,7 @@ import torch
 
 from epo_lightning.envs.allegro_kuka import AllegroKuka
 from epo_lightning.envs.allegro_kuka.cards import CARDS
+from epo_lightning.envs.allegro_kuka.objects import object_scales
 from epo_lightning.envs.allegro_kuka.obstacles import Block
 
 CPU = torch.device("cpu")
@@ -91,7 +92,8 @@ def test_resume_to_the_bit(task, tmp_path):
     path = tmp_path / "state.pt"
     torch.save(first.state_dict(), path)
     expected = run(first, moves[40:])
-    second = make(8, seed=99, task=task, threads=1, tolerance=0.3)
+    second = make(8, task=task, threads=1, tolerance=0.3)
+    second.reset()  # whatever it has drawn is overwritten
     second.load_state_dict(torch.load(path, weights_only=True))
     got = run(second, moves[40:])
     assert all(torch.equal(x, y) for x, y in zip(got, expected, strict=True))
@@ -110,6 +112,8 @@ def test_states_of_other_environments_are_refused():
         env.load_state_dict(make(4, task="two_arm_hole").state_dict())
     with pytest.raises(ValueError, match=r"data\.env\.init_args\.objects must be cube"):
         env.load_state_dict(make(4, objects="cube").state_dict())
+    with pytest.raises(ValueError, match="other objects: another seed dealt them out"):
+        env.load_state_dict(make(4, seed=1).state_dict())
     with pytest.raises(ValueError, match="lacks task"):
         env.load_state_dict({})
 
@@ -298,8 +302,10 @@ def test_true_objective_is_logged_for_every_environment():
 def test_own_shapes_are_taken_in_turn_and_remembered():
     shapes = [(1.0, 1.0, 1.0), (2.0, 1.0, 4.0)]
     env = make(3, objects=shapes)
-    assert env.rules.scales.tolist() == [[1, 1, 1], [2, 1, 4], [1, 1, 1]]
-    assert env.physics.batch.get_model(1).geom("object").size.tolist() == pytest.approx([0.05, 0.025, 0.1])
+    scales = env.rules.scales
+    assert torch.equal(scales, object_scales(shapes, 3, 0).float())
+    assert scales[0].tolist() == scales[2].tolist() != scales[1].tolist()
+    assert env.physics.batch.get_model(1).geom("object").size.tolist() == pytest.approx((0.025 * scales[1]).tolist())
     state = env.state_dict()
     make(3, objects=[list(shape) for shape in shapes]).load_state_dict(state)
     with pytest.raises(ValueError, match=r"init_args\.objects must be \[\[1\.0, 1\.0, 1\.0\], \[2\.0, 1\.0, 4\.0\]\]"):

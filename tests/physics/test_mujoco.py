@@ -40,7 +40,7 @@ class Setup:
 def setup(task="two_arm", num_envs=4, threads=1, gains="stiff", first=0) -> Setup:
     """An engine with the objects `first` and following."""
     rules = card(task)
-    scales = object_scales("all", first + num_envs)[first:]
+    scales = object_scales("all", first + num_envs, 0)[first:]
     half, mass = half_sizes(scales), masses(scales)
     model = build_scene(rules, GAINS[gains])
     physics = MujocoPhysics(model, num_envs, rules.arms, half, mass, threads=threads)
