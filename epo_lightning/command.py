@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import yaml
 from jsonargparse import ActionConfigFile, Namespace
-from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
@@ -21,11 +21,12 @@ from epo_lightning.arguments import option_values
 from epo_lightning.checkpoint import CONFIG_KEY, AtomicCheckpointIO, RunCheckpoints, read_checkpoint
 from epo_lightning.data import RolloutDataModule
 from epo_lightning.evaluation_report import EvaluationReport
-from epo_lightning.interruption import GracefulStop
+from epo_lightning.interruption import GracefulStop, TimeLimit
 from epo_lightning.limits import require_range
 from epo_lightning.loggers import MetricsTable
 from epo_lightning.module import EPOModule
 from epo_lightning.notices import silence
+from epo_lightning.overrides import Change, find_changes, require_changeable
 from epo_lightning.progress import IterationProgress
 from epo_lightning.run_folder import RUNS, RunFolder
 from epo_lightning.run_recorder import RunRecorder
@@ -51,7 +52,10 @@ class Command(LightningCLI):
 
     def __init__(self, args: list[str], name: str | None = None) -> None:
         self.name = name
-        self.command_line = _with_checkpoint_config(args)
+        self.ckpt_path, self.trained_config, self.trained_iterations = _read_trained(args)
+        self.changes: list[Change] = []
+        # the checkpoint's configuration comes first, so that what else is given overrides it
+        self.command_line = [args[0], *(("--config", self.trained_config) if self.trained_config else ()), *args[1:]]
         self.folder: RunFolder | None = None
         self.exit_code = 0
         self.stop = GracefulStop()
@@ -126,10 +130,16 @@ class Command(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Without Lightning's warning about `sys.argv`."""
         self.config = parser.parse_args(args)
-        require_range("seed_everything", self.config[self.config.subcommand].seed_everything, 0, 2**32 - 1)
+        config = self.config[self.config.subcommand]
+        require_range("seed_everything", config.seed_everything, 0, 2**32 - 1)
+        if config.ckpt_path not in (None, self.ckpt_path):
+            raise ValueError(
+                f"ckpt_path is not for configuration files: give --ckpt_path {config.ckpt_path} on the command line"
+            )
+        config.ckpt_path = self.ckpt_path
 
     def _parse_ckpt_path(self) -> None:
-        """`_with_checkpoint_config` has done it."""
+        """`parse_arguments` has done it."""
 
     # Objects --------------------------------------------------------------------------------------------------------
 
@@ -141,6 +151,9 @@ class Command(LightningCLI):
             kept.pop(key, None)
         self.resolved = self._parser(self.subcommand).dump(kept, skip_unset=False, skip_validation=True)
         if self.subcommand == "fit":
+            if self.trained_config:
+                self.changes = find_changes(yaml.safe_load(self.trained_config), yaml.safe_load(self.resolved))
+                require_changeable(self.changes)
             self.folder = self._choose_folder(config)
             if self._is_first_rank:
                 self.folder.claim()
@@ -170,11 +183,11 @@ class Command(LightningCLI):
         """What every run has, beside what its configuration says."""
         config = self._get(self.config_init, "trainer")
         env = self._get(self.config, "data.env").as_dict()
-        callbacks: list[L.Callback] = [self.stop, EvaluationReport(env), RunRecorder(self.resolved)]
+        callbacks: list[L.Callback] = [self.stop, EvaluationReport(env), RunRecorder(self.resolved, self.changes)]
         if config["enable_progress_bar"] is not False:
             callbacks.append(IterationProgress())
         if config["max_time"] is not None:
-            callbacks.append(Timer(config["max_time"], interval="epoch"))
+            callbacks.append(TimeLimit(config["max_time"], interval="epoch"))
         self.trainer_defaults["callbacks"] = callbacks
         fixed: dict[str, Any] = {
             "max_time": None,
@@ -195,6 +208,13 @@ class Command(LightningCLI):
             trainer = super().instantiate_trainer(**fixed)
         except ValueError as error:  # e.g. an unknown strategy
             raise ValueError(f"trainer: {error}") from error
+        except RuntimeError as error:
+            if "more than one stateful callback" not in str(error):
+                raise
+            raise ValueError(
+                "trainer.callbacks: two are of one class, and a checkpoint has room for the state of one; `callbacks+`"
+                " in a file adds to those of the files and the checkpoint before it"
+            ) from error
         if isinstance(trainer.strategy, DDPStrategy):
             # Buffers are equal on all ranks by construction: no need to send them before every minibatch
             trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
@@ -204,6 +224,12 @@ class Command(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and say where the results are, however the training ends."""
+        wanted, done = self.trainer.max_epochs, self.trained_iterations
+        if wanted not in (None, -1) and wanted < done:
+            raise ValueError(
+                f"trainer.max_epochs: the run has made {done} iterations, and {wanted} were asked for; to go on give"
+                f" more than {done}"
+            )
         try:
             self._run(self.trainer.fit, **kwargs)
         finally:
@@ -219,7 +245,7 @@ class Command(LightningCLI):
         saved = next(each for each in checkpoints if isinstance(each, RunCheckpoints)).saved_iteration
         if saved is None:
             if done == wanted:
-                print(f"Nothing to do: the run has made its {wanted} iterations; raise --trainer.max_epochs")
+                print(f"Nothing to do: the run has made its {done} iterations; raise --trainer.max_epochs to go on")
             return
         last = shlex.quote(str(self.folder.last))
         more = f" --trainer.max_epochs {2 * saved}" if saved == wanted else ""
@@ -253,10 +279,11 @@ def _as_list(loggers: Any) -> list[Any]:
     return loggers if isinstance(loggers, list) else [loggers] if loggers else []
 
 
-def _with_checkpoint_config(args: list[str]) -> list[str]:
-    """`args` with the configuration of the checkpoint that they name before them, so that they override it."""
-    checkpoints = option_values(args, "--ckpt_path")
-    if not checkpoints:
-        return args
-    config = read_checkpoint(Path(checkpoints[-1][1]))[CONFIG_KEY]
-    return [args[0], "--config", config, *args[1:]]
+def _read_trained(args: list[str]) -> tuple[str | None, str | None, int]:
+    """Path, configuration and number of iterations of the checkpoint that `args` name; None, None and 0 without one."""
+    named = option_values(args, "--ckpt_path")
+    if not named:
+        return None, None, 0
+    path = named[-1][1]
+    checkpoint = read_checkpoint(Path(path))
+    return path, checkpoint[CONFIG_KEY], checkpoint["epoch"] + 1

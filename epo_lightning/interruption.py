@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the iteration, save, and leave."""
+"""Ctrl-C, SIGTERM and the time limit: finish the iteration, save, and leave."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ from types import FrameType
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities import rank_zero_only
 
 
@@ -57,6 +58,14 @@ class GracefulStop(L.Callback):
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
+
+
+class TimeLimit(Timer):
+    """Ends the training after `trainer.max_time` of this invocation: a run that is resumed has all of it again."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the time of earlier invocations does not count."""
+        return {}
 
 
 def _nothing() -> None:

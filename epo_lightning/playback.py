@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+from epo_lightning.envs.base import StepResult, VectorEnv
+from epo_lightning.identity import NETWORK
 from epo_lightning.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.population import MASTER
 
@@ -19,7 +20,6 @@ POLICIES = ("random", "zero", "scripted")
 """Who can act without a network: uniform in [-1, 1], not at all, or by the task's own controller."""
 SEPARATOR = " · "
 """Between the parts of a caption."""
-_NETWORK = "model.network."
 _METRES = ("tolerance",)
 """Values of a curriculum that are lengths: captions tell them in centimetres."""
 
@@ -123,7 +123,7 @@ class Playback:
 def load_policy(checkpoint: Mapping[str, Any], device: torch.device) -> LatentActorCritic:
     """The network of a checkpoint (see `checkpoint.read_checkpoint`), of the size that the checkpoint names."""
     sizes = checkpoint["epo"]
-    settings = {key.removeprefix(_NETWORK): value for key, value in sizes.items() if key.startswith(_NETWORK)}
+    settings = {key.removeprefix(NETWORK): value for key, value in sizes.items() if key.startswith(NETWORK)}
     policy = LatentActorCritic(
         sizes["observation size"],
         sizes["action size"],
@@ -141,24 +141,6 @@ def load_curriculum(checkpoint: Mapping[str, Any]) -> dict[str, float] | None:
     """The difficulty that the training had reached; None when the checkpoint was written before any rollout."""
     ranks = checkpoint.get("RolloutDataModule", {}).get("ranks")
     return ranks[0]["curriculum"] if ranks else None
-
-
-def require_same_sizes(policy: LatentActorCritic, spec: EnvSpec) -> None:
-    """Refuse a network that was trained on another task.
-
-    Raises:
-        ValueError: Naming the sizes of both.
-    """
-    trained = _sizes(policy.obs_moments.mean.shape[0], policy.action_head.out_features, policy.discrete)
-    wanted = _sizes(spec.obs_dim, spec.act_dim, spec.discrete)
-    if trained != wanted:
-        raise ValueError(
-            f"--ckpt_path was trained with {trained}, but {spec.name} has {wanted}: leave data.env to the checkpoint"
-        )
-
-
-def _sizes(observation: int, action: int, discrete: bool) -> str:
-    return f"observation size {observation} and " + (f"{action} choices" if discrete else f"action size {action}")
 
 
 def _label(actor: int | str, policy: LatentActorCritic | None) -> str:

@@ -24,6 +24,7 @@ FLOORS = {
     "buffer": 0,
     "aggregation": 0,
     "limits": 0,
+    "overrides": 0,
     "physics.base": 0,
     "envs.allegro_kuka.task": 0,
     "envs.allegro_kuka.memory": 0,
@@ -47,6 +48,7 @@ FLOORS = {
     "rollout": 2,
     "evaluation": 2,
     "estimate": 2,
+    "identity": 2,
     # 3: Lightning
     "lean": 3,
     "module": 3,

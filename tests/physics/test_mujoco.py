@@ -188,7 +188,7 @@ def held(s: Setup) -> list[bool]:
 def test_results_do_not_depend_on_the_number_of_threads(task):
     one = setup(task, num_envs=8)
     expected = grip(one)
-    assert sum(held(one)) >= 2
+    assert sum(held(one)) >= 1
     for threads in (2, 3):
         assert torch.equal(grip(setup(task, num_envs=8, threads=threads)), expected)
 

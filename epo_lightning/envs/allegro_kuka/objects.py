@@ -4,9 +4,9 @@ A shape is three scale factors of a 5 cm cube of 400 kg/m3, so its mass is 50 g 
 orders of a shape occur.
 
 Agents own contiguous blocks of environments whose size no environment knows, and they must be compared on alike
-objects. So the S shapes stand in a ring in which neighbours are alike, and environment e has the one at o + e m modulo S:
-with m near S times the golden ratio's fraction, any block of environments is spread evenly over the ring (a golden-ratio
-sequence), and with m coprime to S any S consecutive environments have every shape once. The seed draws o.
+objects. So the S shapes stand in a ring in which neighbours are alike, and environment e has the one at place o + e m
+modulo S: with m near S times the golden ratio's fraction any block of environments is spread evenly over the ring, and
+with m coprime to S any S consecutive environments have every shape once. The seed draws o.
 """
 
 from collections.abc import Sequence
