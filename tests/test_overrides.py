@@ -247,6 +247,35 @@ class TestRefused:
         assert "--trainer.accelerator" in outcome.err
 
 
+CUBES = ["--data.env=epo_lightning.envs.allegro_kuka.AllegroKuka", "--data.env.init_args.threads=1"]
+
+
+class TestAllegroKuka:
+    """An environment decides by itself what of its arguments can change."""
+
+    def test_what_it_takes_over_and_what_not(self, cli, rows):
+        assert cli(*FIRST, *CUBES, "--trainer.max_epochs=1").code == 0
+        for key, value in (("objects", "cube"), ("gains", "original")):
+            outcome = cli(*ON, 2, f"--data.env.init_args.{key}={value}")
+            assert outcome.code == 2
+            assert f"data.env.init_args.{key} must be " in outcome.err.splitlines()[-1]
+        outcome = cli(*ON, 2, "--data.env.init_args.arm_speed=3", "--data.env.init_args.tolerance=0.05")
+        assert outcome.code == 0, outcome.err
+        assert said(outcome.out) == [
+            "data.env.init_args.tolerance 0.075 -> 0.05",
+            "data.env.init_args.arm_speed null -> 3.0",
+        ]
+        assert [float(row["env/tolerance"]) for row in rows(Path("run"))] == pytest.approx([0.075, 0.05])
+
+    def test_an_evaluation_may_have_other_objects(self, cli):
+        assert cli(*FIRST, *CUBES, "--trainer.max_epochs=1").code == 0
+        other = ("--data.env.init_args.objects=cube", "--data.eval_episodes=2", "--data.eval_envs=2")
+        assert cli("validate", "--ckpt_path=run", *other).code == 0
+        outcome = cli("validate", "--ckpt_path=run", "--data.env.init_args.task=two_arm_hole")
+        assert outcome.code == 2
+        assert "task AllegroKuka/two_arm, not AllegroKuka/two_arm_hole" in outcome.err.splitlines()[-1]
+
+
 class TestHowLong:
     def test_below_what_is_done_is_a_mistake(self, cli):
         assert cli(*FIRST, "--trainer.max_epochs=3").code == 0

@@ -16,7 +16,7 @@ from epo_lightning.checkpoint import CONFIG_KEY, read_checkpoint
 
 PROBE = {"class_path": "epo_lightning.envs.classic.Probe", "init_args": {"max_steps": 3}}
 MAZE = {"class_path": "epo_lightning.envs.classic.WallMaze"}
-KUKA = {"class_path": "epo_lightning.envs.allegro_kuka.AllegroKuka", "init_args": {"objects": "cube", "threads": 1}}
+KUKA = {"class_path": "epo_lightning.envs.allegro_kuka.AllegroKuka", "init_args": {"objects": "sticks", "threads": 1}}
 EVOLUTION = {
     "class_path": "epo_lightning.callbacks.GeneticEvolution",
     "init_args": {"every_n_env_steps": 64, "warmup_env_steps": 64, "num_elites": 1, "spread_threshold": 0.0},

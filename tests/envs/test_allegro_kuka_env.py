@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import ClassVar
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from epo_lightning.envs.allegro_kuka import AllegroKuka
 from epo_lightning.envs.allegro_kuka.cards import CARDS
 from epo_lightning.envs.allegro_kuka.objects import object_scales
 from epo_lightning.envs.allegro_kuka.obstacles import Block
+from epo_lightning.envs.base import StepResult
 
 CPU = torch.device("cpu")
 
@@ -361,3 +363,28 @@ def test_random_actions_stay_finite_for_long():
         failures += result.log["physics_resets"].item()
         successes += result.successes.sum().item()
     assert failures == 0
+
+
+class Dealt(AllegroKuka):
+    """Remembers the objects of everyone who was made, and ends every episode soon."""
+
+    scales: ClassVar[list[torch.Tensor]] = []
+
+    def __init__(self, num_envs: int, device: torch.device, seed: int) -> None:
+        super().__init__(num_envs, device, seed, "single_arm_regrasp", threads=1)
+        self.scales.append(self.rules.scales)
+
+    def step(self, actions: torch.Tensor) -> StepResult:
+        self.rules.memory.progress.fill_(1000)
+        return super().step(actions)
+
+
+def test_every_seed_of_an_evaluation_meets_other_objects(cli, monkeypatch):
+    monkeypatch.setattr(Dealt, "scales", [])
+    few = ("--data.eval_envs=16", "--data.eval_episodes=16", "--data.eval_seeds=3")
+    outcomes = [cli("test", "--config=tiny.yaml", f"--data.env={__name__}.Dealt", *few) for _ in range(2)]
+    assert [each.code for each in outcomes] == [0, 0], outcomes[0].err
+    seeds = [{tuple(row) for row in scales.tolist()} for scales in Dealt.scales]
+    assert len(seeds) == 6
+    assert seeds[:3] == seeds[3:]  # the same for every run
+    assert len(seeds[0] | seeds[1] | seeds[2]) > 40
