@@ -286,4 +286,4 @@ def _read_trained(args: list[str]) -> tuple[str | None, str | None, int]:
         return None, None, 0
     path = named[-1][1]
     checkpoint = read_checkpoint(Path(path))
-    return path, checkpoint[CONFIG_KEY], checkpoint["epoch"] + 1
+    return path, checkpoint[CONFIG_KEY], checkpoint.get("epoch", -1) + 1

@@ -1,6 +1,7 @@
 """What is given together with a checkpoint is applied and told, or refused by name."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import yaml
 from epo_lightning.checkpoint import CONFIG_KEY, read_checkpoint
 from epo_lightning.interruption import TimeLimit
 from epo_lightning.overrides import Change, find_changes, require_changeable
+from epo_lightning.rollout import RolloutDataset
+from tests.training import small_data, small_module, train
 
 GA = "epo_lightning.callbacks.GeneticEvolution"
 GUARD = "epo_lightning.callbacks.NaNGuard"
@@ -137,6 +140,7 @@ APPLIED = [
     ["--data.rollout.num_epochs=3"],
     ["--data.rollout.num_minibatches=3"],
     ["--data.rollout.gamma=0.9"],
+    ["--data.rollout.reward_scale=0.1"],
     ["--data.rollout.estimator=n_step"],
     ["--data.rollout.off_policy_ratio=0.5"],
     ["--data.rollout.off_policy_source=one_agent"],
@@ -182,6 +186,21 @@ class TestApplied:
         ]
         assert read_checkpoint(Path("run/checkpoints/last.ckpt"))["state_dict"]["policy.log_std"].max() <= -1
         assert cli("validate", "--ckpt_path", "run").code == 0
+
+    def test_a_new_reward_scale_rescales_what_the_critic_knows(self, tmp_path):
+        data = small_data(reward_scale=0.5)
+        module = small_module()
+        train(module, data, tmp_path, 2)
+        old, moments = data.dataset, module.policy.value_moments
+        assert old is not None
+        mean, std = moments.mean.clone(), moments.std().clone()
+        new = RolloutDataset(
+            old.env, old.policy, old.population, replace(old.settings, reward_scale=2.0), torch.Generator()
+        )
+        new.restore(old.saved())
+        torch.testing.assert_close(moments.mean, 4 * mean)
+        torch.testing.assert_close(moments.std(), 4 * std, rtol=1e-4, atol=0)  # but for the epsilon under the root
+        assert new.saved()["reward_scale"] == 2.0
 
     def test_the_clock_of_the_videos(self) -> None:
         from epo_lightning.callbacks import VideoRecorder

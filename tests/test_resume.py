@@ -86,7 +86,17 @@ def test_the_state_is_complete(cli):
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
     state = final_state("run")
     (rank,) = state["RolloutDataModule"]["ranks"]
-    assert {"env", "obs", "state", "ledger", "generator", "env_steps", "torch_rng", "curriculum"} <= rank.keys()
+    assert {
+        "env",
+        "obs",
+        "state",
+        "ledger",
+        "generator",
+        "env_steps",
+        "torch_rng",
+        "curriculum",
+        "reward_scale",
+    } <= rank.keys()
     assert state["optimizer_states"][0]["state"][0].keys() == {"step", "exp_avg", "exp_avg_sq"}
     assert {"policy.genes", "policy.log_std", "policy.obs_moments.mean"} <= state["state_dict"].keys()
     assert isinstance(state["optimizer_states"][0]["param_groups"][0]["lr"], torch.Tensor)
