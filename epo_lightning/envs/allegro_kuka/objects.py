@@ -35,7 +35,7 @@ def _family(factors: Sequence[float], low: float, high: float) -> list[Scales]:
 
 def _ring(shapes: Sequence[Scales]) -> list[Scales]:
     """`shapes` from light to heavy and back, longer ones later among equals: neighbours are alike, also at the ends."""
-    ordered = sorted(shapes, key=lambda shape: (prod(shape), max(shape), shape))
+    ordered = sorted(shapes, key=lambda shape: (prod(shape), max(shape), *shape))
     return ordered[::2] + ordered[1::2][::-1]
 
 
