@@ -48,7 +48,7 @@ class VideoRecorder(L.Callback):
         self.every_n_env_steps, self.agents, self.seconds = every_n_env_steps, agents, seconds
         self.width, self.height = width, height
         self._actors: list[int] = []
-        self._next_video = every_n_env_steps
+        self._last_video = 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse agents that do not exist, and a machine that cannot draw: now, and not after hours."""
@@ -72,9 +72,9 @@ class VideoRecorder(L.Callback):
         """Film what the last iteration has led to, when it is time; here no clock of an iteration runs."""
         assert isinstance(pl_module, EPOModule)
         env_steps = pl_module.dataset.env_steps
-        if env_steps < self._next_video:
+        if env_steps < self._last_video + self.every_n_env_steps:
             return
-        self._next_video = env_steps + self.every_n_env_steps
+        self._last_video = env_steps
         if trainer.is_global_zero:
             path = run_file(trainer, "videos", f"{env_steps}.mp4")
             with isolate_rng():
@@ -102,8 +102,8 @@ class VideoRecorder(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The clock."""
-        return {"next_video": self._next_video}
+        return {"last_video": self._last_video}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
-        self._next_video = state_dict["next_video"]
+        self._last_video = state_dict["last_video"]

@@ -8,28 +8,29 @@ import shlex
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
+import yaml
 from jsonargparse import ActionConfigFile, Namespace
-from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from epo_lightning import __version__
 from epo_lightning.arguments import RESUME, is_complete, option_values
-from epo_lightning.checkpoint import AtomicCheckpointIO, RunCheckpoints, read_checkpoint
+from epo_lightning.checkpoint import CONFIG_KEY, AtomicCheckpointIO, RunCheckpoints, read_checkpoint
 from epo_lightning.checkpoint_contents import require_sound
 from epo_lightning.consent import TRUST, consented_config, signature_of
 from epo_lightning.data import RolloutDataModule
-from epo_lightning.embedded_config import dump
+from epo_lightning.embedded_config import dump, parse
 from epo_lightning.evaluation_report import EvaluationReport
-from epo_lightning.interruption import GracefulStop
+from epo_lightning.interruption import GracefulStop, TimeLimit
 from epo_lightning.limits import require_range
 from epo_lightning.loggers import MetricsTable
 from epo_lightning.module import EPOModule
 from epo_lightning.notices import silence
+from epo_lightning.overrides import Change, find_changes, require_changeable
 from epo_lightning.progress import IterationProgress
 from epo_lightning.run_folder import RUNS, RunFolder
 from epo_lightning.run_recorder import RunRecorder
@@ -55,7 +56,10 @@ class Command(LightningCLI):
 
     def __init__(self, args: list[str], name: str | None = None) -> None:
         self.name = name
-        self.command_line = _with_checkpoint_config(args)
+        self.trained = _read_trained(args)
+        self.changes: list[Change] = []
+        # the checkpoint's configuration comes first, so that what else is given overrides it
+        self.command_line = [args[0], *(("--config", self.trained.used) if self.trained.used else ()), *args[1:]]
         self.folder: RunFolder | None = None
         self.exit_code = 0
         self.stop = GracefulStop()
@@ -140,14 +144,20 @@ class Command(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Without Lightning's warning about `sys.argv`."""
         self.config = parser.parse_args(args)
-        if self.config[self.config.subcommand].trust and TRUST not in args:
+        config = self.config[self.config.subcommand]
+        require_range("seed_everything", config.seed_everything, 0, 2**32 - 1)
+        if config.trust and TRUST not in args:
             raise ValueError(
                 f"trust is for the command line only: leave it out of configuration files, and add {TRUST}"
             )
-        require_range("seed_everything", self.config[self.config.subcommand].seed_everything, 0, 2**32 - 1)
+        if config.ckpt_path not in (None, self.trained.path):
+            raise ValueError(
+                f"ckpt_path is not for configuration files: give --ckpt_path {config.ckpt_path} on the command line"
+            )
+        config.ckpt_path = self.trained.path
 
     def _parse_ckpt_path(self) -> None:
-        """`_with_checkpoint_config` has done it."""
+        """`parse_arguments` has done it."""
 
     # Objects --------------------------------------------------------------------------------------------------------
 
@@ -162,6 +172,9 @@ class Command(LightningCLI):
         if config.resume and RESUME not in self.command_line:
             raise ValueError(f"resume: give it on the command line, as {RESUME}")
         if self.subcommand == "fit":
+            if self.trained.config is not None:
+                self.changes = find_changes(self.trained.config, yaml.safe_load(self.resolved))
+                require_changeable(self.changes)
             self.folder = self._choose_folder(config)
             if self._is_first_rank:
                 self.folder.claim()
@@ -195,11 +208,12 @@ class Command(LightningCLI):
         """What every run has, beside what its configuration says."""
         config = self._get(self.config_init, "trainer")
         env = self._get(self.config, "data.env").as_dict()
-        callbacks: list[L.Callback] = [self.stop, EvaluationReport(env), RunRecorder(self.resolved, self.signature)]
+        recorder = RunRecorder(self.resolved, self.signature, self.changes)
+        callbacks: list[L.Callback] = [self.stop, EvaluationReport(env), recorder]
         if config["enable_progress_bar"] is not False:
             callbacks.append(IterationProgress())
         if config["max_time"] is not None:
-            callbacks.append(Timer(config["max_time"], interval="epoch"))
+            callbacks.append(TimeLimit(config["max_time"], interval="epoch"))
         self.trainer_defaults["callbacks"] = callbacks
         fixed: dict[str, Any] = {
             "max_time": None,
@@ -220,6 +234,13 @@ class Command(LightningCLI):
             trainer = super().instantiate_trainer(**fixed)
         except ValueError as error:  # e.g. an unknown strategy
             raise ValueError(f"trainer: {error}") from error
+        except RuntimeError as error:
+            if "more than one stateful callback" not in str(error):
+                raise
+            raise ValueError(
+                "trainer.callbacks: two are of one class, and a checkpoint has room for the state of one; `callbacks+`"
+                " in a file adds to those of the files and the checkpoint before it"
+            ) from error
         if isinstance(trainer.strategy, DDPStrategy):
             # Buffers are equal on all ranks by construction: no need to send them before every minibatch
             trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
@@ -229,6 +250,12 @@ class Command(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train, and say where the results are, however the training ends."""
+        wanted, done = self.trainer.max_epochs, self.trained.iterations
+        if wanted not in (None, -1) and wanted < done:
+            raise ValueError(
+                f"trainer.max_epochs: the run has made {done} iterations, and {wanted} were asked for; to go on give"
+                f" more than {done}"
+            )
         try:
             self._run(self.trainer.fit, **kwargs)
         except (ValueError, OSError):
@@ -248,7 +275,7 @@ class Command(LightningCLI):
         saved = next(each for each in checkpoints if isinstance(each, RunCheckpoints)).saved_iteration
         if saved is None or not self.folder.last.exists():
             if done == wanted:
-                print(f"Nothing to do: the run has made its {wanted} iterations; raise --trainer.max_epochs")
+                print(f"Nothing to do: the run has made its {done} iterations; raise --trainer.max_epochs to go on")
             return
         last = shlex.quote(str(self.folder.last))
         more = f" --trainer.max_epochs {2 * saved}" if saved == wanted else ""
@@ -282,16 +309,33 @@ def _as_list(loggers: Any) -> list[Any]:
     return loggers if isinstance(loggers, list) else [loggers] if loggers else []
 
 
-def _with_checkpoint_config(args: list[str]) -> list[str]:
-    """`args` with the configuration of the checkpoint that they name before them, so that they override it."""
-    checkpoints = option_values(args, "--ckpt_path")
-    if not checkpoints:
-        return args
-    path = Path(checkpoints[-1][1])
-    checkpoint = read_checkpoint(path)
-    if RESUME in args and is_complete(args):
+class _Trained(NamedTuple):
+    """The checkpoint that a command line names.
+
+    Attributes:
+        path: Its file; None without one.
+        config: The configuration in it.
+        used: What of that comes before the command line's own, as text for `--config`; None for nothing.
+        iterations: How many have been made.
+    """
+
+    path: str | None = None
+    config: dict[str, Any] | None = None
+    used: str | None = None
+    iterations: int = 0
+
+
+def _read_trained(args: list[str]) -> _Trained:
+    named = option_values(args, "--ckpt_path")
+    if not named:
+        return _Trained()
+    path = named[-1][1]
+    checkpoint = read_checkpoint(Path(path))
+    used = None
+    if RESUME in args and is_complete(args):  # the same command that began the run: `callbacks+` would add once more
         require_sound(checkpoint, {})
-        return args  # the same command that began the run: `callbacks+` would add to what it has added
-    config = consented_config(checkpoint, path, args)
-    require_sound(checkpoint, config)
-    return [args[0], "--config", dump(config), *args[1:]]
+    else:
+        config = consented_config(checkpoint, Path(path), args)
+        require_sound(checkpoint, config)
+        used = dump(config)
+    return _Trained(path, parse(checkpoint[CONFIG_KEY], limited=False), used, checkpoint.get("epoch", -1) + 1)

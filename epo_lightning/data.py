@@ -178,7 +178,7 @@ class RolloutDataModule(L.LightningDataModule):
         """Keep `state_dict` for the dataset that the training builds next.
 
         Raises:
-            ValueError: When another number of ranks, or of environments per rank, wrote it.
+            ValueError: When another number of ranks, of environments per rank, or another kind of device wrote it.
         """
         assert self.trainer is not None
         if not state_dict:
@@ -194,6 +194,11 @@ class RolloutDataModule(L.LightningDataModule):
             if envs != self.num_envs:
                 raise ValueError(
                     f"--ckpt_path was trained with data.num_envs {envs}: set it so, not to {self.num_envs}"
+                )
+            if len(ranks[0]["generator"]) != len(torch.Generator(self._device()).get_state()):
+                raise ValueError(
+                    f"--ckpt_path was not trained on a {self._device().type}, and random numbers go on only on the same"
+                    " kind of device: choose it by --trainer.accelerator"
                 )
             torch.set_rng_state(ranks[self.trainer.global_rank]["torch_rng"])
         self._restored = ranks[self.trainer.global_rank % len(ranks)]

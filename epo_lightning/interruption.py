@@ -1,4 +1,4 @@
-"""Ctrl-C and the signals of a scheduler: finish the iteration, save, and leave."""
+"""Ctrl-C, the signals of a scheduler, and the time limit: finish the iteration, save, and leave."""
 
 import contextlib
 import os
@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities import rank_zero_only
 
 _AT_ONCE = (signal.SIGINT, signal.SIGTERM)
@@ -83,6 +84,14 @@ def _leave_terminal() -> None:
             if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
                 os.dup2(nowhere, descriptor)
     os.close(nowhere)
+
+
+class TimeLimit(Timer):
+    """Ends the training after `trainer.max_time` of this invocation: a run that is resumed has all of it again."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the time of earlier invocations does not count."""
+        return {}
 
 
 def _nothing() -> None:

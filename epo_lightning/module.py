@@ -9,7 +9,6 @@ iteration. Nothing is logged per minibatch: diagnostics are summed on the device
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor
 from epo_lightning.batch import RolloutBatch
 from epo_lightning.data import RolloutDataModule
 from epo_lightning.evaluation import Episodes, Summary, summarize
+from epo_lightning.identity import CHANGEABLE, identity, require_same_identity
 from epo_lightning.lean import LeanLightningModule
 from epo_lightning.limits import require_range
 from epo_lightning.losses import DIAGNOSTICS, LossSettings, entropy_coefficients, hybrid_loss
@@ -30,11 +30,14 @@ from epo_lightning.optimizer import (
     adapt_learning_rate,
     build_adam,
     clip_gradients,
+    restart_adam,
     zero_moments,
 )
 from epo_lightning.population import MASTER
 from epo_lightning.rollout import RolloutDataset
 
+LAYOUT = 1
+"""Of what a checkpoint keeps for a run that goes on; raised when that changes."""
 _SUMS = (*DIAGNOSTICS, "total", "grad_norm")
 """What is summed on the device over an iteration's minibatches."""
 _KL = _SUMS.index("approx_kl")
@@ -166,9 +169,9 @@ class EPOModule(LeanLightningModule):
         self.kl_before.copy_(self.diagnostics[_KL])
 
     def on_train_start(self) -> None:
-        """A restored learning rate comes from the CPU: bring it to the parameters."""
-        for group in self._adam().param_groups:
-            group["lr"] = group["lr"].to(self.device)
+        """What was restored obeys the present settings."""
+        restart_adam(self._adam(), self.optimizer_settings)
+        self.policy.clamp_log_std()
 
     def _adam(self) -> torch.optim.Adam:
         optimizer = self.optimizers(use_pl_optimizer=False)
@@ -252,19 +255,18 @@ class EPOModule(LeanLightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the network was built for."""
-        checkpoint["epo"] = self._identity()
+        checkpoint["epo"] = {**self._identity(), "layout": LAYOUT}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another population, network or task by name."""
+        """Refuse a checkpoint of another population, network or task by name; to train on, one of another layout."""
         if "epo" not in checkpoint:
             raise ValueError("--ckpt_path is not a checkpoint of epo_lightning")
-        for key, mine in self._identity().items():
-            theirs = checkpoint["epo"].get(key)
-            if theirs != mine:
-                raise ValueError(
-                    f"--ckpt_path does not match this run: it has {key} {theirs}, not {mine}; leave {key} to the"
-                    " checkpoint, or start a new run without --ckpt_path"
-                )
+        require_same_identity(checkpoint["epo"], self._identity(), may_differ=CHANGEABLE)
+        if self.trainer.training and checkpoint["epo"].get("layout") != LAYOUT:
+            raise ValueError(
+                "--ckpt_path was written by another version of epo_lightning, which kept other things of a running"
+                " training: validate, test and play it, or start a new run"
+            )
         own, saved = self.state_dict(), checkpoint["state_dict"]
         unlike = [name for name in own.keys() | saved.keys() if name not in own or name not in saved]
         if unlike:
@@ -273,7 +275,4 @@ class EPOModule(LeanLightningModule):
             )
 
     def _identity(self) -> dict[str, Any]:
-        spec = self.data.spec
-        network = {f"model.network.{key}": value for key, value in asdict(self.network_settings).items()}
-        sizes = {"observation size": spec.obs_dim, "action size": spec.act_dim, "discrete actions": spec.discrete}
-        return {"model.num_agents": self.num_agents, **sizes, **network}
+        return identity(self.num_agents, self.network_settings, self.data.spec)

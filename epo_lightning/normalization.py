@@ -69,6 +69,12 @@ class RunningMoments(nn.Module):
         self.mean.add_(shift)
         self.count.copy_(total)
 
+    @torch.no_grad()
+    def rescale(self, factor: float) -> None:
+        """As if everything seen so far had been multiplied by `factor`."""
+        self.mean.mul_(factor)
+        self.var.mul_(factor**2)
+
 
 def normalize_across_ranks(x: Tensor) -> Tensor:
     """(x - mean) / std over all entries of all ranks; a collective call when there are several ranks."""

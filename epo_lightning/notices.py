@@ -22,6 +22,7 @@ _WARNINGS = (
     r"The number of training batches .* is smaller than the logging interval",
     r"`broadcast_buffers` is deprecated",
     r"The '\w+' does not have many workers",
+    r"Be aware that when using `ckpt_path`, callbacks used to create",  # `overrides` tells of what was removed
 )
 
 

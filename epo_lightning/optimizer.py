@@ -50,7 +50,25 @@ def build_adam(parameters: Iterable[nn.Parameter], settings: OptimizerSettings, 
     """
     parameters = list(parameters)
     learning_rate = torch.tensor(settings.learning_rate, device=parameters[0].device)
-    return torch.optim.Adam(parameters, lr=learning_rate, fused=fused, capturable=not fused)
+    adam = torch.optim.Adam(parameters, lr=learning_rate, fused=fused, capturable=not fused)
+    adam.param_groups[0]["initial_lr"] = settings.learning_rate
+    return adam
+
+
+@torch.no_grad()
+def restart_adam(adam: torch.optim.Adam, settings: OptimizerSettings) -> None:
+    """Make a restored `adam` obey `settings` where they are not those under which its state was saved.
+
+    A learning rate set anew is where adaptation goes on from; new bounds hold at once. Moments stay.
+    """
+    for group in adam.param_groups:
+        group["lr"] = group["lr"].to(group["params"][0].device)
+        if group["initial_lr"] != settings.learning_rate:
+            group["lr"].fill_(settings.learning_rate)
+            group["initial_lr"] = settings.learning_rate
+        if settings.target_kl is not None:
+            group["lr"].clamp_(settings.learning_rate_min, settings.learning_rate_max)
+        group |= {name: adam.defaults[name] for name in ("fused", "capturable")}  # follow `trainer.precision`
 
 
 @torch.no_grad()

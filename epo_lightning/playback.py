@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from epo_lightning.checkpoint_contents import saved_network, saved_weights
-from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+from epo_lightning.envs.base import StepResult, VectorEnv
 from epo_lightning.networks import LatentActorCritic
 from epo_lightning.population import MASTER
 
@@ -135,24 +135,6 @@ def load_curriculum(checkpoint: Mapping[str, Any]) -> dict[str, float] | None:
     """The difficulty that the training had reached; None when the checkpoint was written before any rollout."""
     ranks = checkpoint.get("RolloutDataModule", {}).get("ranks")
     return ranks[0]["curriculum"] if ranks else None
-
-
-def require_same_sizes(policy: LatentActorCritic, spec: EnvSpec) -> None:
-    """Refuse a network that was trained on another task.
-
-    Raises:
-        ValueError: Naming the sizes of both.
-    """
-    trained = _sizes(policy.obs_moments.mean.shape[0], policy.action_head.out_features, policy.discrete)
-    wanted = _sizes(spec.obs_dim, spec.act_dim, spec.discrete)
-    if trained != wanted:
-        raise ValueError(
-            f"--ckpt_path was trained with {trained}, but {spec.name} has {wanted}: leave data.env to the checkpoint"
-        )
-
-
-def _sizes(observation: int, action: int, discrete: bool) -> str:
-    return f"observation size {observation} and " + (f"{action} choices" if discrete else f"action size {action}")
 
 
 def _label(actor: int | str, policy: LatentActorCritic | None) -> str:

@@ -231,6 +231,7 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
             "individuals": self.individuals,
             "generator": self.generator.get_state(),
             "env_steps": self.env_steps,
+            "reward_scale": self.settings.reward_scale,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -247,6 +248,8 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         else:  # `collect` resets the environments
             self.ledger.drop_running()
             self.open_window()
+        # values are linear in the scale: the critic, which tells normalised ones, knows as much under a new scale
+        self.policy.value_moments.rescale(self.settings.reward_scale / state["reward_scale"])
 
 
 def _columns_not_finite(values: Tensor) -> list[int]:

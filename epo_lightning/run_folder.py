@@ -143,6 +143,8 @@ def find_checkpoint(name: str, run_dir: str | None) -> Path:
     Raises:
         ValueError: When there is no such file.
     """
+    if not name:
+        raise ValueError("ckpt_path is empty; give a checkpoint, a run folder, `last` or `best`, or leave it out")
     given = Path(name)
     if given.is_file():
         return given

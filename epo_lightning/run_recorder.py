@@ -1,6 +1,7 @@
 """What makes a run folder and a checkpoint tell where they come from."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +10,25 @@ import lightning as L
 from epo_lightning.checkpoint import CONFIG_KEY, SIGNATURE_KEY
 from epo_lightning.loggers import MetricsTable
 from epo_lightning.module import EPOModule
+from epo_lightning.overrides import Change
 from epo_lightning.run_folder import RunFolder, part_of, writing
 
 
 class RunRecorder(L.Callback):
-    """Writes `config.yaml`, puts the same into every checkpoint, and rewinds `metrics.csv` to where a run resumes.
+    """Writes `config.yaml`, puts the same into every checkpoint, and tells what a resumed run changes.
+
+    It rewinds `metrics.csv` to where that run goes on.
 
     Nothing is written before everything is built and restored, so that a mistake leaves no trace.
 
     Args:
         config: The resolved configuration, as YAML.
         signature: The mark of it by which its user's own checkpoints are known again, or None (see `signature`).
+        changes: In what it differs from that of the checkpoint from which the run goes on.
     """
 
-    def __init__(self, config: str, signature: str | None = None) -> None:
-        self.config, self.signature = config, signature
+    def __init__(self, config: str, signature: str | None = None, changes: Sequence[Change] = ()) -> None:
+        self.config, self.signature, self.changes = config, signature, changes
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """All ranks learn the folder of the first."""
@@ -46,6 +51,8 @@ class RunRecorder(L.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, MetricsTable):
                 logger.rewind(pl_module.dataset.env_steps)
+        for change in self.changes:
+            print(f"Changed on resume: {change}")
         ranks = trainer.world_size
         print(
             f"{data.spec.name}: {ranks} rank(s) x {data.num_envs} envs = {ranks * data.num_envs} envs,"

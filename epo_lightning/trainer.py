@@ -11,9 +11,10 @@ import lightning as L
 from epo_lightning.checkpoint import read_checkpoint
 from epo_lightning.data import RolloutDataModule
 from epo_lightning.evaluation import fixed_difficulty
+from epo_lightning.identity import identity, require_same_identity
 from epo_lightning.limits import require_range
 from epo_lightning.module import EPOModule
-from epo_lightning.playback import Playback, load_curriculum, load_policy, require_same_sizes
+from epo_lightning.playback import Playback, load_curriculum, load_policy
 from epo_lightning.run_folder import RunFolder
 from epo_lightning.video import record, require_encoder, require_writable
 from epo_lightning.viewer import require_viewer, view
@@ -129,15 +130,13 @@ class EPOTrainer(L.Trainer):
             ValueError: When checkpoint, task and actors do not fit together.
         """
         device, policy, reached = self.strategy.root_device, None, None
-        if ckpt_path:
-            checkpoint = read_checkpoint(Path(ckpt_path))
-            policy, reached = load_policy(checkpoint, device), load_curriculum(checkpoint)
-            if (model.num_agents, model.network_settings) != (len(policy.genes), policy.settings):
-                raise ValueError("--ckpt_path: leave model.num_agents and model.network to the checkpoint")
+        checkpoint = read_checkpoint(Path(ckpt_path)) if ckpt_path else None
         env = datamodule.env_factory(len(actors), device, datamodule.seed)
         try:
-            if policy is not None:
-                require_same_sizes(policy, env.spec)
+            if checkpoint is not None:
+                mine = identity(model.num_agents, model.network_settings, env.spec)
+                require_same_identity(checkpoint["epo"], mine)
+                policy, reached = load_policy(checkpoint, device), load_curriculum(checkpoint)
             fixed_difficulty(env, reached or {}, datamodule.eval_difficulty)
             return Playback(env, actors, policy, datamodule.seed)
         except ValueError:

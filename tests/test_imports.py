@@ -25,6 +25,7 @@ FLOORS = {
     "aggregation": 0,
     "limits": 0,
     "saved_state": 0,
+    "overrides": 0,
     "physics.base": 0,
     "envs.allegro_kuka.task": 0,
     "envs.allegro_kuka.memory": 0,
@@ -48,6 +49,7 @@ FLOORS = {
     "rollout": 2,
     "evaluation": 2,
     "estimate": 2,
+    "identity": 2,
     # 3: Lightning
     "lean": 3,
     "module": 3,

@@ -191,3 +191,13 @@ def test_two_ranks_agree_with_each_other_and_with_all_data_at_once(tmp_path: Pat
     # 1, 3 | 5, 7: mean 4, variance 5 over both ranks
     torch.testing.assert_close(first_advantages, torch.tensor([-3.0, -1.0]) / 5**0.5)
     torch.testing.assert_close(second_advantages, torch.tensor([1.0, 3.0]) / 5**0.5)
+
+
+def test_rescaled_moments_are_those_of_rescaled_samples() -> None:
+    samples = torch.randn(50, 3, dtype=torch.float64)
+    moments, expected = RunningMoments((3,)), RunningMoments((3,))
+    moments.update(samples)
+    moments.rescale(0.01)
+    expected.update(0.01 * samples)
+    torch.testing.assert_close((moments.mean, moments.var), (expected.mean, expected.var))
+    assert moments.count == 50

@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from epo_lightning.optimizer import OptimizerSettings, adapt_learning_rate, build_adam, clip_gradients, zero_moments
+from epo_lightning.optimizer import (
+    OptimizerSettings,
+    adapt_learning_rate,
+    build_adam,
+    clip_gradients,
+    restart_adam,
+    zero_moments,
+)
 
 
 def adapted(kl: float, rate: float = 3e-4, **settings: Any) -> float:
@@ -148,3 +155,35 @@ class TestAdam:
         parameter = nn.Parameter(torch.zeros(4, 2))
         zero_moments(build_adam([parameter], OptimizerSettings(), fused=True), parameter, torch.tensor([0]))
         assert torch.equal(parameter, torch.zeros(4, 2))
+
+
+class TestRestart:
+    """An Adam at a rate of 2e-3, saved under other settings."""
+
+    @staticmethod
+    def restarted(*, fused: bool = True, **settings: Any) -> dict[str, Any]:
+        parameter = nn.Parameter(torch.ones(3))
+        saved = build_adam([parameter], OptimizerSettings(learning_rate=1e-3), fused=True)
+        saved.param_groups[0]["lr"].fill_(2e-3)
+        now = OptimizerSettings(**({"learning_rate": 1e-3} | settings))
+        adam = build_adam([parameter], now, fused=fused)
+        adam.load_state_dict(saved.state_dict())
+        restart_adam(adam, now)
+        return adam.param_groups[0]
+
+    def test_what_was_adapted_stays(self) -> None:
+        assert self.restarted()["lr"].item() == pytest.approx(2e-3)
+
+    def test_a_new_rate_is_the_rate_and_what_is_saved_next(self) -> None:
+        group = self.restarted(learning_rate=1e-5)
+        assert group["lr"].item() == pytest.approx(1e-5)
+        assert group["initial_lr"] == 1e-5
+
+    def test_bounds_hold_where_the_rate_is_adapted(self) -> None:
+        assert self.restarted(learning_rate_max=1.5e-3)["lr"].item() == pytest.approx(1.5e-3)
+        assert self.restarted(learning_rate_max=1.5e-3, target_kl=None)["lr"].item() == pytest.approx(2e-3)
+
+    @pytest.mark.parametrize("fused", [False, True])
+    def test_the_kind_of_kernel_is_that_of_the_present_precision(self, fused: bool) -> None:
+        group = self.restarted(fused=fused)
+        assert (group["fused"], group["capturable"]) == (fused, not fused)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.networks import LatentActorCritic, NetworkSettings
-from epo_lightning.playback import Playback, load_curriculum, load_policy, require_same_sizes
+from epo_lightning.playback import Playback, load_curriculum, load_policy
 
 
 class Tally(VectorEnv):
@@ -179,14 +179,6 @@ class TestCheckpoint:
             strict=True,
         ):  # fmt: skip
             assert torch.equal(mine, theirs)
-
-    def test_another_task_is_refused_with_both_sizes(self) -> None:
-        require_same_sizes(network(), Tally(9).spec)
-        words = "observation size 2 and action size 3, but Other has observation size 99 and action size 23: leave data"
-        with pytest.raises(ValueError, match=words):
-            require_same_sizes(network(), EnvSpec("Other", 1, 99, 23))
-        with pytest.raises(ValueError, match="action size 3, but Other has observation size 2 and 3 choices"):
-            require_same_sizes(network(), EnvSpec("Other", 1, 2, 3, discrete=True))
 
     def test_the_curriculum_of_the_training(self) -> None:
         ranks = [{"curriculum": {"tolerance": 0.03}}, {"curriculum": {"tolerance": 0.07}}]

@@ -16,7 +16,7 @@ from epo_lightning.checkpoint import CONFIG_KEY, read_checkpoint
 
 PROBE = {"class_path": "epo_lightning.envs.classic.Probe", "init_args": {"max_steps": 3}}
 MAZE = {"class_path": "epo_lightning.envs.classic.WallMaze"}
-KUKA = {"class_path": "epo_lightning.envs.allegro_kuka.AllegroKuka", "init_args": {"objects": "cube", "threads": 1}}
+KUKA = {"class_path": "epo_lightning.envs.allegro_kuka.AllegroKuka", "init_args": {"objects": "sticks", "threads": 1}}
 EVOLUTION = {
     "class_path": "epo_lightning.callbacks.GeneticEvolution",
     "init_args": {"every_n_env_steps": 64, "warmup_env_steps": 64, "num_elites": 1, "spread_threshold": 0.0},
@@ -86,7 +86,17 @@ def test_the_state_is_complete(cli):
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
     state = final_state("run")
     (rank,) = state["RolloutDataModule"]["ranks"]
-    assert {"env", "obs", "state", "ledger", "generator", "env_steps", "torch_rng", "curriculum"} <= rank.keys()
+    assert {
+        "env",
+        "obs",
+        "state",
+        "ledger",
+        "generator",
+        "env_steps",
+        "torch_rng",
+        "curriculum",
+        "reward_scale",
+    } <= rank.keys()
     assert state["optimizer_states"][0]["state"][0].keys() == {"step", "exp_avg", "exp_avg_sq"}
     assert {"policy.genes", "policy.log_std", "policy.obs_moments.mean"} <= state["state_dict"].keys()
     assert isinstance(state["optimizer_states"][0]["param_groups"][0]["lr"], torch.Tensor)

@@ -239,14 +239,11 @@ MISTAKES = {
         ["--out", "tiny.yaml/a.mp4", "cannot be written"],
     ),
     "a folder for a file": ((*CHECKPOINT, "--out", "run.mp4"), ["--out", "run.mp4", "cannot be written"]),
-    "no picture": ((*CHECKPOINT, f"--data.env={Probe.__module__}.Probe"), ["Probe has no pictures"]),
+    "no picture": (("--config", "tiny.yaml", "--policy", "zero"), ["Probe has no pictures"]),
+    "another task": ((*CHECKPOINT, f"--data.env={Probe.__module__}.Probe"), ["--ckpt_path", "Painted", "not Probe"]),
     "other sizes": (
         (*CHECKPOINT, "--data.env.init_args.dim=3"),
-        [
-            "observation size 2 and action size 2",
-            "Painted has observation size 3",
-            "leave data.env to the checkpoint",
-        ],
+        ["observation size 2, not 3", "leave data.env to the checkpoint"],
     ),
     "other network": ((*CHECKPOINT, "--model.num_agents=8"), ["--ckpt_path", "model.num_agents"]),
     "no checkpoint": (("--ckpt_path", "nothing.ckpt"), ["ckpt_path", "nothing.ckpt"]),

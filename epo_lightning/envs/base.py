@@ -22,7 +22,7 @@ class EnvSpec:
     """What the learner must know before the first step.
 
     Args:
-        name: Task name, for tables and file names.
+        name: Task name, for tables and file names; a network is only given to the task of this name.
         num_envs: N, environments on this rank.
         obs_dim: O, length of one float32 observation.
         act_dim: A, length of one action; every entry lies in [-1, 1] (the learner clips its samples to that range). Of

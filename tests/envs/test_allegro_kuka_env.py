@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+from typing import ClassVar
 
 import pytest
 import torch
 
 from epo_lightning.envs.allegro_kuka import AllegroKuka
 from epo_lightning.envs.allegro_kuka.cards import CARDS
+from epo_lightning.envs.allegro_kuka.objects import object_scales
 from epo_lightning.envs.allegro_kuka.obstacles import Block
+from epo_lightning.envs.base import StepResult
 
 CPU = torch.device("cpu")
 
@@ -91,7 +94,8 @@ def test_resume_to_the_bit(task, tmp_path):
     path = tmp_path / "state.pt"
     torch.save(first.state_dict(), path)
     expected = run(first, moves[40:])
-    second = make(8, seed=99, task=task, threads=1, tolerance=0.3)
+    second = make(8, task=task, threads=1, tolerance=0.3)
+    second.reset()  # whatever it has drawn is overwritten
     second.load_state_dict(torch.load(path, weights_only=True))
     got = run(second, moves[40:])
     assert all(torch.equal(x, y) for x, y in zip(got, expected, strict=True))
@@ -110,6 +114,8 @@ def test_states_of_other_environments_are_refused():
         env.load_state_dict(make(4, task="two_arm_hole").state_dict())
     with pytest.raises(ValueError, match=r"data\.env\.init_args\.objects must be cube"):
         env.load_state_dict(make(4, objects="cube").state_dict())
+    with pytest.raises(ValueError, match="other objects: another seed dealt them out"):
+        env.load_state_dict(make(4, seed=1).state_dict())
     with pytest.raises(ValueError, match="lacks task"):
         env.load_state_dict({})
 
@@ -298,8 +304,10 @@ def test_true_objective_is_logged_for_every_environment():
 def test_own_shapes_are_taken_in_turn_and_remembered():
     shapes = [(1.0, 1.0, 1.0), (2.0, 1.0, 4.0)]
     env = make(3, objects=shapes)
-    assert env.rules.scales.tolist() == [[1, 1, 1], [2, 1, 4], [1, 1, 1]]
-    assert env.physics.batch.get_model(1).geom("object").size.tolist() == pytest.approx([0.05, 0.025, 0.1])
+    scales = env.rules.scales
+    assert torch.equal(scales, object_scales(shapes, 3, 0).float())
+    assert scales[0].tolist() == scales[2].tolist() != scales[1].tolist()
+    assert env.physics.batch.get_model(1).geom("object").size.tolist() == pytest.approx((0.025 * scales[1]).tolist())
     state = env.state_dict()
     make(3, objects=[list(shape) for shape in shapes]).load_state_dict(state)
     with pytest.raises(ValueError, match=r"init_args\.objects must be \[\[1\.0, 1\.0, 1\.0\], \[2\.0, 1\.0, 4\.0\]\]"):
@@ -355,3 +363,28 @@ def test_random_actions_stay_finite_for_long():
         failures += result.log["physics_resets"].item()
         successes += result.successes.sum().item()
     assert failures == 0
+
+
+class Dealt(AllegroKuka):
+    """Remembers the objects of everyone who was made, and ends every episode soon."""
+
+    scales: ClassVar[list[torch.Tensor]] = []
+
+    def __init__(self, num_envs: int, device: torch.device, seed: int) -> None:
+        super().__init__(num_envs, device, seed, "single_arm_regrasp", threads=1)
+        self.scales.append(self.rules.scales)
+
+    def step(self, actions: torch.Tensor) -> StepResult:
+        self.rules.memory.progress.fill_(1000)
+        return super().step(actions)
+
+
+def test_every_seed_of_an_evaluation_meets_other_objects(cli, monkeypatch):
+    monkeypatch.setattr(Dealt, "scales", [])
+    few = ("--data.eval_envs=16", "--data.eval_episodes=16", "--data.eval_seeds=3")
+    outcomes = [cli("test", "--config=tiny.yaml", f"--data.env={__name__}.Dealt", *few) for _ in range(2)]
+    assert [each.code for each in outcomes] == [0, 0], outcomes[0].err
+    seeds = [{tuple(row) for row in scales.tolist()} for scales in Dealt.scales]
+    assert len(seeds) == 6
+    assert seeds[:3] == seeds[3:]  # the same for every run
+    assert len(seeds[0] | seeds[1] | seeds[2]) > 40

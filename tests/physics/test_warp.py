@@ -52,7 +52,7 @@ class Setup:
 
 def setup(num_envs=4, task="single_arm_regrasp", **room) -> Setup:
     rules = card(task)
-    scales = object_scales("all", num_envs)
+    scales = object_scales("all", num_envs, 0)
     model = build_scene(rules, GAINS["stiff"])
     arguments = (model, num_envs, rules.arms, half_sizes(scales), masses(scales))
     default = torch.tensor(rules.arm_pose + (0.0,) * 16).repeat(rules.arms)

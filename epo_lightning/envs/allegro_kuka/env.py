@@ -47,7 +47,7 @@ class AllegroKuka(VectorEnv):
     Args:
         num_envs: N, environments on this rank.
         device: Where tensors are handed over; physics and rules run on the CPU, or there with `physics: warp`.
-        seed: Seed of resets, goals and random forces.
+        seed: Seed of resets, goals and random forces, and of which environment has which object.
         task: One of two_arm, two_arm_hole, two_arm_barrier, two_arm_partition, two_arm_regrasp,
             single_arm_reorient, single_arm_regrasp, single_arm_throw.
         objects: Object set: all (947 cuboids and sticks), small (654), big (248), sticks (45) or cube; or a list of own
@@ -109,7 +109,7 @@ class AllegroKuka(VectorEnv):
             "observe_obstacles": observe_obstacles,
             "gains": gains,
         }
-        scales = object_scales(shapes, num_envs)
+        scales = object_scales(objects, num_envs, seed)
         model = build_scene(card, GAINS[gains])
         self.physics = engine(model, num_envs, card.arms, half_sizes(scales), masses(scales), decimation=DECIMATION)
         low, high = torch.from_numpy(model.jnt_range[: card.joints]).T
@@ -177,12 +177,17 @@ class AllegroKuka(VectorEnv):
         return self.rules.first_look(self.physics.state.rows(ids), ids)
 
     def state_dict(self) -> dict[str, Any]:
-        """Physics, episodes, curriculum and random generator."""
-        return self._arguments | {"physics": self.physics.state_dict(), "rules": self.rules.state_dict()}
+        """Physics, episodes, curriculum, random generator, and which object every environment has."""
+        parts = {"physics": self.physics.state_dict(), "rules": self.rules.state_dict()}
+        return self._arguments | parts | {"scales": self.rules.scales}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue to the bit from `state`; raises ValueError when it is of another task or number of environments."""
-        missing = [name for name in (*self._arguments, "physics", "rules") if name not in state]
+        """Continue to the bit from `state`.
+
+        Raises:
+            ValueError: When it is of another task, number of environments or seed: the seed deals out the objects.
+        """
+        missing = [name for name in (*self._arguments, "physics", "rules", "scales") if name not in state]
         if missing:
             raise ValueError(f"data.env: this is not a saved state of AllegroKuka, it lacks {', '.join(missing)}")
         for name, value in self._arguments.items():
@@ -191,6 +196,9 @@ class AllegroKuka(VectorEnv):
         engine = state["physics"].get("engine", "mujoco")
         if engine != self._engine:
             raise ValueError(f"data.env.init_args.physics must be {engine}, as in the saved state; got {self._engine}")
+        scales = state["scales"].to(self.rules.device)
+        if len(scales) == self.spec.num_envs and not torch.equal(scales, self.rules.scales):
+            raise ValueError("data.env: the saved state's environments have other objects: another seed dealt them out")
         self.physics.load_state_dict(state["physics"])
         self.rules.load_state_dict(state["rules"])
 

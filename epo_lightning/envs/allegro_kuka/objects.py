@@ -1,12 +1,17 @@
 """The cuboids to be handled: two families of boxes and one of sticks, all made of one base cube.
 
 A shape is three scale factors of a 5 cm cube of 400 kg/m3, so its mass is 50 g times their product. All three axis
-orders of a shape occur. The sets are shuffled once with a fixed seed and environment i always holds shape i modulo
-their number: which environment has which shape depends on nothing else.
+orders of a shape occur.
+
+Agents own contiguous blocks of environments whose size no environment knows, and they must be compared on alike
+objects. So the S shapes stand in a ring in which neighbours are alike, and environment e has the one at place o + e m
+modulo S: with m near S times the golden ratio's fraction any block of environments is spread evenly over the ring, and
+with m coprime to S any S consecutive environments have every shape once. The seed draws o.
 """
 
 from collections.abc import Sequence
 from itertools import product
+from math import gcd, prod, sqrt
 
 import numpy as np
 import torch
@@ -18,14 +23,20 @@ MAX_EDGE = 0.5
 """Of a user's own shape, m."""
 DENSITY = 400.0
 """kg/m3."""
-SHUFFLE_SEED = 42
+GOLDEN = (sqrt(5) - 1) / 2
 
 Scales = tuple[float, float, float]
 
 
 def _family(factors: Sequence[float], low: float, high: float) -> list[Scales]:
-    """All shapes with factors from `factors` whose product lies in [low, high], x slowest."""
-    return [(x, y, z) for x, y, z in product(factors, repeat=3) if low <= x * y * z <= high]
+    """All shapes with factors from `factors` whose product lies in [low, high], as a ring."""
+    return _ring([(x, y, z) for x, y, z in product(factors, repeat=3) if low <= x * y * z <= high])
+
+
+def _ring(shapes: Sequence[Scales]) -> list[Scales]:
+    """`shapes` from light to heavy and back, longer ones later among equals: neighbours are alike, also at the ends."""
+    ordered = sorted(shapes, key=lambda shape: (prod(shape), max(shape), *shape))
+    return ordered[::2] + ordered[1::2][::-1]
 
 
 def _thin_plate(shape: Scales) -> bool:
@@ -60,11 +71,11 @@ OBJECT_SETS = {
     "sticks": sticks,
     "cube": lambda: [(1.0, 1.0, 1.0)],
 }
-"""Shapes by set name, before shuffling."""
+"""Shapes by set name: a ring, or one ring of each kind after the other."""
 
 
 def object_shapes(objects: str | Sequence[Scales]) -> list[Scales]:
-    """The shapes of a set, shuffled, or one's own in their order.
+    """The shapes of a set or one's own, in an order in which neighbours are alike.
 
     Args:
         objects: A key of `OBJECT_SETS`, or shapes.
@@ -76,9 +87,7 @@ def object_shapes(objects: str | Sequence[Scales]) -> list[Scales]:
     if isinstance(objects, str):
         if objects not in OBJECT_SETS:
             raise ValueError(f"{key} must be one of {names}, or a list of scale factors; got {objects!r}")
-        shapes = OBJECT_SETS[objects]()
-        np.random.default_rng(SHUFFLE_SEED).shuffle(shapes)
-        return shapes
+        return OBJECT_SETS[objects]()
     if not objects:
         raise ValueError(f"{key} must have at least one shape, or be one of {names}; got an empty list")
     for number, shape in enumerate(objects):
@@ -87,21 +96,29 @@ def object_shapes(objects: str | Sequence[Scales]) -> list[Scales]:
                 f"{key}[{number}] must be three factors of a 5 cm edge, above 0 and at most {MAX_EDGE / EDGE:g}"
                 f" ({MAX_EDGE} m); got {list(shape)}"
             )
-    return list(objects)
+    return _ring(objects)
 
 
-def object_scales(objects: str | Sequence[Scales], num_envs: int) -> Tensor:
+def object_scales(objects: str | Sequence[Scales], num_envs: int, seed: int) -> Tensor:
     """The scale factors of every environment's object.
 
     Args:
         objects: See `object_shapes`.
         num_envs: N.
+        seed: Draws the first environment's shape, and so everybody's.
 
     Returns:
         (N, 3) float64.
     """
-    shapes = object_shapes(objects)
-    return torch.tensor([shapes[i % len(shapes)] for i in range(num_envs)], dtype=torch.float64)
+    shapes = torch.tensor(object_shapes(objects), dtype=torch.float64)
+    first = int(np.random.default_rng(seed).integers(len(shapes)))
+    return shapes[(first + torch.arange(num_envs) * _stride(len(shapes))) % len(shapes)]
+
+
+def _stride(shapes: int) -> int:
+    """The number coprime to `shapes` that is nearest to GOLDEN times `shapes`."""
+    coprime = (number for number in range(1, shapes + 1) if gcd(number, shapes) == 1)
+    return min(coprime, key=lambda number: abs(number - GOLDEN * shapes))
 
 
 def half_sizes(scales: Tensor) -> Tensor:

@@ -1,0 +1,103 @@
+"""What a user changes of a run when it resumes: keys given together with the checkpoint.
+
+Every key that is not in `FIXED` is applied: the trainer, the losses, the buffer, the callbacks and the environments are
+built anew from the configuration, and what the restored state would overwrite (Adam's learning rate, clocks) is set
+after it.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+UNSET = "unset"
+_WEIGHTS = "the checkpoint's weights are made for it"
+FIXED = {
+    "seed_everything": "a run goes on with the random numbers that it has",
+    "model.num_agents": "every agent has a gene in the checkpoint",
+    **{f"model.network.{name}": _WEIGHTS for name in ("gene_dim", "hidden", "width", "lstm_units", "separate_critic")},
+    "model.network.activation": _WEIGHTS,
+    "data.num_envs": "every environment has a running episode in the checkpoint",
+    "data.env.class_path": "the running episodes in the checkpoint are its own",
+    "trainer.callbacks.GeneticEvolution.seed": "a run goes on with the random numbers that it has",
+}
+"""Keys that cannot change when a run resumes, and why; environments refuse more of their own `init_args`."""
+WITHOUT_EFFECT = {
+    "model.network.log_std_init": "matters only where a run begins",
+    "trainer.callbacks.GeneticEvolution.warmup_env_steps": "matters only until the first generation",
+}
+"""Keys whose time is over, or may be."""
+_LISTS = ("trainer.callbacks", "trainer.logger")
+
+
+class Change(NamedTuple):
+    """One key with its value in the checkpoint and the one that was given."""
+
+    key: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        note = f" ({WITHOUT_EFFECT[self.key]})" if self.key in WITHOUT_EFFECT else ""
+        return f"{self.key} {_tell(self.old)} -> {_tell(self.new)}{note}"
+
+
+def find_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+    """The keys in which two resolved configurations differ.
+
+    Of callbacks and loggers the key is the name of the class, whatever its place; those that were added or removed are
+    told by the list of all names.
+    """
+    return [*_compare("", old, new)]
+
+
+def require_changeable(changes: Sequence[Change]) -> None:
+    """Refuse what cannot change.
+
+    Raises:
+        ValueError: Naming the key, both values, the reason and the remedy.
+    """
+    for change in changes:
+        if change.key in FIXED:
+            raise ValueError(
+                f"--ckpt_path: {change} cannot change on resume, {FIXED[change.key]}; leave it to the checkpoint, or"
+                " start a new run"
+            )
+
+
+def _compare(key: str, old: Any, new: Any) -> Iterator[Change]:
+    if key in _LISTS and _are_objects(old) and _are_objects(new):
+        yield from _compare_objects(key, _by_name(old), _by_name(new))
+    elif isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in {**old, **new}:
+            inner = f"{key}.{name}" if key else name
+            yield from _compare(inner, old.get(name, UNSET), new.get(name, UNSET))
+    elif old != new:
+        yield Change(key, old, new)
+
+
+def _compare_objects(key: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Change]:
+    if [*old] != [*new]:
+        yield Change(key, [*old], [*new])
+    for name in old.keys() & new.keys():
+        yield from _compare(f"{key}.{name}", old[name], new[name])
+
+
+def _are_objects(value: Any) -> bool:
+    """Whether `value` is what the configuration says of objects: none, one, or a list."""
+    items = value if isinstance(value, list) else [value] if value else []
+    return all(isinstance(each, Mapping) for each in items)
+
+
+def _by_name(value: Any) -> dict[str, Any]:
+    """The arguments of every object by the name of its class, numbered where there are several of one."""
+    found: dict[str, Any] = {}
+    for each in [value] if isinstance(value, Mapping) else value or []:
+        name = str(each["class_path"]).rpartition(".")[2]
+        count = sum(known.partition("#")[0] == name for known in found)
+        arguments = {"class_path": each["class_path"], **each.get("init_args", {})}
+        found[f"{name}#{count + 1}" if count else name] = arguments
+    return found
+
+
+def _tell(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
