@@ -157,8 +157,17 @@ NO_DATA: dict[str, tuple[Any, str]] = {
 def trained(tmp_path_factory) -> Path:
     """A run folder of this user."""
     folder = tmp_path_factory.mktemp("trained")
+    callbacks = [spec(GENES, num_elites=1), spec("epo_lightning.callbacks.NaNGuard")]
     (folder / "tiny.yaml").write_text(TINY)
-    args = ["--config", folder / "tiny.yaml", "--run_dir", folder / "own", "--trainer.max_epochs", 1]
+    (folder / "more.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": callbacks}}))
+    args = [
+        f"--config={folder}/tiny.yaml",
+        f"--config={folder}/more.yaml",
+        "--run_dir",
+        folder / "own",
+        "--trainer.max_epochs",
+        1,
+    ]
     assert main(["fit", *map(str, args)]) == 0
     return folder / "own"
 
@@ -266,7 +275,7 @@ def test_nothing_runs_in_a_process_of_its_own(own):
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test"])
 def test_a_stranger_who_names_our_classes_only_needs_no_consent(own, command):
-    path = forge(("trainer.callbacks", [spec(GENES, num_elites=1), spec("epo_lightning.callbacks.NaNGuard")]))
+    path = save(load())
     outcome = own(
         command, "--ckpt_path", path, "--run_dir", "new", *(["--trainer.max_epochs=2"] if command == "fit" else [])
     )
@@ -333,6 +342,10 @@ class TestConsent:
             outcome = own("validate", "--ckpt_path", path, *given)
             assert outcome.code == 0, outcome.err
             assert outcome.err == "notice: data.env: as your command line has it, nothing of it from the checkpoint\n"
+        more = ("--run_dir", "new", "--trainer.max_epochs", 3)
+        outcome = own("fit", "--ckpt_path", path, "--config", "again.yaml", *more)
+        assert outcome.code == 0, outcome.err
+        assert "iteration 3/3" in outcome.out
 
     def test_what_the_user_gives_replaces_what_the_stranger_says(self, own):
         forge(("data.env", spec("evil.Env", max_steps=3)))
@@ -516,8 +529,18 @@ class TestContents:
         checkpoint["epo"][name] = value
         refused(own, words, "--ckpt_path", save(checkpoint))
 
-    @pytest.mark.parametrize("kind", ["missing", "too many", "not a tensor", "sparse", "no epo", "no state_dict"])
-    def test_other_weights(self, own, kind):
+    @pytest.mark.parametrize(
+        ("kind", "words"),
+        [
+            ("missing", "genes is missing"),
+            ("too many", r"'evil\x1b[2J' is none of its parameters"),
+            ("not a tensor", "genes is not a plain tensor"),
+            ("sparse", "ckpt_path: "),
+            ("no epo", "it does not say for which network"),
+            ("no state_dict", "it has no state_dict"),
+        ],
+    )
+    def test_other_weights(self, own, kind, words):
         checkpoint = load()
         state = checkpoint["state_dict"]
         if kind == "missing":
@@ -530,9 +553,7 @@ class TestContents:
             state["policy.genes"] = state["policy.genes"].to_sparse()
         else:
             del checkpoint["epo" if kind == "no epo" else "state_dict"]
-        refused(
-            own, "ckpt_path: its weights" if "no " not in kind else "ckpt_path: it ", "--ckpt_path", save(checkpoint)
-        )
+        refused(own, words, "--ckpt_path", save(checkpoint))
 
     def test_weights_beside_the_network(self, own):
         checkpoint = load()
