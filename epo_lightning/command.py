@@ -275,6 +275,4 @@ def _with_checkpoint_config(args: list[str]) -> list[str]:
     if not checkpoints:
         return args
     config = read_checkpoint(Path(checkpoints[-1][1]))[CONFIG_KEY]
-    if RESUME in args and is_complete(args):
-        return args  # the same command that began the run: `callbacks+` would add to what it has added
-    return [args[0], "--config", config, *args[1:]]
+    return args if is_complete(args) else [args[0], "--config", config, *args[1:]]
