@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from epo_lightning.callbacks.run_files import run_file
+from epo_lightning.checkpoint import dump
 from epo_lightning.module import EPOModule
-from epo_lightning.run_folder import writing
 
 
 class NaNGuard(L.Callback):
@@ -50,13 +50,17 @@ class NaNGuard(L.Callback):
         fields = [name for name, value in batch._asdict().items() if not bool(torch.isfinite(value).all())]
         parameters = [name for name, value in pl_module.policy.named_parameters() if not torch.isfinite(value).all()]
         path = run_file(trainer, "nan_batch.pt")
+        kept = f"the batch is in {path}"
         if trainer.is_global_zero:
-            with writing(path):
-                torch.save({**batch._asdict(), "units": units}, path)
+            try:
+                with path.open("wb") as file:
+                    dump({**batch._asdict(), "units": units}, file)
+            except OSError as error:  # the news is the loss
+                kept = f"the batch could not be written to {path} ({error.strerror})"
         raise ValueError(
             f"loss or gradient not finite at iteration {trainer.current_epoch}, minibatch {index}: batch tensors"
             f" {fields or 'all finite'} (envs {_environments(batch._asdict(), fields, units, dataset)}), parameters"
-            f" {parameters or 'all finite'}; the batch is in {path}. Lower model.optimizer.learning_rate_max or"
+            f" {parameters or 'all finite'}; {kept}. Lower model.optimizer.learning_rate_max or"
             " model.optimizer.max_grad_norm, then resume from the last checkpoint"
         )
 

@@ -8,8 +8,8 @@ from epo_lightning.run_folder import writing
 
 
 def run_file(trainer: L.Trainer, *parts: str) -> Path:
-    """Path of a file in the run folder, or in a folder of it, which is made."""
+    """Path of a file in the run folder, whose folder exists."""
     path = Path(trainer.default_root_dir, *parts)
     with writing(path):
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     return path

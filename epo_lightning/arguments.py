@@ -116,8 +116,11 @@ def _resumed(args: list[str]) -> list[str]:
 
 
 def is_complete(args: list[str]) -> bool:
-    """Whether `args` say all of a configuration, so that none of a checkpoint is needed."""
-    return bool(option_values(args, "--config", "-c", "--data.env"))
+    """Whether `args` are the whole command of a run, which begins or continues it with the same configuration.
+
+    The checkpoint's configuration must not come before them then: `callbacks+` would add to what it has added.
+    """
+    return RESUME in args and bool(option_values(args, "--config", "-c", "--data.env"))
 
 
 def run_name(args: list[str]) -> str | None:

@@ -8,12 +8,13 @@ import time
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities import rank_zero_info
 
 from epo_lightning.limits import require_range
 from epo_lightning.run_folder import RunFolder, part_of, writing
@@ -52,7 +53,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             target.parent.mkdir(exist_ok=True)
             try:
                 with temporary.open("wb") as file:
-                    _dump(checkpoint, file)
+                    dump(checkpoint, file)
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(temporary, target)
@@ -66,10 +67,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return read_checkpoint(Path(path))
 
 
-def _dump(checkpoint: dict[str, Any], file: Any) -> None:
+def dump(content: dict[str, Any], file: IO[bytes]) -> None:
     """`torch.save`; where the file system refuses, its own error instead of what torch makes of it."""
     try:
-        torch.save(checkpoint, file)
+        torch.save(content, file)
     except RuntimeError as error:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
@@ -177,6 +178,8 @@ class RunCheckpoints(Checkpoint):
         """Bring `best` to what the restored state says, also when there is nothing left to train."""
         found = trainer.is_global_zero and self._mend_best(trainer)
         if not trainer.strategy.broadcast(found):
+            if self.best_iteration is not None:
+                rank_zero_info(f"best.ckpt, of iteration {self.best_iteration}, is gone: the best one begins anew")
             self.best_score, self.best_iteration = -math.inf, None
 
     def _mend_best(self, trainer: L.Trainer) -> bool:

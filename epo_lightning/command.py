@@ -251,7 +251,7 @@ class Command(LightningCLI):
     def fit(self, **kwargs: Any) -> None:
         """Train, and say where the results are, however the training ends."""
         wanted, done = self.trainer.max_epochs, self.trained.iterations
-        if wanted not in (None, -1) and wanted < done:
+        if wanted not in (None, -1) and wanted < done and RESUME not in self.command_line:
             raise ValueError(
                 f"trainer.max_epochs: the run has made {done} iterations, and {wanted} were asked for; to go on give"
                 f" more than {done}"
@@ -332,7 +332,7 @@ def _read_trained(args: list[str]) -> _Trained:
     path = named[-1][1]
     checkpoint = read_checkpoint(Path(path))
     used = None
-    if RESUME in args and is_complete(args):  # the same command that began the run: `callbacks+` would add once more
+    if is_complete(args):  # the same command that began the run: `callbacks+` would add once more
         require_sound(checkpoint, {})
     else:
         config = consented_config(checkpoint, Path(path), args)

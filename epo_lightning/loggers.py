@@ -58,8 +58,10 @@ class MetricsTable(Logger):
             self.columns += new
             self._write([*rows, row])
             return
-        with writing(self.path), self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self.columns).writerow(row)
+        with writing(self.path):
+            self.path.stat()  # a file that was deleted does not begin again in the middle
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, self.columns).writerow(row)
 
     @rank_zero_only
     def rewind(self, env_steps: int) -> None:

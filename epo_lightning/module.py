@@ -221,7 +221,8 @@ class EPOModule(LeanLightningModule):
             **{f"losses/{name}": value for name, value in self._loss_means().items()},
             **dataset.diagnostics,
             **{f"charts/episodic_{name}": means[row, MASTER] for row, name in enumerate(QUANTITIES)},
-            "charts/episodic_coverage": known_envs[MASTER] / (dataset.population.envs_per_agent * dataset.world_size),
+            "charts/episodic_coverage": known_envs.view(-1)[MASTER]
+            / (dataset.population.envs_per_agent * dataset.world_size),
             "charts/learning_rate": self._adam().param_groups[0]["lr"],
             "population/return_mean": means[0].nanmean(),
             "population/return_best": torch.where(

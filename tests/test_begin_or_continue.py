@@ -127,9 +127,10 @@ class TestBest:
         assert self.best("other") == self.best("whole")
         assert_same(final_state("other"), final_state("whole"))
 
-    def test_where_it_is_lost_the_best_is_that_of_what_follows(self, run, rows):
+    def test_where_it_is_lost_the_best_is_that_of_what_follows(self, run, rows, caplog):
         Path("run/checkpoints/best.ckpt").write_bytes(b"damaged")
         assert run("fit", "--ckpt_path", "run", "--trainer.max_epochs", 6).code == 0
+        assert "is gone: the best one begins anew" in caplog.text
         returns = [float(row["charts/episodic_return"]) for row in rows(Path("run"))][3:]
         assert self.best("run") == 4 + returns.index(max(returns))
 

@@ -48,6 +48,19 @@ class TestEpisodeLedger:
         assert ledger.has_finished.tolist() == [True, True, True]
         assert ledger.last[0].tolist() == [6, 24, 16]
 
+    def test_dropped_episodes_have_neither_run_nor_finished(self) -> None:
+        """Environment 0 has finished one, 1 has not; both begin anew, and only then may their returns be told."""
+        ledger = EpisodeLedger(2, CPU)
+        done = torch.tensor([[True, False], [False, False]])
+        ledger.record(torch.ones(2, 2), torch.zeros(2, 2), done)
+        assert ledger.has_finished.tolist() == [True, False]
+        assert ledger.running[0].tolist() == [1.0, 2.0]
+        ledger.drop_running()
+        assert ledger.has_finished.tolist() == [False, False]
+        assert ledger.running[0].tolist() == [0.0, 0.0]
+        ledger.record(torch.ones(2, 2), torch.zeros(2, 2), ~done)
+        assert ledger.has_finished.tolist() == [True, True]
+
     def test_a_restored_ledger_goes_on_alike_and_shares_nothing(self) -> None:
         ledger, copy = EpisodeLedger(2, CPU), EpisodeLedger(2, CPU)
         ledger.record(steps([1, 2]), steps([1, 0]), ends([0, 1]))

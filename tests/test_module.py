@@ -19,7 +19,8 @@ from tests.test_released_code import AgentReward
 from tests.training import small_data, small_module, train
 
 LOSSES = {f"losses/{name}" for name in (*DIAGNOSTICS, "total", "grad_norm", "explained_variance", "off_policy_ess")}
-CHARTS = {"episodic_return", "episodic_length", "episodic_successes", "learning_rate", "sps", "env_steps", "iteration"}
+EPISODIC = {f"episodic_{name}" for name in ("return", "length", "successes", "coverage")}
+CHARTS = EPISODIC | {"learning_rate", "sps", "env_steps", "iteration"}
 POPULATION = {"population/return_mean", "population/return_best", "population/log_std", "population/gene_spread"}
 TIMES = {f"time/{name}" for name in ("env", "inference", "targets", "learning", "framework")}
 NAMES = LOSSES | {f"charts/{name}" for name in CHARTS} | POPULATION | TIMES

@@ -57,6 +57,15 @@ class DeletesFolder(Spoiler):
         Path("run").rename("gone")
 
 
+class EmptiesFolder(Spoiler):
+    """`rm -r run/*`."""
+
+    def spoil(self) -> None:
+        Path("gone").mkdir()
+        for path in Path("run").iterdir():
+            path.rename(Path("gone", path.name))
+
+
 class FillsDisk(Spoiler):
     """No file can be longer than 4 KiB from now on: rows fit, checkpoints do not."""
 
@@ -68,6 +77,7 @@ class FillsDisk(Spoiler):
     ("env", "words", "left"),
     [
         ("FillsDisk", ["run/checkpoints/last.ckpt cannot be written", "File too large"], "run"),
+        ("EmptiesFolder", ["run/metrics.csv cannot be written", "No such file or directory"], "gone"),
         ("DeletesFolder", ["run/metrics.csv cannot be written", "No such file or directory"], "gone"),
     ],
 )

@@ -101,6 +101,12 @@ def test_the_batch_is_kept_and_holds_the_culprit(tmp_path: Path, network: dict[s
     assert batch["obs"].shape == ((4, 20, 2) if recurrent else (80, 2))
 
 
+def test_a_batch_that_cannot_be_kept_hides_nothing(tmp_path: Path) -> None:
+    (tmp_path / "nan_batch.pt").mkdir()
+    with pytest.raises(ValueError, match=r"not finite at iteration 1.*could not be written to .* \(Is a directory\)"):
+        train(small_module(), whole_batches(), tmp_path, 4, Poison(spoil_targets, batch=0), NaNGuard())
+
+
 @pytest.mark.parametrize("batch", [0, 1])
 def test_a_gradient(tmp_path: Path, batch: int) -> None:
     """Also in the last minibatch, whose loss is finite, before the parameters it spoils are used."""
