@@ -60,7 +60,8 @@ class FitnessWindow:
         number = self._count + finished.ended.long().cumsum(0) - self._is_old.long()
         counts = finished.ended & (number >= 1) & (number <= self.episodes)
         self._total = self._total + torch.where(counts[:, None], finished.totals, 0.0).sum(0)
-        self._count = number[-1].clamp(min=0, max=self.episodes)
+        # not below what is in the total already: a resumed run may ask for fewer episodes
+        self._count = torch.maximum(self._count, number[-1].clamp(max=self.episodes))
         self._is_old = self._is_old & ~finished.ended.any(0)
 
     def is_complete(self, env_steps: int, env_steps_wanted: int, running: Tensor) -> bool:

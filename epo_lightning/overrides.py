@@ -26,7 +26,9 @@ WITHOUT_EFFECT = {
     "trainer.callbacks.GeneticEvolution.warmup_env_steps": "matters only until the first generation",
 }
 """Keys whose time is over, or may be."""
-_LISTS = ("trainer.callbacks", "trainer.logger")
+CALLBACKS = "trainer.callbacks"
+"""Changes when some are added or removed."""
+_LISTS = (CALLBACKS, "trainer.logger")
 
 
 class Change(NamedTuple):

@@ -10,7 +10,7 @@ import lightning as L
 from epo_lightning.checkpoint import CONFIG_KEY, SIGNATURE_KEY
 from epo_lightning.loggers import MetricsTable
 from epo_lightning.module import EPOModule
-from epo_lightning.overrides import Change
+from epo_lightning.overrides import CALLBACKS, Change
 from epo_lightning.run_folder import RunFolder, part_of, writing
 
 
@@ -39,6 +39,8 @@ class RunRecorder(L.Callback):
         """Take possession of the folder and say what runs."""
         assert isinstance(pl_module, EPOModule)
         data = pl_module.data
+        if any(change.key == CALLBACKS for change in self.changes):
+            pl_module.dataset.open_window()  # a callback that is new measures from here on
         if not trainer.is_global_zero:
             return
         folder = RunFolder(Path(trainer.default_root_dir))

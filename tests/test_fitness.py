@@ -83,6 +83,14 @@ class TestWhatCounts:
         play.rollout(".x", "xx")
         assert play.returns() == [((1 + 2) / 2 + (30 + 20) / 2) / 2]
 
+    def test_fewer_from_now_on(self) -> None:
+        play = Play(1, 1, episodes=3)
+        play.rollout(".", "x", ".", ".", ".", "x")
+        assert play.returns() == [(2 + 4) / 2]
+        play.window.episodes = 1
+        play.rollout(".", "x")
+        assert play.returns() == [(2 + 4) / 2]  # of both that are in there, and of no third
+
     def test_agents_are_measured_apart(self) -> None:
         play = Play(2, 4)
         play.rollout("x...", ".x..", "..x.", "...x")

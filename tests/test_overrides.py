@@ -211,6 +211,30 @@ class TestApplied:
         new.load_state_dict(old.state_dict())
         assert new._last_video + new.every_n_env_steps == 600
 
+    def test_a_callback_that_is_new_measures_from_then_on(self, cli):
+        assert cli(*FIRST).code == 0
+        assert cli(*ON, 3).code == 0
+
+        def opened_at() -> int:
+            (rank,) = read_checkpoint(Path("run/checkpoints/last.ckpt"))["RolloutDataModule"]["ranks"]
+            return rank["fitness"]["opened_at"]
+
+        assert opened_at() == 0
+        Path("evolving.yaml").write_text(yaml.safe_dump(callbacks((GA, {"num_elites": 1}))))
+        assert cli(*ON, 4, "--config", "evolving.yaml").code == 0
+        assert opened_at() == 3 * 64
+
+    def test_a_new_interval_counts_from_when_the_window_was_opened(self, cli):
+        slow = callbacks((GA, {"num_elites": 1, "warmup_env_steps": 0, "every_n_env_steps": 640}))
+        Path("evolving.yaml").write_text(yaml.safe_dump(slow))
+        assert cli(*FIRST, "--config", "evolving.yaml", "--trainer.max_epochs=4").code == 0
+        Path("evolving.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": [
+            {"class_path": GA, "init_args": {"num_elites": 1, "every_n_env_steps": 320, "spread_threshold": 0.0}}
+        ]}}))  # fmt: skip
+        outcome = cli(*ON, 5, "--config", "evolving.yaml", "--trainer.callbacks.warmup_env_steps=0")
+        assert "trainer.callbacks.GeneticEvolution.every_n_env_steps 640 -> 320" in said(outcome.out)
+        assert '"env_steps": 320' in Path("run/lineage.jsonl").read_text()
+
     def test_two_callbacks_of_one_class_are_one_line(self, cli):
         elites = {"class_path": "epo_lightning.callbacks.ElitePreservation", "init_args": {"archive_size": 1}}
         Path("more.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks+": [elites]}}))
