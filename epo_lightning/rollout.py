@@ -128,6 +128,7 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         kind: Any = CategoricalSampler if policy.discrete else GaussianSampler
         sampler = kind(buffer.actions[:, :envs], buffer.log_probs[:, :envs], rows.log_std, self.generator)
         buffer.states[:, :envs] = self.state
+        buffer.final_obs.clear()
         logs: dict[str, Tensor] = {}
         assert self.obs is not None
         for t in range(self.settings.horizon):
@@ -174,9 +175,12 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         else:
             final_obs = result.final_obs[cut]
         obs = self.policy.obs_moments.normalize(final_obs)
-        master = self.policy.express(torch.full_like(cut, MASTER))
-        own = Expression(rows.genes[cut], rows.log_std[cut])
-        for row, expression in enumerate((own, master)):
+        expressions = [Expression(rows.genes[cut], rows.log_std[cut])]
+        if not self.policy.recurrent:
+            expressions.append(self.policy.express(torch.full_like(cut, MASTER)))
+        elif result.final_obs is not None:  # the master's state is another one: `Targets` rolls it
+            self.buffer.final_obs.append((t, cut, obs))
+        for row, expression in enumerate(expressions):
             with self.autocast():
                 self.buffer.final_values[row, t, cut] = self.policy(obs, expression, state[:, cut]).value
 
