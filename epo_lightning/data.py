@@ -17,6 +17,7 @@ from epo_lightning.buffer import RolloutBuffer, RolloutShape
 from epo_lightning.envs.base import EnvSpec, VectorEnv
 from epo_lightning.estimate import estimate_iteration, is_large
 from epo_lightning.evaluation import Episodes, EvaluationDataset, fixed_difficulty
+from epo_lightning.idle_settings import idle_settings
 from epo_lightning.limits import require_range
 from epo_lightning.networks import LatentActorCritic
 from epo_lightning.population import MASTER, Population
@@ -98,13 +99,16 @@ class RolloutDataModule(L.LightningDataModule):
         """The dataset itself: Lightning streams minibatches from it, one rollout per epoch."""
         assert self.env is not None
         assert self.trainer is not None
-        policy = self._trained_module().policy
+        module = self._trained_module()
+        policy = module.policy
         shape = rollout_shape(self.env, policy.state_shape, self.population, self.rollout)
         rank_zero_info(
             f"Rollout memory: {RolloutBuffer.nbytes(shape) / 2**20:.0f} MiB per rank for {self.num_envs} envs x"
             f" {self.rollout.horizon} steps; {self.num_envs * self.trainer.world_size} envs on"
             f" {self.trainer.world_size} rank(s), {self.population.envs_per_agent} envs per agent and rank"
         )
+        if idle := idle_settings(module.num_agents, self.rollout, module.loss_settings):
+            rank_zero_info(idle)
         device = self._device()
         if device.type == "cpu" and is_large(policy, shape, self.rollout.num_epochs):
             self._warn_of_time(policy, shape)

@@ -43,6 +43,7 @@ FLOORS = {
     "physics": 2,
     "envs": 2,
     "rollout_settings": 0,
+    "idle_settings": 0,
     "targets": 2,
     "rollout": 2,
     "evaluation": 2,

@@ -767,3 +767,9 @@ class TestSettings:
     def test_out_of_range(self, name: str, value: float) -> None:
         with pytest.raises(ValueError, match=rf"data\.rollout\.{name} must be"):
             RolloutSettings(**{name: value})
+
+    def test_more_steps_ahead_than_there_are(self) -> None:
+        RolloutSettings(horizon=2)  # `gae` does not read n_step
+        RolloutSettings(horizon=2, estimator="n_step", n_step=2)
+        with pytest.raises(ValueError, match=r"data\.rollout\.n_step .*horizon.* must be .* at most 2, got 3"):
+            RolloutSettings(horizon=2, estimator="n_step")
