@@ -15,6 +15,7 @@ from torch.utils.data import IterableDataset
 
 from epo_lightning.buffer import RolloutBuffer, RolloutShape
 from epo_lightning.envs.base import EnvSpec, VectorEnv
+from epo_lightning.envs.contract import check_spec
 from epo_lightning.estimate import estimate_iteration, is_large
 from epo_lightning.evaluation import Episodes, EvaluationDataset, fixed_difficulty
 from epo_lightning.idle_settings import idle_settings
@@ -211,7 +212,10 @@ class RolloutDataModule(L.LightningDataModule):
         return self.trainer.strategy.root_device
 
     def _build(self, num_envs: int, seed: int) -> VectorEnv:
-        return self.env_factory(num_envs, self._device(), seed)
+        env = self.env_factory(num_envs, self._device(), seed)
+        if check_spec(env).num_envs != num_envs:
+            raise ValueError(f"data.env: {env.spec.name}.spec.num_envs must be {num_envs}, got {env.spec.num_envs}")
+        return env
 
     def _stream_seed(self, stream: int, seed: int | None = None) -> int:
         """An independent seed for this rank's `stream`-th random generator; from `seed`, by default the run's."""

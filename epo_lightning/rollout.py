@@ -21,8 +21,9 @@ from epo_lightning.aggregation import off_policy_envs
 from epo_lightning.batch import RolloutBatch
 from epo_lightning.buffer import RolloutBuffer, RolloutShape
 from epo_lightning.distributions import CategoricalSampler, GaussianSampler
+from epo_lightning.env_log import EnvLog
 from epo_lightning.envs.base import StepResult, VectorEnv
-from epo_lightning.envs.check import check_first, check_result
+from epo_lightning.envs.contract import check_first, check_result
 from epo_lightning.fitness import FitnessWindow
 from epo_lightning.metrics import EpisodeLedger, FinishedEpisodes
 from epo_lightning.networks import Expression, LatentActorCritic
@@ -129,7 +130,7 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         sampler = kind(buffer.actions[:, :envs], buffer.log_probs[:, :envs], rows.log_std, self.generator)
         buffer.states[:, :envs] = self.state
         buffer.final_obs.clear()
-        logs: dict[str, Tensor] = {}
+        log = EnvLog(self.device)
         assert self.obs is not None
         for t in range(self.settings.horizon):
             start = self.clock()
@@ -141,14 +142,12 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
             acted = self.clock()
             result = self.env.step(actions)
             stepped = self.clock()
-            if t == 0:
-                check_result(result, self.env.spec, self.device)
+            check_result(result, self.env.spec, self.device)
             self._store(t, result, rows, output.state)
-            for name, value in result.log.items():
-                logs[name] = logs[name] + value.mean() if name in logs else value.mean()
+            log.add(result.log)
             self.seconds["env"] += stepped - acted
             self.seconds["inference"] += acted - start + self.clock() - stepped
-        self.diagnostics = {f"env/{name}": total / self.settings.horizon for name, total in logs.items()}
+        self.diagnostics = {f"env/{name}": mean for name, mean in log.means().items()}
         buffer.obs[-1, :envs] = self.obs
         with self.autocast():
             return policy(policy.obs_moments.normalize(self.obs), rows, self.state).value

@@ -38,6 +38,7 @@ FLOORS = {
     "networks": 1,
     "metrics": 1,
     "fitness": 1,
+    "env_log": 1,
     "optimizer": 1,
     # 2: the world
     "physics": 2,
