@@ -97,6 +97,7 @@ OWNED = {
     "physics.warp": {"mujoco"},
     "physics.warp_worlds": {"mujoco", "mujoco_warp", "warp"},
     "physics.drawing": {"mujoco"},
+    "envs.gymnasium.copies": {"gymnasium"},
     "video": {"imageio_ffmpeg", "PIL"},
 }
 """Libraries that one file may import beyond its floor's."""
