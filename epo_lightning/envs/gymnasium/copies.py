@@ -15,6 +15,7 @@ from epo_lightning.envs.gymnasium.observations import ObservationRows
 from epo_lightning.envs.gymnasium.successes import SUCCESS, goal_of_one, number
 from epo_lightning.envs.gymnasium.vectors import FAULT
 
+_STEP = "step() must return (observation, reward, terminated, truncated, info), the interface since 0.26"
 _LIBRARY = Path(gymnasium.__file__).parent
 _TASKS = _LIBRARY / "envs"
 
@@ -53,7 +54,7 @@ class HeldCopy(gymnasium.Wrapper):
             return self._nothing(), {FAULT: f"reset() must take seed and options ({error})"}
         if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
             got = _describe(result)
-            return self._nothing(), {FAULT: f"reset() must return (observation, info), the interface since 0.26; {got}"}
+            return self._nothing(), {FAULT: f"reset() must return (observation, info), the interface since 0.26: {got}"}
         obs, info = result
         if fault := self._misfit(obs):
             return self._nothing(), {FAULT: f"reset() returned {fault}"}
@@ -66,12 +67,10 @@ class HeldCopy(gymnasium.Wrapper):
         except Exception as error:
             if not _is_of_the_interface(error):
                 raise
-            return self._fault(f"step() does not keep Gymnasium's interface: {error}")
+            rule = _STEP if "unpack" in str(error) else "step() does not keep Gymnasium's interface"
+            return self._fault(f"{rule}: {error}")
         if not (isinstance(result, tuple) and len(result) == 5):
-            return self._fault(
-                "step() must return (observation, reward, terminated, truncated, info), the interface since 0.26;"
-                f" {_describe(result)}"
-            )
+            return self._fault(f"{_STEP}: {_describe(result)}")
         obs, given, terminated, truncated, info = result
         if (  # the usual case, in a third of a microsecond
             type(obs) is np.ndarray
