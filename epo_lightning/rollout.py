@@ -23,7 +23,7 @@ from epo_lightning.buffer import RolloutBuffer, RolloutShape
 from epo_lightning.distributions import CategoricalSampler, GaussianSampler
 from epo_lightning.env_log import EnvLog
 from epo_lightning.envs.base import StepResult, VectorEnv
-from epo_lightning.envs.contract import check_first, check_result
+from epo_lightning.envs.contract import check_first, check_result, load_state
 from epo_lightning.fitness import FitnessWindow
 from epo_lightning.metrics import EpisodeLedger, FinishedEpisodes
 from epo_lightning.networks import Expression, LatentActorCritic
@@ -234,7 +234,7 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue where `saved` was taken: exactly, or with new episodes where the simulator cannot restore."""
-        self.env.load_state_dict(state["env"])
+        load_state(self.env, state["env"])
         self.ledger.load_state_dict(state["ledger"])
         self.fitness.load_state_dict(state["fitness"])
         self.individuals = state["individuals"].clone()

@@ -122,6 +122,18 @@ def check_first(obs: Any, spec: EnvSpec, device: torch.device | None) -> None:
     refuse(name, "is not finite", ~torch.isfinite(obs).all(1))
 
 
+def load_state(env: VectorEnv, state: Mapping[str, Any]) -> None:
+    """Have `env` continue from `state`.
+
+    Raises:
+        ValueError: When the environment says, as the contract wants it, that the state does not fit.
+    """
+    try:
+        env.load_state_dict(state)
+    except ValueError as error:
+        raise ValueError(f"--ckpt_path: {env.spec.name} cannot continue from its saved state: {error}") from error
+
+
 def check_pictures(pictures: Any, shape: tuple[int, ...]) -> None:
     """Check what `render` returned.
 

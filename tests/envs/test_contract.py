@@ -191,6 +191,24 @@ def test_a_difficulty_out_of_range_names_its_key() -> None:
     assert caught.traceback[-1].path.name == "evaluation.py"  # which the command line takes for a user's mistake
 
 
+class Forgetful(Probe):
+    """Cannot read what it has saved."""
+
+    def load_state_dict(self, state: Any) -> None:
+        raise ValueError("the saved state does not belong to this environment")
+
+
+def test_a_state_that_the_environment_refuses_is_one_line(cli: Any) -> None:
+    args = ("--config", "tiny.yaml", f"--data.env={__name__}.Forgetful", "--run_dir", "run")
+    assert cli("fit", *args).code == 0
+    outcome = cli("fit", "--ckpt_path", "run", "--trainer.max_epochs", 3)
+    assert outcome.code == 2
+    assert outcome.err == (
+        "error: --ckpt_path: Probe cannot continue from its saved state: the saved state does not belong to this"
+        " environment\n"
+    )
+
+
 class OtherNumber(Probe):
     """Has one environment more than it was asked for."""
 
