@@ -28,10 +28,10 @@ class Relabelled(NamedTuple):
 
 
 def off_policy_envs(population: Population, ratio: float, source: OffPolicySource) -> int:
-    """How many environments' worth of followers' data the master gets: `ratio` times its own number.
+    """How many environments' worth of followers' data the master gets: `ratio` times its own number, rounded.
 
     Raises:
-        ValueError: When the source does not have that much.
+        ValueError: When the source does not have that much, or a ratio that is not 0 comes to none.
     """
     if population.num_agents == 1:
         return 0
@@ -41,7 +41,15 @@ def off_policy_envs(population: Population, ratio: float, source: OffPolicySourc
             f"data.rollout.off_policy_ratio must be at most {sources} with {population.num_agents} agents and"
             f" off_policy_source '{source}', got {ratio}"
         )
-    return round(ratio * population.envs_per_agent)
+    block = population.envs_per_agent
+    count = math.floor(ratio * block + 0.5)
+    if ratio > 0 and not count:
+        smallest = math.ceil(5000 / block) / 10000  # half an environment, to four digits
+        raise ValueError(
+            f"data.rollout.off_policy_ratio {ratio:g} gives the master no sample with {block} environment(s) per agent"
+            f" and rank: use at least {smallest:g}, or 0 for none, or more data.num_envs"
+        )
+    return count
 
 
 def sample_followers(

@@ -42,8 +42,10 @@ class RolloutBuffer:
         log_probs, log_mu, targets, advantages: (T, W), see `RolloutBatch`.
         values: (T + 1, W); the last row is the value of the state after the rollout.
         rewards, successes: (T, N); terminated, truncated: (T, N) bool.
-        final_values: (2, T, N) value of the final observation of truncated episodes, under the agent's own gene and
-            under the master's.
+        final_values: (2, T, N) value of the final observation of truncated episodes, under the agent's own gene and,
+            without an LSTM, under the master's.
+        final_obs: With an LSTM, the final observations that are known, normalised: for each step with such the step,
+            the environments (M,), and the observations (M, O). The master's value of them needs its own state.
         resets: (T + 1, W) bool, an episode starts with this row.
         states: (S, W, H) recurrent state at the start of the rollout.
         column_agents: (W,) whose gene evaluates the column.
@@ -65,6 +67,7 @@ class RolloutBuffer:
             torch.zeros(booleans[name], dtype=torch.bool, device=device)
             for name in ("resets", "terminated", "truncated")
         )
+        self.final_obs: list[tuple[int, Tensor, Tensor]] = []
         off_policy = torch.full((shape.off_policy_columns,), MASTER, device=device)
         self.column_agents = torch.cat([shape.population.agent_of_env(device), off_policy])
 

@@ -15,8 +15,10 @@ from torch.utils.data import IterableDataset
 
 from epo_lightning.buffer import RolloutBuffer, RolloutShape
 from epo_lightning.envs.base import EnvSpec, VectorEnv
+from epo_lightning.envs.contract import check_spec
 from epo_lightning.estimate import estimate_iteration, is_large
 from epo_lightning.evaluation import Episodes, EvaluationDataset, fixed_difficulty
+from epo_lightning.idle_settings import idle_settings
 from epo_lightning.limits import require_range
 from epo_lightning.networks import LatentActorCritic
 from epo_lightning.population import MASTER, Population
@@ -98,13 +100,16 @@ class RolloutDataModule(L.LightningDataModule):
         """The dataset itself: Lightning streams minibatches from it, one rollout per epoch."""
         assert self.env is not None
         assert self.trainer is not None
-        policy = self._trained_module().policy
+        module = self._trained_module()
+        policy = module.policy
         shape = rollout_shape(self.env, policy.state_shape, self.population, self.rollout)
         rank_zero_info(
             f"Rollout memory: {RolloutBuffer.nbytes(shape) / 2**20:.0f} MiB per rank for {self.num_envs} envs x"
             f" {self.rollout.horizon} steps; {self.num_envs * self.trainer.world_size} envs on"
             f" {self.trainer.world_size} rank(s), {self.population.envs_per_agent} envs per agent and rank"
         )
+        if idle := idle_settings(module.num_agents, self.rollout, module.loss_settings):
+            rank_zero_info(idle)
         device = self._device()
         if device.type == "cpu" and is_large(policy, shape, self.rollout.num_epochs):
             self._warn_of_time(policy, shape)
@@ -212,7 +217,10 @@ class RolloutDataModule(L.LightningDataModule):
         return self.trainer.strategy.root_device
 
     def _build(self, num_envs: int, seed: int) -> VectorEnv:
-        return self.env_factory(num_envs, self._device(), seed)
+        env = self.env_factory(num_envs, self._device(), seed)
+        if check_spec(env).num_envs != num_envs:
+            raise ValueError(f"data.env: {env.spec.name}.spec.num_envs must be {num_envs}, got {env.spec.num_envs}")
+        return env
 
     def _stream_seed(self, stream: int, seed: int | None = None) -> int:
         """An independent seed for this rank's `stream`-th random generator; from `seed`, by default the run's."""

@@ -11,6 +11,7 @@ import torch
 
 from epo_lightning.buffer import RolloutShape
 from epo_lightning.envs.base import VectorEnv
+from epo_lightning.envs.contract import check_first, check_result
 from epo_lightning.networks import LatentActorCritic
 
 _PROBE_ENVS = 64
@@ -50,9 +51,10 @@ def estimate_iteration(
         num_epochs: Passes over the data.
     """
     env = build_env(_PROBE_ENVS)
-    env.reset()
+    device = policy.genes.device
+    check_first(env.reset(), env.spec, device)
     actions = env.spec.zero_actions()
-    env.step(actions)
+    check_result(env.step(actions), env.spec, device)
     start = time.perf_counter()
     for _ in range(_PROBE_STEPS):
         env.step(actions)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from epo_lightning.envs.base import VectorEnv
+from epo_lightning.envs.contract import check_first, check_result, refuse_unsound, sound
 from epo_lightning.metrics import QUANTITIES, EpisodeLedger
 from epo_lightning.networks import LatentActorCritic
 
@@ -45,26 +46,35 @@ class Summary(NamedTuple):
 
 @torch.no_grad()
 def play_episodes(env: VectorEnv, policy: LatentActorCritic, agent: int, episodes_per_env: int) -> Episodes:
-    """Play `episodes_per_env` complete episodes in every environment with the mean actions of `agent`."""
-    obs = env.reset()
-    device, envs = obs.device, env.spec.num_envs
+    """Play `episodes_per_env` complete episodes in every environment with the mean actions of `agent`.
+
+    Raises:
+        ValueError: When the environment breaks its contract, or an environment does not finish its episodes.
+    """
+    obs, envs = env.reset(), env.spec.num_envs
+    device = policy.genes.device
+    check_first(obs, env.spec, device)
     agents = torch.full((envs,), agent, device=device)
     state = policy.initial_state(envs, device)
     ledger = EpisodeLedger(envs, device)
     played = torch.zeros(envs, dtype=torch.long, device=device)
     totals = torch.zeros(len(QUANTITIES), episodes_per_env, envs, device=device)
+    bad = torch.zeros(envs, dtype=torch.bool, device=device)
     slots = torch.arange(episodes_per_env, device=device)[:, None]
     for step in range(step_limit(env, episodes_per_env)):
         actions, state = policy.act(obs, agents, state)
         result = env.step(actions)
+        check_result(result, env.spec, device)
+        bad |= ~sound(result)
         done = result.terminated | result.truncated
         finished = ledger.record(result.reward[None], result.successes[None], done[None])
         totals = torch.where((slots == played) & done, finished.totals[0][:, None], totals)
         played = played + done
         state = state.masked_fill(done[:, None], 0.0)
         obs = result.obs
-        if step % _STEPS_BETWEEN_CHECKS == 0 and bool((played >= episodes_per_env).all()):
-            return Episodes(totals.flatten(1))
+        if step % _STEPS_BETWEEN_CHECKS == 0 and bool((bad | (played >= episodes_per_env)).all()):
+            break
+    refuse_unsound(env.spec, bad)
     if bool((played >= episodes_per_env).all()):
         return Episodes(totals.flatten(1))
     raise ValueError(
@@ -106,14 +116,17 @@ def fixed_difficulty(env: VectorEnv, reached: Mapping[str, float], wanted: Mappi
         What `env.curriculum()` is now.
 
     Raises:
-        ValueError: When `wanted` names something that this task does not have.
+        ValueError: When `wanted` names something that this task does not have, or a value is out of its range.
     """
     own = env.curriculum()
     for name in wanted:
         if name not in own:
             known = f"has {', '.join(own)}" if own else "has none to set"
             raise ValueError(f"data.eval_difficulty: {env.spec.name} {known}; got {name}")
-    env.set_curriculum({**own, **reached, **wanted})
+    try:
+        env.set_curriculum({**own, **reached, **wanted})
+    except ValueError as error:  # the contract's way to say that a value is out of range
+        raise ValueError(f"data.eval_difficulty: {env.spec.name}: {error}") from error
     return env.curriculum()
 
 

@@ -28,7 +28,8 @@ class LossSettings:
         clip_eps: Epsilon of the clipped surrogate.
         off_policy_clip: Centre of the clip of off-policy samples: `centered` around mu (EPO eq. 4) or `unit` around 1
             (the released code).
-        dual_clip: Bound c of r / mu where the advantage is negative, greater than 1; null for none.
+        dual_clip: Bound c of r / mu where the advantage is negative, greater than 1, whatever the centre of the clip;
+            null for none.
         off_policy_weight: Lambda, weight of off-policy samples in the actor's and the critic's loss.
         value_coefficient: c_v; the critic's loss enters with 0.5 c_v.
         value_clip_eps: Clip of the value around its old value, in normalised units; null for none.
@@ -88,12 +89,14 @@ def hybrid_loss(
     if settings.off_policy_clip == "centered":
         # min(r A, clip(r, mu (1 - eps), mu (1 + eps)) A) = min(r/mu mu A, clip(r/mu, 1 - eps, 1 + eps) mu A)
         new_over_old = log_probs - (batch.log_probs + batch.log_mu)
+        mu: Tensor | float = 1.0
         log_ratio, advantages = new_over_old, batch.advantages * batch.log_mu.exp()
     else:
-        log_ratio, advantages = log_probs - batch.log_probs, batch.advantages
+        log_ratio, advantages, mu = log_probs - batch.log_probs, batch.advantages, batch.log_mu.exp()
         new_over_old = log_ratio - batch.log_mu
     ratio = log_ratio.clamp(max=LOG_RATIO_MAX).exp()
-    surrogate = clipped_surrogate(ratio, 1.0, advantages, settings.clip_eps, settings.dual_clip)
+    bound = None if settings.dual_clip is None else settings.dual_clip * mu
+    surrogate = clipped_surrogate(ratio, 1.0, advantages, settings.clip_eps, bound)
     critic = value_loss(values, batch.targets, batch.values, settings.value_clip_eps)
     bound, entropy = policy.bound_loss(), policy.entropy()
     samples = surrogate + 0.5 * settings.value_coefficient * critic + settings.bound_coefficient * bound
@@ -106,26 +109,34 @@ def hybrid_loss(
 
 
 def clipped_surrogate(
-    ratio: Tensor, mu: Tensor | float, advantages: Tensor, clip_eps: float, dual_clip: float | None = None
+    ratio: Tensor,
+    centre: Tensor | float,
+    advantages: Tensor,
+    clip_eps: float,
+    bound: Tensor | float | None = None,
 ) -> Tensor:
-    """Negative clipped objective per sample (EPO eq. 2 with mu = 1, eq. 4 otherwise).
+    """Negative clipped objective per sample (EPO eq. 2 with centre 1, eq. 4 with centre mu).
 
-    -min(r A, clip(r, mu (1 - eps), mu (1 + eps)) A), and with `dual_clip` c at most -c mu A where A < 0.
+    -min(r A, clip(r, centre (1 - eps), centre (1 + eps)) A), and with `bound` b at most -b A where A < 0.
+
+    With mu, the value of r before the first update, the dual clip of factor c (arXiv 1912.09729) is b = c mu, whatever
+    the centre: a bad action pulls until it is c times as likely as it was when the rollout was made. Without a bound
+    its loss grows with r for ever.
 
     Args:
         ratio: (...,) r = pi(a|s, phi_agent) / pi_old(a|s, phi_j).
-        mu: (...,) or 1: the value of `ratio` before the first update, around which the clip is centred.
+        centre: (...,) or a number: mu, or 1 as in the released code.
         advantages: (...,).
         clip_eps: epsilon.
-        dual_clip: c > 1; without it the loss of a bad action that became likelier is unbounded (arXiv 1912.09729).
+        bound: (...,) or a number: b, the largest r that counts where A < 0; None for none.
     """
-    low: Any = mu * (1 - clip_eps)
-    high: Any = mu * (1 + clip_eps)
+    low: Any = centre * (1 - clip_eps)
+    high: Any = centre * (1 + clip_eps)
     clipped = torch.clamp(ratio, low, high)
     loss = -torch.minimum(ratio * advantages, clipped * advantages)
-    if dual_clip is None:
+    if bound is None:
         return loss
-    return torch.where(advantages < 0, torch.minimum(loss, -dual_clip * mu * advantages), loss)
+    return torch.where(advantages < 0, torch.minimum(loss, -bound * advantages), loss)
 
 
 def value_loss(values: Tensor, targets: Tensor, old_values: Tensor, clip_eps: float | None) -> Tensor:

@@ -73,7 +73,7 @@ class PolicyOutput(NamedTuple):
     Attributes:
         actions: Which actions, float32.
         value: (...,) float32 normalised value.
-        state: (S, N, H) recurrent state after the last step.
+        state: (S, N, H) recurrent state after the last step; (S, T, N, H) after every step, where that was asked for.
     """
 
     actions: ActionDistribution
@@ -101,26 +101,32 @@ class Trunk(nn.Module):
         self.mlp = nn.Sequential(*layers)
         self.outputs = widths[-1]
 
-    def forward(self, x: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, state: Tensor, resets: Tensor | None, every_state: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Features and new state.
 
         Args:
             x: (N, inputs), or (T, N, inputs) when there is an LSTM.
             state: (2, N, H) before the first step; ignored without an LSTM.
             resets: (T, N) bool, zero the state before this step; None for no reset.
+            every_state: Of a sequence: the state after every step, (2, T, N, H), instead of the last one.
         """
         if self.cell is None or self.norm is None:
             return self.mlp(x), state
         steps = x if x.dim() == 3 else x[None]
         hidden, cell = state[0], state[1]
-        outputs = []
+        outputs, cells = [], []
         for t, step in enumerate(steps):
             if resets is not None:
                 hidden, cell = (part.masked_fill(resets[t, :, None], 0.0) for part in (hidden, cell))
             hidden, cell = self.cell(step, (hidden, cell))
             outputs.append(hidden)
+            if every_state:
+                cells.append(cell)
         features = torch.stack(outputs) if x.dim() == 3 else hidden
-        return self.mlp(self.norm(features)), torch.stack([hidden, cell]).to(state.dtype)
+        new_state = torch.stack([features, torch.stack(cells)] if every_state else [hidden, cell])
+        return self.mlp(self.norm(features)), new_state.to(state.dtype)
 
 
 class LatentActorCritic(nn.Module):
@@ -167,7 +173,14 @@ class LatentActorCritic(nn.Module):
         """Genes and log-std of the agents named by `agent_ids` (N,)."""
         return Expression(functional.embedding(agent_ids, self.genes), functional.embedding(agent_ids, self.log_std))
 
-    def forward(self, obs: Tensor, rows: Expression, state: Tensor, resets: Tensor | None = None) -> PolicyOutput:
+    def forward(
+        self,
+        obs: Tensor,
+        rows: Expression,
+        state: Tensor,
+        resets: Tensor | None = None,
+        every_state: bool = False,
+    ) -> PolicyOutput:
         """One step, or a sequence.
 
         Args:
@@ -175,13 +188,14 @@ class LatentActorCritic(nn.Module):
             rows: Genes and log-std of the N rows.
             state: (S, N, H) before the first step.
             resets: (T, N) bool: an episode starts at this step, its state is zeroed first.
+            every_state: Of a sequence: give the state after every step, before the next one's reset.
         """
         genes = rows.genes if obs.dim() == 2 else rows.genes.expand(len(obs), -1, -1)
         x = torch.cat([obs, genes], dim=-1)
-        features, new_state = self.actor(x, state[:2], resets)
+        features, new_state = self.actor(x, state[:2], resets, every_state)
         value_features = features
         if self.critic is not None:
-            value_features, critic_state = self.critic(x, state[2:], resets)
+            value_features, critic_state = self.critic(x, state[2:], resets, every_state)
             new_state = torch.cat([new_state, critic_state])
         head = self.action_head(features).float()
         value = self.value_head(value_features).squeeze(-1).float()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from epo_lightning.checkpoint_contents import saved_network, saved_weights
 from epo_lightning.envs.base import StepResult, VectorEnv
+from epo_lightning.envs.contract import check_first, check_result, check_spec, refuse_unsound, sound
 from epo_lightning.networks import LatentActorCritic
 from epo_lightning.population import MASTER
 
@@ -49,7 +50,7 @@ class Playback:
     def __init__(
         self, env: VectorEnv, actors: Sequence[int | str], policy: LatentActorCritic | None = None, seed: int = 0
     ) -> None:
-        assert env.spec.num_envs == len(actors)
+        assert check_spec(env).num_envs == len(actors)
         self.env, self.policy = env, policy
         self.labels = [_label(actor, policy) for actor in actors]
         self.generator = torch.Generator().manual_seed(seed)
@@ -63,6 +64,7 @@ class Playback:
     def reset(self) -> None:
         """New episodes everywhere, and an empty book."""
         self._obs = self.env.reset()
+        check_first(self._obs, self.env.spec, None if self.policy is None else self.policy.genes.device)
         device, count = self._obs.device, len(self.labels)
         self._agent_rows, self._agents = self._agent_rows.to(device), self._agents.to(device)
         if self.policy is not None:
@@ -71,8 +73,14 @@ class Playback:
         self.clock, self.episodes = torch.zeros(2, count, dtype=torch.long, device=device)
 
     def step(self) -> StepResult:
-        """Everybody acts once; where an episode ended, its book and its recurrent state begin anew."""
+        """Everybody acts once; where an episode ended, its book and its recurrent state begin anew.
+
+        Raises:
+            ValueError: When the environment breaks its contract.
+        """
         result = self.env.step(self._actions())
+        check_result(result, self.env.spec, self._obs.device)
+        refuse_unsound(self.env.spec, ~sound(result))
         done = result.terminated | result.truncated
         self.successes += result.successes
         self.total_successes += result.successes

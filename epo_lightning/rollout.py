@@ -21,8 +21,9 @@ from epo_lightning.aggregation import off_policy_envs
 from epo_lightning.batch import RolloutBatch
 from epo_lightning.buffer import RolloutBuffer, RolloutShape
 from epo_lightning.distributions import CategoricalSampler, GaussianSampler
+from epo_lightning.env_log import EnvLog
 from epo_lightning.envs.base import StepResult, VectorEnv
-from epo_lightning.envs.check import check_first, check_result
+from epo_lightning.envs.contract import check_first, check_result, load_state
 from epo_lightning.fitness import FitnessWindow
 from epo_lightning.metrics import EpisodeLedger, FinishedEpisodes
 from epo_lightning.networks import Expression, LatentActorCritic
@@ -132,7 +133,8 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         kind: Any = CategoricalSampler if policy.discrete else GaussianSampler
         sampler = kind(buffer.actions[:, :envs], buffer.log_probs[:, :envs], rows.log_std, self.generator)
         buffer.states[:, :envs] = self.state
-        logs: dict[str, Tensor] = {}
+        buffer.final_obs.clear()
+        log = EnvLog(self.device)
         assert self.obs is not None
         for t in range(self.settings.horizon):
             start = self.clock()
@@ -144,14 +146,12 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
             acted = self.clock()
             result = self.env.step(actions)
             stepped = self.clock()
-            if t == 0:
-                check_result(result, self.env.spec, self.device)
+            check_result(result, self.env.spec, self.device)
             self._store(t, result, rows, output.state)
-            for name, value in result.log.items():
-                logs[name] = logs[name] + value.mean() if name in logs else value.mean()
+            log.add(result.log)
             self.seconds["env"] += stepped - acted
             self.seconds["inference"] += acted - start + self.clock() - stepped
-        self.diagnostics = {f"env/{name}": total / self.settings.horizon for name, total in logs.items()}
+        self.diagnostics = {f"env/{name}": mean for name, mean in log.means().items()}
         buffer.obs[-1, :envs] = self.obs
         with self.autocast():
             return policy(policy.obs_moments.normalize(self.obs), rows, self.state).value
@@ -178,9 +178,12 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         else:
             final_obs = result.final_obs[cut]
         obs = self.policy.obs_moments.normalize(final_obs)
-        master = self.policy.express(torch.full_like(cut, MASTER))
-        own = Expression(rows.genes[cut], rows.log_std[cut])
-        for row, expression in enumerate((own, master)):
+        expressions = [Expression(rows.genes[cut], rows.log_std[cut])]
+        if not self.policy.recurrent:
+            expressions.append(self.policy.express(torch.full_like(cut, MASTER)))
+        elif result.final_obs is not None:  # the master's state is another one: `Targets` rolls it
+            self.buffer.final_obs.append((t, cut, obs))
+        for row, expression in enumerate(expressions):
             with self.autocast():
                 self.buffer.final_values[row, t, cut] = self.policy(obs, expression, state[:, cut]).value
 
@@ -236,7 +239,7 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue where `saved` was taken: exactly, or with new episodes where the simulator cannot restore."""
-        self.env.load_state_dict(state["env"])
+        load_state(self.env, state["env"])
         self.ledger.load_state_dict(state["ledger"])
         self.fitness.load_state_dict(state["fitness"])
         self.individuals = state["individuals"].clone()

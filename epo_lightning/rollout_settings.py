@@ -20,9 +20,10 @@ class RolloutSettings:
         gamma: Discount.
         gae_lambda: Lambda of the generalised advantage estimate.
         estimator: Targets of on-policy samples: `gae` (lambda-returns) or `n_step` (EPO eq. 6).
-        n_step: Steps of the `n_step` estimator.
+        n_step: Steps of the `n_step` estimator, at most `horizon`.
         reward_scale: Rewards are multiplied by this before the critic sees them; reported returns are not.
-        off_policy_ratio: Followers' samples relabelled for the master, as a multiple of the master's own; 0 for none.
+        off_policy_ratio: Followers' samples relabelled for the master, as a multiple of the master's own, rounded to
+            whole environments; 0 for none.
         off_policy_source: `all` samples from every follower, `one_agent` from one random follower per iteration.
         mu_cap: Upper bound of the importance weight mu with which an off-policy sample starts; inf for none.
     """
@@ -42,6 +43,10 @@ class RolloutSettings:
     def __post_init__(self) -> None:
         for name in ("horizon", "num_epochs", "num_minibatches", "n_step"):
             require_range(f"{_KEY}.{name}", getattr(self, name), 1)
+        if self.estimator == "n_step":
+            require_range(
+                f"{_KEY}.n_step (no sample looks further ahead than the horizon)", self.n_step, 1, self.horizon
+            )
         for name in ("gamma", "gae_lambda"):
             require_range(f"{_KEY}.{name}", getattr(self, name), 0, 1)
         for name in ("reward_scale", "mu_cap"):

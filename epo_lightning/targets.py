@@ -22,13 +22,17 @@ from epo_lightning.rollout_settings import RolloutSettings
 
 
 class _Sampled(NamedTuple):
-    """Followers' samples under the master's gene: where they come from, (T, C) each, and what the network says."""
+    """Followers' samples under the master's gene: where they come from, (T, C) each, and what the network says.
+
+    `final_value` is that of the final observation; only what was truncated is read.
+    """
 
     step: Tensor
     env: Tensor
     actions: ActionDistribution
     value: Tensor
     next_value: Tensor
+    final_value: Tensor
 
 
 class Targets:
@@ -63,12 +67,12 @@ class Targets:
         buffer, moments, envs = self.buffer, self.policy.value_moments, self.buffer.shape.population.num_envs
         buffer.values[-1, :envs] = last_value
         own_values = moments.denormalize(buffer.values[:, :envs])
-        final_values = moments.denormalize(buffer.final_values)
+        final_values = moments.denormalize(buffer.final_values[0])
         rewards = buffer.rewards * self.settings.reward_scale
-        values, targets = own_values[:-1], self._on_policy_targets(rewards, own_values, final_values[0])
+        values, targets = own_values[:-1], self._on_policy_targets(rewards, own_values, final_values)
         diagnostics = {"losses/explained_variance": explained_variance(values, targets)}
         if buffer.shape.off_policy_columns:
-            off_values, off_targets = self._aggregate(rewards, final_values[1])
+            off_values, off_targets = self._aggregate(rewards)
             values, targets = torch.cat([values, off_values], dim=1), torch.cat([targets, off_targets], dim=1)
             diagnostics["losses/off_policy_ess"] = effective_sample_fraction(buffer.log_mu[:, envs:])
         buffer.advantages.copy_(normalize_across_ranks(targets - values))
@@ -95,17 +99,17 @@ class Targets:
             return gae_targets(rewards, values[:-1], following, done, settings.gamma, settings.gae_lambda)
         return n_step_targets(rewards, following, done, settings.gamma, settings.n_step)
 
-    def _aggregate(self, rewards: Tensor, final_values: Tensor) -> tuple[Tensor, Tensor]:
+    def _aggregate(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
         """Fill the off-policy columns; returns values and one-step targets of them, (T, C) each (EPO eq. 8)."""
         buffer, envs = self.buffer, self.buffer.shape.population.num_envs
         denormalize = self.policy.value_moments.denormalize
-        step, env, master, value, next_value = self._sample()
+        step, env, master, value, next_value, final_value = self._sample()
         buffer.obs[:-1, envs:] = buffer.obs[step, env]
         buffer.actions[:, envs:] = buffer.actions[step, env]
         log_probs = master.log_prob(buffer.actions[:, envs:])
         relabelled = relabel(log_probs, buffer.log_probs[step, env], self.settings.mu_cap)
         buffer.log_probs[:, envs:], buffer.log_mu[:, envs:] = relabelled
-        following = torch.where(buffer.truncated[step, env], final_values[step, env], denormalize(next_value))
+        following = denormalize(torch.where(buffer.truncated[step, env], final_value, next_value))
         following = following.masked_fill(buffer.terminated[step, env], 0.0)
         return denormalize(value), one_step_targets(rewards[step, env], following, self.settings.gamma)
 
@@ -122,10 +126,37 @@ class Targets:
         buffer.states[:, population.num_envs :], buffer.resets[:, population.num_envs :] = states, resets
         master = self.policy.express(torch.full_like(env, MASTER))
         with self.autocast():
-            output = self.policy(buffer.obs[:, env], master, states, resets)
+            output = self.policy(buffer.obs[:, env], master, states, resets, every_state=bool(buffer.final_obs))
+        value = output.value[:-1]
+        final_value = self._master_value_of_final_observations(env, output.state, value) if buffer.final_obs else value
         step = torch.arange(horizon, device=env.device)[:, None].expand(-1, columns)
         actions = output.actions.steps(horizon)
-        return _Sampled(step, env.expand(horizon, -1), actions, output.value[:-1], output.value[1:])
+        return _Sampled(step, env.expand(horizon, -1), actions, value, output.value[1:], final_value)
+
+    def _master_value_of_final_observations(self, env: Tensor, states: Tensor, value: Tensor) -> Tensor:
+        """(T, C) V(final_obs) with the master's gene and its own recurrent state after that step.
+
+        Args:
+            env: (C,) environments of the sampled sequences.
+            states: (S, T + 1, C, H) the master's state after every step.
+            value: (T, C) V(s_t), which stands where the environment did not tell the final observation.
+        """
+        buffer = self.buffer
+        row = torch.full_like(buffer.truncated, -1, dtype=torch.long)  # of each known final observation in `obs`
+        obs = torch.cat([each for _, _, each in buffer.final_obs])
+        first = 0
+        for t, cut, _ in buffer.final_obs:
+            row[t, cut] = torch.arange(first, first + len(cut), device=row.device)
+            first += len(cut)
+        sampled = row[:, env]
+        step, column = (sampled >= 0).nonzero(as_tuple=True)  # one wait for the device per rollout
+        final_value = value.clone()
+        if len(step):
+            master = self.policy.express(torch.full_like(step, MASTER))
+            with self.autocast():
+                output = self.policy(obs[sampled[step, column]], master, states[:, step, column])
+            final_value[step, column] = output.value
+        return final_value
 
     def _sample_transitions(self) -> _Sampled:
         buffer, horizon = self.buffer, self.settings.horizon
@@ -137,4 +168,5 @@ class Targets:
         master = self.policy.express(torch.full_like(env[0], MASTER))
         with self.autocast():
             output = self.policy(now_and_next, master, self.policy.initial_state(0))
-        return _Sampled(step, env, output.actions.steps(horizon), output.value[:horizon], output.value[horizon:])
+        actions, final_value = output.actions.steps(horizon), buffer.final_values[1, step, env]
+        return _Sampled(step, env, actions, output.value[:horizon], output.value[horizon:], final_value)

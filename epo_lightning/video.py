@@ -15,6 +15,7 @@ from typing import IO
 
 import numpy as np
 
+from epo_lightning.envs.contract import check_pictures
 from epo_lightning.playback import SEPARATOR, Playback
 
 FRAMES_PER_SECOND = 30.0
@@ -100,6 +101,7 @@ def record(playback: Playback, path: Path, seconds: float, width: int, height: i
 def compose(playback: Playback, width: int, height: int) -> np.ndarray:
     """One frame of all tiles with their captions, (rows x (H + caption), columns x (W + gap), 3) uint8."""
     pictures = playback.env.render(range(len(playback.labels)), width, height)
+    check_pictures(pictures, (len(playback.labels), height, width, 3))
     return tile([caption(text, width, picture) for text, picture in zip(playback.captions(), pictures, strict=True)])
 
 

@@ -68,10 +68,30 @@ class TestSampling:
 class TestHowMany:
     @pytest.mark.parametrize(
         ("ratio", "source", "columns"),
-        [(0, "all", 0), (1, "all", 3), (3, "all", 9), (1 / 3, "all", 1), (0.5, "one_agent", 2), (1, "one_agent", 3)],
+        [
+            (0, "all", 0),
+            (1, "all", 3),
+            (3, "all", 9),
+            (1 / 3, "all", 1),
+            (0.5, "one_agent", 2),
+            (2.5, "all", 8),
+            (1, "one_agent", 3),
+        ],
     )
     def test_a_multiple_of_the_masters_environments(self, ratio: float, source: Any, columns: int) -> None:
         assert off_policy_envs(POPULATION, ratio, source) == columns
+
+    @pytest.mark.parametrize(
+        ("ratio", "envs_per_agent", "smallest"),
+        [(0.4, 1, 0.5), (0.2, 2, 0.25), (0.08, 6, 0.0834), (1e-9, 3, 0.1667), (1e-9, 100_000, 0.0001)],
+    )
+    def test_a_ratio_that_comes_to_nothing_is_refused(self, ratio: float, envs_per_agent: int, smallest: float) -> None:
+        population = Population(4, 4 * envs_per_agent)
+        with pytest.raises(ValueError, match=r"off_policy_ratio .* gives the master no sample") as caught:
+            off_policy_envs(population, ratio, "all")
+        assert f"use at least {smallest:g}, or 0 for none" in str(caught.value)
+        assert off_policy_envs(population, smallest, "all") >= 1
+        assert off_policy_envs(population, 0.0, "all") == 0
 
     def test_one_agent_has_no_followers(self) -> None:
         assert off_policy_envs(Population(1, 8), 1.0, "all") == 0

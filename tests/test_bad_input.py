@@ -46,6 +46,10 @@ MISTAKES = {
     "NaN": (["--config=nan.yaml"], ["model.loss.clip_eps", "nan"]),
     "negative": (["--model.optimizer.learning_rate=-1"], ["model.optimizer.learning_rate", "greater than 0"]),
     "negative horizon": (["--data.rollout.horizon=-4"], ["data.rollout.horizon", "at least 1"]),
+    "no off-policy sample": (
+        ["--data.rollout.off_policy_ratio=0.1"],
+        ["data.rollout.off_policy_ratio", "0.125", "or 0"],
+    ),
     "negative interval": (["--checkpoint.every_n_iterations=-1"], ["checkpoint.every_n_iterations"]),
     "unknown configuration": (["--config=nowhere"], ["config: nowhere", "packaged configurations"]),
     "broken YAML": (["--config=broken.yaml"], ["config"]),

@@ -40,11 +40,13 @@ FLOORS = {
     "networks": 1,
     "metrics": 1,
     "fitness": 1,
+    "env_log": 1,
     "optimizer": 1,
     # 2: the world
     "physics": 2,
     "envs": 2,
     "rollout_settings": 0,
+    "idle_settings": 0,
     "targets": 2,
     "rollout": 2,
     "evaluation": 2,
@@ -103,6 +105,7 @@ OWNED = {
     "physics.warp": {"mujoco"},
     "physics.warp_worlds": {"mujoco", "mujoco_warp", "warp"},
     "physics.drawing": {"mujoco"},
+    "envs.gymnasium.copies": {"gymnasium"},
     "video": {"imageio_ffmpeg", "PIL"},
 }
 """Libraries that one file may import beyond its floor's."""

@@ -252,6 +252,41 @@ class TestHybridLoss:
         terms = self.terms(self.batch(), off_policy_clip="unit")
         assert terms["total"] == pytest.approx(-0.82 - 0.325 * (0.5 + HALF_LN_2PI))
 
+    @pytest.mark.parametrize(
+        ("clip", "ratio", "mu", "loss", "pulls"),
+        [
+            # A = -1, eps = 0.2, c = 3. Centred: max(r, 0.8 mu), at most 3 mu
+            ("centered", 3.0, 2.0, 3.0, True),  # r / mu = 1.5
+            ("centered", 8.0, 2.0, 6.0, False),  # 4 is more than 3
+            ("centered", 0.2, 0.1, 0.2, True),
+            ("centered", 0.5, 0.1, 0.3, False),
+            # Unit: max(r, 0.8), at most 3 mu
+            ("unit", 10.0, 10.0, 10.0, True),  # before the first update, r / mu = 1, nothing is bounded
+            ("unit", 29.0, 10.0, 29.0, True),
+            ("unit", 31.0, 10.0, 30.0, False),
+            ("unit", 0.9, 0.5, 0.9, True),
+            ("unit", 1.6, 0.5, 1.5, False),
+            ("unit", 0.5, 0.5, 0.8, False),  # below the unit clip, as without a bound
+        ],
+    )
+    def test_the_dual_clip_bounds_the_ratio_to_mu(
+        self, clip: Any, ratio: float, mu: float, loss: float, pulls: bool
+    ) -> None:
+        batch = self.batch()._replace(
+            actions=self.sample(1.0, 1.0)[:, None],
+            log_probs=-HALF_LN_2PI - 0.5 - self.sample(1.0, ratio).log(),
+            log_mu=self.sample(1.0, mu).log(),
+            advantages=self.sample(0.0, -1.0),
+        )
+        mean = torch.zeros(2, 1, dtype=torch.float64, requires_grad=True)
+        policy = Gaussian(mean, torch.zeros(2, 1, dtype=torch.float64))
+        settings = LossSettings(off_policy_clip=clip, dual_clip=3.0, value_coefficient=0.0, bound_coefficient=0.0)
+        total = hybrid_loss(policy, self.sample(0.0, 0.0), batch, settings, self.sample(0.0, 0.0)).total
+        assert 2 * total.item() == pytest.approx(loss)
+        total.backward()
+        assert mean.grad is not None
+        assert 2 * mean.grad[1].item() == pytest.approx(ratio if pulls else 0.0)  # dr / dmean = r (a - mean) / sigma^2
+
     def test_unclipped_values(self) -> None:
         # off: (2 - 3)^2 = 1 instead of 3.24: -2.4 + 0.5 + 0.1 = -1.8; ((-1.9) - 0.9) / 2 = -1.4
         terms = self.terms(self.batch(), value_clip_eps=None)

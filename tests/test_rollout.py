@@ -292,25 +292,40 @@ class TestTargets:
             kinds.add((terminated, truncated))
         assert kinds == {(False, False), (True, False), (False, True)}  # C T = all the followers' samples
 
-    def test_off_policy_targets_of_sequences(self) -> None:
-        """The master's value along a follower's sequence, from the follower's state before it."""
-        env, policy = with_endings(), make_policy(lstm_units=5)
-        env.truncated[:] = False  # what a truncated step bootstraps with is told by `replay` of the own gene only
-        reference = Reference(policy)
+    @pytest.mark.parametrize("tells_final_obs", [True, False])
+    @pytest.mark.parametrize("network", ["lstm", "separate critic, lstm"])
+    def test_off_policy_targets_of_sequences(self, network: str, tells_final_obs: bool) -> None:
+        """The master's value along a follower's sequence, from the follower's state before it, step by step.
+
+        The final observation of a truncated step follows the master's own state, too, not the follower's.
+        """
+        env, policy = with_endings(), make_policy(**NETWORKS[network])
+        if not tells_final_obs:
+            env.final_obs = None
         dataset = make_dataset(env, policy)
-        dataset.collect()
-        targets = units_of_reward(dataset, dataset.buffer.targets)
-        for column, (_, source) in zip(range(N, N + 4), locate(dataset)[:4], strict=True):
-            state, values = reference.fresh_state(), []
-            for t in range(T + 1):
-                _, value, state = reference(env.obs[t, source], MASTER, state)
-                values.append(value)
-                if env.terminated[t, source]:
-                    state = reference.fresh_state()
-            for t in range(T):
-                following = 0.0 if env.terminated[t, source] else values[t + 1]
-                wanted = env.reward[t, source].item() + GAMMA * following
-                assert targets[t, column].item() == pytest.approx(wanted, abs=2e-4)
+        dataset.lacks_final_obs = not tells_final_obs  # the warning has been given
+        kinds = set()
+        for start in (0, T):  # the second rollout begins in the middle of episodes
+            reference, stored = Reference(policy), dataset.state.clone()
+            dataset.collect()
+            targets = units_of_reward(dataset, dataset.buffer.targets)
+            for column, (_, source) in zip(range(N, N + 4), locate(dataset)[:4], strict=True):
+                state = stored[:, [source]]
+                for t in range(T):
+                    now = start + t
+                    _, value, state = reference(env.obs[now, source], MASTER, state)
+                    terminated, truncated = bool(env.terminated[now, source]), bool(env.truncated[now, source])
+                    if truncated:
+                        told = env.final_obs is not None
+                        following = reference(env.final_obs[now, source], MASTER, state)[1] if told else value
+                    else:
+                        following = reference(env.obs[now + 1, source], MASTER, state)[1]
+                    wanted = env.reward[now, source].item() + (0.0 if terminated else GAMMA * following)
+                    assert targets[t, column].item() == pytest.approx(wanted, abs=2e-4)
+                    if terminated or truncated:
+                        state = reference.fresh_state()
+                    kinds.add((terminated, truncated))
+        assert kinds == {(False, False), (True, False), (False, True)}
 
     @pytest.mark.parametrize("network", NETWORKS)
     def test_without_final_observation_the_last_seen_state_bootstraps(self, network: str) -> None:
@@ -752,3 +767,9 @@ class TestSettings:
     def test_out_of_range(self, name: str, value: float) -> None:
         with pytest.raises(ValueError, match=rf"data\.rollout\.{name} must be"):
             RolloutSettings(**{name: value})
+
+    def test_more_steps_ahead_than_there_are(self) -> None:
+        RolloutSettings(horizon=2)  # `gae` does not read n_step
+        RolloutSettings(horizon=2, estimator="n_step", n_step=2)
+        with pytest.raises(ValueError, match=r"data\.rollout\.n_step .*horizon.* must be .* at most 2, got 3"):
+            RolloutSettings(horizon=2, estimator="n_step")

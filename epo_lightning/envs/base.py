@@ -70,7 +70,8 @@ class StepResult(NamedTuple):
         successes: (N,) float32. Goals reached in this very step; their sum over an episode is its success count.
         final_obs: (N, O) float32, the last observation of the old episode; only rows with `truncated` are read. None
             when the environment cannot tell: the learner then bootstraps with the value of the last observation it saw.
-        log: Named scalars or (N,) tensors whose means are logged as `env/<name>`.
+        log: Named numbers, or () or (N,) tensors of any real type. `env/<name>` is the mean over the steps of a rollout
+            in which the name was reported; NaN is the same as not to report it.
     """
 
     obs: Tensor
@@ -79,7 +80,7 @@ class StepResult(NamedTuple):
     truncated: Tensor
     successes: Tensor
     final_obs: Tensor | None = None
-    log: Mapping[str, Tensor] = {}
+    log: Mapping[str, Tensor | float] = {}
 
 
 class VectorEnv(ABC):

@@ -3,7 +3,7 @@
 Shape legend: N environments of this rank, O observation entries, A action entries.
 
 `check_env` runs an environment and refuses the first fault with one line that names the member and what would be right.
-`check_result` is the cheap part for a running training: it does not wait for the device.
+What a running training checks, too, is in `contract`.
 
     python -m epo_lightning.envs.check my_pkg.MyEnv --num_envs 8
 """
@@ -17,37 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from epo_lightning.envs.base import EnvFactory, EnvSpec, StepResult, VectorEnv
+from epo_lightning.envs.base import EnvFactory, StepResult, VectorEnv
+from epo_lightning.envs.contract import check_first, check_result, check_spec, refuse
 
 _FIELDS = ("obs", "reward", "terminated", "truncated", "successes", "final_obs")
-
-
-def check_result(result: StepResult, spec: EnvSpec, device: torch.device) -> None:
-    """Check what can be told without waiting for the device: types, shapes, dtypes, devices, no gradient.
-
-    Args:
-        result: What `step` returned.
-        spec: The environment's `spec`.
-        device: The device that the environment was made for.
-
-    Raises:
-        ValueError: Naming the first field that is wrong and what would be right.
-    """
-    if not isinstance(result, StepResult):
-        raise ValueError(f"step() must return a StepResult, got {type(result).__name__}")
-    n, observation = (spec.num_envs,), (spec.num_envs, spec.obs_dim)
-    _check_tensor("StepResult.obs", result.obs, observation, torch.float32, device)
-    _check_tensor("StepResult.reward", result.reward, n, torch.float32, device)
-    _check_tensor("StepResult.terminated", result.terminated, n, torch.bool, device)
-    _check_tensor("StepResult.truncated", result.truncated, n, torch.bool, device)
-    _check_tensor("StepResult.successes", result.successes, n, torch.float32, device)
-    if result.final_obs is not None:
-        _check_tensor("StepResult.final_obs", result.final_obs, observation, torch.float32, device)
-    if not isinstance(result.log, Mapping):
-        raise ValueError(f"StepResult.log must be a mapping from names to tensors, got {type(result.log).__name__}")
-    for name, value in result.log.items():
-        shape = n if isinstance(value, Tensor) and value.ndim else ()
-        _check_tensor(f"StepResult.log[{name!r}]", value, shape, None, device)
 
 
 def check_env(env: VectorEnv, steps: int = 100, seed: int = 0) -> None:
@@ -66,16 +39,12 @@ def check_env(env: VectorEnv, steps: int = 100, seed: int = 0) -> None:
     Raises:
         ValueError: One line: which member is wrong, in which environments, and what would be right.
     """
-    if not isinstance(env, VectorEnv):
-        raise ValueError(f"{type(env).__name__} must derive from epo_lightning.envs.base.VectorEnv")
+    spec = check_spec(env)
     if steps < 2:
         raise ValueError(f"steps must be at least 2, got {steps}")
-    spec = _check_spec(env)
     first = env.reset()
-    if not isinstance(first, Tensor):
-        raise ValueError(f"reset() must return a tensor, got {type(first).__name__}")
+    check_first(first, spec, None)
     device = first.device
-    check_first(first, spec, device)
 
     generator = torch.Generator().manual_seed(seed)
     actions = torch.stack([spec.random_actions(generator) for _ in range(steps)])
@@ -86,62 +55,6 @@ def check_env(env: VectorEnv, steps: int = 100, seed: int = 0) -> None:
     _check_resume(env, actions)
     check_first(env.reset(), spec, device)
     _check_curriculum(env)
-
-
-def _check_tensor(
-    name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype | None, device: torch.device
-) -> None:
-    if not isinstance(value, Tensor):
-        raise ValueError(f"{name} must be a tensor, got {type(value).__name__}")
-    if value.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
-    if dtype is not None and value.dtype != dtype:
-        raise ValueError(f"{name} must be {dtype}, got {value.dtype}")
-    if value.device.type != device.type or (device.index is not None and value.device.index != device.index):
-        raise ValueError(f"{name} must be on {device}, got {value.device}")
-    if value.requires_grad:
-        raise ValueError(f"{name} must not require a gradient: compute it under torch.no_grad()")
-
-
-def check_first(obs: Any, spec: EnvSpec, device: torch.device) -> None:
-    """Check what `reset` returned; waits for the device, once per run.
-
-    Args:
-        obs: The first observation.
-        spec: The environment's `spec`.
-        device: The device that the environment was made for.
-
-    Raises:
-        ValueError: Naming what is wrong and what would be right.
-    """
-    name = "the observation of reset()"
-    _check_tensor(name, obs, (spec.num_envs, spec.obs_dim), torch.float32, device)
-    _refuse(name, "is not finite", ~torch.isfinite(obs).all(1))
-
-
-def _refuse(name: str, fault: str, bad: Tensor) -> None:
-    """Raise when any entry of `bad` (N,) is true, naming the environments."""
-    envs = bad.nonzero()[:, 0].tolist()
-    if envs:
-        more = f" and {len(envs) - 10} more" if len(envs) > 10 else ""
-        raise ValueError(f"{name} {fault} in environments {envs[:10]}{more}")
-
-
-def _check_spec(env: VectorEnv) -> EnvSpec:
-    spec = getattr(env, "spec", None)
-    if not isinstance(spec, EnvSpec):
-        raise ValueError(f"{type(env).__name__}.spec must be an EnvSpec set in the constructor, got {spec!r}")
-    if not isinstance(spec.name, str) or not spec.name:
-        raise ValueError(f"spec.name must be a non-empty string, got {spec.name!r}")
-    for name in ("num_envs", "obs_dim", "act_dim", "max_episode_steps"):
-        value = getattr(spec, name)
-        if name == "max_episode_steps" and value is None:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"spec.{name} must be a positive int, got {value!r}")
-    if spec.step_seconds is not None and not spec.step_seconds > 0.0:
-        raise ValueError(f"spec.step_seconds must be positive or None, got {spec.step_seconds!r}")
-    return spec
 
 
 def _run(env: VectorEnv, actions: Tensor, age: Tensor | None = None) -> list[dict[str, Tensor]]:
@@ -162,7 +75,7 @@ def _run(env: VectorEnv, actions: Tensor, age: Tensor | None = None) -> list[dic
             age = age + 1
             limit = f"is longer than spec.max_episode_steps = {spec.max_episode_steps}"
             ended = result.terminated | result.truncated
-            _refuse("the episode", limit, (age >= spec.max_episode_steps) & ~ended)
+            refuse("the episode", limit, (age >= spec.max_episode_steps) & ~ended)
             age = torch.where(ended, 0, age)
         values = ((name, getattr(result, name)) for name in _FIELDS)
         results.append({name: value.clone() for name, value in values if value is not None})
@@ -170,18 +83,15 @@ def _run(env: VectorEnv, actions: Tensor, age: Tensor | None = None) -> list[dic
 
 
 def _check_values(result: StepResult) -> None:
-    _refuse("StepResult.obs", "is not finite", ~torch.isfinite(result.obs).all(1))
-    _refuse("StepResult.reward", "is not finite", ~torch.isfinite(result.reward))
+    refuse("StepResult.obs", "is not finite", ~torch.isfinite(result.obs).all(1))
+    refuse("StepResult.reward", "is not finite", ~torch.isfinite(result.reward))
     counted = torch.isfinite(result.successes) & (result.successes >= 0.0)
-    _refuse("StepResult.successes", "is negative or not finite", ~counted)
+    refuse("StepResult.successes", "is negative or not finite", ~counted)
     both = "are both true (terminated wins: use `truncated & ~terminated`)"
-    _refuse("StepResult.terminated and truncated", both, result.terminated & result.truncated)
+    refuse("StepResult.terminated and truncated", both, result.terminated & result.truncated)
     if result.final_obs is not None:
         bad = result.truncated & ~torch.isfinite(result.final_obs).all(1)
-        _refuse("StepResult.final_obs", "is not finite where truncated", bad)
-    for name, value in result.log.items():
-        if not torch.isfinite(value).all():
-            raise ValueError(f"StepResult.log[{name!r}] must be finite")
+        refuse("StepResult.final_obs", "is not finite where truncated", bad)
 
 
 def _check_memory(result: StepResult, actions: Tensor) -> None:
@@ -217,7 +127,7 @@ def _check_resume(env: VectorEnv, actions: Tensor) -> None:
             different = (old[name] != new[name]).reshape(env.spec.num_envs, -1).any(1)
             if name == "final_obs":  # only these rows are read
                 different = different & old["truncated"]
-            _refuse(f"after load_state_dict() StepResult.{name}", f"differs at step {step}", different)
+            refuse(f"after load_state_dict() StepResult.{name}", f"differs at step {step}", different)
 
     if state:
         try:

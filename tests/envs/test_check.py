@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
-from epo_lightning.envs.check import check_env, check_result, main
+from epo_lightning.envs.check import check_env, main
+from epo_lightning.envs.contract import check_result
 
 CPU = torch.device("cpu")
 N = 5
@@ -234,12 +235,23 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
         r"final_obs must not share memory with StepResult\.obs",
     ),
     "log no mapping": (with_result(lambda r: r._replace(log=[])), r"log must be a mapping"),
-    "log float": (with_result(lambda r: r._replace(log={"x": 1.0})), r"log\['x'\] must be a tensor, got float"),
+    "log string": (
+        with_result(lambda r: r._replace(log={"x": "1"})),
+        r"log\['x'\] must be a tensor or a number, got str",
+    ),
+    "log array": (
+        with_result(lambda r: r._replace(log={"x": r.reward.numpy()})),
+        r"log\['x'\] must be a tensor or a number, got ndarray",
+    ),
+    "log complex": (
+        with_result(lambda r: r._replace(log={"x": r.reward.to(torch.complex64)})),
+        r"log\['x'\] must be real, got torch.complex64",
+    ),
+    "log name": (with_result(lambda r: r._replace(log={1: r.reward})), r"log must have names that are strings, got 1"),
     "log shape": (
         with_result(lambda r: r._replace(log={"x": r.obs})),
         r"log\['x'\] must have shape \(5,\), got \(5, 2\)",
     ),
-    "log nan": (with_result(lambda r: r._replace(log={"x": r.reward / 0.0})), r"log\['x'\] must be finite"),
     "changes actions": (ChangesActions, r"step\(\) must not change `actions` in place"),
     "returns actions": (ReturnsActions, r"obs must not share memory with `actions`"),
     "never ends": (NeverEnds, r"the episode is longer than spec\.max_episode_steps = 3 in environments"),

@@ -16,7 +16,8 @@ class ActionMap:
     """Turns actions of `VectorEnv.step` into a batch of one action space.
 
     An entry of a Box with two finite bounds goes from [-1, 1] to these bounds; any other entry is passed through, and
-    stops at a bound where there is one. A choice of a Discrete space is counted from its first value.
+    stops at a bound where there is one. The largest number of float32, or of the Box's own type, is no bound. A choice
+    of a Discrete space is counted from its first value.
 
     Args:
         space: Action space of a single environment: a Box of floats, or Discrete.
@@ -37,8 +38,11 @@ class ActionMap:
             self.size, self._start = int(space.n), int(space.start)
         elif isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating) and space.shape != (0,):
             self.size, self._shape, self._dtype = int(np.prod(space.shape)), space.shape, space.dtype
-            self._low = space.low.ravel().astype(np.float64)
-            self._high = space.high.ravel().astype(np.float64)
+            low, high = (bound.ravel().astype(np.float64) for bound in (space.low, space.high))
+            if not (low <= high).all():
+                raise ValueError(f"data.env.init_args.id: an action needs low <= high, and no NaN; got {space}")
+            largest = min(float(np.finfo(each).max) for each in (space.dtype, np.float32))
+            self._low, self._high = np.where(low <= -largest, -np.inf, low), np.where(high >= largest, np.inf, high)
             bounded = np.isfinite(self._low) & np.isfinite(self._high)
             low, high = np.where(bounded, self._low, -1.0), np.where(bounded, self._high, 1.0)
             self._half, self._middle = high / 2 - low / 2, high / 2 + low / 2

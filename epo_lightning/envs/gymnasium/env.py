@@ -20,10 +20,8 @@ from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.envs.gymnasium.actions import ActionMap
 from epo_lightning.envs.gymnasium.observations import ObservationRows
 from epo_lightning.envs.gymnasium.pictures import draw, fit_picture
-from epo_lightning.envs.gymnasium.vectors import Vectorization, build_vector
-
-SUCCESS = ("is_success", "success")
-"""Entries of `info` by which tasks tell that a goal is reached."""
+from epo_lightning.envs.gymnasium.successes import SUCCESS, goals
+from epo_lightning.envs.gymnasium.vectors import FAULT, Vectorization, build_vector
 
 
 class GymnasiumEnv(VectorEnv):
@@ -91,7 +89,7 @@ class GymnasiumEnv(VectorEnv):
 
     def reset(self) -> Tensor:
         """Start N new episodes; see `VectorEnv.reset`."""
-        obs, _ = self.vector.reset(seed=self._new_seed())
+        obs, _ = self._unpack("reset()", self.vector.reset(seed=self._new_seed()), 2)
         self._obs[:] = 0.0
         self._rows.write(obs, self._obs)
         self._paused[:] = self._at_goal[:] = False
@@ -107,15 +105,16 @@ class GymnasiumEnv(VectorEnv):
 
     def step(self, actions: Tensor) -> StepResult:
         """One step of every copy; see `VectorEnv.step`."""
-        obs, reward, terminated, truncated, infos = self.vector.step(self._act(actions))
+        obs, reward, terminated, truncated, infos = self._unpack("step()", self.vector.step(self._act(actions)), 5)
         self._steps += 1
         acted = ~self._paused
-        terminated = np.array(terminated, dtype=bool)
-        truncated = np.asarray(truncated) & ~terminated
+        reward = self._numbers("rewards", reward)
+        terminated = self._numbers("terminations", terminated).astype(bool)
+        truncated = self._numbers("truncations", truncated).astype(bool) & ~terminated
         done = terminated | truncated
         successes = self._reached_goals(infos, acted, done)
         self._rows.write(obs, self._obs)
-        final_is_known = self._begin_anew(done, infos)
+        final_is_known = self._begin_anew(done, obs, infos)
         return StepResult(
             obs=self._tensor(self._obs),
             reward=self._tensor(np.where(acted, reward, 0.0).astype(np.float32)),
@@ -125,7 +124,30 @@ class GymnasiumEnv(VectorEnv):
             final_obs=self._tensor(self._final_obs) if final_is_known else None,
         )
 
-    def _reset_was_now(self, done: np.ndarray, infos: Mapping[str, Any]) -> bool:
+    def _unpack(self, name: str, result: Any, parts: int) -> Any:
+        """What `vector` returned, as it should; with the fault that a copy tells raised."""
+        if not (isinstance(result, tuple) and len(result) == parts):
+            got = f"{len(result)} values" if isinstance(result, tuple) else type(result).__name__
+            raise self._mistake(f"{name} must return {parts} values, the last one info; got {got}")
+        if not isinstance(result[-1], Mapping):
+            raise self._mistake(f"info of {name} must be a dict, got {type(result[-1]).__name__}")
+        if FAULT in result[-1]:
+            raise self._mistake(next(each for each in result[-1][FAULT] if each is not None))
+        return result
+
+    def _numbers(self, name: str, values: Any) -> np.ndarray:
+        """(N,) numbers or bools out of what `vector` returned."""
+        numbers = np.asarray(values)
+        if numbers.size != self.spec.num_envs or numbers.dtype.kind not in "biuf":
+            raise self._mistake(
+                f"{name} must be {self.spec.num_envs} numbers, got {numbers.dtype} of shape {numbers.shape}"
+            )
+        return numbers.reshape(self.spec.num_envs)
+
+    def _mistake(self, what: str) -> ValueError:
+        return ValueError(f"data.env.init_args.id: {self.spec.name}: {' '.join(what.split())}")
+
+    def _reset_was_now(self, done: np.ndarray, obs: Any, infos: Mapping[str, Any]) -> bool:
         """Same step: `obs` has the new episodes; whether `infos` tells the last observations of the old ones."""
         if not done.any():
             return True
@@ -134,23 +156,29 @@ class GymnasiumEnv(VectorEnv):
             return False
         if isinstance(final, np.ndarray) and final.dtype == object:
             for env in np.flatnonzero(done):
+                if final[env] is None:
+                    return False
+                if fault := self._rows.misfit(final[env]):
+                    raise self._mistake(f"infos['final_obs'] is {fault}")
                 self._final_obs[env] = self._rows.row(final[env])
         else:
+            if self._rows.shares_memory(final, obs):
+                raise self._mistake("infos['final_obs'] is the memory of the observations, which a reset overwrites")
             self._rows.write(final, self._final_obs)
         return True
 
-    def _reset_comes_next(self, done: np.ndarray, infos: Mapping[str, Any]) -> bool:
+    def _reset_comes_next(self, done: np.ndarray, obs: Any, infos: Mapping[str, Any]) -> bool:
         """Next step: until then these copies pause, which the last entry of `obs` says."""
         self._final_obs[done] = self._obs[done]  # in these rows the last entry is still 0
         self._paused = done
         self._obs[:, -1] = done
         return True
 
-    def _reset_them(self, done: np.ndarray, infos: Mapping[str, Any]) -> bool:
+    def _reset_them(self, done: np.ndarray, obs: Any, infos: Mapping[str, Any]) -> bool:
         """Disabled: it is for us to do."""
         if done.any():
             self._final_obs[done] = self._obs[done]
-            first, _ = self.vector.reset(options={"reset_mask": done.copy()})
+            first, _ = self._unpack("reset()", self.vector.reset(options={"reset_mask": done.copy()}), 2)
             self._rows.write(first, self._first_obs)
             self._obs[done] = self._first_obs[done]
         return True
@@ -161,9 +189,12 @@ class GymnasiumEnv(VectorEnv):
         if not (isinstance(last, Mapping) or any(name in infos for name in SUCCESS)):
             self._at_goal[:] = False
             return np.zeros(len(done), dtype=np.float32)
-        at_goal = _tells_success(infos, len(done))
-        if isinstance(last, Mapping):  # `infos` itself is of the new episodes there
-            at_goal = np.where(done, _tells_success(last, len(done)), at_goal)
+        try:
+            at_goal = goals(infos, len(done))
+            if isinstance(last, Mapping):  # `infos` itself is of the new episodes there
+                at_goal = np.where(done, goals(last, len(done)), at_goal)
+        except ValueError as error:
+            raise self._mistake(str(error)) from error
         at_goal &= acted
         reached = at_goal & ~self._at_goal
         self._at_goal = at_goal & ~done
@@ -191,9 +222,3 @@ class GymnasiumEnv(VectorEnv):
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self._device)
-
-
-def _tells_success(infos: Mapping[str, Any], num_envs: int) -> np.ndarray:
-    """(N,) bool: any of `SUCCESS`, false where a copy does not tell."""
-    told = [np.asarray(infos[name]).astype(bool).reshape(num_envs) for name in SUCCESS if name in infos]
-    return np.logical_or.reduce(told) if told else np.zeros(num_envs, dtype=bool)

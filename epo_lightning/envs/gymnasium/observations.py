@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from gymnasium import Space
 
 
+_ID = "data.env.init_args.id"
+
+
 class ObservationRows:
     """Writes observations of one space into rows.
 
@@ -34,7 +37,7 @@ class ObservationRows:
         self._parts = list(_parts(space, ()))
         self.size = sum(part.size for part in self._parts)
         if not self.size:
-            raise ValueError(f"data.env.init_args.id: the observation must have an entry, got {space}")
+            raise ValueError(f"{_ID}: the observation must have an entry, got {space}")
 
     def write(self, batch: Any, out: np.ndarray) -> None:
         """Put a batch, as a `gymnasium.vector.VectorEnv` returns it, into the first O columns of `out` (N, ...)."""
@@ -42,6 +45,23 @@ class ObservationRows:
         for part in self._parts:
             part.write(batch, out[:, start : start + part.size])
             start += part.size
+
+    def misfit(self, observation: Any) -> str:
+        """How a single environment's observation differs from the space, in words; empty where it fits."""
+        for part in self._parts:
+            try:
+                value = np.asarray(_at(observation, part.path))
+            except Exception:  # no such key, or nothing that has keys
+                return f"an observation {_name(part.path)}that is not there: got {type(observation).__name__}"
+            if value.shape != part.shape or value.dtype.kind not in "biuf":
+                wanted = f"must be numbers of shape {part.shape}, as observation_space says"
+                return f"an observation {_name(part.path)}that {wanted}; got {value.dtype} of shape {value.shape}"
+        return ""
+
+    def shares_memory(self, batch: Any, other: Any) -> bool:
+        """Whether two batches, of arrays, overlap in memory."""
+        pairs = ((_at(batch, part.path), _at(other, part.path)) for part in self._parts)
+        return any(isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.shares_memory(a, b) for a, b in pairs)
 
     def row(self, observation: Any) -> np.ndarray:
         """A single environment's observation, (O,)."""
@@ -54,23 +74,25 @@ class _Numbers:
     """Box and MultiBinary: the numbers themselves."""
 
     def __init__(self, shape: tuple[int, ...], path: tuple[Any, ...]) -> None:
-        self.size, self._path = int(np.prod(shape)), path
+        self.size, self.shape, self.path = int(np.prod(shape)), shape, path
 
     def write(self, batch: Any, out: np.ndarray) -> None:
-        values = np.asarray(_at(batch, self._path))
-        out[:] = values.reshape(len(out), -1)
+        out[:] = _batch_of(self.shape, batch, self.path, len(out))
 
 
 class _Choices:
     """Discrete and MultiDiscrete: each choice as a block of zeros with a single 1."""
 
     def __init__(self, counts: np.ndarray, starts: np.ndarray, path: tuple[Any, ...]) -> None:
-        self.size, self._path = int(counts.sum()), path
+        self.size, self.shape, self.path = int(counts.sum()), counts.shape, path
+        counts, self._starts = counts.ravel(), starts.ravel()
         blocks = np.cumsum(counts) - counts
-        self._offsets = blocks - starts
+        self._offsets, self._ends = blocks - self._starts, self._starts + counts
 
     def write(self, batch: Any, out: np.ndarray) -> None:
-        values = np.asarray(_at(batch, self._path)).reshape(len(out), -1)
+        values = _batch_of(self.shape, batch, self.path, len(out))
+        if not ((values >= self._starts) & (values < self._ends)).all():
+            raise ValueError(f"{_ID}: an observation {_name(self.path)}is no choice of observation_space")
         out[:] = 0.0
         np.put_along_axis(out, (values + self._offsets).astype(np.int64), 1.0, axis=1)
 
@@ -82,9 +104,9 @@ def _parts(space: "Space[Any]", path: tuple[Any, ...]) -> Iterator[_Numbers | _C
     if isinstance(space, spaces.Box | spaces.MultiBinary):
         yield _Numbers(space.shape, path)
     elif isinstance(space, spaces.Discrete):
-        yield _Choices(np.array([space.n]), np.array([space.start]), path)
+        yield _Choices(np.array(space.n), np.array(space.start), path)
     elif isinstance(space, spaces.MultiDiscrete):
-        yield _Choices(space.nvec.ravel().astype(np.int64), space.start.ravel().astype(np.int64), path)
+        yield _Choices(space.nvec.astype(np.int64), space.start.astype(np.int64), path)
     elif isinstance(space, spaces.Dict):
         for key, inner in space.spaces.items():
             yield from _parts(inner, (*path, key))
@@ -93,9 +115,24 @@ def _parts(space: "Space[Any]", path: tuple[Any, ...]) -> Iterator[_Numbers | _C
             yield from _parts(inner, (*path, index))
     else:
         raise ValueError(
-            "data.env.init_args.id: observations must be Box, Discrete, MultiDiscrete, MultiBinary, or Dict and Tuple"
+            f"{_ID}: observations must be Box, Discrete, MultiDiscrete, MultiBinary, or Dict and Tuple"
             f" of these; got {space}"
         )
+
+
+def _batch_of(shape: tuple[int, ...], batch: Any, path: tuple[Any, ...], num_envs: int) -> np.ndarray:
+    """(N, entries) numbers of one part of a batch; a wrong shape would be spread without a word."""
+    values = np.asarray(_at(batch, path))
+    if values.shape != (num_envs, *shape):
+        raise ValueError(
+            f"{_ID}: an observation {_name(path)}must have shape {(num_envs, *shape)}, as observation_space says; got"
+            f" {values.shape}"
+        )
+    return values.reshape(num_envs, -1)
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return "".join(f"[{key!r}]" for key in path) + " " if path else ""
 
 
 def _at(batch: Any, path: tuple[Any, ...]) -> Any:

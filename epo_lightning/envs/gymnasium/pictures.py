@@ -29,22 +29,31 @@ def draw(vector: "GymnasiumVector[Any, Any]", envs: Sequence[int], name: str) ->
 
     if isinstance(vector, AsyncVectorEnv):  # OpenGL does not survive the fork of a process that has drawn
         raise ValueError(f"pictures of {name} need data.env.init_args.vectorization sync, got async")
-    if vector.render_mode != "rgb_array":
+    mode = getattr(vector, "render_mode", None)
+    if mode != "rgb_array":
         raise ValueError(
-            f"{name} has no pictures: it was made with render_mode {vector.render_mode}"
+            f"{name} has no pictures: it was made with render_mode {mode}"
             " (data.env.init_args.env_args), and only rgb_array gives them"
         )
     ours = prefer_egl()
     try:
         if isinstance(vector, SyncVectorEnv):
-            return [np.asarray(vector.envs[env].render()) for env in envs]
+            return [_picture(vector.envs[env].render()) for env in envs]
         pictures: Any = vector.render()
+        return [_picture(pictures[env]) for env in envs]
     except Exception as error:  # pygame, PyOpenGL and Gymnasium raise half a dozen types
         raise ValueError(f"{name} cannot be drawn here: {' '.join(str(error).split())}") from error
     finally:
         if ours:
             del os.environ["MUJOCO_GL"]
-    return [np.asarray(pictures[env]) for env in envs]
+
+
+def _picture(drawn: Any) -> np.ndarray:
+    picture = np.asarray(drawn)
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        got = type(drawn).__name__ if picture.ndim == 0 else f"{picture.dtype} of shape {picture.shape}"
+        raise ValueError(f"render() must return (height, width, 3) uint8, got {got}")
+    return picture
 
 
 def prefer_egl() -> bool:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Vectorization = Literal["sync", "async", "own"]
 _ID = "data.env.init_args.id"
+FAULT = "epo_lightning_fault"
+"""Entry of `info` by which a copy tells, also from a process of its own, how its task breaks Gymnasium's interface."""
 
 
 class Vector(NamedTuple):
@@ -59,6 +61,8 @@ def build_vector(id: str, num_envs: int, vectorization: Vectorization, env_args:
     except (ImportError, gymnasium.error.Error) as error:
         raise ValueError(f"{_ID}: {id}: {' '.join(str(error).split())}") from error
     except TypeError as error:
+        if "must inherit from" in str(error):
+            raise ValueError(f"{_ID}: {id}: {' '.join(str(error).split())}") from error
         if "argument" not in str(error):
             raise
         raise ValueError(f"data.env.init_args.env_args: {id}: {' '.join(str(error).split())}") from error
@@ -87,12 +91,17 @@ class _Maker:
         self.function, self.arguments, self.builder = function, dict(arguments), os.getpid()
 
     def __call__(self) -> "gymnasium.Env":
+        import gymnasium
+
+        from epo_lightning.envs.gymnasium.copies import HeldCopy
+
         if os.getpid() != self.builder:
             # the training finishes its iteration after a signal, and needs its environments for that
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         quiet_mujoco()
-        return self.function(**self.arguments)
+        env = self.function(**self.arguments)
+        return HeldCopy(env) if isinstance(env, gymnasium.Env) else env
 
 
 def _vector_of_copies(id: str, task: Any, num_envs: int, processes: bool, env_args: Mapping[str, Any]) -> Vector:
@@ -107,15 +116,23 @@ def _vector_of_copies(id: str, task: Any, num_envs: int, processes: bool, env_ar
         if isinstance(task.entry_point, str):
             load_env_creator(task.entry_point)  # whatever library it needs is loaded before a copy is made
         arguments["id"] = id
+        arguments.setdefault("disable_env_checker", True)  # `HeldCopy` is stricter, in every step and without a warning
     function = gymnasium.make if registered else task
     sample = _Maker(function, arguments)()
     if not isinstance(sample, gymnasium.Env):
         raise ValueError(f"{_ID}: {id} must return a gymnasium.Env, got {type(sample).__name__}; or vectorization: own")
     steps = sample.spec.max_episode_steps if sample.spec else None
     seconds = _step_seconds(getattr(sample.unwrapped, "dt", None), sample.metadata)
-    if registered and not processes and "rgb_array" in (sample.metadata.get("render_modes") or ()):
-        arguments.setdefault("render_mode", "rgb_array")  # costs nothing until a picture is asked for
+    draws = registered and not processes and "rgb_array" in (sample.metadata.get("render_modes") or ())
     sample.close()
+    if draws and "render_mode" not in arguments:
+        with_pictures = arguments | {"render_mode": "rgb_array"}  # costs nothing until a picture is asked for
+        try:
+            _Maker(function, with_pictures)().close()
+        except (TypeError, gymnasium.error.Error):
+            pass  # its constructor does not take it: a task without pictures
+        else:
+            arguments = with_pictures
 
     makers = [_Maker(function, arguments)] * num_envs
     mode = AutoresetMode.SAME_STEP
@@ -127,7 +144,7 @@ def _own_vector(id: str, task: Any, num_envs: int, env_args: Mapping[str, Any]) 
     """The task's own vector environment."""
     import gymnasium
     from gymnasium.envs.registration import EnvSpec
-    from gymnasium.vector import AutoresetMode, VectorEnv
+    from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
     if isinstance(task, EnvSpec):
         if task.vector_entry_point is None:
@@ -141,12 +158,18 @@ def _own_vector(id: str, task: Any, num_envs: int, env_args: Mapping[str, Any]) 
         raise ValueError(f"{_ID}: {id} must return a gymnasium.vector.VectorEnv, got {type(env).__name__}")
     if env.num_envs != num_envs:
         raise ValueError(f"data.num_envs must be {env.num_envs}, as {id} has it; got {num_envs}")
-    mode = env.metadata.get("autoreset_mode")
+    metadata = env.metadata or {}
+    mode = metadata.get("autoreset_mode")
     if mode not in [*AutoresetMode, *(each.value for each in AutoresetMode)]:
         raise ValueError(
             f"{_ID}: metadata['autoreset_mode'] of {id} must be a gymnasium.vector.AutoresetMode; got {mode!r}"
         )
-    return Vector(env, steps, _step_seconds(None, env.metadata))
+    copies = env.unwrapped
+    if isinstance(copies, SyncVectorEnv):
+        from epo_lightning.envs.gymnasium.copies import HeldCopy
+
+        copies.envs = [HeldCopy(each, keeps_info=True) for each in copies.envs]
+    return Vector(env, steps, _step_seconds(None, metadata))
 
 
 def _step_seconds(dt: Any, metadata: Mapping[str, Any]) -> float | None:
@@ -154,7 +177,7 @@ def _step_seconds(dt: Any, metadata: Mapping[str, Any]) -> float | None:
     if isinstance(dt, float | int) and dt > 0:
         return float(dt)
     rate = metadata.get("render_fps")
-    return 1 / rate if rate else None
+    return 1 / rate if isinstance(rate, float | int) and rate > 0 else None
 
 
 def quiet_mujoco() -> None:

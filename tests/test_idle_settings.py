@@ -1,0 +1,53 @@
+"""A value that can have no effect is told in one line; defaults are not."""
+
+from typing import Any
+
+import pytest
+
+from epo_lightning import data
+from epo_lightning.idle_settings import idle_settings
+from epo_lightning.losses import LossSettings
+from epo_lightning.rollout_settings import RolloutSettings
+
+
+@pytest.mark.parametrize(
+    ("agents", "rollout", "loss", "words"),
+    [
+        (1, {}, {"entropy_scale": 0.1}, ["model.loss.entropy_scale 0.1", "num_agents is 1", "entropy_floor"]),
+        (1, {"off_policy_ratio": 2.0, "mu_cap": 1.0}, {}, ["off_policy_ratio 2.0", "data.rollout.mu_cap 1.0"]),
+        (4, {"off_policy_ratio": 0.0}, {"off_policy_clip": "unit"}, ["off_policy_clip unit", "off_policy_ratio is 0"]),
+        (4, {"n_step": 5}, {}, ["data.rollout.n_step 5", "data.rollout.estimator is gae"]),
+        (4, {"estimator": "n_step", "gae_lambda": 0.9}, {}, ["data.rollout.gae_lambda 0.9", "estimator is n_step"]),
+        (4, {}, {"value_coefficient": 0.0, "value_clip_eps": 0.1}, ["model.loss.value_clip_eps 0.1"]),
+    ],
+)
+def test_each_is_named_with_its_reason(
+    agents: int, rollout: dict[str, Any], loss: dict[str, Any], words: list[str]
+) -> None:
+    line = idle_settings(agents, RolloutSettings(**rollout), LossSettings(**loss))
+    assert line.startswith("Without effect: ")
+    assert "\n" not in line
+    for word in words:
+        assert word in line
+
+
+@pytest.mark.parametrize(
+    ("agents", "rollout", "loss"),
+    [
+        (1, {}, {"entropy_floor": 0.02, "dual_clip": 3.0}),
+        (1, {"off_policy_ratio": 0.0}, {}),
+        (4, {"mu_cap": 1.0}, {"entropy_scale": 0.2}),
+        (4, {"estimator": "n_step", "n_step": 5}, {"off_policy_clip": "unit"}),
+    ],
+)
+def test_what_has_an_effect_is_not(agents: int, rollout: dict[str, Any], loss: dict[str, Any]) -> None:
+    assert idle_settings(agents, RolloutSettings(**rollout), LossSettings(**loss)) == ""
+
+
+def test_the_training_says_so(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(data, "rank_zero_info", told.append)
+    for args, lines in (([], 0), (["--data.rollout.n_step=5"], 1)):
+        told.clear()
+        assert cli("fit", "--config", "tiny.yaml", "--trainer.max_epochs", 1, *args).code == 0
+        assert sum(line.startswith("Without effect: data.rollout.n_step 5") for line in told) == lines
