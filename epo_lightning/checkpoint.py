@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from epo_lightning.limits import require_range
 from epo_lightning.run_folder import RunFolder
+from epo_lightning.ties import exceeds
 
 MONITOR = "charts/episodic_return"
 CONFIG_KEY = "epo_config"
@@ -106,7 +107,7 @@ class RunCheckpoints(Checkpoint):
         start = time.monotonic()
         folder = RunFolder(Path(trainer.default_root_dir))
         score = float(trainer.callback_metrics.get(MONITOR, -math.inf))
-        is_best = score > self.best_score
+        is_best = exceeds(score, self.best_score)
         if is_best:
             self.best_score = score
         trainer.save_checkpoint(folder.last, weights_only=False)

@@ -24,6 +24,7 @@ FLOORS = {
     "buffer": 0,
     "aggregation": 0,
     "limits": 0,
+    "ties": 0,
     "physics.base": 0,
     "envs.allegro_kuka.task": 0,
     "envs.allegro_kuka.memory": 0,

@@ -429,6 +429,16 @@ def test_twenty_reductions_reach_the_floor_and_throwing_has_no_curriculum():
     assert throw.tolerance == 0.075
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_three_successes_on_average_are_enough_for_any_number_of_environments(device):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA")
+    for n in range(1, 300):  # 3 n times the rounded 1 / n may be less than 3
+        curriculum = Curriculum(interval=1)
+        curriculum.step(torch.full((n,), 3.0, device=device))
+        assert curriculum.tolerance < 0.075
+
+
 def test_a_held_tolerance_stays_in_a_saved_state_too():
     good = torch.tensor([9.0])
     curriculum = Curriculum(interval=1)
