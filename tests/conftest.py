@@ -1,6 +1,7 @@
 """What tests of the command line share: a tiny run, and the real `main` in a folder of its own."""
 
 import csv
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,13 @@ data:
   rollout: {horizon: 4, num_epochs: 1, num_minibatches: 2}
 trainer: {accelerator: cpu, devices: 1, max_epochs: 2}
 """
+
+
+def pytest_configure() -> None:
+    """What the caller's shell has set changes neither a test nor the processes that it starts."""
+    for name in list(os.environ):
+        if name == "EPO_DEBUG" or name.startswith("WANDB_"):
+            del os.environ[name]
 
 
 class Outcome(NamedTuple):
