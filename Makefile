@@ -1,10 +1,16 @@
 # `make train` and `make test` need Python >= 3.11, git and make; everything else goes into .venv.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-BIN := .venv/bin
-READY := .venv/.installed
+# An interpreter that is named has an environment of its own: make test PYTHON=python3.13 uses .venv-3.13
+ifeq ($(origin PYTHON),command line)
+VENV := .venv-$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+else
+VENV := .venv
+endif
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
 
-.PHONY: train test nightly lint clean
+.PHONY: train test nightly portable lint clean
 
 train: $(READY)  ## Two Kuka arms, at a size for a laptop
 	$(BIN)/python -m epo_lightning fit --config configs/two_arm.yaml --config configs/laptop.yaml
@@ -14,6 +20,10 @@ test: $(READY)
 
 nightly: $(READY)  ## What takes too long for every change: slow tests, every task at a laptop's size
 	$(BIN)/python -m pytest -m slow -rs --durations 10
+	$(BIN)/python -m tests.portable
+
+portable: $(READY)  ## The tests under other instruction sets, threads, orders, environments and paths
+	$(BIN)/python -m tests.portable $(VARIANTS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -21,11 +31,11 @@ lint: $(READY)
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 # Repeated when the dependencies change
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python >= 3.11 found; say which one: make PYTHON=/path/to/python"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
 	@touch $@

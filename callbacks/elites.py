@@ -13,12 +13,13 @@ from torch import Tensor
 
 from epo_lightning.callbacks.evolution import GeneticEvolution
 from epo_lightning.callbacks.run_files import run_file
-from epo_lightning.genetics import rank, rank_followers, tie_width
+from epo_lightning.genetics import rank, rank_followers
 from epo_lightning.limits import require_range
 from epo_lightning.metrics import QUANTITIES
 from epo_lightning.module import EPOModule
 from epo_lightning.population import MASTER
 from epo_lightning.rollout import RolloutDataset
+from epo_lightning.ties import exceeds
 
 _RETURN = QUANTITIES.index("return")
 _KEY = "trainer.callbacks ElitePreservation"
@@ -127,7 +128,7 @@ class ElitePreservation(L.Callback):
         self._log(pl_module)
         if self._evolution is None:
             dataset.open_window()
-        if fitness[MASTER] > self.best_master_fitness + tie_width(fitness[MASTER : MASTER + 1]):
+        if exceeds(float(fitness[MASTER]), self.best_master_fitness):
             self.best_master_fitness = float(fitness[MASTER])
             if self.save_best_master:
                 trainer.save_checkpoint(run_file(trainer, "checkpoints", "best_master.ckpt"), weights_only=False)

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from epo_lightning.limits import require_range
 from epo_lightning.run_folder import RunFolder, part_of, writing
 from epo_lightning.saved_state import not_finite, oversized, require_readable
+from epo_lightning.ties import exceeds
 
 MONITOR = "charts/episodic_return"
 COVERAGE = "charts/episodic_coverage"
@@ -219,7 +220,7 @@ class RunCheckpoints(Checkpoint):
         metrics = trainer.callback_metrics
         score = float(metrics[MONITOR]) if metrics.get(COVERAGE, 0.0) == 1.0 else -math.inf
         is_final = trainer.should_stop or iteration == trainer.max_epochs
-        is_best, is_due = trainer.strategy.broadcast((score > self.best_score, self._is_due(iteration)))
+        is_best, is_due = trainer.strategy.broadcast((exceeds(score, self.best_score), self._is_due(iteration)))
         if is_best:
             self.best_score, self.best_iteration = score, iteration
         if is_final or is_best or is_due:

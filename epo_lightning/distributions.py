@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from epo_lightning.ties import first_best
+
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -64,8 +66,8 @@ class Categorical(NamedTuple):
         return torch.zeros_like(self.logits[..., 0])
 
     def mode(self) -> Tensor:
-        """(...,) int64, the likeliest choices."""
-        return self.logits.argmax(-1)
+        """(...,) int64, the likeliest choices; of equally likely ones the first."""
+        return first_best(self.logits)
 
     def steps(self, count: int) -> "Categorical":
         """Of the first `count` steps of a sequence."""

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from epo_lightning.population import MASTER
+from epo_lightning.ties import TIE
 
 Crossover = Literal["average", "uniform", "k_point"]
-TIE = 1e-6
-"""Fitness that differs by less than this fraction is equal: sums of float32 rewards are not more exact than that."""
 
 
 class Offspring(NamedTuple):

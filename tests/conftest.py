@@ -1,6 +1,7 @@
 """What tests of the command line share: a tiny run, and the real `main` in a folder of its own."""
 
 import csv
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +32,13 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("state")
         patch.setenv("XDG_STATE_HOME", str(folder))
         yield folder
+
+
+def pytest_configure() -> None:
+    """What the caller's shell has set changes neither a test nor the processes that it starts."""
+    for name in list(os.environ):
+        if name == "EPO_DEBUG" or name.startswith("WANDB_"):
+            del os.environ[name]
 
 
 class Outcome(NamedTuple):

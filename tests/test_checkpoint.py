@@ -94,6 +94,20 @@ def test_the_best_checkpoint_is_the_one_with_the_highest_return(cli, rows):
     assert read_checkpoint(Path("run/checkpoints/last.ckpt"))["epoch"] == 7
 
 
+def test_the_best_checkpoint_does_not_change_for_a_rounding_error(cli, monkeypatch):
+    returns = iter([-5.0, -4.0, -4.0 + 1e-6, -4.5])
+    save = RunCheckpoints._save
+
+    def with_a_given_return(self, trainer, iteration):
+        trainer.callback_metrics["charts/episodic_return"] = torch.tensor(next(returns))
+        save(self, trainer, iteration)
+
+    monkeypatch.setattr(RunCheckpoints, "_save", with_a_given_return)
+    assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run", "--trainer.max_epochs", "4",
+               "--checkpoint.every_n_iterations", "1").code == 0  # fmt: skip
+    assert read_checkpoint(Path("run/checkpoints/best.ckpt"))["epoch"] == 1
+
+
 def test_a_run_without_a_finished_episode_has_a_last_checkpoint_only(cli):
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run", "--data.env.init_args.max_steps", "100").code == 0
     assert [file.name for file in Path("run/checkpoints").iterdir()] == ["last.ckpt"]

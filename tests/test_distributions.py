@@ -89,6 +89,9 @@ class TestCategorical:
         assert policy.steps(1).mode().tolist() == [[1]]
         assert policy.bound_loss().tolist() == [[0.0], [0.0]]
 
+    def test_of_equally_likely_choices_the_first_whatever_their_last_bits(self) -> None:
+        assert Categorical(torch.tensor([[0.1, 0.70000005, 0.7], [0.1, 0.7, 0.70000005]])).mode().tolist() == [1, 1]
+
 
 class TestSamplers:
     def test_gaussian_noise_becomes_actions_and_their_densities(self) -> None:

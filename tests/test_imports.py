@@ -26,6 +26,7 @@ FLOORS = {
     "limits": 0,
     "saved_state": 0,
     "overrides": 0,
+    "ties": 0,
     "physics.base": 0,
     "envs.allegro_kuka.task": 0,
     "envs.allegro_kuka.memory": 0,

@@ -103,7 +103,7 @@ class TestActors:
         for row, agent in enumerate([2, 0, 3]):
             alone, _ = policy.act(torch.full((1, 2), 0.5), torch.tensor([agent]), policy.initial_state(1))
             torch.testing.assert_close(env.actions[0][row], alone[0])
-        assert not torch.equal(env.actions[0][0], env.actions[0][1])
+        assert not torch.allclose(env.actions[0][0], env.actions[0][1], atol=0.01)
 
     def test_the_recurrent_state_begins_anew_with_an_episode(self) -> None:
         env = Tally(3, 100)
@@ -112,9 +112,9 @@ class TestActors:
             playback.step()
         first, second, third, fourth, fifth = env.actions
         assert torch.equal(torch.stack([fourth[0], fifth[0]]), torch.stack([first[0], second[0]]))
-        assert not torch.equal(second[0], first[0])  # memory matters to this network
-        assert not torch.equal(fourth[1], first[1])
-        assert torch.equal(third[0], third[1])
+        assert not torch.allclose(second[0], first[0], atol=0.01)  # memory matters to this network
+        assert not torch.allclose(fourth[1], first[1], atol=0.01)
+        torch.testing.assert_close(third[0], third[1])  # two rows of one batch: equal but for the last bits
 
     def test_reset_forgets(self) -> None:
         env = Tally(100)

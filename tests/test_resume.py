@@ -121,6 +121,22 @@ def test_a_checkpoint_can_go_on_in_another_folder(cli, rows):
     assert Path("b/config.yaml").exists()
 
 
+def test_on_another_processor_the_run_goes_on_to_the_same_curve(cli, rows):
+    assert cli("fit", "--config", "tiny.yaml", "--run_dir", "whole", "--trainer.max_epochs", 4).code == 0
+    assert cli("fit", "--config", "tiny.yaml", "--run_dir", "part").code == 0
+    command = [sys.executable, "-m", "epo_lightning", "fit", "--ckpt_path", "part", "--trainer.max_epochs", "4"]
+    elsewhere = {**os.environ, "ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(command, env=elsewhere, timeout=60, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    here, there = (
+        [[float(value) for value in row.values() if value] for row in rows(Path(folder))]
+        for folder in ("whole", "part")
+    )
+    assert here[:2] == there[:2]
+    for one, other in zip(here[2:], there[2:], strict=True):  # last bits, and what two iterations make of them
+        assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
+
+
 def test_a_finished_run_says_so(cli):
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
     before = Path("run/metrics.csv").read_text()
@@ -166,7 +182,9 @@ def test_interrupted_runs_can_be_resumed(cli, rows):
             assert code == 128 + number
             assert saved == len(rows(folder))
             assert f"Continue:  python -m epo_lightning fit --ckpt_path {folder}/checkpoints/last.ckpt\n" in out
-        assert cli("fit", "--ckpt_path", folder, "--trainer.max_epochs", saved + 3).code == 0
+        # another process of the same kind: to the bit means under the same number of threads
+        again = [*command[:5], "--ckpt_path", str(folder), "--trainer.max_epochs", str(saved + 3)]
+        assert subprocess.run(again, env=environment, timeout=60, check=False, capture_output=True).returncode == 0
         assert [int(row["charts/iteration"]) for row in rows(folder)] == list(range(1, saved + 4))
     shortest = min(len(rows(Path(number.name))) for number in signals)
     killed = rows(Path("SIGKILL"))[:shortest]

@@ -152,6 +152,15 @@ def test_a_box_is_taken_across_its_narrow_side():
     assert abs(float(way.yaw[0, int(way.cost.argmin())])) == pytest.approx(radians(30), abs=1e-5)
 
 
+def test_of_two_equal_ways_rounding_does_not_choose():
+    angles = radians(45) + 1e-7 * torch.arange(-30, 31)
+    things = [yaw_frame(0, -0.8, 0.56, float(angle)) for angle in angles]
+    things = Frame(*(torch.cat(parts) for parts in zip(*things, strict=True)))
+    way = grasp.ways(things, torch.full((len(angles), 3), 0.03))
+    assert (way.cost[:, 0] - way.cost[:, 1]).abs().max() < 1e-5  # 45 degrees to the left or to the right
+    assert len(way.yaw[:, 0].sign().unique()) == 1
+
+
 def test_a_box_that_is_too_wide_is_hopeless():
     half = torch.tensor([[0.08, 0.08, 0.03]])
     assert (grasp.ways(yaw_frame(0, -0.8, 0.56), half).cost > grasp.HOPELESS).all()

@@ -195,9 +195,12 @@ def test_results_do_not_depend_on_the_number_of_threads(task):
 
 @pytest.mark.parametrize("task", list(CARDS))
 def test_results_do_not_depend_on_the_split_over_engines(task):
-    expected = grip(setup(task, num_envs=8, threads=2))
-    halves = [grip(setup(task, num_envs=4, first=4 * half), slice(4 * half, 4 * half + 4)) for half in (0, 1)]
-    assert torch.equal(torch.cat(halves), expected)
+    whole = setup(task, num_envs=8, threads=2)
+    expected = grip(whole)
+    halves = torch.cat([grip(setup(task, num_envs=4, first=n), slice(n, n + 4)) for n in (0, 4)])
+    own = whole.physics.batch.state.shape[1]
+    assert torch.equal(halves[:, :own], expected[:, :own])  # MuJoCo steps one world at a time,
+    torch.testing.assert_close(halves, expected, rtol=1e-5, atol=1e-5)  # torch reads whole batches
 
 
 def test_free_blocks_are_read_in_the_world_frame():

@@ -51,7 +51,8 @@ class Curriculum:
         waits = self.since_change < self.interval or self.tolerance <= self.final
         if waits or self.held or not self.shrinks:
             return
-        if last_successes.mean() >= SUCCESSES:
+        # Whole numbers, whose sum is exact: a mean may be rounded to just below
+        if last_successes.sum() >= SUCCESSES * len(last_successes):
             # tol <- max(final, 0.9 tol)
             self.tolerance = max(self.final, FACTOR * self.tolerance)
             self.since_change = 0

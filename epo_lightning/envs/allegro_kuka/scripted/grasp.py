@@ -15,6 +15,7 @@ from torch import Tensor
 from epo_lightning.envs.allegro_kuka.robot import ARM_LINKS, FINGER_RADIUS
 from epo_lightning.envs.allegro_kuka.scripted.hand import SHORT, Hand, between
 from epo_lightning.envs.allegro_kuka.scripted.kinematics import Chain, Frame
+from epo_lightning.ties import TIE, first_best
 
 TURNS = (radians(35), radians(60))
 """How far the hand turns away from straight ahead, at most; the arm cannot always do the second."""
@@ -81,7 +82,7 @@ def ways(thing: Frame, half: Tensor) -> Ways:
         thing: The objects' poses.
         half: (M, 3) half edges, m.
     """
-    up = thing.rot[:, 2].abs().argmax(dim=1, keepdim=True)
+    up = first_best(thing.rot[:, 2].abs())[:, None]
     faces = (up + torch.tensor([[1, 2]])) % 3
     normals = thing.rot.gather(2, faces[:, None].expand(-1, 3, 2))  # (M, 3, 2)
     repeats = (1, 2 * len(TURNS))
@@ -95,7 +96,8 @@ def ways(thing: Frame, half: Tensor) -> Ways:
     cost = (off / 0.35).square() + 0.5 * chosen.abs() + 0.5 * (length < SHORT)
     cost = cost + 2 * HOPELESS * (width > WIDEST) + 100.0 * (width - 0.06).clamp(min=0)
     every = Ways(chosen, off, width, length, cost)
-    best = cost.topk(DIRECTIONS, dim=1, largest=False).indices
+    # Of equal ways the first: a later one must be better by more than rounding
+    best = (cost + 10 * TIE * torch.arange(cost.shape[1])).topk(DIRECTIONS, dim=1, largest=False).indices
     return Ways(*(field.gather(1, best) for field in every))
 
 
@@ -130,7 +132,7 @@ def plan(arm: Chain, hand: Hand, ready: Tensor, thing: Frame, half: Tensor, tabl
     scrape = (0.01 - forearm_clearance(arm, joints, table)).clamp(min=0) / 0.01
     travel = 0.3 * (above - ready[0]).abs().amax(dim=1)
     cost = cost + (misses + scrape + travel).unflatten(0, (count, options))
-    best = cost.argmin(dim=1)
+    best = first_best(-cost)
     row = torch.arange(count) * options + best
     grip = hand.grip(width.flatten()[row], length.flatten()[row], tilt.repeat(count)[row])
     return Plan(
