@@ -96,13 +96,13 @@ def test_the_best_checkpoint_is_the_one_with_the_highest_return(cli, rows):
 
 def test_the_best_checkpoint_does_not_change_for_a_rounding_error(cli, monkeypatch):
     returns = iter([-5.0, -4.0, -4.0 + 1e-6, -4.5])
-    save = RunCheckpoints._save
+    end = RunCheckpoints.on_train_epoch_end
 
-    def with_a_given_return(self, trainer, iteration):
+    def with_a_given_return(self, trainer, pl_module):
         trainer.callback_metrics["charts/episodic_return"] = torch.tensor(next(returns))
-        save(self, trainer, iteration)
+        end(self, trainer, pl_module)
 
-    monkeypatch.setattr(RunCheckpoints, "_save", with_a_given_return)
+    monkeypatch.setattr(RunCheckpoints, "on_train_epoch_end", with_a_given_return)
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run", "--trainer.max_epochs", "4",
                "--checkpoint.every_n_iterations", "1").code == 0  # fmt: skip
     assert read_checkpoint(Path("run/checkpoints/best.ckpt"))["epoch"] == 1
