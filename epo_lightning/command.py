@@ -274,7 +274,7 @@ class Command(LightningCLI):
         checkpoints = self.trainer.checkpoint_callbacks
         saved = next(each for each in checkpoints if isinstance(each, RunCheckpoints)).saved_iteration
         if saved is None or not self.folder.last.exists():
-            if done == wanted:
+            if wanted not in (None, -1) and done >= wanted:
                 print(f"Nothing to do: the run has made its {done} iterations; raise --trainer.max_epochs to go on")
             return
         last = shlex.quote(str(self.folder.last))
