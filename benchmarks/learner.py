@@ -24,16 +24,16 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.callbacks import GeneticEvolution, NaNGuard
-from epo_lightning.data import RolloutDataModule
+from epo_lightning.cli.process_settings import keep_freed_memory
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
-from epo_lightning.loggers import MetricsTable
-from epo_lightning.losses import LossSettings
-from epo_lightning.module import EPOModule
-from epo_lightning.networks import NetworkSettings
-from epo_lightning.optimizer import OptimizerSettings
-from epo_lightning.process_settings import keep_freed_memory
-from epo_lightning.rollout_settings import RolloutSettings
+from epo_lightning.experience.settings import RolloutSettings
+from epo_lightning.learner.networks import NetworkSettings
+from epo_lightning.learner.optimizer import OptimizerSettings
+from epo_lightning.modules.data import RolloutDataModule
+from epo_lightning.modules.epo import EPOModule
+from epo_lightning.run.metrics_table import MetricsTable
 
 OBS, ACT, HORIZON, EPOCHS, MINIBATCHES = 100, 23, 16, 4, 4
 PRESETS = {"learner": (4096, (512, 256, 128), 2), "overhead": (64, (64, 64), 1)}

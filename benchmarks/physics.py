@@ -24,11 +24,11 @@ import torch
 from mujoco import batch, mjtStage
 from torch import Tensor
 
-from epo_lightning.buffer import RolloutBuffer, RolloutShape
+from epo_lightning.algorithm.population import Population
 from epo_lightning.envs.allegro_kuka import AllegroKuka
 from epo_lightning.envs.allegro_kuka.cards import CARDS
 from epo_lightning.envs.allegro_kuka.scene import DECIMATION
-from epo_lightning.population import Population
+from epo_lightning.experience.buffer import RolloutBuffer, RolloutShape
 
 HORIZON = 16
 

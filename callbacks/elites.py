@@ -11,15 +11,15 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from epo_lightning.algorithm.genetics import rank, rank_followers
+from epo_lightning.algorithm.population import MASTER
+from epo_lightning.algorithm.ties import exceeds
 from epo_lightning.callbacks.evolution import GeneticEvolution
 from epo_lightning.callbacks.run_files import run_file
-from epo_lightning.genetics import rank, rank_followers
+from epo_lightning.experience.episodes import QUANTITIES
+from epo_lightning.experience.rollout import RolloutDataset
 from epo_lightning.limits import require_range
-from epo_lightning.metrics import QUANTITIES
-from epo_lightning.module import EPOModule
-from epo_lightning.population import MASTER
-from epo_lightning.rollout import RolloutDataset
-from epo_lightning.ties import exceeds
+from epo_lightning.modules.epo import EPOModule
 
 _RETURN = QUANTITIES.index("return")
 _KEY = "trainer.callbacks ElitePreservation"

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from epo_lightning.callbacks.run_files import run_file
-from epo_lightning.checkpoint import dump
-from epo_lightning.module import EPOModule
+from epo_lightning.modules.epo import EPOModule
+from epo_lightning.run.checkpoint import dump
 
 
 class NaNGuard(L.Callback):

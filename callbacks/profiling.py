@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.limits import require_range
-from epo_lightning.module import EPOModule
-from epo_lightning.run_folder import writing
+from epo_lightning.modules.epo import EPOModule
+from epo_lightning.run.folder import writing
 
 _PARTS = ("env", "inference", "targets", "learning", "framework")
 

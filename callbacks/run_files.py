@@ -4,7 +4,7 @@ from pathlib import Path
 
 import lightning as L
 
-from epo_lightning.run_folder import writing
+from epo_lightning.run.folder import writing
 
 
 def run_file(trainer: L.Trainer, *parts: str) -> Path:

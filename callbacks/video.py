@@ -10,9 +10,9 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.limits import require_range
-from epo_lightning.module import EPOModule
-from epo_lightning.playback import Playback
-from epo_lightning.video import compose, record, require_encoder
+from epo_lightning.modules.epo import EPOModule
+from epo_lightning.show.playback import Playback
+from epo_lightning.show.video import compose, record, require_encoder
 
 _KEY = "trainer.callbacks VideoRecorder"
 _FEW = 3

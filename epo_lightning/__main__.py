@@ -2,7 +2,7 @@
 
 import sys
 
-from epo_lightning.cli import main
+from epo_lightning.cli.entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

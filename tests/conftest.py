@@ -9,7 +9,7 @@ from typing import NamedTuple
 import lightning  # noqa: F401  (its log handler keeps the stderr of its first import: not one of a single test)
 import pytest
 
-from epo_lightning.cli import main
+from epo_lightning.cli.entry import main
 
 TINY = """
 model:

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 import yaml
 
-from epo_lightning.checkpoint import read_checkpoint
-from epo_lightning.cli import main
-from epo_lightning.command import Command  # noqa: F401  (imported once, before the forks)
+from epo_lightning.cli.entry import main
+from epo_lightning.cli.training import Command  # noqa: F401  (imported once, before the forks)
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
+from epo_lightning.run.checkpoint import read_checkpoint
 from tests.conftest import TINY
 
 RUN = "run"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from epo_lightning.advantages import bootstrap_values, gae_targets, n_step_targets, one_step_targets
+from epo_lightning.algorithm.advantages import bootstrap_values, gae_targets, n_step_targets, one_step_targets
 
 GAMMA = 0.5
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from epo_lightning.aggregation import effective_sample_fraction, off_policy_envs, relabel, sample_followers
-from epo_lightning.losses import LOG_RATIO_MAX
-from epo_lightning.population import Population
+from epo_lightning.algorithm.aggregation import effective_sample_fraction, off_policy_envs, relabel, sample_followers
+from epo_lightning.algorithm.losses import LOG_RATIO_MAX
+from epo_lightning.algorithm.population import Population
 
 POPULATION = Population(num_agents=4, num_envs=12)  # master 0-2, followers 3-5, 6-8, 9-11
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from epo_lightning.checkpoint import read_checkpoint
+from epo_lightning.run.checkpoint import read_checkpoint
 from tests.test_resume import assert_same, final_state
 
 BEGIN = ("fit", "--config", "tiny.yaml", "--run_dir", "run", "--resume")

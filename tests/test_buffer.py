@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from epo_lightning.buffer import RolloutBuffer, RolloutShape
-from epo_lightning.population import Population
+from epo_lightning.algorithm.population import Population
+from epo_lightning.experience.buffer import RolloutBuffer, RolloutShape
 
 CPU = torch.device("cpu")
 SCALARS = ("log_probs", "log_mu", "targets", "advantages")

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from epo_lightning import __version__
-from epo_lightning.arguments import CONFIGS, resolve, run_name
-from epo_lightning.process_settings import keep_freed_memory
-from epo_lightning.progress import describe
+from epo_lightning.cli.arguments import CONFIGS, resolve, run_name
+from epo_lightning.cli.process_settings import keep_freed_memory
+from epo_lightning.run.progress import describe
 
 
 def only_run(root: Path = Path("runs")) -> Path:
@@ -87,7 +87,7 @@ def test_overlays_and_sweep_flags_override_in_order(cli):
 
 
 def test_packaged_configurations_are_found_by_name_and_by_path(tmp_path, monkeypatch):
-    monkeypatch.setattr("epo_lightning.arguments.CONFIGS", tmp_path)
+    monkeypatch.setattr("epo_lightning.cli.arguments.CONFIGS", tmp_path)
     (tmp_path / "known.yaml").write_text("{}")
     path = str(tmp_path / "known.yaml")
     assert resolve(["fit", "--config", "known"]) == ["fit", "--config", path]
@@ -98,7 +98,7 @@ def test_packaged_configurations_are_found_by_name_and_by_path(tmp_path, monkeyp
 
 
 def test_a_configuration_comes_after_its_bases(tmp_path, monkeypatch):
-    monkeypatch.setattr("epo_lightning.arguments.CONFIGS", tmp_path / "packaged")
+    monkeypatch.setattr("epo_lightning.cli.arguments.CONFIGS", tmp_path / "packaged")
     (tmp_path / "packaged").mkdir()
     for name, base in (
         ("packaged/ground", None),

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical
 
-from epo_lightning.checkpoint import read_checkpoint
+from epo_lightning.algorithm.losses import LossSettings, hybrid_loss
+from epo_lightning.algorithm.population import Population
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.envs.check import check_env
-from epo_lightning.losses import LossSettings, hybrid_loss
-from epo_lightning.networks import LatentActorCritic, NetworkSettings
-from epo_lightning.playback import Playback
-from epo_lightning.population import Population
-from epo_lightning.rollout import RolloutDataset
-from epo_lightning.rollout_settings import RolloutSettings
+from epo_lightning.experience.rollout import RolloutDataset
+from epo_lightning.experience.settings import RolloutSettings
+from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
+from epo_lightning.run.checkpoint import read_checkpoint
+from epo_lightning.show.playback import Playback
 
 CHOICES = 3
 

@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Categorical as TorchCategorical
 from torch.distributions import Normal
 
-from epo_lightning.distributions import Categorical, CategoricalSampler, Gaussian, GaussianSampler
+from epo_lightning.algorithm.distributions import Categorical, CategoricalSampler, Gaussian, GaussianSampler
 
 LN2 = 0.6931471805599453
 HALF_LN_2PI = 0.9189385332046727

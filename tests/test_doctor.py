@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from epo_lightning.doctor import finding, interpreters, machine, report
-from epo_lightning.doctor.finding import Finding, Gpu
-from epo_lightning.doctor.interpreters import examine_interpreter, judge_interpreter
+from epo_lightning.cli.doctor import finding, interpreters, machine, report
+from epo_lightning.cli.doctor.finding import Finding, Gpu
+from epo_lightning.cli.doctor.interpreters import examine_interpreter, judge_interpreter
 
 ADA, HOPPER = Gpu("RTX 4090", 8.9), Gpu("H100", 9.0)
 LINES = ["epo-lightning", "torch", "lightning", "mujoco", "mujoco-warp", "gymnasium", "wandb", "tensorboard"]
@@ -72,7 +72,7 @@ class TestTheReport:
         assert outcome.err == "error: doctor: --pyton means nothing here; it takes --python PATH [PATH ...]\n"
 
     def test_it_needs_no_command_line_of_a_training(self) -> None:
-        code = "import sys; from epo_lightning.cli import main; main(['doctor'])\n"
+        code = "import sys; from epo_lightning.cli.entry import main; main(['doctor'])\n"
         code += "print([m for m in ('jsonargparse', 'wandb', 'gymnasium', 'warp', 'viser') if m in sys.modules])"
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
         assert result.returncode == 0, result.stderr

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from epo_lightning.env_log import EnvLog
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.check import check_env
 from epo_lightning.envs.classic import Probe
+from epo_lightning.experience.env_log import EnvLog
 
 CPU = torch.device("cpu")
 

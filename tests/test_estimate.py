@@ -2,11 +2,11 @@
 
 import torch
 
-from epo_lightning.buffer import RolloutShape
+from epo_lightning.algorithm.population import Population
 from epo_lightning.envs.classic import Probe
-from epo_lightning.estimate import estimate_iteration, is_large
-from epo_lightning.networks import LatentActorCritic, NetworkSettings
-from epo_lightning.population import Population
+from epo_lightning.experience.buffer import RolloutShape
+from epo_lightning.experience.estimate import estimate_iteration, is_large
+from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 
 
 def shape_of(num_envs: int, policy: LatentActorCritic) -> RolloutShape:

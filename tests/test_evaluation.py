@@ -9,8 +9,14 @@ import torch
 from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
-from epo_lightning.evaluation import EvaluationDataset, fixed_difficulty, play_episodes, step_limit, summarize
-from epo_lightning.networks import LatentActorCritic, NetworkSettings
+from epo_lightning.experience.evaluation import (
+    EvaluationDataset,
+    fixed_difficulty,
+    play_episodes,
+    step_limit,
+    summarize,
+)
+from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 
 
 class Lengths(VectorEnv):

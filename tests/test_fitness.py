@@ -8,8 +8,8 @@ import copy
 import pytest
 import torch
 
-from epo_lightning.fitness import FitnessWindow
-from epo_lightning.metrics import EpisodeLedger
+from epo_lightning.experience.episodes import EpisodeLedger
+from epo_lightning.experience.fitness import FitnessWindow
 
 CPU = torch.device("cpu")
 

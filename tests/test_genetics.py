@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from epo_lightning.genetics import Offspring, crossover, evolve, mutate, rank, rank_followers, should_evolve
+from epo_lightning.algorithm.genetics import Offspring, crossover, evolve, mutate, rank, rank_followers, should_evolve
 
 
 def seeded(seed: int = 0) -> torch.Generator:

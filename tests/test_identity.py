@@ -8,8 +8,8 @@ import torch
 
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic import Probe
-from epo_lightning.identity import CHANGEABLE, identity, require_same_identity
-from epo_lightning.networks import NetworkSettings
+from epo_lightning.learner.networks import NetworkSettings
+from epo_lightning.modules.identity import CHANGEABLE, identity, require_same_identity
 
 MINE = identity(4, NetworkSettings(gene_dim=3), EnvSpec("Mine", 8, obs_dim=2, act_dim=3))
 
@@ -60,7 +60,7 @@ def test_every_command_refuses_another_task_of_equal_sizes(cli, monkeypatch, com
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
     before = sorted(Path("run").rglob("*"))
     for module in ("require_viewer", "require_encoder"):
-        monkeypatch.setattr(f"epo_lightning.trainer.{module}", lambda *port: None)
+        monkeypatch.setattr(f"epo_lightning.cli.trainer.{module}", lambda *port: None)
     outcome = cli(command, "--ckpt_path", "run", TWIN)
     assert outcome.code == 2
     assert outcome.err.splitlines()[-1].startswith("error: --ckpt_path")

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from epo_lightning import data
-from epo_lightning.idle_settings import idle_settings
-from epo_lightning.losses import LossSettings
-from epo_lightning.rollout_settings import RolloutSettings
+from epo_lightning.algorithm.losses import LossSettings
+from epo_lightning.experience.settings import RolloutSettings
+from epo_lightning.modules import data
+from epo_lightning.modules.idle_settings import idle_settings
 
 
 @pytest.mark.parametrize(

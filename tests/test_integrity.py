@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from epo_lightning.checkpoint import CONFIG_KEY, AtomicCheckpointIO, read_checkpoint
+from epo_lightning.run.checkpoint import CONFIG_KEY, AtomicCheckpointIO, read_checkpoint
 from tests.killed_runs import differences
 from tests.training import small_data, small_module, train
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from epo_lightning.checkpoint import read_checkpoint
-from epo_lightning.interruption import GracefulStop
+from epo_lightning.run.checkpoint import read_checkpoint
+from epo_lightning.run.interruption import GracefulStop
 from tests.test_resume import ENDLESS, wait_for_rows
 
 FOREVER = ("fit", "--config", "tiny.yaml", *ENDLESS, "--run_dir", "run")

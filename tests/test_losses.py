@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from epo_lightning.batch import RolloutBatch
-from epo_lightning.distributions import Categorical, Gaussian
-from epo_lightning.losses import (
+from epo_lightning.algorithm.batch import RolloutBatch
+from epo_lightning.algorithm.distributions import Categorical, Gaussian
+from epo_lightning.algorithm.losses import (
     DIAGNOSTICS,
     LossSettings,
     approximate_kl,

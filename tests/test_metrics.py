@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from epo_lightning.metrics import QUANTITIES, AgentMean, EpisodeLedger, explained_variance
+from epo_lightning.experience.episodes import QUANTITIES, AgentMean, EpisodeLedger, explained_variance
 
 CPU = torch.device("cpu")
 

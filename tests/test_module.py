@@ -10,11 +10,11 @@ import pytest
 import torch
 from lightning.pytorch.loggers import Logger
 
+from epo_lightning.algorithm.losses import DIAGNOSTICS
 from epo_lightning.callbacks import GeneticEvolution
-from epo_lightning.data import RolloutDataModule
-from epo_lightning.losses import DIAGNOSTICS
-from epo_lightning.module import EPOModule
-from epo_lightning.notices import silence
+from epo_lightning.modules.data import RolloutDataModule
+from epo_lightning.modules.epo import EPOModule
+from epo_lightning.run.notices import silence
 from tests.test_released_code import AgentReward
 from tests.training import small_data, small_module, train
 
@@ -140,7 +140,7 @@ class TestLog:
                 running[-1].append(module.diagnostics[DIAGNOSTICS.index("approx_kl")].item())
 
         monkeypatch.setattr(
-            "epo_lightning.module.adapt_learning_rate", lambda rate, kl, settings: used.append(kl.item())
+            "epo_lightning.modules.epo.adapt_learning_rate", lambda rate, kl, settings: used.append(kl.item())
         )
         train(module, small_data(num_epochs=3), tmp_path, 2, Running())
         # two minibatches a pass

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from epo_lightning.networks import LatentActorCritic, NetworkSettings, PolicyOutput
+from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings, PolicyOutput
 
 OBS, ACT, AGENTS, GENE, UNITS = 5, 2, 4, 3, 6
 

@@ -8,7 +8,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from epo_lightning.normalization import RunningMoments, normalize_across_ranks
+from epo_lightning.learner.normalization import RunningMoments, normalize_across_ranks
 
 
 def test_before_any_data_normalisation_changes_nothing() -> None:

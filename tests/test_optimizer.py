@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from epo_lightning.optimizer import (
+from epo_lightning.learner.optimizer import (
     OptimizerSettings,
     adapt_learning_rate,
     build_adam,

@@ -9,10 +9,10 @@ import pytest
 import torch
 import yaml
 
-from epo_lightning.checkpoint import CONFIG_KEY, read_checkpoint
-from epo_lightning.interruption import TimeLimit
-from epo_lightning.overrides import Change, find_changes, require_changeable
-from epo_lightning.rollout import RolloutDataset
+from epo_lightning.experience.rollout import RolloutDataset
+from epo_lightning.run.checkpoint import CONFIG_KEY, read_checkpoint
+from epo_lightning.run.interruption import TimeLimit
+from epo_lightning.run.overrides import Change, find_changes, require_changeable
 from tests.training import small_data, small_module, train
 
 GA = "epo_lightning.callbacks.GeneticEvolution"

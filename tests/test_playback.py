@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
-from epo_lightning.networks import LatentActorCritic, NetworkSettings
-from epo_lightning.playback import Playback, load_curriculum, load_policy
+from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
+from epo_lightning.show.playback import Playback, load_curriculum, load_policy
 
 
 class Tally(VectorEnv):

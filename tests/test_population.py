@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from epo_lightning.population import MASTER, Population
+from epo_lightning.algorithm.population import MASTER, Population
 
 
 def test_environments_belong_to_agents_in_equal_contiguous_blocks() -> None:

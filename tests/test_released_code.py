@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from epo_lightning.aggregation import off_policy_envs, relabel, sample_followers
+from epo_lightning.algorithm.aggregation import off_policy_envs, relabel, sample_followers
+from epo_lightning.algorithm.genetics import evolve
+from epo_lightning.algorithm.losses import LossSettings, clipped_surrogate
+from epo_lightning.algorithm.population import MASTER, Population
 from epo_lightning.callbacks import GeneticEvolution
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
-from epo_lightning.genetics import evolve
-from epo_lightning.losses import LossSettings, clipped_surrogate
-from epo_lightning.metrics import QUANTITIES
-from epo_lightning.module import EPOModule
-from epo_lightning.population import MASTER, Population
-from epo_lightning.rollout_settings import RolloutSettings
+from epo_lightning.experience.episodes import QUANTITIES
+from epo_lightning.experience.settings import RolloutSettings
+from epo_lightning.modules.epo import EPOModule
 from tests.training import small_data, small_module, train
 
 RETURN = QUANTITIES.index("return")

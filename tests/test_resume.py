@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from epo_lightning.checkpoint import CONFIG_KEY, read_checkpoint
+from epo_lightning.run.checkpoint import CONFIG_KEY, read_checkpoint
 
 PROBE = {"class_path": "epo_lightning.envs.classic.Probe", "init_args": {"max_steps": 3}}
 MAZE = {"class_path": "epo_lightning.envs.classic.WallMaze"}

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from epo_lightning.batch import RolloutBatch
+from epo_lightning.algorithm.batch import RolloutBatch
+from epo_lightning.algorithm.population import MASTER, Population
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
-from epo_lightning.networks import LatentActorCritic, NetworkSettings
-from epo_lightning.population import MASTER, Population
-from epo_lightning.rollout import RolloutDataset
-from epo_lightning.rollout_settings import RolloutSettings
+from epo_lightning.experience.rollout import RolloutDataset
+from epo_lightning.experience.settings import RolloutSettings
+from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 
 K, N, O, A, T = 3, 6, 3, 2, 5
 GAMMA = 0.9

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from epo_lightning.loggers import MetricsTable
-from epo_lightning.run_folder import RunFolder, find_checkpoint
+from epo_lightning.run.folder import RunFolder, find_checkpoint
+from epo_lightning.run.metrics_table import MetricsTable
 
 
 @pytest.fixture(autouse=True)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from epo_lightning.checkpoint import read_checkpoint
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
-from epo_lightning.saved_state import require_readable
+from epo_lightning.experience.saved_state import require_readable
+from epo_lightning.run.checkpoint import read_checkpoint
 
 FIT = ("fit", "--config", "tiny.yaml", "--run_dir", "run", "--checkpoint.every_n_iterations", "1",
        "--trainer.max_epochs", "4")  # fmt: skip

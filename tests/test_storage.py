@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from lightning.pytorch.utilities import rank_zero_only
 
-from epo_lightning.checkpoint import read_checkpoint
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
+from epo_lightning.run.checkpoint import read_checkpoint
 
 FIT = ("fit", "--config", "tiny.yaml", "--run_dir", "run", "--checkpoint.every_n_iterations", "1")
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from epo_lightning.ties import exceeds, first_best
+from epo_lightning.algorithm.ties import exceeds, first_best
 
 UP = torch.nextafter(torch.tensor(1.0), torch.tensor(2.0)).item()
 

@@ -14,12 +14,12 @@ import pytest
 import torch
 import yaml
 
-from epo_lightning import embedded_config
-from epo_lightning.allowlist import findings
-from epo_lightning.arguments import CONFIGS
-from epo_lightning.checkpoint import CONFIG_KEY, SIGNATURE_KEY
-from epo_lightning.cli import main
-from epo_lightning.signature import is_signed, key_file, sign
+from epo_lightning.cli.arguments import CONFIGS
+from epo_lightning.cli.entry import main
+from epo_lightning.cli.trust import embedded_config
+from epo_lightning.cli.trust.allowlist import findings
+from epo_lightning.cli.trust.signature import is_signed, key_file, sign
+from epo_lightning.run.checkpoint import CONFIG_KEY, SIGNATURE_KEY
 from tests.conftest import TINY
 
 COMMANDS = ("fit", "validate", "test", "play", "view")
@@ -603,7 +603,7 @@ def test_packaged_configurations_need_no_consent(cli, monkeypatch, name):
         resolved.append(text)
         raise ValueError("enough")
 
-    monkeypatch.setattr("epo_lightning.command.signature_of", stop)
+    monkeypatch.setattr("epo_lightning.cli.training.signature_of", stop)
     args = ["--config", name] if name != "laptop" else ["--config", "two_arm", "--config", "laptop"]
     with pytest.raises(ValueError, match="enough"):
         cli("fit", *args)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from epo_lightning.cli import main
+from epo_lightning.cli.entry import main
 from epo_lightning.envs.base import EnvSpec, StepResult
 from epo_lightning.envs.classic import Probe
-from epo_lightning.playback import Playback
-from epo_lightning.video import GAP, MAX_COLUMNS, caption, compose, pace, record, tile
+from epo_lightning.show.playback import Playback
+from epo_lightning.show.video import GAP, MAX_COLUMNS, caption, compose, pace, record, tile
 from tests.conftest import TINY, Outcome
 
 CPU = torch.device("cpu")

@@ -12,14 +12,14 @@ import torch
 
 from epo_lightning.envs.allegro_kuka import AllegroKuka
 from epo_lightning.envs.allegro_kuka.cards import CARDS, STEP_SECONDS
-from epo_lightning.playback import Playback
-from epo_lightning.viewer import HOST
-from epo_lightning.viewer.loop import FRAME_SECONDS, PULL_LIMIT, Loop, spring
+from epo_lightning.show.playback import Playback
+from epo_lightning.show.viewer import HOST
+from epo_lightning.show.viewer.loop import FRAME_SECONDS, PULL_LIMIT, Loop, spring
 
 pytest.importorskip("viser")
 
-from epo_lightning.viewer.page import ARROW, Page
-from epo_lightning.viewer.scene import KINDS, STEP_BACK, camera, poses, rgba, shapes
+from epo_lightning.show.viewer.page import ARROW, Page
+from epo_lightning.show.viewer.scene import KINDS, STEP_BACK, camera, poses, rgba, shapes
 
 SEED = 3
 
@@ -402,7 +402,7 @@ class TestCommand:
         )
 
     def test_the_command_line_does_not_load_the_web_page(self):
-        code = "import sys, epo_lightning.command as c; print([m for m in ('viser', 'trimesh') if m in sys.modules])"
+        code = "import sys, epo_lightning.cli.training; print([m for m in ('viser', 'trimesh') if m in sys.modules])"
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
         assert result.stdout.strip() == "[]", result.stderr
 

@@ -6,14 +6,14 @@ from typing import Any
 import lightning as L
 import torch
 
-from epo_lightning.data import RolloutDataModule
+from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.envs.classic import Probe
-from epo_lightning.losses import LossSettings
-from epo_lightning.module import EPOModule
-from epo_lightning.networks import NetworkSettings
-from epo_lightning.notices import silence
-from epo_lightning.optimizer import OptimizerSettings
-from epo_lightning.rollout_settings import RolloutSettings
+from epo_lightning.experience.settings import RolloutSettings
+from epo_lightning.learner.networks import NetworkSettings
+from epo_lightning.learner.optimizer import OptimizerSettings
+from epo_lightning.modules.data import RolloutDataModule
+from epo_lightning.modules.epo import EPOModule
+from epo_lightning.run.notices import silence
 
 
 def small_module(num_agents: int = 4, loss: dict[str, Any] | None = None, **network: Any) -> EPOModule:

@@ -12,7 +12,7 @@ from torch import Tensor
 from epo_lightning.callbacks import ElitePreservation, GeneticEvolution, NaNGuard
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
-from epo_lightning.module import EPOModule
+from epo_lightning.modules.epo import EPOModule
 from tests.training import small_data, small_module
 
 RANK = int(os.environ.get("LOCAL_RANK", "0"))

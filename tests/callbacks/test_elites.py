@@ -14,9 +14,9 @@ from torch import Tensor
 
 from epo_lightning.callbacks import ElitePreservation, GeneticEvolution
 from epo_lightning.callbacks.elites import Archive
-from epo_lightning.data import RolloutDataModule
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
-from epo_lightning.module import EPOModule
+from epo_lightning.modules.data import RolloutDataModule
+from epo_lightning.modules.epo import EPOModule
 from tests.training import small_data, small_module, train
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from epo_lightning.callbacks import ElitePreservation, GeneticEvolution
 from epo_lightning.envs.base import StepResult
-from epo_lightning.module import EPOModule
+from epo_lightning.modules.epo import EPOModule
 from tests.test_module import Recorder, fit
 from tests.test_released_code import AgentReward
 from tests.training import small_data, small_module, train

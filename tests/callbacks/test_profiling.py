@@ -8,7 +8,7 @@ import lightning as L
 import pytest
 
 from epo_lightning.callbacks import NetworkScaleProfiler
-from epo_lightning.module import EPOModule
+from epo_lightning.modules.epo import EPOModule
 from tests.training import small_data, small_module, train
 
 FIELDS = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from epo_lightning.cli import main
+from epo_lightning.cli.entry import main
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

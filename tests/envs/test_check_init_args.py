@@ -46,7 +46,7 @@ def test_a_class_without_annotations(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (MAZE, '{"speed": "fast"}', "fast"),
         (MAZE, "[1]", "list"),
         ("epo_lightning.envs.classic.Nothing", "{}", "Nothing"),
-        ("epo_lightning.networks.NetworkSettings", "{}", "VectorEnv"),
+        ("epo_lightning.learner.networks.NetworkSettings", "{}", "VectorEnv"),
     ],
 )
 def test_a_mistake_is_one_line(class_path: str, init_args: str, word: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,8 @@ import torch
 from epo_lightning.envs.classic import ClassicEnv, MountainCar, Pendulum, Probe, WallMaze
 from epo_lightning.envs.classic.drawing import BODY, EARTH, GOAL, GROUND, NEAR, SOLID, Canvas, Colour, blend
 from epo_lightning.envs.classic.mountain_car import height_of
-from epo_lightning.playback import Playback
-from epo_lightning.video import compose
+from epo_lightning.show.playback import Playback
+from epo_lightning.show.video import compose
 
 CPU = torch.device("cpu")
 DRAWN = [WallMaze, MountainCar, Pendulum]

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from epo_lightning.algorithm.population import Population
 from epo_lightning.envs.base import EnvSpec, StepResult
 from epo_lightning.envs.classic import Probe
-from epo_lightning.estimate import estimate_iteration
-from epo_lightning.evaluation import fixed_difficulty, play_episodes
-from epo_lightning.networks import LatentActorCritic, NetworkSettings
-from epo_lightning.playback import Playback
-from epo_lightning.population import Population
-from epo_lightning.rollout import RolloutDataset, rollout_shape
-from epo_lightning.rollout_settings import RolloutSettings
-from epo_lightning.video import compose
+from epo_lightning.experience.estimate import estimate_iteration
+from epo_lightning.experience.evaluation import fixed_difficulty, play_episodes
+from epo_lightning.experience.rollout import RolloutDataset, rollout_shape
+from epo_lightning.experience.settings import RolloutSettings
+from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
+from epo_lightning.show.playback import Playback
+from epo_lightning.show.video import compose
 
 CPU = torch.device("cpu")
 N = 4

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from epo_lightning.algorithm.ties import TIE, first_best
 from epo_lightning.envs.allegro_kuka.robot import ARM_LINKS, FINGER_RADIUS
 from epo_lightning.envs.allegro_kuka.scripted.hand import SHORT, Hand, between
 from epo_lightning.envs.allegro_kuka.scripted.kinematics import Chain, Frame
-from epo_lightning.ties import TIE, first_best
 
 TURNS = (radians(35), radians(60))
 """How far the hand turns away from straight ahead, at most; the arm cannot always do the second."""

@@ -1,0 +1,1 @@
+"""The algorithm as pure functions on tensors: genetics, advantages, losses, distributions."""

@@ -1,0 +1,113 @@
+"""What a policy says of the next action, and how a rollout draws from it.
+
+Shape legend: N environments, T horizon, B samples (T, B for sequences, written ...), A action entries or choices.
+
+Both kinds answer the same questions, so that losses and targets need not know which one they have. A stored action is
+a float tensor (..., E): E = A entries of a continuous action, E = 1, the number of the choice, of a discrete one.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from epo_lightning.algorithm.ties import first_best
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Gaussian(NamedTuple):
+    """Independent Gaussians over the entries of an action: `mean` (..., A), `log_std` (B, A)."""
+
+    mean: Tensor
+    log_std: Tensor
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """(...,) log density of `actions` (..., A)."""
+        noise = (actions - self.mean) * torch.exp(-self.log_std)
+        # -1/2 z^2 - log sigma - 1/2 log 2 pi, each summed over the action's entries
+        return -0.5 * noise.square().sum(-1) - (self.log_std.sum(-1) + HALF_LOG_2PI * self.log_std.shape[-1])
+
+    def entropy(self) -> Tensor:
+        """(B,) entropy in nats: sum of log sigma + 1/2 + 1/2 log 2 pi."""
+        return self.log_std.sum(-1) + (0.5 + HALF_LOG_2PI) * self.log_std.shape[-1]
+
+    def bound_loss(self, soft_bound: float = 1.1) -> Tensor:
+        """(...,) squared excess of the means over +-`soft_bound`: actions are clipped to [-1, 1] by the rollout."""
+        return functional.softshrink(self.mean, soft_bound).square().sum(-1)
+
+    def mode(self) -> Tensor:
+        """(..., A) the likeliest actions as the environment takes them."""
+        return self.mean.clamp(-1, 1)
+
+    def steps(self, count: int) -> "Gaussian":
+        """Of the first `count` steps of a sequence."""
+        return Gaussian(self.mean[:count], self.log_std)
+
+
+class Categorical(NamedTuple):
+    """One of A choices: `logits` (..., A)."""
+
+    logits: Tensor
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """(...,) log probability of the choices `actions` (..., 1)."""
+        return self.logits.log_softmax(-1).gather(-1, actions.long()).squeeze(-1)
+
+    def entropy(self) -> Tensor:
+        """(...,) entropy in nats: - sum p log p."""
+        log_probs = self.logits.log_softmax(-1)
+        return -(log_probs.exp() * log_probs).sum(-1)
+
+    def bound_loss(self) -> Tensor:
+        """(...,) zeros: choices have no bounds."""
+        return torch.zeros_like(self.logits[..., 0])
+
+    def mode(self) -> Tensor:
+        """(...,) int64, the likeliest choices; of equally likely ones the first."""
+        return first_best(self.logits)
+
+    def steps(self, count: int) -> "Categorical":
+        """Of the first `count` steps of a sequence."""
+        return Categorical(self.logits[:count])
+
+
+ActionDistribution = Gaussian | Categorical
+
+
+class GaussianSampler:
+    """Draws the noise of a whole rollout at once, into the buffer of its actions.
+
+    Args:
+        actions: (T, N, A) where the actions go, unclipped.
+        log_probs: (T, N) where their log densities go.
+        log_std: (N, A) of the agents that act.
+        generator: Source of randomness.
+    """
+
+    def __init__(self, actions: Tensor, log_probs: Tensor, log_std: Tensor, generator: torch.Generator) -> None:
+        noise = actions.normal_(generator=generator)
+        # log N(mean + std z; mean, std) = -z^2 / 2 - log std - log 2 pi / 2
+        log_probs.copy_(-0.5 * noise.square().sum(-1) - (log_std + HALF_LOG_2PI).sum(-1))
+        self.actions, self.std = actions, log_std.exp()
+
+    def sample(self, t: int, policy: Gaussian) -> Tensor:
+        """(N, A) actions of step t, as the environment takes them."""
+        return self.actions[t].mul_(self.std).add_(policy.mean).clamp(-1, 1)
+
+
+class CategoricalSampler:
+    """Draws choices step by step; the same arguments as `GaussianSampler`, of which `log_std` is not used."""
+
+    def __init__(self, actions: Tensor, log_probs: Tensor, log_std: Tensor, generator: torch.Generator) -> None:
+        self.actions, self.log_probs, self.generator = actions, log_probs, generator
+
+    def sample(self, t: int, policy: Categorical) -> Tensor:
+        """(N,) int64 choices of step t: argmax of logits + Gumbel noise, where Gumbel = -log(Exponential)."""
+        gumbel = torch.empty_like(policy.logits).exponential_(generator=self.generator).log_().neg_()
+        choices = (policy.logits + gumbel).argmax(-1)
+        self.actions[t] = choices[:, None]
+        self.log_probs[t] = policy.log_prob(self.actions[t])
+        return choices

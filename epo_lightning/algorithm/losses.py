@@ -1,0 +1,172 @@
+"""The hybrid losses of EPO; pure functions on one minibatch.
+
+Shape legend: B samples (or T, B for sequences), A action entries, K agents.
+
+A sample is on-policy (its own agent acted) or off-policy (a follower acted, the master learns from it). Both kinds
+share every formula: for on-policy samples mu = 1, so the off-policy surrogate (eq. 4) becomes PPO's (eq. 2).
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from epo_lightning.algorithm.batch import RolloutBatch
+from epo_lightning.algorithm.distributions import ActionDistribution
+from epo_lightning.limits import require_range
+
+LOG_RATIO_MAX = 40.0
+"""exp() of more than 88 overflows float32; no surrogate is meant to depend on a ratio of e^40."""
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights and bounds of the hybrid loss.
+
+    Args:
+        clip_eps: Epsilon of the clipped surrogate.
+        off_policy_clip: Centre of the clip of off-policy samples: `centered` around mu (EPO eq. 4) or `unit` around 1
+            (the released code).
+        dual_clip: Bound c of r / mu where the advantage is negative, greater than 1, whatever the centre of the clip;
+            null for none.
+        off_policy_weight: Lambda, weight of off-policy samples in the actor's and the critic's loss.
+        value_coefficient: c_v; the critic's loss enters with 0.5 c_v.
+        value_clip_eps: Clip of the value around its old value, in normalised units; null for none.
+        entropy_scale: The first follower's entropy coefficient is half of this, falling to 0 for the master.
+        entropy_floor: Added to every agent's entropy coefficient, the master's too.
+        bound_coefficient: Weight of the squared excess of action means over +-1.1.
+    """
+
+    clip_eps: float = 0.2
+    off_policy_clip: Literal["centered", "unit"] = "centered"
+    dual_clip: float | None = None
+    off_policy_weight: float = 1.0
+    value_coefficient: float = 2.0
+    value_clip_eps: float | None = 0.2
+    entropy_scale: float = 0.0
+    entropy_floor: float = 0.0
+    bound_coefficient: float = 1e-4
+
+    def __post_init__(self) -> None:
+        require_range("model.loss.clip_eps", self.clip_eps, 0, 1, open_low=True)
+        if self.dual_clip is not None:
+            require_range("model.loss.dual_clip", self.dual_clip, 1, open_low=True)
+        if self.value_clip_eps is not None:
+            require_range("model.loss.value_clip_eps", self.value_clip_eps, 0, open_low=True)
+        for name in ("off_policy_weight", "value_coefficient", "entropy_scale", "entropy_floor", "bound_coefficient"):
+            require_range(f"model.loss.{name}", getattr(self, name), 0)
+
+
+DIAGNOSTICS = ("policy_loss", "value_loss", "bound_loss", "entropy", "approx_kl", "clip_fraction")
+"""What `HybridLoss.diagnostics` holds, in this order."""
+
+
+class HybridLoss(NamedTuple):
+    """The loss of one minibatch, () with a gradient, and the on-policy means of `DIAGNOSTICS`, (6,) without."""
+
+    total: Tensor
+    diagnostics: Tensor
+
+
+def hybrid_loss(
+    policy: ActionDistribution,
+    values: Tensor,
+    batch: RolloutBatch,
+    settings: LossSettings,
+    entropy_coefficient: Tensor,
+) -> HybridLoss:
+    """Actor + 0.5 c_v critic - c_ent H + c_b bound, over on- and off-policy samples (EPO eq. 5 and 10).
+
+    Args:
+        policy: What the network says of the batch's actions.
+        values: (...,) its normalised values.
+        batch: The minibatch.
+        settings: Weights and bounds.
+        entropy_coefficient: (B,) of each sample's agent.
+    """
+    log_probs = policy.log_prob(batch.actions)
+    if settings.off_policy_clip == "centered":
+        # min(r A, clip(r, mu (1 - eps), mu (1 + eps)) A) = min(r/mu mu A, clip(r/mu, 1 - eps, 1 + eps) mu A)
+        new_over_old = log_probs - (batch.log_probs + batch.log_mu)
+        mu: Tensor | float = 1.0
+        log_ratio, advantages = new_over_old, batch.advantages * batch.log_mu.exp()
+    else:
+        log_ratio, advantages, mu = log_probs - batch.log_probs, batch.advantages, batch.log_mu.exp()
+        new_over_old = log_ratio - batch.log_mu
+    ratio = log_ratio.clamp(max=LOG_RATIO_MAX).exp()
+    bound = None if settings.dual_clip is None else settings.dual_clip * mu
+    surrogate = clipped_surrogate(ratio, 1.0, advantages, settings.clip_eps, bound)
+    critic = value_loss(values, batch.targets, batch.values, settings.value_clip_eps)
+    bound, entropy = policy.bound_loss(), policy.entropy()
+    samples = surrogate + 0.5 * settings.value_coefficient * critic + settings.bound_coefficient * bound
+    total = hybrid_mean(samples - entropy_coefficient * entropy, batch.off_policy, settings.off_policy_weight)
+    with torch.no_grad():
+        approx_kl = approximate_kl(new_over_old)
+        clipped = (new_over_old.expm1().abs() > settings.clip_eps).to(values.dtype)
+        terms = torch.stack([surrogate, critic, bound, entropy.expand_as(bound), approx_kl, clipped])
+        return HybridLoss(total, on_policy_means(terms, batch.off_policy))
+
+
+def clipped_surrogate(
+    ratio: Tensor,
+    centre: Tensor | float,
+    advantages: Tensor,
+    clip_eps: float,
+    bound: Tensor | float | None = None,
+) -> Tensor:
+    """Negative clipped objective per sample (EPO eq. 2 with centre 1, eq. 4 with centre mu).
+
+    -min(r A, clip(r, centre (1 - eps), centre (1 + eps)) A), and with `bound` b at most -b A where A < 0.
+
+    With mu, the value of r before the first update, the dual clip of factor c (arXiv 1912.09729) is b = c mu, whatever
+    the centre: a bad action pulls until it is c times as likely as it was when the rollout was made. Without a bound
+    its loss grows with r for ever.
+
+    Args:
+        ratio: (...,) r = pi(a|s, phi_agent) / pi_old(a|s, phi_j).
+        centre: (...,) or a number: mu, or 1 as in the released code.
+        advantages: (...,).
+        clip_eps: epsilon.
+        bound: (...,) or a number: b, the largest r that counts where A < 0; None for none.
+    """
+    low: Any = centre * (1 - clip_eps)
+    high: Any = centre * (1 + clip_eps)
+    clipped = torch.clamp(ratio, low, high)
+    loss = -torch.minimum(ratio * advantages, clipped * advantages)
+    if bound is None:
+        return loss
+    return torch.where(advantages < 0, torch.minimum(loss, -bound * advantages), loss)
+
+
+def value_loss(values: Tensor, targets: Tensor, old_values: Tensor, clip_eps: float | None) -> Tensor:
+    """Squared error per sample; with `clip_eps` the worse of it and the error of V clipped around the old value."""
+    error = (values - targets).square()
+    if clip_eps is None:
+        return error
+    clipped = old_values + (values - old_values).clamp(-clip_eps, clip_eps)
+    return torch.maximum(error, (clipped - targets).square())
+
+
+def entropy_coefficients(num_agents: int, scale: float, floor: float = 0.0) -> Tensor:
+    """(K,) c_ent: the first follower has floor + 0.5 `scale`, falling linearly to the master's `floor` (SAPG)."""
+    # linspace over K agents ends with the master, who is agent 0 here
+    return torch.linspace(0.5 * scale, 0.0, num_agents).roll(1) + floor if num_agents > 1 else torch.full((1,), floor)
+
+
+def hybrid_mean(samples: Tensor, off_policy: Tensor, off_policy_weight: float) -> Tensor:
+    """(sum over on-policy + lambda * sum over off-policy) / (n_on + n_off) (EPO eq. 5 and 10)."""
+    if off_policy_weight == 1.0:
+        return samples.mean()
+    return torch.where(off_policy, off_policy_weight * samples, samples).mean()
+
+
+def on_policy_means(terms: Tensor, off_policy: Tensor) -> Tensor:
+    """(M,) means of terms (M, ..., B) over the on-policy samples only; 0 when there are none."""
+    kept = (~off_policy).expand_as(terms[0])
+    return torch.where(kept, terms, 0.0).flatten(1).sum(1) / kept.sum().clamp(min=1)
+
+
+def approximate_kl(log_ratio: Tensor) -> Tensor:
+    """(...,) r - 1 - log r: an estimate of KL(pi_old || pi) that is never negative (Schulman's k3)."""
+    return torch.expm1(log_ratio) - log_ratio

@@ -1,0 +1,134 @@
+"""The command line before anything heavy is imported: names of packaged configurations, and checkpoints.
+
+Everything else about arguments is jsonargparse's business.
+"""
+
+from pathlib import Path
+
+import yaml
+
+from epo_lightning.run.folder import checkpoint_to_continue, find_checkpoint
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+RESUME = "--resume"
+"""Begin the run of `--run_dir`, or continue it."""
+
+
+def option_values(args: list[str], *names: str) -> list[tuple[int, str]]:
+    """Position and value of each `--name value` or `--name=value`; the position is that of the value."""
+    found = []
+    for index, arg in enumerate(args):
+        name, equals, value = arg.partition("=")
+        if name in names and equals:
+            found.append((index, value))
+        elif arg in names and index + 1 < len(args):
+            found.append((index + 1, args[index + 1]))
+    return found
+
+
+def find_config(name: str, key: str = "config") -> Path:
+    """The YAML file that `--config name` means: a path, or the name of a packaged configuration.
+
+    Args:
+        name: What the user wrote.
+        key: Where, for the error message.
+
+    Raises:
+        ValueError: When it is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    packaged = CONFIGS / f"{name}.yaml"
+    if packaged.is_file():
+        return packaged
+    known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
+    raise ValueError(f"{key}: {name} is neither a file nor one of the packaged configurations: {known}")
+
+
+def with_bases(config: Path, above: tuple[Path, ...] = ()) -> list[Path]:
+    """`config` after the configurations that it overlays: those of its key `base`, in order, each after its own.
+
+    A base is a file, relative to the folder of the file that names it, or the name of a packaged configuration.
+
+    Args:
+        config: A YAML file.
+        above: The files whose base `config` is, directly or not.
+
+    Raises:
+        ValueError: When a base does not exist, or a configuration is a base of itself.
+    """
+    above = (*above, config.resolve())
+    chain = []
+    for name in _bases(config):
+        beside = config.parent / name
+        base = beside if beside.is_file() else find_config(name, f"base of {config}")
+        if base.resolve() in above:
+            raise ValueError(f"base of {config}: {base} is that file itself, or overlays it")
+        chain += with_bases(base, above)
+    return [*chain, config]
+
+
+def _bases(config: Path) -> list[str]:
+    """The values of the key `base`: a name or a list of names."""
+    try:
+        content = yaml.safe_load(config.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return []  # the parser will say what is wrong
+    given = content.get("base") if isinstance(content, dict) else None
+    names = given if isinstance(given, list) else [given] if given is not None else []
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"base of {config} must be names of configurations or files; got {given!r}")
+    return names
+
+
+def resolve(args: list[str]) -> list[str]:
+    """`args` with every configuration (after its bases) and checkpoint replaced by the file that it means.
+
+    Raises:
+        ValueError: When one of them does not exist.
+    """
+    if option_values(args, "--base"):
+        raise ValueError("base is a key of configuration files; on the command line give several --config, base first")
+    resolved = _resumed(args) if RESUME in args else list(args)
+    run_dir = option_values(args, "--run_dir")
+    for index, name in option_values(args, "--ckpt_path"):
+        _put(resolved, index, str(find_checkpoint(name, run_dir[-1][1] if run_dir else None)))
+    for index, name in reversed(option_values(args, "--config", "-c")):
+        *bases, config = with_bases(find_config(name))
+        _put(resolved, index, str(config))
+        option = index if resolved[index].startswith("-") else index - 1
+        resolved[option:option] = [f"--config={base}" for base in bases]
+    return resolved
+
+
+def _resumed(args: list[str]) -> list[str]:
+    """`args` with the checkpoint that `--resume` continues from, when there is one."""
+    run_dir = option_values(args, "--run_dir")
+    if args[0] != "fit":
+        raise ValueError(f"{RESUME} belongs to fit: {args[0]} takes --ckpt_path")
+    if option_values(args, "--ckpt_path"):
+        raise ValueError(f"{RESUME} finds the checkpoint of --run_dir itself: leave out --ckpt_path")
+    if not run_dir:
+        raise ValueError(f"{RESUME} needs --run_dir: the folder of the run to begin or to continue")
+    checkpoint = checkpoint_to_continue(run_dir[-1][1])
+    return [*args, *([f"--ckpt_path={checkpoint}"] if checkpoint else [])]
+
+
+def is_complete(args: list[str]) -> bool:
+    """Whether `args` are the whole command of a run, which begins or continues it with the same configuration.
+
+    The checkpoint's configuration must not come before them then: `callbacks+` would add to what it has added.
+    """
+    return RESUME in args and bool(option_values(args, "--config", "-c", "--data.env"))
+
+
+def run_name(args: list[str]) -> str | None:
+    """What the configurations that `args` name are called together, or None without any."""
+    return "-".join(Path(path).stem for _, path in option_values(args, "--config", "-c")) or None
+
+
+def _put(args: list[str], index: int, value: str) -> None:
+    """Replace the value at `index`, which may stand behind `--name=`."""
+    name, equals, _ = args[index].partition("=")
+    args[index] = f"{name}={value}" if equals and name.startswith("-") else value

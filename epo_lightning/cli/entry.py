@@ -1,0 +1,111 @@
+"""The command line: `python -m epo_lightning fit|validate|test|play|view --config NAME_OR_PATH ...`, and `doctor`.
+
+A user's mistake is one line and exit code 2; a bug is a traceback. `EPO_DEBUG=1` shows the traceback always.
+"""
+
+import argparse
+import contextlib
+import errno
+import os
+import select
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+from epo_lightning import __version__
+from epo_lightning.cli.arguments import resolve, run_name
+from epo_lightning.cli.process_settings import keep_freed_memory, yield_idle_threads
+
+_PACKAGE = Path(__file__).parents[1]
+_SOURCES = (_PACKAGE, _PACKAGE.resolve().parent / "callbacks")
+_USAGE = 2
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""What the file system says without a file's name, and no bug is the cause of."""
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        args: What follows the program's name; by default that of the process.
+
+    Returns:
+        The exit code: 0, 2 for a user's mistake, 128 + n after signal n; of `doctor`: 1 when no training would run.
+    """
+    args = sys.argv[1:] if args is None else args
+    if "--version" in args:
+        print(f"epo-lightning {__version__}")
+        return 0
+    try:
+        if args[:1] == ["doctor"]:
+            from epo_lightning.cli.doctor import main as doctor
+
+            return doctor(args[1:])
+        resolved = resolve(args or ["--help"])
+        keep_freed_memory()
+        yield_idle_threads()
+        from epo_lightning.cli.training import Command
+
+        return Command(resolved, run_name(args)).exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Exception as error:
+        if isinstance(error, OSError) and output_is_closed():
+            return leave_output()
+        if os.environ.get("EPO_DEBUG") or not is_users_mistake(error):
+            raise
+        from lightning.pytorch.utilities import rank_zero_only
+
+        rank = rank_zero_only.rank  # type: ignore[attr-defined]
+        print(f"{f'[rank {rank}] ' if rank else ''}error: {describe(error)}", file=sys.stderr)
+        return _USAGE
+    finally:
+        leave_process_group()
+
+
+def is_users_mistake(error: Exception) -> bool:
+    """Whether the message says it all: the parser's errors, Lightning's, what this package's own code raised, and what
+    the file system says of a file."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    if isinstance(error, argparse.ArgumentError | MisconfigurationException):
+        return True
+    if isinstance(error, OSError):
+        return error.filename is not None or error.errno in _FULL
+    origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return isinstance(error, ValueError) and any(source in origin.parents for source in _SOURCES)
+
+
+def describe(error: Exception) -> str:
+    """The message in one line, with the key that Lightning leaves out."""
+    message = " ".join(str(error).split())
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else f"{error.strerror}"
+    if "gpu" in message.lower() and not isinstance(error, argparse.ArgumentError | ValueError):
+        message = f"trainer.accelerator: {message} Use --trainer.accelerator cpu where there is none."
+    if message.endswith("data.env"):
+        message += " (give a configuration with --config NAME_OR_PATH, or --ckpt_path)"
+    return message
+
+
+def output_is_closed() -> bool:
+    """Whether nobody reads what this process prints any more, as after `... | head -1`."""
+    output = select.poll()
+    output.register(1, 0)
+    return any(event & select.POLLERR for _, event in output.poll(0))
+
+
+def leave_output() -> int:
+    """Say so, and keep the interpreter from trying to print what is left; returns the exit code, as the shell's."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    with contextlib.suppress(OSError):
+        print("error: nobody reads the standard output any more; the last checkpoint stays", file=sys.stderr)
+    return 128 + signal.SIGPIPE
+
+
+def leave_process_group() -> None:
+    """gloo's threads abort a process that ends without this."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -1,0 +1,1 @@
+"""From environments to samples: rollouts, episodes, fitness, targets, evaluation."""

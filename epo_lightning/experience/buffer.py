@@ -1,0 +1,129 @@
+"""The tensors of one rollout, allocated once and written in place.
+
+Shape legend: N environments, W = N + off-policy columns, T horizon, O observation, A action, S recurrent state tensors,
+H LSTM units, B minibatch.
+
+Columns 0..N-1 are the environments; the columns behind them hold followers' samples relabelled for the master. With an
+LSTM a column is a sequence; without, its T entries are unrelated transitions.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from epo_lightning.algorithm.batch import RolloutBatch
+from epo_lightning.algorithm.population import MASTER, Population
+
+
+class RolloutShape(NamedTuple):
+    """Sizes of a rollout: T, the population over N environments, off-policy columns, O, stored action, (S, H)."""
+
+    horizon: int
+    population: Population
+    off_policy_columns: int
+    obs_dim: int
+    action_dim: int
+    state_shape: tuple[int, int]
+
+    @property
+    def columns(self) -> int:
+        """W."""
+        return self.population.num_envs + self.off_policy_columns
+
+
+class RolloutBuffer:
+    """Everything that is kept of one rollout.
+
+    Attributes:
+        obs: (T + 1, W, O) observations, raw while collecting and normalised afterwards.
+        actions: (T, W, A) unclipped samples; (T, W, 1) numbers of the choices of a discrete task.
+        log_probs, log_mu, targets, advantages: (T, W), see `RolloutBatch`.
+        values: (T + 1, W); the last row is the value of the state after the rollout.
+        rewards, successes: (T, N); terminated, truncated: (T, N) bool.
+        final_values: (2, T, N) value of the final observation of truncated episodes, under the agent's own gene and,
+            without an LSTM, under the master's.
+        final_obs: With an LSTM, the final observations that are known, normalised: for each step with such the step,
+            the environments (M,), and the observations (M, O). The master's value of them needs its own state.
+        resets: (T + 1, W) bool, an episode starts with this row.
+        states: (S, W, H) recurrent state at the start of the rollout.
+        column_agents: (W,) whose gene evaluates the column.
+    """
+
+    def __init__(self, shape: RolloutShape, device: torch.device) -> None:
+        self.shape = shape
+        sizes, booleans = _sizes(shape)
+        self.obs, self.actions, self._scalars = (
+            torch.zeros(sizes[name], device=device) for name in ("obs", "actions", "scalars")
+        )
+        # One tensor behind them all, so that a minibatch takes one gather for the five
+        self.log_probs, self.log_mu, self.targets, self.advantages = self._scalars[:-1, :, :4].unbind(-1)
+        self.values = self._scalars[..., 4]
+        self.rewards, self.successes, self.final_values, self.states = (
+            torch.zeros(sizes[name], device=device) for name in ("rewards", "successes", "final_values", "states")
+        )
+        self.resets, self.terminated, self.truncated = (
+            torch.zeros(booleans[name], dtype=torch.bool, device=device)
+            for name in ("resets", "terminated", "truncated")
+        )
+        self.final_obs: list[tuple[int, Tensor, Tensor]] = []
+        off_policy = torch.full((shape.off_policy_columns,), MASTER, device=device)
+        self.column_agents = torch.cat([shape.population.agent_of_env(device), off_policy])
+
+    @staticmethod
+    def nbytes(shape: RolloutShape) -> int:
+        """Bytes that a buffer of this shape takes: linear in environments x horizon."""
+        sizes, booleans = _sizes(shape)
+        return 4 * sum(map(math.prod, sizes.values())) + sum(map(math.prod, booleans.values()))
+
+    @property
+    def units(self) -> int:
+        """How many samples there are to shuffle: transitions, or whole sequences with an LSTM."""
+        return self.shape.columns * (1 if self.recurrent else self.shape.horizon)
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether samples are sequences."""
+        return self.shape.state_shape[0] > 0
+
+    def gather(self, units: Tensor) -> RolloutBatch:
+        """The samples `units` (B,) as a minibatch."""
+        samples: tuple[Tensor, ...] = (self.obs[:-1], self.actions, self._scalars[:-1])
+        if self.recurrent:
+            column = units
+        else:
+            column = units % self.shape.columns
+            samples = tuple(field.flatten(0, 1) for field in samples)
+        obs, actions, scalars = (field.index_select(-2, units) for field in samples)
+        log_probs, log_mu, targets, advantages, values = scalars.unbind(-1)
+        off_policy = column >= self.shape.population.num_envs
+        return RolloutBatch(
+            obs=obs,
+            actions=actions,
+            agent_ids=self.column_agents[column],
+            log_probs=log_probs,
+            log_mu=log_mu,
+            values=values,
+            targets=targets,
+            advantages=advantages,
+            off_policy=off_policy,
+            states=self.states[:, column] if self.recurrent else self.states[:, :0],
+            resets=self.resets[:-1, column] if self.recurrent else off_policy,
+        )
+
+
+def _sizes(shape: RolloutShape) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+    """Sizes of the float32 tensors and of the boolean ones, by name."""
+    horizon, columns, envs = shape.horizon, shape.columns, shape.population.num_envs
+    floats: dict[str, tuple[int, ...]] = {
+        "obs": (horizon + 1, columns, shape.obs_dim),
+        "actions": (horizon, columns, shape.action_dim),
+        "scalars": (horizon + 1, columns, 5),
+        "final_values": (2, horizon, envs),
+        "states": (shape.state_shape[0], columns, shape.state_shape[1]),
+    }
+    floats |= dict.fromkeys(("rewards", "successes"), (horizon, envs))
+    booleans: dict[str, tuple[int, ...]] = {"resets": (horizon + 1, columns)}
+    booleans |= dict.fromkeys(("terminated", "truncated"), (horizon, envs))
+    return floats, booleans

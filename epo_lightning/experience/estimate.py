@@ -1,0 +1,82 @@
+"""How long an iteration of paper size would take on a CPU, told before it is tried.
+
+Shape legend: N environments, T horizon, B probe rows.
+"""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from epo_lightning.envs.base import VectorEnv
+from epo_lightning.envs.contract import check_first, check_result
+from epo_lightning.experience.buffer import RolloutShape
+from epo_lightning.learner.networks import LatentActorCritic
+
+_PROBE_ENVS = 64
+_PROBE_STEPS = 4
+_PROBE_ROWS = 256
+_LARGE = 2e12
+"""FLOPs of an iteration from which a CPU needs long enough to be warned of: ten seconds of two cores."""
+
+
+class IterationEstimate(NamedTuple):
+    """Seconds that one iteration spends in the environments and in the network."""
+
+    env: float
+    network: float
+
+    @property
+    def total(self) -> float:
+        """Both."""
+        return self.env + self.network
+
+
+def is_large(policy: LatentActorCritic, shape: RolloutShape, num_epochs: int) -> bool:
+    """Whether an iteration has so many FLOPs, at 2 a parameter and pass, that a CPU will be slow."""
+    parameters = sum(parameter.numel() for parameter in policy.parameters())
+    return 6.0 * parameters * shape.columns * shape.horizon * num_epochs > _LARGE
+
+
+def estimate_iteration(
+    build_env: Callable[[int], VectorEnv], policy: LatentActorCritic, shape: RolloutShape, num_epochs: int
+) -> IterationEstimate:
+    """Time a few steps of a few environments and one small forward and backward pass, and scale them up.
+
+    Args:
+        build_env: Makes that many environments.
+        policy: The network.
+        shape: Sizes of the real rollout.
+        num_epochs: Passes over the data.
+    """
+    env = build_env(_PROBE_ENVS)
+    device = policy.genes.device
+    check_first(env.reset(), env.spec, device)
+    actions = env.spec.zero_actions()
+    check_result(env.step(actions), env.spec, device)
+    start = time.perf_counter()
+    for _ in range(_PROBE_STEPS):
+        env.step(actions)
+    env_step = (time.perf_counter() - start) / (_PROBE_STEPS * _PROBE_ENVS)
+    env.close()
+    samples = shape.columns * shape.horizon
+    # a forward pass to act, a forward and backward pass (three times its FLOPs) for every use of a sample
+    passes = samples * (1 / 3 + num_epochs) / (_PROBE_ROWS * shape.horizon)
+    return IterationEstimate(
+        env=env_step * shape.population.num_envs * shape.horizon, network=passes * _learning_pass(policy, shape)
+    )
+
+
+def _learning_pass(policy: LatentActorCritic, shape: RolloutShape) -> float:
+    """Seconds of a forward and backward pass over B sequences, or B x T single steps."""
+    agents = torch.zeros(_PROBE_ROWS if policy.recurrent else _PROBE_ROWS * shape.horizon, dtype=torch.long)
+    steps = (shape.horizon,) if policy.recurrent else ()
+    obs = torch.zeros(*steps, len(agents), shape.obs_dim)
+    seconds = []
+    for _ in range(2):  # the first one warms up
+        start = time.perf_counter()
+        output = policy(obs, policy.express(agents), policy.initial_state(len(agents)))
+        torch.autograd.grad(output.actions[0].sum() + output.value.sum(), list(policy.actor.parameters()))
+        seconds.append(time.perf_counter() - start)
+    return seconds[-1]

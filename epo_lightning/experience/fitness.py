@@ -1,0 +1,126 @@
+"""Fitness: what an agent's episodes return, measured alike for every agent.
+
+Shape legend: N environments of this rank, T horizon, K agents, M measured quantities.
+
+A window opens for all agents at the same moment, and whatever was running then is nobody's: an environment counts with
+the first `episodes` episodes that it begins inside the window. One that still runs when the window is measured counts
+with what it has returned so far. Every environment weighs the same, whether its episodes are short or long.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from einops import reduce
+from torch import Tensor
+
+from epo_lightning.experience.episodes import QUANTITIES, FinishedEpisodes
+
+_LENGTH = QUANTITIES.index("length")
+
+
+class FitnessWindow:
+    """The episodes that the environments of one rank began since the window was opened.
+
+    Args:
+        num_agents: K; the environments are in agent order.
+        num_envs: N.
+        device: Where the tensors live.
+
+    Attributes:
+        episodes: How many episodes of an environment count; 1 unless somebody asks for more.
+        opened_at: Env steps at which the window was opened.
+    """
+
+    def __init__(self, num_agents: int, num_envs: int, device: torch.device) -> None:
+        self.num_agents = num_agents
+        self.episodes = 1
+        self.opened_at = 0
+        self._total = torch.zeros(len(QUANTITIES), num_envs, device=device)
+        self._count = torch.zeros(num_envs, dtype=torch.long, device=device)
+        self._is_old = torch.zeros(num_envs, dtype=torch.bool, device=device)
+        self._before = torch.zeros_like(self._total)
+
+    def open(self, running: Tensor, env_steps: int) -> None:
+        """Forget everything: a new window begins now.
+
+        Args:
+            running: (M, N) what the running episodes have gathered; they are not the window's.
+            env_steps: What the training has made so far.
+        """
+        self.opened_at = env_steps
+        self._total = torch.zeros_like(self._total)
+        self._count = torch.zeros_like(self._count)
+        self._is_old = running[_LENGTH] > 0
+        self._before = running.clone()
+
+    def update(self, finished: FinishedEpisodes) -> None:
+        """Take in the episodes that ended in one rollout."""
+        # Which of its own episodes, counted from 1, each environment ended at a step; 0 for the one that is older
+        number = self._count + finished.ended.long().cumsum(0) - self._is_old.long()
+        counts = finished.ended & (number >= 1) & (number <= self.episodes)
+        self._total = self._total + torch.where(counts[:, None], finished.totals, 0.0).sum(0)
+        # not below what is in the total already: a resumed run may ask for fewer episodes
+        self._count = torch.maximum(self._count, number[-1].clamp(max=self.episodes))
+        self._is_old = self._is_old & ~finished.ended.any(0)
+
+    def is_complete(self, env_steps: int, env_steps_wanted: int, running: Tensor) -> bool:
+        """Whether the window may be measured; with several ranks a collective call once the window is long enough.
+
+        It is when it has lasted `env_steps_wanted` and every environment of every rank has begun an episode in it. An
+        episode that runs on from before is waited for as long again, and no longer.
+        """
+        age = env_steps - self.opened_at
+        if age < env_steps_wanted:
+            return False
+        has_nothing = self._weight(running) == 0
+        if age >= 2 * env_steps_wanted:
+            has_nothing = has_nothing & ~self._is_old
+        waiting = has_nothing.sum()
+        _sum_over_ranks(waiting)
+        return not bool(waiting)
+
+    def measure(self, running: Tensor) -> Tensor:
+        """(M, K) float64 mean of each quantity over the environments of each agent, of all ranks: a collective call.
+
+        Args:
+            running: (M, N) what the running episodes have gathered.
+        """
+        means = reduce(self.of_each_env(running).double(), "m (k n) -> m k", "mean", k=self.num_agents).contiguous()
+        _sum_over_ranks(means)
+        return means / (dist.get_world_size() if _several_ranks() else 1)
+
+    def of_each_env(self, running: Tensor) -> Tensor:
+        """(M, N) mean of each quantity over the episodes that count of each environment of this rank."""
+        weight = self._weight(running)
+        unfinished = torch.where(weight > self._count, running, 0.0)
+        # Where the old episode has outlasted the window: what it has returned in there
+        return torch.where(self._is_old, running - self._before, (self._total + unfinished) / weight.clamp(min=1))
+
+    def _weight(self, running: Tensor) -> Tensor:
+        """(N,) how many episodes an environment has in the window: complete ones, and one that runs if it counts."""
+        runs = ~self._is_old & (running[_LENGTH] > 0) & (self._count < self.episodes)
+        return self._count + runs.long()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but `episodes`, which is a setting."""
+        tensors = {"total": self._total, "count": self._count, "is_old": self._is_old, "before": self._before}
+        return {**tensors, "opened_at": self.opened_at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state` on this window's device."""
+        device = self._total.device
+        self._total, self._count, self._is_old, self._before = (
+            state[name].to(device, copy=True) for name in ("total", "count", "is_old", "before")
+        )
+        self.opened_at = state["opened_at"]
+
+
+def _several_ranks() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _sum_over_ranks(x: Tensor) -> None:
+    """Add up `x` over the ranks, in place."""
+    if _several_ranks():
+        dist.all_reduce(x)

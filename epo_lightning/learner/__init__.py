@@ -1,0 +1,1 @@
+"""Parameters and how they move: networks, normalisers, the optimizer."""

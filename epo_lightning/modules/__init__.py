@@ -1,0 +1,1 @@
+"""Lightning: the module that learns and the datamodule that feeds it."""

@@ -1,0 +1,43 @@
+"""Settings that somebody gave and that nothing reads, so that nobody waits for their effect."""
+
+from dataclasses import fields
+
+from epo_lightning.algorithm.losses import LossSettings
+from epo_lightning.experience.settings import RolloutSettings
+
+_OFF_POLICY = (
+    "data.rollout.off_policy_source",
+    "data.rollout.mu_cap",
+    "model.loss.off_policy_clip",
+    "model.loss.off_policy_weight",
+)
+
+
+def idle_settings(num_agents: int, rollout: RolloutSettings, loss: LossSettings) -> str:
+    """One line that names the values without effect and the reason of each; empty where every value has one.
+
+    Args:
+        num_agents: K.
+        rollout: Of the rollouts.
+        loss: Of the hybrid loss.
+    """
+    reasons: dict[str, str] = {}
+    if num_agents == 1:
+        one_agent = "model.num_agents is 1"
+        reasons |= dict.fromkeys(("data.rollout.off_policy_ratio", *_OFF_POLICY), one_agent)
+        reasons["model.loss.entropy_scale"] = f"{one_agent}: the master's entropy is model.loss.entropy_floor"
+    elif rollout.off_policy_ratio == 0:
+        reasons |= dict.fromkeys(_OFF_POLICY, "data.rollout.off_policy_ratio is 0")
+    unread = "n_step" if rollout.estimator == "gae" else "gae_lambda"
+    reasons[f"data.rollout.{unread}"] = f"data.rollout.estimator is {rollout.estimator}"
+    if loss.value_coefficient == 0:
+        reasons["model.loss.value_clip_eps"] = "model.loss.value_coefficient is 0"
+    given = _given("data.rollout", rollout) | _given("model.loss", loss)
+    told = [f"{key} {given[key]} ({reason})" for key, reason in reasons.items() if key in given]
+    return f"Without effect: {'; '.join(told)}" if told else ""
+
+
+def _given(prefix: str, settings: RolloutSettings | LossSettings) -> dict[str, object]:
+    """The values that are not the default's, nor 0, which switches things off, by their YAML key."""
+    values = {field.name: (getattr(settings, field.name), field.default) for field in fields(settings)}
+    return {f"{prefix}.{name}": value for name, (value, default) in values.items() if value not in (default, 0)}

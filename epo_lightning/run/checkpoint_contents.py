@@ -1,0 +1,130 @@
+"""What a checkpoint holds beside its configuration: looked at before anything is built from it.
+
+Shape legend: K agents.
+
+The sizes that a file names must be those of the weights that it holds, so that nobody allocates what is not there.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
+
+_NETWORK = "model.network."
+_POLICY = "policy."
+_KINDS = {"epoch": int, "global_step": int, "loops": dict, "callbacks": dict, "optimizer_states": list,
+          "lr_schedulers": list}  # fmt: skip
+"""What Lightning restores."""
+_SIZES = ("observation size", "action size", "model.num_agents", "discrete actions")
+
+
+def require_sound(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose parts do not belong together.
+
+    Args:
+        checkpoint: See `checkpoint.read_checkpoint`.
+        config: Its configuration.
+
+    Raises:
+        ValueError: Naming the part.
+    """
+    settings = saved_network(checkpoint).settings
+    model = config.get("model") or {}
+    for name, value in {"num_agents": checkpoint["epo"]["model.num_agents"], **asdict(settings)}.items():
+        group = model if name == "num_agents" else model.get("network") or {}
+        said = group.get(name, value)
+        if (tuple(said) if isinstance(said, list) else said) != value:
+            raise ValueError(f"ckpt_path: its configuration and its weights have another model.*.{name}: it is damaged")
+    _require_curricula(checkpoint)
+    for name, kind in _KINDS.items():
+        if not isinstance(checkpoint.get(name, kind()), kind):
+            raise ValueError(f"ckpt_path: its {name} is of the type {type(checkpoint[name]).__name__}: it is damaged")
+
+
+def saved_network(checkpoint: Mapping[str, Any]) -> LatentActorCritic:
+    """The network of a checkpoint without its numbers, on the device `meta`.
+
+    Raises:
+        ValueError: When the file names no network, or holds other weights than that.
+    """
+    sizes = checkpoint.get("epo")
+    if not isinstance(sizes, dict):
+        raise ValueError("ckpt_path: it does not say for which network its weights are")
+    weights = saved_weights(checkpoint)
+    plain: dict[str, Any] = {
+        str(name): tuple(value) if isinstance(value, list) else value for name, value in sizes.items()
+    }
+    known = {f"{_NETWORK}{field.name}" for field in fields(NetworkSettings)}
+    if strange := [name for name in plain if name.startswith(_NETWORK) and name not in known]:
+        raise ValueError(f"ckpt_path: its network has {ascii(strange[0])[:80]}, which this version does not know")
+    try:
+        if not all(_is_plain(value, len(weights)) for value in plain.values()):
+            raise TypeError("not a number")
+        network = {name.removeprefix(_NETWORK): plain[name] for name in plain if name.startswith(_NETWORK)}
+        settings = NetworkSettings(**network)
+        observation, action, agents, discrete = (plain[name] for name in _SIZES)
+        with torch.device("meta"):
+            policy = LatentActorCritic(observation, action, agents, settings, discrete)
+    except Exception as error:  # torch raises half a dozen types for sizes that cannot be
+        raise ValueError(
+            f"ckpt_path: there is no network of the sizes that it names ({type(error).__name__})"
+        ) from error
+    if fault := next(_misfits(weights, policy.state_dict()), None):
+        raise ValueError(f"ckpt_path: its weights are not those of the network that it names: {fault}")
+    return policy
+
+
+def saved_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The network's part of the `state_dict`.
+
+    Raises:
+        ValueError: When there is none.
+    """
+    state = checkpoint.get("state_dict")
+    if not (isinstance(state, dict) and all(isinstance(name, str) for name in state)):
+        raise ValueError("ckpt_path: it has no state_dict")
+    return {name.removeprefix(_POLICY): value for name, value in state.items() if name.startswith(_POLICY)}
+
+
+def _require_curricula(checkpoint: Mapping[str, Any]) -> None:
+    """Every rank's is names and numbers, where there has been a rollout."""
+    data = checkpoint.get("RolloutDataModule", {})
+    ranks = data.get("ranks", []) if isinstance(data, dict) else None
+    if not (isinstance(ranks, list) and all(isinstance(rank, dict) for rank in ranks)):
+        raise ValueError("ckpt_path: its RolloutDataModule does not hold the ranks of a training")
+    for rank in ranks:
+        values = rank.get("curriculum")
+        if not (isinstance(values, dict) and all(_is_difficulty(*item) for item in values.items())):
+            raise ValueError("ckpt_path: its curriculum is not names and numbers")
+
+
+def _is_difficulty(name: object, value: object) -> bool:
+    return isinstance(name, str) and name.isprintable() and isinstance(value, bool | int | float)
+
+
+def _is_plain(value: object, most: int) -> bool:
+    """Whether it is what an identity holds: nothing, a number, a short text, or at most `most` whole numbers."""
+    if isinstance(value, tuple):
+        return len(value) <= most and all(isinstance(entry, int) for entry in value)
+    return (
+        value is None
+        or isinstance(value, int | float)
+        or (isinstance(value, str) and value.isprintable() and len(value) < 100)
+    )
+
+
+def _misfits(weights: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> Iterator[str]:
+    """What is missing, too much, or of another shape."""
+    for name in sorted(wanted.keys() | weights.keys()):
+        if name not in weights:
+            yield f"{name} is missing"
+        elif name not in wanted:
+            yield f"{ascii(name)[:80]} is none of its parameters"
+        elif not isinstance(value := weights[name], Tensor) or value.layout != torch.strided or value.is_quantized:
+            yield f"{name} is not a plain tensor"
+        elif value.shape != wanted[name].shape:
+            yield f"{name} has shape {tuple(value.shape)} instead of {tuple(wanted[name].shape)}"

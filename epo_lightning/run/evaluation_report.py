@@ -1,0 +1,82 @@
+"""What `validate` and `test` tell: a table, and the same numbers in a file."""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from epo_lightning.experience.evaluation import Summary
+from epo_lightning.modules.epo import EPOModule
+
+
+class EvaluationReport(L.Callback):
+    """Prints the master's results and, with a checkpoint, writes them beside it.
+
+    `validate` writes `<checkpoint>.evaluation.json`, `test` `<checkpoint>.test.json`.
+
+    Args:
+        env: The environment as the configuration has it: `class_path` and `init_args`.
+    """
+
+    def __init__(self, env: dict[str, Any]) -> None:
+        self.env = env
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """In environments of the run's seed."""
+        assert isinstance(pl_module, EPOModule)
+        self._report(trainer, pl_module, [pl_module.data.seed], "evaluation")
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """In environments of the evaluation's seeds."""
+        assert isinstance(pl_module, EPOModule)
+        self._report(trainer, pl_module, list(pl_module.data.eval_seeds), "test")
+
+    def _report(self, trainer: L.Trainer, module: EPOModule, seeds: list[int], kind: str) -> None:
+        """All ranks have the same numbers; one speaks."""
+        if not trainer.is_global_zero:
+            return
+        episodes = sum(part.shape[1] for part in module.episodes)
+        task, difficulty = module.data.spec.name, module.data.difficulty
+        at = "".join(f", {name} {value:.4g}" for name, value in difficulty.items())
+        where = f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
+        source = trainer.ckpt_path or "an untrained network"
+        print(f"{task}: {episodes} episodes of the master of {source}, without exploration noise, {where}{at}")
+        print(table(module.evaluation))
+        if trainer.ckpt_path is None:
+            return
+        content = {
+            "task": task,
+            "env": self.env,
+            "checkpoint": str(trainer.ckpt_path),
+            "difficulty": difficulty,
+            "episodes": episodes,
+            "seeds": seeds,
+            **{name: as_json(summary) for name, summary in module.evaluation.items()},
+        }
+        target = Path(trainer.ckpt_path).with_suffix(f".{kind}.json")
+        try:
+            target.write_text(json.dumps(content, indent=2) + "\n")
+        except OSError as error:  # the result is told all the same
+            print(f"notice: {target} was not written: {error.strerror or error}", file=sys.stderr)
+        else:
+            print(f"Written to {target}")
+
+
+def table(summaries: dict[str, Summary]) -> str:
+    """One line per quantity; the error over seeds where there are several."""
+    columns = {"mean": "mean", "standard_error": "standard error", "seed_error": "error over seeds"}
+    if len(next(iter(summaries.values())).seed_means) == 1:
+        del columns["seed_error"]
+    lines = [f"{'':12}" + "".join(f"{title:>18}" for title in columns.values())]
+    for name, summary in summaries.items():
+        lines.append(f"{name:12}" + "".join(f"{getattr(summary, column):>18.4g}" for column in columns))
+    return "\n".join(lines)
+
+
+def as_json(summary: Summary) -> dict[str, Any]:
+    """The same as plain values; what is not a number becomes null."""
+    values = summary._asdict()
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}

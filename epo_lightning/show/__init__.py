@@ -1,0 +1,1 @@
+"""Seeing agents: playback, films, the viewer."""
