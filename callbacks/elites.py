@@ -18,7 +18,7 @@ from epo_lightning.callbacks.evolution import GeneticEvolution
 from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.experience.episodes import QUANTITIES
 from epo_lightning.experience.rollout import RolloutDataset
-from epo_lightning.limits import require_range
+from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.epo import EPOModule
 
 _RETURN = QUANTITIES.index("return")
@@ -99,14 +99,14 @@ class ElitePreservation(L.Callback):
             return
         assert isinstance(pl_module, EPOModule)
         if self.archive_size > pl_module.num_agents - 1:
-            raise ValueError(
+            raise Mistake(
                 f"{_KEY}.archive_size must be at most the number of followers ({pl_module.num_agents - 1}),"
                 f" got {self.archive_size}"
             )
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         place = callbacks.index(self)
         if any(isinstance(callback, GeneticEvolution) for callback in callbacks[:place]):
-            raise ValueError("trainer.callbacks: ElitePreservation must stand before GeneticEvolution")
+            raise Mistake("trainer.callbacks: ElitePreservation must stand before GeneticEvolution")
         self._evolution = next((each for each in callbacks[place:] if isinstance(each, GeneticEvolution)), None)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

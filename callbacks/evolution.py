@@ -18,7 +18,7 @@ from epo_lightning.algorithm.population import MASTER
 from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.experience.episodes import QUANTITIES
 from epo_lightning.experience.rollout import RolloutDataset
-from epo_lightning.limits import require_range
+from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.run.folder import writing
 
@@ -90,18 +90,18 @@ class GeneticEvolution(L.Callback):
         assert isinstance(pl_module, EPOModule)
         followers = pl_module.num_agents - 1
         if self.num_elites >= followers:
-            raise ValueError(
+            raise Mistake(
                 f"{_KEY}.num_elites must be less than the number of followers ({followers} with model.num_agents"
                 f" {pl_module.num_agents}), got {self.num_elites}"
             )
         if self.num_offspring is not None and self.num_offspring > followers - self.num_elites:
-            raise ValueError(
+            raise Mistake(
                 f"{_KEY}.num_offspring must be at most {followers - self.num_elites} (followers that are not elites),"
                 f" got {self.num_offspring}"
             )
         gene_dim = pl_module.network_settings.gene_dim
         if self.crossover == "k_point" and self.crossover_points >= gene_dim:
-            raise ValueError(f"{_KEY}.crossover_points must be less than model.network.gene_dim {gene_dim}")
+            raise Mistake(f"{_KEY}.crossover_points must be less than model.network.gene_dim {gene_dim}")
         if self._generator is None:
             words = [pl_module.data.seed, _STREAM] if self.seed is None else [self.seed]
             self._generator = torch.Generator().manual_seed(int(np.random.SeedSequence(words).generate_state(1)[0]))

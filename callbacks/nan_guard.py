@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from epo_lightning.callbacks.run_files import run_file
+from epo_lightning.limits import Mistake
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.run.checkpoint import dump
 
@@ -29,7 +30,7 @@ class NaNGuard(L.Callback):
         """Keep the loss, without waiting for the device; after the last minibatch, look at all of them.
 
         Raises:
-            ValueError: Naming the first bad minibatch, its tensors that are not finite and their environments.
+            Mistake: Naming the first bad minibatch, its tensors that are not finite and their environments.
         """
         self._losses.append(outputs["loss"])
         if batch_idx + 1 == trainer.num_training_batches:
@@ -57,7 +58,7 @@ class NaNGuard(L.Callback):
                     dump({**batch._asdict(), "units": units}, file)
             except OSError as error:  # the news is the loss
                 kept = f"the batch could not be written to {path} ({error.strerror})"
-        raise ValueError(
+        raise Mistake(
             f"loss or gradient not finite at iteration {trainer.current_epoch}, minibatch {index}: batch tensors"
             f" {fields or 'all finite'} (envs {_environments(batch._asdict(), fields, units, dataset)}), parameters"
             f" {parameters or 'all finite'}; {kept}. Lower model.optimizer.learning_rate_max or"

@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from epo_lightning.callbacks.run_files import run_file
-from epo_lightning.limits import require_range
+from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.show.playback import Playback
 from epo_lightning.show.video import compose, record, require_encoder
@@ -44,7 +44,7 @@ class VideoRecorder(L.Callback):
         require_range(f"{_KEY}.every_n_env_steps", every_n_env_steps, 1)
         require_range(f"{_KEY}.seconds", seconds, 0, open_low=True)
         if agents is not None and not agents:
-            raise ValueError(f"{_KEY}.agents must name an agent, or be null")
+            raise Mistake(f"{_KEY}.agents must name an agent, or be null")
         self.every_n_env_steps, self.agents, self.seconds = every_n_env_steps, agents, seconds
         self.width, self.height = width, height
         self._actors: list[int] = []

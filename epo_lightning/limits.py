@@ -1,6 +1,13 @@
-"""Ranges of hyper-parameters, checked with one message for all of them."""
+"""Mistakes of the user, and ranges of hyper-parameters, checked with one message for all of them."""
 
 import math
+
+
+class Mistake(ValueError):
+    """The user's, not ours: the message is one line that names a YAML key, a flag or a file, and the remedy.
+
+    The command line prints it without a traceback; any other ValueError is a bug, whoever's.
+    """
 
 
 def require_range(
@@ -16,10 +23,10 @@ def require_range(
         open_low: Exclude `low` itself.
 
     Raises:
-        ValueError: One line that names the key and the range.
+        Mistake: One line that names the key and the range.
     """
     if (low < value if open_low else low <= value) and value <= high:
         return
     bounds = [f"{'greater than' if open_low else 'at least'} {low:g}"] if low > -math.inf else []
     bounds += [f"at most {high:g}"] if high < math.inf else []
-    raise ValueError(f"{key} must be {' and '.join(bounds) or 'a number'}, got {value}")
+    raise Mistake(f"{key} must be {' and '.join(bounds) or 'a number'}, got {value}")

@@ -121,6 +121,13 @@ def test_a_bug_keeps_its_traceback(workshop, monkeypatch):
         workshop("fit", "--config", "tiny.yaml", "--run_dir", "other")
 
 
+def test_a_bug_of_this_package_does_too(workshop, monkeypatch):
+    """A ValueError is the user's mistake because it says so, not because of the file that it comes from."""
+    monkeypatch.setattr("epo_lightning.experience.settings.require_range", lambda *args, **kwargs: None)
+    with pytest.raises(ValueError, match="math domain error"):  # log(0), in algorithm/aggregation.py
+        workshop("fit", "--config", "tiny.yaml", "--run_dir", "other", "--data.rollout.mu_cap=0")
+
+
 def test_debug_mode_shows_the_traceback_of_a_mistake(workshop, monkeypatch):
     monkeypatch.setenv("EPO_DEBUG", "1")
     with pytest.raises(ValueError, match="greater than 0"):

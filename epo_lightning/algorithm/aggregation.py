@@ -11,6 +11,7 @@ from torch import Tensor
 
 from epo_lightning.algorithm.losses import LOG_RATIO_MAX
 from epo_lightning.algorithm.population import MASTER, Population
+from epo_lightning.limits import Mistake
 
 OffPolicySource = Literal["all", "one_agent"]
 
@@ -31,13 +32,13 @@ def off_policy_envs(population: Population, ratio: float, source: OffPolicySourc
     """How many environments' worth of followers' data the master gets: `ratio` times its own number, rounded.
 
     Raises:
-        ValueError: When the source does not have that much, or a ratio that is not 0 comes to none.
+        Mistake: When the source does not have that much, or a ratio that is not 0 comes to none.
     """
     if population.num_agents == 1:
         return 0
     sources = 1 if source == "one_agent" else len(population.followers)
     if ratio > sources:
-        raise ValueError(
+        raise Mistake(
             f"data.rollout.off_policy_ratio must be at most {sources} with {population.num_agents} agents and"
             f" off_policy_source '{source}', got {ratio}"
         )
@@ -45,7 +46,7 @@ def off_policy_envs(population: Population, ratio: float, source: OffPolicySourc
     count = math.floor(ratio * block + 0.5)
     if ratio > 0 and not count:
         smallest = math.ceil(5000 / block) / 10000  # half an environment, to four digits
-        raise ValueError(
+        raise Mistake(
             f"data.rollout.off_policy_ratio {ratio:g} gives the master no sample with {block} environment(s) per agent"
             f" and rank: use at least {smallest:g}, or 0 for none, or more data.num_envs"
         )

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from epo_lightning.limits import Mistake
+
 MASTER = 0
 """The master agent's id. It learns from everybody's data and is never replaced by the genetic algorithm."""
 
@@ -23,7 +25,7 @@ class Population:
         num_envs: N, environments on this rank.
 
     Raises:
-        ValueError: When K < 1 or N is not a positive multiple of K.
+        Mistake: When K < 1 or N is not a positive multiple of K.
     """
 
     num_agents: int
@@ -31,10 +33,10 @@ class Population:
 
     def __post_init__(self) -> None:
         if self.num_agents < 1:
-            raise ValueError(f"model.num_agents must be at least 1, got {self.num_agents}")
+            raise Mistake(f"model.num_agents must be at least 1, got {self.num_agents}")
         if self.num_envs < 1 or self.num_envs % self.num_agents:
             lower = max(self.num_envs // self.num_agents, 1) * self.num_agents
-            raise ValueError(
+            raise Mistake(
                 f"data.num_envs must be a positive multiple of model.num_agents: {self.num_envs} environments cannot be"
                 f" divided among {self.num_agents} agents; use e.g. {lower} or {lower + self.num_agents}"
             )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from epo_lightning.limits import Mistake
 from epo_lightning.run.folder import checkpoint_to_continue, find_checkpoint
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -34,7 +35,7 @@ def find_config(name: str, key: str = "config") -> Path:
         key: Where, for the error message.
 
     Raises:
-        ValueError: When it is neither.
+        Mistake: When it is neither.
     """
     path = Path(name)
     if path.is_file():
@@ -43,7 +44,7 @@ def find_config(name: str, key: str = "config") -> Path:
     if packaged.is_file():
         return packaged
     known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
-    raise ValueError(f"{key}: {name} is neither a file nor one of the packaged configurations: {known}")
+    raise Mistake(f"{key}: {name} is neither a file nor one of the packaged configurations: {known}")
 
 
 def with_bases(config: Path, above: tuple[Path, ...] = ()) -> list[Path]:
@@ -56,7 +57,7 @@ def with_bases(config: Path, above: tuple[Path, ...] = ()) -> list[Path]:
         above: The files whose base `config` is, directly or not.
 
     Raises:
-        ValueError: When a base does not exist, or a configuration is a base of itself.
+        Mistake: When a base does not exist, or a configuration is a base of itself.
     """
     above = (*above, config.resolve())
     chain = []
@@ -64,7 +65,7 @@ def with_bases(config: Path, above: tuple[Path, ...] = ()) -> list[Path]:
         beside = config.parent / name
         base = beside if beside.is_file() else find_config(name, f"base of {config}")
         if base.resolve() in above:
-            raise ValueError(f"base of {config}: {base} is that file itself, or overlays it")
+            raise Mistake(f"base of {config}: {base} is that file itself, or overlays it")
         chain += with_bases(base, above)
     return [*chain, config]
 
@@ -78,7 +79,7 @@ def _bases(config: Path) -> list[str]:
     given = content.get("base") if isinstance(content, dict) else None
     names = given if isinstance(given, list) else [given] if given is not None else []
     if not all(isinstance(name, str) for name in names):
-        raise ValueError(f"base of {config} must be names of configurations or files; got {given!r}")
+        raise Mistake(f"base of {config} must be names of configurations or files; got {given!r}")
     return names
 
 
@@ -86,10 +87,10 @@ def resolve(args: list[str]) -> list[str]:
     """`args` with every configuration (after its bases) and checkpoint replaced by the file that it means.
 
     Raises:
-        ValueError: When one of them does not exist.
+        Mistake: When one of them does not exist.
     """
     if option_values(args, "--base"):
-        raise ValueError("base is a key of configuration files; on the command line give several --config, base first")
+        raise Mistake("base is a key of configuration files; on the command line give several --config, base first")
     resolved = _resumed(args) if RESUME in args else list(args)
     run_dir = option_values(args, "--run_dir")
     for index, name in option_values(args, "--ckpt_path"):
@@ -106,11 +107,11 @@ def _resumed(args: list[str]) -> list[str]:
     """`args` with the checkpoint that `--resume` continues from, when there is one."""
     run_dir = option_values(args, "--run_dir")
     if args[0] != "fit":
-        raise ValueError(f"{RESUME} belongs to fit: {args[0]} takes --ckpt_path")
+        raise Mistake(f"{RESUME} belongs to fit: {args[0]} takes --ckpt_path")
     if option_values(args, "--ckpt_path"):
-        raise ValueError(f"{RESUME} finds the checkpoint of --run_dir itself: leave out --ckpt_path")
+        raise Mistake(f"{RESUME} finds the checkpoint of --run_dir itself: leave out --ckpt_path")
     if not run_dir:
-        raise ValueError(f"{RESUME} needs --run_dir: the folder of the run to begin or to continue")
+        raise Mistake(f"{RESUME} needs --run_dir: the folder of the run to begin or to continue")
     checkpoint = checkpoint_to_continue(run_dir[-1][1])
     return [*args, *([f"--ckpt_path={checkpoint}"] if checkpoint else [])]
 

@@ -10,15 +10,12 @@ import os
 import select
 import signal
 import sys
-import traceback
-from pathlib import Path
 
 from epo_lightning import __version__
 from epo_lightning.cli.arguments import resolve, run_name
 from epo_lightning.cli.process_settings import keep_freed_memory, yield_idle_threads
+from epo_lightning.limits import Mistake
 
-_PACKAGE = Path(__file__).parents[1]
-_SOURCES = (_PACKAGE, _PACKAGE.resolve().parent / "callbacks")
 _USAGE = 2
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """What the file system says without a file's name, and no bug is the cause of."""
@@ -65,16 +62,12 @@ def main(args: list[str] | None = None) -> int:
 
 
 def is_users_mistake(error: Exception) -> bool:
-    """Whether the message says it all: the parser's errors, Lightning's, what this package's own code raised, and what
-    the file system says of a file."""
+    """Whether the message says it all: a `Mistake`, the parser's and Lightning's errors, or a file that is named."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    if isinstance(error, argparse.ArgumentError | MisconfigurationException):
-        return True
     if isinstance(error, OSError):
         return error.filename is not None or error.errno in _FULL
-    origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-    return isinstance(error, ValueError) and any(source in origin.parents for source in _SOURCES)
+    return isinstance(error, Mistake | argparse.ArgumentError | MisconfigurationException)
 
 
 def describe(error: Exception) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import lightning as L
 
 from epo_lightning.experience.evaluation import fixed_difficulty
-from epo_lightning.limits import require_range
+from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.modules.identity import identity, require_same_identity
@@ -33,7 +33,7 @@ class EPOTrainer(L.Trainer):
         """As Lightning's; what keeps the first rank from writing stops all of them, by the same line.
 
         Raises:
-            ValueError: When the checkpoint cannot or must not be written.
+            Mistake: When the checkpoint cannot or must not be written.
         """
         checkpoint = self._checkpoint_connector.dump_checkpoint(weights_only)
         fault = None
@@ -43,7 +43,7 @@ class EPOTrainer(L.Trainer):
             fault = str(error)
         fault = self.strategy.broadcast(fault)
         if fault:
-            raise ValueError(fault)
+            raise Mistake(fault)
 
     def play(
         self,
@@ -127,7 +127,7 @@ class EPOTrainer(L.Trainer):
             ckpt_path: Where the agents come from; None without agents.
 
         Raises:
-            ValueError: When checkpoint, task and actors do not fit together.
+            Mistake: When checkpoint, task and actors do not fit together.
         """
         device, policy, reached = self.strategy.root_device, None, None
         checkpoint = read_checkpoint(Path(ckpt_path)) if ckpt_path else None
@@ -148,14 +148,14 @@ def _actors(ckpt_path: str | None, agents: str | None, policy: str | None) -> li
     """Who plays: agents first."""
     if not ckpt_path:
         if agents:
-            raise ValueError("--agents needs --ckpt_path, the checkpoint that they come from")
+            raise Mistake("--agents needs --ckpt_path, the checkpoint that they come from")
         if not policy:
-            raise ValueError("--ckpt_path is missing; or let --policy random, zero or scripted play --config NAME")
+            raise Mistake("--ckpt_path is missing; or let --policy random, zero or scripted play --config NAME")
         return [policy]
     try:
         numbers: list[int | str] = [int(number) for number in (agents or "0").split(",")]
     except ValueError:
-        raise ValueError(f"--agents must be numbers with commas between them, such as 0,1,5; got {agents}") from None
+        raise Mistake(f"--agents must be numbers with commas between them, such as 0,1,5; got {agents}") from None
     return numbers + ([policy] if policy else [])
 
 

@@ -22,7 +22,7 @@ from epo_lightning.cli.arguments import RESUME, is_complete, option_values
 from epo_lightning.cli.trainer import SHOWS, EPOTrainer
 from epo_lightning.cli.trust.consent import TRUST, consented_config, signature_of
 from epo_lightning.cli.trust.embedded_config import dump, parse
-from epo_lightning.limits import require_range
+from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.run.checkpoint import CONFIG_KEY, AtomicCheckpointIO, RunCheckpoints, read_checkpoint
@@ -147,11 +147,9 @@ class Command(LightningCLI):
         config = self.config[self.config.subcommand]
         require_range("seed_everything", config.seed_everything, 0, 2**32 - 1)
         if config.trust and TRUST not in args:
-            raise ValueError(
-                f"trust is for the command line only: leave it out of configuration files, and add {TRUST}"
-            )
+            raise Mistake(f"trust is for the command line only: leave it out of configuration files, and add {TRUST}")
         if config.ckpt_path not in (None, self.trained.path):
-            raise ValueError(
+            raise Mistake(
                 f"ckpt_path is not for configuration files: give --ckpt_path {config.ckpt_path} on the command line"
             )
         config.ckpt_path = self.trained.path
@@ -170,7 +168,7 @@ class Command(LightningCLI):
         self.resolved = self._parser(self.subcommand).dump(kept, skip_unset=False, skip_validation=True)
         self.signature = signature_of(self.resolved) if self.subcommand == "fit" and self._is_first_rank else None
         if config.resume and RESUME not in self.command_line:
-            raise ValueError(f"resume: give it on the command line, as {RESUME}")
+            raise Mistake(f"resume: give it on the command line, as {RESUME}")
         if self.subcommand == "fit":
             if self.trained.config is not None:
                 self.changes = find_changes(self.trained.config, yaml.safe_load(self.resolved))
@@ -192,7 +190,7 @@ class Command(LightningCLI):
                 remedy = (
                     f"continue that run with --ckpt_path {config.run_dir}" if saved else f"begin it anew by {RESUME}"
                 )
-                raise ValueError(
+                raise Mistake(
                     f"run_dir: {config.run_dir} already holds {'another run' if saved else 'a run that never saved'}:"
                     f" choose another folder, or {remedy}"
                 )
@@ -233,11 +231,11 @@ class Command(LightningCLI):
         try:
             trainer = super().instantiate_trainer(**fixed)
         except ValueError as error:  # e.g. an unknown strategy
-            raise ValueError(f"trainer: {error}") from error
+            raise Mistake(f"trainer: {error}") from error
         except RuntimeError as error:
             if "more than one stateful callback" not in str(error):
                 raise
-            raise ValueError(
+            raise Mistake(
                 "trainer.callbacks: two are of one class, and a checkpoint has room for the state of one; `callbacks+`"
                 " in a file adds to those of the files and the checkpoint before it"
             ) from error
@@ -252,7 +250,7 @@ class Command(LightningCLI):
         """Train, and say where the results are, however the training ends."""
         wanted, done = self.trainer.max_epochs, self.trained.iterations
         if wanted not in (None, -1) and wanted < done and RESUME not in self.command_line:
-            raise ValueError(
+            raise Mistake(
                 f"trainer.max_epochs: the run has made {done} iterations, and {wanted} were asked for; to go on give"
                 f" more than {done}"
             )
@@ -305,7 +303,7 @@ class Command(LightningCLI):
 def _as_list(loggers: Any) -> list[Any]:
     """The loggers beside `metrics.csv`."""
     if loggers is True:
-        raise ValueError("trainer.logger: name loggers by class_path; metrics.csv is always written")
+        raise Mistake("trainer.logger: name loggers by class_path; metrics.csv is always written")
     return loggers if isinstance(loggers, list) else [loggers] if loggers else []
 
 

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from epo_lightning.limits import Mistake
+
 
 @dataclass(frozen=True)
 class EnvSpec:
@@ -113,7 +115,7 @@ class VectorEnv(ABC):
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state` exactly; raises ValueError when it does not fit this environment."""
+        """Continue from `state` exactly; raises `Mistake` when it does not fit this environment."""
 
     def curriculum(self) -> dict[str, float]:
         """What the task has learnt about its own difficulty, independent of N: an evaluation takes it over."""
@@ -126,24 +128,24 @@ class VectorEnv(ABC):
         whether it is held.
 
         Raises:
-            ValueError: When a value is out of range.
+            Mistake: When a value is out of range.
         """
 
     def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:
         """Pictures of the environments `envs` as they are now: (M, height, width, 3) uint8.
 
         Raises:
-            ValueError: When the task cannot be drawn, or this machine cannot draw.
+            Mistake: When the task cannot be drawn, or this machine cannot draw.
         """
-        raise ValueError(f"{self.spec.name} has no pictures: its environment does not implement render()")
+        raise Mistake(f"{self.spec.name} has no pictures: its environment does not implement render()")
 
     def script(self) -> Callable[[], Tensor]:
         """A controller written by hand: each call returns the actions, (N, A), for the present state.
 
         Raises:
-            ValueError: When the task has none.
+            Mistake: When the task has none.
         """
-        raise ValueError(f"{self.spec.name} has no scripted policy: its environment does not implement script()")
+        raise Mistake(f"{self.spec.name} has no scripted policy: its environment does not implement script()")
 
     def close(self) -> None:  # noqa: B027  (nothing to free is the common case)
         """Free threads, processes and device memory."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from epo_lightning.envs.base import EnvFactory, StepResult, VectorEnv
 from epo_lightning.envs.contract import check_first, check_result, check_spec, refuse
+from epo_lightning.limits import Mistake
 
 _FIELDS = ("obs", "reward", "terminated", "truncated", "successes", "final_obs")
 
@@ -37,11 +38,11 @@ def check_env(env: VectorEnv, steps: int = 100, seed: int = 0) -> None:
             the first and the last choice.
 
     Raises:
-        ValueError: One line: which member is wrong, in which environments, and what would be right.
+        Mistake: One line: which member is wrong, in which environments, and what would be right.
     """
     spec = check_spec(env)
     if steps < 2:
-        raise ValueError(f"steps must be at least 2, got {steps}")
+        raise Mistake(f"steps must be at least 2, got {steps}")
     first = env.reset()
     check_first(first, spec, None)
     device = first.device
@@ -68,7 +69,7 @@ def _run(env: VectorEnv, actions: Tensor, age: Tensor | None = None) -> list[dic
         result = env.step(given)
         check_result(result, spec, actions.device)
         if not torch.equal(given, row):
-            raise ValueError("step() must not change `actions` in place: work on a copy")
+            raise Mistake("step() must not change `actions` in place: work on a copy")
         _check_values(result)
         _check_memory(result, given)
         if age is not None and spec.max_episode_steps is not None:
@@ -98,9 +99,9 @@ def _check_memory(result: StepResult, actions: Tensor) -> None:
     for name in _FIELDS:
         value = getattr(result, name)
         if value is not None and value.untyped_storage().data_ptr() == actions.untyped_storage().data_ptr():
-            raise ValueError(f"StepResult.{name} must not share memory with `actions`: return a copy")
+            raise Mistake(f"StepResult.{name} must not share memory with `actions`: return a copy")
     if result.final_obs is not None and result.final_obs.data_ptr() == result.obs.data_ptr() and result.truncated.any():
-        raise ValueError("StepResult.final_obs must not share memory with StepResult.obs: copy it before the reset")
+        raise Mistake("StepResult.final_obs must not share memory with StepResult.obs: copy it before the reset")
 
 
 def _check_resume(env: VectorEnv, actions: Tensor) -> None:
@@ -112,12 +113,12 @@ def _check_resume(env: VectorEnv, actions: Tensor) -> None:
     _run(env, actions[:7])
     state = env.state_dict()
     if not isinstance(state, dict):
-        raise ValueError(f"state_dict() must return a dict, got {type(state).__name__}")
+        raise Mistake(f"state_dict() must return a dict, got {type(state).__name__}")
     saved = _through_a_file(state)
     wanted = _run(env, actions)
     path = _difference(state, saved, "state_dict()")
     if path:
-        raise ValueError(f"{path} changed while the environment stepped: return copies (clone())")
+        raise Mistake(f"{path} changed while the environment stepped: return copies (clone())")
 
     env.reset()  # whatever load_state_dict forgets is now that of a first step
     env.load_state_dict(saved)
@@ -135,8 +136,8 @@ def _check_resume(env: VectorEnv, actions: Tensor) -> None:
         except ValueError:
             return
         except Exception as error:
-            raise ValueError(f"load_state_dict() must refuse {{}} with a ValueError, got {error!r}") from error
-        raise ValueError("load_state_dict() must refuse a state that does not fit with a ValueError, but accepted {}")
+            raise Mistake(f"load_state_dict() must refuse {{}} with a ValueError, got {error!r}") from error
+        raise Mistake("load_state_dict() must refuse a state that does not fit with a ValueError, but accepted {}")
 
 
 def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:
@@ -147,7 +148,7 @@ def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:
         return torch.load(file, weights_only=True)
     except Exception as error:
         line = str(error).strip().split("\n")[0]
-        raise ValueError(f"state_dict() must hold only tensors and plain values (weights_only=True): {line}") from error
+        raise Mistake(f"state_dict() must hold only tensors and plain values (weights_only=True): {line}") from error
 
 
 def _difference(a: Any, b: Any, path: str) -> str | None:
@@ -168,10 +169,10 @@ def _check_curriculum(env: VectorEnv) -> None:
     if not isinstance(values, dict) or not all(
         isinstance(key, str) and isinstance(value, float) for key, value in values.items()
     ):
-        raise ValueError(f"curriculum() must return a dict from names to floats, got {values!r}")
+        raise Mistake(f"curriculum() must return a dict from names to floats, got {values!r}")
     env.set_curriculum(values)
     if env.curriculum() != values:
-        raise ValueError(f"set_curriculum() must take over {values}, but curriculum() then returns {env.curriculum()}")
+        raise Mistake(f"set_curriculum() must take over {values}, but curriculum() then returns {env.curriculum()}")
 
 
 def env_factory(class_path: str, init_args: Mapping[str, Any]) -> EnvFactory:
@@ -182,7 +183,7 @@ def env_factory(class_path: str, init_args: Mapping[str, Any]) -> EnvFactory:
         init_args: What follows `num_envs`, `device` and `seed`, as plain values like those of a YAML file.
 
     Raises:
-        ValueError: One line, when there is no such class, or it does not take these arguments.
+        Mistake: One line, when there is no such class, or it does not take these arguments.
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
@@ -191,7 +192,7 @@ def env_factory(class_path: str, init_args: Mapping[str, Any]) -> EnvFactory:
     try:
         parsed = parser.parse_object({"env": {"class_path": class_path, "init_args": init_args}})
     except ArgumentError as error:
-        raise ValueError(" ".join(str(error).split())) from error
+        raise Mistake(" ".join(str(error).split())) from error
     return parser.instantiate(parsed).env
 
 

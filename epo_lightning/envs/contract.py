@@ -13,29 +13,30 @@ import torch
 from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+from epo_lightning.limits import Mistake
 
 
 def check_spec(env: Any) -> EnvSpec:
     """Check what the environment says of itself.
 
     Raises:
-        ValueError: Naming what is wrong and what would be right.
+        Mistake: Naming what is wrong and what would be right.
     """
     if not isinstance(env, VectorEnv):
-        raise ValueError(f"{type(env).__name__} must derive from epo_lightning.envs.base.VectorEnv")
+        raise Mistake(f"{type(env).__name__} must derive from epo_lightning.envs.base.VectorEnv")
     spec = getattr(env, "spec", None)
     if not isinstance(spec, EnvSpec):
-        raise ValueError(f"{type(env).__name__}.spec must be an EnvSpec set in the constructor, got {spec!r}")
+        raise Mistake(f"{type(env).__name__}.spec must be an EnvSpec set in the constructor, got {spec!r}")
     if not isinstance(spec.name, str) or not spec.name:
-        raise ValueError(f"spec.name must be a non-empty string, got {spec.name!r}")
+        raise Mistake(f"spec.name must be a non-empty string, got {spec.name!r}")
     for name in ("num_envs", "obs_dim", "act_dim", "max_episode_steps"):
         value = getattr(spec, name)
         if name == "max_episode_steps" and value is None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"spec.{name} must be a positive int, got {value!r}")
+            raise Mistake(f"spec.{name} must be a positive int, got {value!r}")
     if spec.step_seconds is not None and not spec.step_seconds > 0.0:
-        raise ValueError(f"spec.step_seconds must be positive or None, got {spec.step_seconds!r}")
+        raise Mistake(f"spec.step_seconds must be positive or None, got {spec.step_seconds!r}")
     return spec
 
 
@@ -50,10 +51,10 @@ def check_result(result: Any, spec: EnvSpec, device: torch.device) -> None:
         device: The device that the environment was made for.
 
     Raises:
-        ValueError: Naming the first field that is wrong and what would be right.
+        Mistake: Naming the first field that is wrong and what would be right.
     """
     if not isinstance(result, StepResult):
-        raise ValueError(f"step() must return a StepResult, got {type(result).__name__}")
+        raise Mistake(f"step() must return a StepResult, got {type(result).__name__}")
     n, observation = (spec.num_envs,), (spec.num_envs, spec.obs_dim)
     obs, reward, terminated, truncated, successes, final_obs, log = result
     _check_tensor("StepResult.obs", obs, observation, torch.float32, device)
@@ -64,7 +65,7 @@ def check_result(result: Any, spec: EnvSpec, device: torch.device) -> None:
     if final_obs is not None:
         _check_tensor("StepResult.final_obs", final_obs, observation, torch.float32, device)
     if not isinstance(log, Mapping):
-        raise ValueError(f"StepResult.log must be a mapping from names to numbers, got {type(log).__name__}")
+        raise Mistake(f"StepResult.log must be a mapping from names to numbers, got {type(log).__name__}")
     for name, value in log.items():
         _check_log(name, value, n, device)
 
@@ -72,13 +73,13 @@ def check_result(result: Any, spec: EnvSpec, device: torch.device) -> None:
 def _check_log(name: Any, value: Any, n: tuple[int], device: torch.device) -> None:
     """What `env_log.EnvLog` can average: numbers, () and (N,) tensors of anything but complex numbers."""
     if not isinstance(name, str):
-        raise ValueError(f"StepResult.log must have names that are strings, got {name!r}")
+        raise Mistake(f"StepResult.log must have names that are strings, got {name!r}")
     if isinstance(value, Tensor):
         _check_tensor(f"StepResult.log[{name!r}]", value, n if value.ndim else (), None, device)
         if value.is_complex():
-            raise ValueError(f"StepResult.log[{name!r}] must be real, got {value.dtype}")
+            raise Mistake(f"StepResult.log[{name!r}] must be real, got {value.dtype}")
     elif not isinstance(value, int | float | np.integer | np.floating | np.bool_):
-        raise ValueError(f"StepResult.log[{name!r}] must be a tensor or a number, got {type(value).__name__}")
+        raise Mistake(f"StepResult.log[{name!r}] must be a tensor or a number, got {type(value).__name__}")
 
 
 def _check_tensor(
@@ -93,15 +94,15 @@ def _check_tensor(
     ):
         return
     if not isinstance(value, Tensor):
-        raise ValueError(f"{name} must be a tensor, got {type(value).__name__}")
+        raise Mistake(f"{name} must be a tensor, got {type(value).__name__}")
     if value.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
+        raise Mistake(f"{name} must have shape {shape}, got {tuple(value.shape)}")
     if dtype is not None and value.dtype != dtype:
-        raise ValueError(f"{name} must be {dtype}, got {value.dtype}")
+        raise Mistake(f"{name} must be {dtype}, got {value.dtype}")
     if value.device.type != device.type or (device.index is not None and value.device.index != device.index):
-        raise ValueError(f"{name} must be on {device}, got {value.device}")
+        raise Mistake(f"{name} must be on {device}, got {value.device}")
     if value.requires_grad:
-        raise ValueError(f"{name} must not require a gradient: compute it under torch.no_grad()")
+        raise Mistake(f"{name} must not require a gradient: compute it under torch.no_grad()")
 
 
 def check_first(obs: Any, spec: EnvSpec, device: torch.device | None) -> None:
@@ -113,10 +114,10 @@ def check_first(obs: Any, spec: EnvSpec, device: torch.device | None) -> None:
         device: The device that the environment was made for; None where nobody knows.
 
     Raises:
-        ValueError: Naming what is wrong and what would be right.
+        Mistake: Naming what is wrong and what would be right.
     """
     if not isinstance(obs, Tensor):
-        raise ValueError(f"reset() must return a tensor, got {type(obs).__name__}")
+        raise Mistake(f"reset() must return a tensor, got {type(obs).__name__}")
     name = "the observation of reset()"
     _check_tensor(name, obs, (spec.num_envs, spec.obs_dim), torch.float32, obs.device if device is None else device)
     refuse(name, "is not finite", ~torch.isfinite(obs).all(1))
@@ -126,24 +127,24 @@ def load_state(env: VectorEnv, state: Mapping[str, Any]) -> None:
     """Have `env` continue from `state`.
 
     Raises:
-        ValueError: When the environment says, as the contract wants it, that the state does not fit.
+        Mistake: When the environment says, as the contract wants it, that the state does not fit.
     """
     try:
         env.load_state_dict(state)
     except ValueError as error:
-        raise ValueError(f"--ckpt_path: {env.spec.name} cannot continue from its saved state: {error}") from error
+        raise Mistake(f"--ckpt_path: {env.spec.name} cannot continue from its saved state: {error}") from error
 
 
 def check_pictures(pictures: Any, shape: tuple[int, ...]) -> None:
     """Check what `render` returned.
 
     Raises:
-        ValueError: Naming what is wrong and what would be right.
+        Mistake: Naming what is wrong and what would be right.
     """
     if not isinstance(pictures, np.ndarray):
-        raise ValueError(f"render() must return a numpy array, got {type(pictures).__name__}")
+        raise Mistake(f"render() must return a numpy array, got {type(pictures).__name__}")
     if pictures.shape != shape or pictures.dtype != np.uint8:
-        raise ValueError(f"render() must return {shape} uint8, got {pictures.shape} {pictures.dtype}")
+        raise Mistake(f"render() must return {shape} uint8, got {pictures.shape} {pictures.dtype}")
 
 
 def sound(result: StepResult) -> Tensor:
@@ -156,7 +157,7 @@ def refuse_unsound(spec: EnvSpec, bad: Tensor) -> None:
     """Name the environments in which `sound` was false, `bad` (N,); waits for the device.
 
     Raises:
-        ValueError: When there are any.
+        Mistake: When there are any.
     """
     refuse(f"data.env: {spec.name} returned an observation, a reward or successes:", "not finite", bad)
 
@@ -166,4 +167,4 @@ def refuse(name: str, fault: str, bad: Tensor) -> None:
     envs = bad.nonzero()[:, 0].tolist()
     if envs:
         more = f" and {len(envs) - 10} more" if len(envs) > 10 else ""
-        raise ValueError(f"{name} {fault} in environments {envs[:10]}{more}")
+        raise Mistake(f"{name} {fault} in environments {envs[:10]}{more}")

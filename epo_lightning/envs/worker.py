@@ -20,7 +20,7 @@ from torch import Tensor
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.envs.worker_main import FACTORIES, choice, map_arrays
 from epo_lightning.envs.worker_process import WorkerProcess
-from epo_lightning.limits import require_range
+from epo_lightning.limits import Mistake, require_range
 
 
 class WorkerEnv(VectorEnv):
@@ -40,7 +40,7 @@ class WorkerEnv(VectorEnv):
         step_timeout: Seconds that any other step may take.
 
     Raises:
-        ValueError: When an argument is wrong, or the simulator cannot be started with it.
+        Mistake: When an argument is wrong, or the simulator cannot be started with it.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class WorkerEnv(VectorEnv):
         require_range("data.env.init_args.step_timeout", step_timeout, 0.0, open_low=True)
         if factory not in FACTORIES and ":" not in factory:
             known = choice("must be module:callable, file.py:callable, or one of", factory, [*FACTORIES])
-            raise ValueError(f"data.env.init_args.factory {known}")
+            raise Mistake(f"data.env.init_args.factory {known}")
         self._identity = {"factory": factory, "options": _plain(options or {})}
         self._device = device
         self.worker = WorkerProcess(python, start_timeout, step_timeout)
@@ -115,15 +115,15 @@ class WorkerEnv(VectorEnv):
         """Continue from `state`, to the bit where `spec.restores`; else with its difficulty only.
 
         Raises:
-            ValueError: When another factory made it, or with other options.
+            Mistake: When another factory made it, or with other options.
         """
         wanted = [*self._identity, "curriculum", "held", *(["episodes"] if self.spec.restores else [])]
         missing = [name for name in wanted if name not in state]
         if missing:
-            raise ValueError(f"data.env: this is not a saved state of a worker, it lacks {', '.join(missing)}")
+            raise Mistake(f"data.env: this is not a saved state of a worker, it lacks {', '.join(missing)}")
         for name, value in self._identity.items():
             if state[name] != value:
-                raise ValueError(f"data.env.init_args.{name} must be {state[name]}, as in the saved state; got {value}")
+                raise Mistake(f"data.env.init_args.{name} must be {state[name]}, as in the saved state; got {value}")
         if self.spec.restores:
             self.worker.request("load", state["episodes"].numpy().tobytes())
         elif state["curriculum"]:
@@ -175,7 +175,7 @@ class _Pinned:
         with torch.cuda.device(device):
             error = int(torch.cuda.cudart().cudaHostRegister(address, len(memory), 1))
         if error:
-            raise ValueError(f"data.env: {len(memory)} bytes could not be locked for the GPU (CUDA error {error})")
+            raise Mistake(f"data.env: {len(memory)} bytes could not be locked for the GPU (CUDA error {error})")
         self.copied = torch.cuda.Event()
         weakref.finalize(self, _unlock, address, memory)
 
@@ -190,4 +190,4 @@ def _plain(options: dict[str, Any]) -> str:
     try:
         return json.dumps(options, sort_keys=True)
     except TypeError as error:
-        raise ValueError(f"data.env.init_args.options must hold plain values only: {error}") from error
+        raise Mistake(f"data.env.init_args.options must hold plain values only: {error}") from error

@@ -19,6 +19,7 @@ from typing import Any
 
 from epo_lightning.envs import worker_main
 from epo_lightning.envs.worker_main import DONE, STEP, Channel
+from epo_lightning.limits import Mistake
 
 _KEPT_BYTES = 16384
 _SHOWN_LINES = 5
@@ -26,7 +27,7 @@ _SHOWN_LENGTH = 300
 _CLOSE_SECONDS = 10.0
 
 
-class WorkerError(ValueError):
+class WorkerError(Mistake):
     """The simulator's process made a mistake, died or hangs; one line says which and what to do."""
 
 
@@ -42,7 +43,7 @@ class WorkerProcess:
         file: Descriptor of the shared memory's file. It has no name, so nothing of it can be left behind.
 
     Raises:
-        ValueError: When there is no such interpreter.
+        Mistake: When there is no such interpreter.
         WorkerError: When it does not run, or speaks another protocol.
     """
 
@@ -184,13 +185,13 @@ def find_python(given: str) -> str:
     """The interpreter that the user named, by its path or as a command.
 
     Raises:
-        ValueError: When there is none.
+        Mistake: When there is none.
     """
     path = os.path.expanduser(given)
     found = shutil.which(path)
     if found is None:
         fault = "is not an executable file" if Path(path).exists() else "does not exist"
-        raise ValueError(
+        raise Mistake(
             f"data.env.init_args.python: {given} {fault}; name the simulator's interpreter, such as"
             " ~/envs/rlgpu/bin/python"
         )

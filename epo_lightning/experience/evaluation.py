@@ -18,6 +18,7 @@ from epo_lightning.envs.base import VectorEnv
 from epo_lightning.envs.contract import check_first, check_result, refuse_unsound, sound
 from epo_lightning.experience.episodes import QUANTITIES, EpisodeLedger
 from epo_lightning.learner.networks import LatentActorCritic
+from epo_lightning.limits import Mistake
 
 _STEPS_BETWEEN_CHECKS = 16
 
@@ -49,7 +50,7 @@ def play_episodes(env: VectorEnv, policy: LatentActorCritic, agent: int, episode
     """Play `episodes_per_env` complete episodes in every environment with the mean actions of `agent`.
 
     Raises:
-        ValueError: When the environment breaks its contract, or an environment does not finish its episodes.
+        Mistake: When the environment breaks its contract, or an environment does not finish its episodes.
     """
     obs, envs = env.reset(), env.spec.num_envs
     device = policy.genes.device
@@ -77,7 +78,7 @@ def play_episodes(env: VectorEnv, policy: LatentActorCritic, agent: int, episode
     refuse_unsound(env.spec, bad)
     if bool((played >= episodes_per_env).all()):
         return Episodes(totals.flatten(1))
-    raise ValueError(
+    raise Mistake(
         f"{env.spec.name}: {int((played < episodes_per_env).sum())} of {envs} environments did not finish"
         f" {episodes_per_env} episodes; lower data.eval_episodes or give the task a time limit"
     )
@@ -116,17 +117,17 @@ def fixed_difficulty(env: VectorEnv, reached: Mapping[str, float], wanted: Mappi
         What `env.curriculum()` is now.
 
     Raises:
-        ValueError: When `wanted` names something that this task does not have, or a value is out of its range.
+        Mistake: When `wanted` names something that this task does not have, or a value is out of its range.
     """
     own = env.curriculum()
     for name in wanted:
         if name not in own:
             known = f"has {', '.join(own)}" if own else "has none to set"
-            raise ValueError(f"data.eval_difficulty: {env.spec.name} {known}; got {name}")
+            raise Mistake(f"data.eval_difficulty: {env.spec.name} {known}; got {name}")
     try:
         env.set_curriculum({**own, **reached, **wanted})
     except ValueError as error:  # the contract's way to say that a value is out of range
-        raise ValueError(f"data.eval_difficulty: {env.spec.name}: {error}") from error
+        raise Mistake(f"data.eval_difficulty: {env.spec.name}: {error}") from error
     return env.curriculum()
 
 

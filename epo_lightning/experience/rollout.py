@@ -31,6 +31,7 @@ from epo_lightning.experience.saved_state import require_readable
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.experience.targets import Targets
 from epo_lightning.learner.networks import Expression, LatentActorCritic
+from epo_lightning.limits import Mistake
 
 
 class RolloutDataset(IterableDataset[RolloutBatch]):
@@ -70,7 +71,7 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         self.device = generator.device
         self.buffer = RolloutBuffer(rollout_shape(env, policy.state_shape, population, settings), self.device)
         if settings.num_minibatches > self.buffer.units:
-            raise ValueError(
+            raise Mistake(
                 f"data.rollout.num_minibatches must be at most {self.buffer.units}, the number of"
                 f" {'sequences' if policy.recurrent else 'samples'} of an iteration; got {settings.num_minibatches}"
             )
@@ -208,7 +209,7 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         named = {"obs": bad[1], "reward": bad[2], "successes": bad[3], "final_obs": bad[4]}
         faults = "; ".join(f"{name} not finite in envs {envs[:16]}" for name, envs in named.items() if envs)
         if faults:
-            raise ValueError(f"data.env: {self.env.spec.name} returned {faults}")
+            raise Mistake(f"data.env: {self.env.spec.name} returned {faults}")
 
     def open_window(self) -> None:
         """Fitness is measured anew from here on, for every agent alike."""

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from epo_lightning.limits import Mistake
+
 _DEEPEST = 50
 """Levels down which a culprit is looked for: a state that contains itself has no end."""
 
@@ -46,11 +48,11 @@ def require_readable(value: Any, name: str, remedy: str) -> None:
         remedy: End of the message.
 
     Raises:
-        ValueError: Naming the first entry that is neither a tensor nor a plain value.
+        Mistake: Naming the first entry that is neither a tensor nor a plain value.
     """
     if not _reads_back(value):
         path, culprit = _first_unreadable(value, name)
-        raise ValueError(
+        raise Mistake(
             f"{path} is a {type(culprit).__module__}.{type(culprit).__qualname__}, which a checkpoint cannot give back:"
             f" use tensors, numbers, strings, lists and dicts; {remedy}"
         )

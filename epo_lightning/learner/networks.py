@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from epo_lightning.algorithm.distributions import ActionDistribution, Categorical, Gaussian
 from epo_lightning.learner.normalization import RunningMoments
-from epo_lightning.limits import require_range
+from epo_lightning.limits import Mistake, require_range
 
 Activation = Literal["elu", "relu", "tanh", "silu"]
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
@@ -145,7 +145,7 @@ class LatentActorCritic(nn.Module):
     ) -> None:
         super().__init__()
         if num_agents > 1 and settings.gene_dim < 1:
-            raise ValueError(f"model.network.gene_dim must be at least 1 with {num_agents} agents, got 0")
+            raise Mistake(f"model.network.gene_dim must be at least 1 with {num_agents} agents, got 0")
         self.settings, self.discrete = settings, discrete
         self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip)
         self.value_moments = RunningMoments()

@@ -22,7 +22,7 @@ from epo_lightning.experience.evaluation import Episodes, EvaluationDataset, fix
 from epo_lightning.experience.rollout import RolloutDataset, rollout_shape
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.learner.networks import LatentActorCritic
-from epo_lightning.limits import require_range
+from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.idle_settings import idle_settings
 
 
@@ -183,7 +183,7 @@ class RolloutDataModule(L.LightningDataModule):
         """Keep `state_dict` for the dataset that the training builds next.
 
         Raises:
-            ValueError: When another number of ranks, of environments per rank, or another kind of device wrote it.
+            Mistake: When another number of ranks, of environments per rank, or another kind of device wrote it.
         """
         assert self.trainer is not None
         if not state_dict:
@@ -191,17 +191,15 @@ class RolloutDataModule(L.LightningDataModule):
         ranks = state_dict["ranks"]
         if self.trainer.training:
             if len(ranks) != self.trainer.world_size:
-                raise ValueError(
+                raise Mistake(
                     f"--ckpt_path was written by {len(ranks)} rank(s): resume it with --trainer.devices {len(ranks)},"
                     f" not {self.trainer.world_size}"
                 )
             envs = ranks[0]["obs"].shape[0]
             if envs != self.num_envs:
-                raise ValueError(
-                    f"--ckpt_path was trained with data.num_envs {envs}: set it so, not to {self.num_envs}"
-                )
+                raise Mistake(f"--ckpt_path was trained with data.num_envs {envs}: set it so, not to {self.num_envs}")
             if len(ranks[0]["generator"]) != len(torch.Generator(self._device()).get_state()):
-                raise ValueError(
+                raise Mistake(
                     f"--ckpt_path was not trained on a {self._device().type}, and random numbers go on only on the same"
                     " kind of device: choose it by --trainer.accelerator"
                 )
@@ -219,7 +217,7 @@ class RolloutDataModule(L.LightningDataModule):
     def _build(self, num_envs: int, seed: int) -> VectorEnv:
         env = self.env_factory(num_envs, self._device(), seed)
         if check_spec(env).num_envs != num_envs:
-            raise ValueError(f"data.env: {env.spec.name}.spec.num_envs must be {num_envs}, got {env.spec.num_envs}")
+            raise Mistake(f"data.env: {env.spec.name}.spec.num_envs must be {num_envs}, got {env.spec.num_envs}")
         return env
 
     def _stream_seed(self, stream: int, seed: int | None = None) -> int:

@@ -31,7 +31,7 @@ from epo_lightning.learner.optimizer import (
     restart_adam,
     zero_moments,
 )
-from epo_lightning.limits import require_range
+from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.identity import CHANGEABLE, identity, require_same_identity
 from epo_lightning.modules.lean import LeanLightningModule
@@ -151,7 +151,7 @@ class EPOModule(LeanLightningModule):
     ) -> None:
         """Clip to `model.optimizer.max_grad_norm`; the norm is kept for the log and for NaN checks."""
         if gradient_clip_val is not None:
-            raise ValueError("trainer.gradient_clip_val must stay unset: use model.optimizer.max_grad_norm")
+            raise Mistake("trainer.gradient_clip_val must stay unset: use model.optimizer.max_grad_norm")
         parameters = optimizer.param_groups[0]["params"]
         self.diagnostics[-1].add_(clip_gradients(parameters, self.optimizer_settings.max_grad_norm))
 
@@ -261,19 +261,17 @@ class EPOModule(LeanLightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another population, network or task by name; to train on, one of another layout."""
         if "epo" not in checkpoint:
-            raise ValueError("--ckpt_path is not a checkpoint of epo_lightning")
+            raise Mistake("--ckpt_path is not a checkpoint of epo_lightning")
         require_same_identity(checkpoint["epo"], self._identity(), may_differ=CHANGEABLE)
         if self.trainer.training and checkpoint["epo"].get("layout") != LAYOUT:
-            raise ValueError(
+            raise Mistake(
                 "--ckpt_path was written by another version of epo_lightning, which kept other things of a running"
                 " training: validate, test and play it, or start a new run"
             )
         own, saved = self.state_dict(), checkpoint["state_dict"]
         unlike = [name for name in own.keys() | saved.keys() if name not in own or name not in saved]
         if unlike:
-            raise ValueError(
-                f"--ckpt_path does not match this run: its weights lack, or have too much, {min(unlike)!a}"
-            )
+            raise Mistake(f"--ckpt_path does not match this run: its weights lack, or have too much, {min(unlike)!a}")
 
     def _identity(self) -> dict[str, Any]:
         return identity(self.num_agents, self.network_settings, self.data.spec)

@@ -6,6 +6,7 @@ from typing import Any
 
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.learner.networks import NetworkSettings
+from epo_lightning.limits import Mistake
 
 NETWORK = "model.network."
 CHANGEABLE = tuple(NETWORK + name for name in ("log_std_init", "log_std_min", "log_std_max", "obs_clip"))
@@ -30,14 +31,14 @@ def require_same_identity(saved: Mapping[str, Any], mine: Mapping[str, Any], may
         may_differ: Keys that are not compared.
 
     Raises:
-        ValueError: Naming the key and both values.
+        Mistake: Naming the key and both values.
     """
     for key, value in mine.items():
         theirs = saved.get(key, value if key == _TASK else None)
         if theirs == value or key in may_differ:
             continue
         own = f" (an environment of yours that is this task says so in EnvSpec.name: {theirs})" if key == _TASK else ""
-        raise ValueError(
+        raise Mistake(
             f"--ckpt_path does not match: it has {key} {theirs}, not {value}; leave"
             f" {'data.env' if key in _OF_THE_TASK else key} to the checkpoint{own}"
         )

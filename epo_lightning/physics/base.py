@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from epo_lightning.limits import Mistake
+
 
 class PhysicsState(NamedTuple):
     """What can be read after a step: buffers of the engine, valid until its next call, not to be written.
@@ -101,15 +103,15 @@ class Physics(ABC):
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state`; raises ValueError when it belongs to another number of environments or scene."""
+        """Continue from `state`; raises `Mistake` when it belongs to another number of environments or scene."""
 
     def snapshot(self, env: int) -> tuple[Any, Any]:
         """Scene and present state of environment `env` as MuJoCo's (MjModel, MjData), to be drawn.
 
         Raises:
-            ValueError: When the engine has none.
+            Mistake: When the engine has none.
         """
-        raise ValueError(f"{type(self).__name__} cannot be drawn: it does not implement snapshot()")
+        raise Mistake(f"{type(self).__name__} cannot be drawn: it does not implement snapshot()")
 
     def push(self, env: int, force: Tensor) -> None:
         """Push the object of environment `env` during the next `step`, and no longer, beside its `object_force`.
@@ -119,9 +121,9 @@ class Physics(ABC):
             force: (3,) force on the object's centre, N.
 
         Raises:
-            ValueError: When the engine cannot.
+            Mistake: When the engine cannot.
         """
-        raise ValueError(f"{type(self).__name__} cannot push the object: it does not implement push()")
+        raise Mistake(f"{type(self).__name__} cannot push the object: it does not implement push()")
 
     def close(self) -> None:  # noqa: B027  (nothing to free is the common case)
         """Free threads and device memory."""

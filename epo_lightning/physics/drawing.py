@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import mujoco
 import numpy as np
 
+from epo_lightning.limits import Mistake
+
 LARGEST = 4096
 """Pixels along an edge; what every OpenGL implementation can do."""
 _MAX_GEOMS = 2000
@@ -36,12 +38,12 @@ class SceneDrawing:
         camera: Name of one of the scene's cameras.
 
     Raises:
-        ValueError: When this machine cannot draw, or the size is out of range.
+        Mistake: When this machine cannot draw, or the size is out of range.
     """
 
     def __init__(self, model: mujoco.MjModel, width: int, height: int, camera: str) -> None:
         if not (1 <= width <= LARGEST and 1 <= height <= LARGEST):
-            raise ValueError(f"width and height of a picture must be 1 to {LARGEST} pixels, got {width} x {height}")
+            raise Mistake(f"width and height of a picture must be 1 to {LARGEST} pixels, got {width} x {height}")
         self.width, self.height = width, height
         sized = copy.copy(model)
         sized.vis.global_.offwidth, sized.vis.global_.offheight = width, height
@@ -93,7 +95,7 @@ def offscreen_context(width: int, height: int) -> Any:
     """An OpenGL context without a window, current in this thread.
 
     Raises:
-        ValueError: When OpenGL is missing or does not start.
+        Mistake: When OpenGL is missing or does not start.
     """
     try:
         if sys.platform.startswith("linux") and not os.environ.get("MUJOCO_GL"):
@@ -108,9 +110,9 @@ def offscreen_context(width: int, height: int) -> Any:
     return context
 
 
-def _refusal(error: Exception) -> ValueError:
+def _refusal(error: Exception) -> Mistake:
     reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return ValueError(
+    return Mistake(
         "this machine cannot draw; on Debian or Ubuntu: apt-get install libegl1 libgl1-mesa-dri"
         f" (MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r}, {reason})"
     )

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from epo_lightning.limits import Mistake
+
 if TYPE_CHECKING:
     from epo_lightning.physics.mujoco import MujocoPhysics
     from epo_lightning.physics.warp import WarpPhysics
@@ -27,15 +29,15 @@ def choose_engine(
         constraints: Of `warp`, `constraints_per_world`; None: its default.
 
     Raises:
-        ValueError: When there is no such engine, it is not installed, or an argument belongs to the other one.
+        Mistake: When there is no such engine, it is not installed, or an argument belongs to the other one.
     """
     if name not in ENGINES:
-        raise ValueError(f"{KEY}.physics must be one of {', '.join(ENGINES)}; got {name!r}")
+        raise Mistake(f"{KEY}.physics must be one of {', '.join(ENGINES)}; got {name!r}")
     room = {"contacts_per_world": contacts, "constraints_per_world": constraints}
     foreign: dict[str, Any] = room if name == "mujoco" else {"threads": threads}
     for key, value in foreign.items():
         if value is not None:
-            raise ValueError(f"{KEY}.{key} must be null with {KEY}.physics {name}; got {value}")
+            raise Mistake(f"{KEY}.{key} must be null with {KEY}.physics {name}; got {value}")
     if name == "mujoco":
         from epo_lightning.physics.mujoco import MujocoPhysics
 

@@ -19,6 +19,7 @@ import torch
 from mujoco import batch
 from torch import Tensor
 
+from epo_lightning.limits import Mistake
 from epo_lightning.physics.base import Physics
 from epo_lightning.physics.readout import Readout
 
@@ -51,7 +52,7 @@ class MujocoPhysics(Physics):
         threads: CPU threads; None: `default_threads()`.
 
     Raises:
-        ValueError: When `threads` is not positive.
+        Mistake: When `threads` is not positive.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class MujocoPhysics(Physics):
         threads: int | None = None,
     ) -> None:
         if threads is not None and threads < 1:
-            raise ValueError(f"data.env.init_args.threads must be at least 1, or null for all cores; got {threads}")
+            raise Mistake(f"data.env.init_args.threads must be at least 1, or null for all cores; got {threads}")
         # MuJoCo writes its warnings to a file in the working directory otherwise; here they are counted, see `blown_up`
         if mujoco.get_mju_user_warning() is None:
             mujoco.set_mju_user_warning(_ignore)
@@ -170,11 +171,11 @@ class MujocoPhysics(Physics):
         """See `Physics.load_state_dict`."""
         rows = state["rows"]
         if rows.shape[0] != self.num_envs:
-            raise ValueError(
+            raise Mistake(
                 f"data.num_envs must be {rows.shape[0]} on this rank, as in the saved state; got {self.num_envs}"
             )
         if rows.shape[1] != self.batch.nstate:
-            raise ValueError(
+            raise Mistake(
                 "data.env.init_args.task must be the task of the saved state: its scene has"
                 f" {rows.shape[1]} numbers per environment, this one {self.batch.nstate}"
             )

@@ -16,6 +16,7 @@ import mujoco
 import torch
 from torch import Tensor
 
+from epo_lightning.limits import Mistake
 from epo_lightning.physics.base import Physics
 from epo_lightning.physics.readout import Readout
 from epo_lightning.physics.warp_worlds import TOO_FEW_CONSTRAINTS, TOO_FEW_CONTACTS, Worlds
@@ -44,7 +45,7 @@ class WarpPhysics(Physics):
             limit; None: `CONSTRAINTS`.
 
     Raises:
-        ValueError: When a size is not positive, or the device is of another kind.
+        Mistake: When a size is not positive, or the device is of another kind.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class WarpPhysics(Physics):
         constraints: int | None = None,
     ) -> None:
         if device.type not in ("cuda", "cpu"):
-            raise ValueError(
+            raise Mistake(
                 f"data.env.init_args.physics must be mujoco on {device.type}: warp runs on NVIDIA GPUs and on the CPU"
             )
         self._room = {
@@ -69,7 +70,7 @@ class WarpPhysics(Physics):
         }
         for key, value in self._room.items():
             if value < 1:
-                raise ValueError(f"data.env.init_args.{key} must be at least 1; got {value}")
+                raise Mistake(f"data.env.init_args.{key} must be at least 1; got {value}")
         self.num_envs, self.device, self.model = num_envs, device, model
         cuboids = torch.cat([half_sizes, masses[:, None]], dim=1)
         self._worlds = worlds = Worlds(model, cuboids, hands, device, decimation, *self._room.values())
@@ -134,9 +135,9 @@ class WarpPhysics(Physics):
         """See `Physics.load_state_dict`."""
         rows, numbers = state["qpos"].shape
         if rows != self.num_envs:
-            raise ValueError(f"data.num_envs must be {rows} on this rank, as in the saved state; got {self.num_envs}")
+            raise Mistake(f"data.num_envs must be {rows} on this rank, as in the saved state; got {self.num_envs}")
         if numbers != self.model.nq:
-            raise ValueError(
+            raise Mistake(
                 "data.env.init_args.task must be the task of the saved state: its scene has"
                 f" {numbers} positions per environment, this one {self.model.nq}"
             )

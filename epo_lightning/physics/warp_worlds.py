@@ -16,13 +16,14 @@ import torch
 from mujoco import batch
 from torch import Tensor
 
+from epo_lightning.limits import Mistake
 from epo_lightning.physics.mujoco import RUNAWAY, MujocoPhysics
 
 try:
     import mujoco_warp as mjw
     import warp as wp
 except ImportError as error:
-    raise ValueError(
+    raise Mistake(
         f"data.env.init_args.physics: warp needs MuJoCo Warp: pip install 'epo-lightning[warp]' ({error})"
     ) from error
 

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from epo_lightning.algorithm.ties import exceeds
 from epo_lightning.experience.saved_state import not_finite, oversized, require_readable
-from epo_lightning.limits import require_range
+from epo_lightning.limits import Mistake, require_range
 from epo_lightning.run.folder import RunFolder, part_of, writing
 
 MONITOR = "charts/episodic_return"
@@ -45,7 +45,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write beside `path`, force to disk, then rename.
 
         Raises:
-            ValueError: When the checkpoint is not sound, or the file cannot be written; the old file stays.
+            Mistake: When the checkpoint is not sound, or the file cannot be written; the old file stays.
         """
         target = Path(path)
         _require_sound(checkpoint, target)
@@ -82,7 +82,7 @@ def _require_sound(checkpoint: dict[str, Any], target: Path) -> None:
     """Refuse to write what would be refused when it is read."""
     ill = not_finite({name: checkpoint.get(name) for name in _LEARNT}, "")
     if ill:
-        raise ValueError(
+        raise Mistake(
             f"{target} was not written at iteration {checkpoint.get('epoch', -1) + 1}: {_some(ill)} not finite. Where"
             " it is a normaliser (moments), scale the observations and rewards of data.env; otherwise lower"
             " model.optimizer.learning_rate_max or model.optimizer.max_grad_norm; then resume from the last checkpoint"
@@ -100,7 +100,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """The contents of a checkpoint of this project, on the CPU.
 
     Raises:
-        ValueError: When the file is not one, is not whole, has changed since it was written, or holds weights that are
+        Mistake: When the file is not one, is not whole, has changed since it was written, or holds weights that are
             not finite.
     """
     try:
@@ -111,16 +111,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if isinstance(checkpoint, dict) and (wrong := oversized(checkpoint, "")):
             raise zipfile.BadZipFile(f"{wrong[0]} is larger than its storage")
     except OSError as error:
-        raise ValueError(f"ckpt_path: {path} cannot be read: {error.strerror or error}") from error
+        raise Mistake(f"ckpt_path: {path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # torch raises half a dozen types for broken files
         why = str(error) if isinstance(error, zipfile.BadZipFile) else type(error).__name__
-        raise ValueError(
+        raise Mistake(
             f"ckpt_path: {path} cannot be read: it is damaged, truncated or not a checkpoint ({why})"
         ) from error
     if not (isinstance(checkpoint, dict) and CONFIG_KEY in checkpoint):
-        raise ValueError(f"ckpt_path: {path} is not a checkpoint of epo_lightning's command line")
+        raise Mistake(f"ckpt_path: {path} is not a checkpoint of epo_lightning's command line")
     if ill := not_finite({name: checkpoint.get(name) for name in _LEARNT}, ""):
-        raise ValueError(f"ckpt_path: {path} cannot be used: {_some(ill)} not finite; take an older checkpoint")
+        raise Mistake(f"ckpt_path: {path} cannot be used: {_some(ill)} not finite; take an older checkpoint")
     return checkpoint
 
 

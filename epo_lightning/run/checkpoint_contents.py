@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
+from epo_lightning.limits import Mistake
 
 _NETWORK = "model.network."
 _POLICY = "policy."
@@ -30,7 +31,7 @@ def require_sound(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> N
         config: Its configuration.
 
     Raises:
-        ValueError: Naming the part.
+        Mistake: Naming the part.
     """
     settings = saved_network(checkpoint).settings
     model = config.get("model") or {}
@@ -38,29 +39,29 @@ def require_sound(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> N
         group = model if name == "num_agents" else model.get("network") or {}
         said = group.get(name, value)
         if (tuple(said) if isinstance(said, list) else said) != value:
-            raise ValueError(f"ckpt_path: its configuration and its weights have another model.*.{name}: it is damaged")
+            raise Mistake(f"ckpt_path: its configuration and its weights have another model.*.{name}: it is damaged")
     _require_curricula(checkpoint)
     for name, kind in _KINDS.items():
         if not isinstance(checkpoint.get(name, kind()), kind):
-            raise ValueError(f"ckpt_path: its {name} is of the type {type(checkpoint[name]).__name__}: it is damaged")
+            raise Mistake(f"ckpt_path: its {name} is of the type {type(checkpoint[name]).__name__}: it is damaged")
 
 
 def saved_network(checkpoint: Mapping[str, Any]) -> LatentActorCritic:
     """The network of a checkpoint without its numbers, on the device `meta`.
 
     Raises:
-        ValueError: When the file names no network, or holds other weights than that.
+        Mistake: When the file names no network, or holds other weights than that.
     """
     sizes = checkpoint.get("epo")
     if not isinstance(sizes, dict):
-        raise ValueError("ckpt_path: it does not say for which network its weights are")
+        raise Mistake("ckpt_path: it does not say for which network its weights are")
     weights = saved_weights(checkpoint)
     plain: dict[str, Any] = {
         str(name): tuple(value) if isinstance(value, list) else value for name, value in sizes.items()
     }
     known = {f"{_NETWORK}{field.name}" for field in fields(NetworkSettings)}
     if strange := [name for name in plain if name.startswith(_NETWORK) and name not in known]:
-        raise ValueError(f"ckpt_path: its network has {ascii(strange[0])[:80]}, which this version does not know")
+        raise Mistake(f"ckpt_path: its network has {ascii(strange[0])[:80]}, which this version does not know")
     try:
         if not all(_is_plain(value, len(weights)) for value in plain.values()):
             raise TypeError("not a number")
@@ -70,11 +71,9 @@ def saved_network(checkpoint: Mapping[str, Any]) -> LatentActorCritic:
         with torch.device("meta"):
             policy = LatentActorCritic(observation, action, agents, settings, discrete)
     except Exception as error:  # torch raises half a dozen types for sizes that cannot be
-        raise ValueError(
-            f"ckpt_path: there is no network of the sizes that it names ({type(error).__name__})"
-        ) from error
+        raise Mistake(f"ckpt_path: there is no network of the sizes that it names ({type(error).__name__})") from error
     if fault := next(_misfits(weights, policy.state_dict()), None):
-        raise ValueError(f"ckpt_path: its weights are not those of the network that it names: {fault}")
+        raise Mistake(f"ckpt_path: its weights are not those of the network that it names: {fault}")
     return policy
 
 
@@ -82,11 +81,11 @@ def saved_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The network's part of the `state_dict`.
 
     Raises:
-        ValueError: When there is none.
+        Mistake: When there is none.
     """
     state = checkpoint.get("state_dict")
     if not (isinstance(state, dict) and all(isinstance(name, str) for name in state)):
-        raise ValueError("ckpt_path: it has no state_dict")
+        raise Mistake("ckpt_path: it has no state_dict")
     return {name.removeprefix(_POLICY): value for name, value in state.items() if name.startswith(_POLICY)}
 
 
@@ -95,11 +94,11 @@ def _require_curricula(checkpoint: Mapping[str, Any]) -> None:
     data = checkpoint.get("RolloutDataModule", {})
     ranks = data.get("ranks", []) if isinstance(data, dict) else None
     if not (isinstance(ranks, list) and all(isinstance(rank, dict) for rank in ranks)):
-        raise ValueError("ckpt_path: its RolloutDataModule does not hold the ranks of a training")
+        raise Mistake("ckpt_path: its RolloutDataModule does not hold the ranks of a training")
     for rank in ranks:
         values = rank.get("curriculum")
         if not (isinstance(values, dict) and all(_is_difficulty(*item) for item in values.items())):
-            raise ValueError("ckpt_path: its curriculum is not names and numbers")
+            raise Mistake("ckpt_path: its curriculum is not names and numbers")
 
 
 def _is_difficulty(name: object, value: object) -> bool:

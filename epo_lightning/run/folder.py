@@ -17,6 +17,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from epo_lightning.limits import Mistake
+
 RUNS = Path("runs")
 """Where run folders are made and looked for, relative to the working directory."""
 
@@ -26,12 +28,12 @@ def writing(path: Path) -> Iterator[None]:
     """Turn what the file system says while `path` is written into one line that names it.
 
     Raises:
-        ValueError: Instead of an OSError.
+        Mistake: Instead of an OSError.
     """
     try:
         yield
     except OSError as error:
-        raise ValueError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise Mistake(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def part_of(path: Path) -> Path:
@@ -82,21 +84,21 @@ class RunFolder:
         except OSError as error:
             if isinstance(error, FileExistsError) and not exist_ok:
                 raise
-            raise ValueError(f"run_dir: {self.path} cannot be made: {error.strerror}") from error
+            raise Mistake(f"run_dir: {self.path} cannot be made: {error.strerror}") from error
         self._created += missing
 
     def claim(self) -> None:
         """Make the folder, and keep other processes from writing to it until `release`.
 
         Raises:
-            ValueError: When another process is writing to it.
+            Mistake: When another process is writing to it.
         """
         self.create()
         self._lock = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"run_dir: another process is training in {self.path}") from None
+            raise Mistake(f"run_dir: another process is training in {self.path}") from None
         except OSError:
             pass  # a file system without locks
         for folder in (self.path, self.last.parent):
@@ -141,10 +143,10 @@ def find_checkpoint(name: str, run_dir: str | None) -> Path:
         run_dir: A run folder, or None.
 
     Raises:
-        ValueError: When there is no such file.
+        Mistake: When there is no such file.
     """
     if not name:
-        raise ValueError("ckpt_path is empty; give a checkpoint, a run folder, `last` or `best`, or leave it out")
+        raise Mistake("ckpt_path is empty; give a checkpoint, a run folder, `last` or `best`, or leave it out")
     given = Path(name)
     if given.is_file():
         return given
@@ -154,26 +156,26 @@ def find_checkpoint(name: str, run_dir: str | None) -> Path:
         folders = [RunFolder(Path(run_dir))] if run_dir else [_newest_run()]
         candidates = [getattr(folder, name) for folder in folders]
     else:
-        raise ValueError(f"ckpt_path: {name} does not exist; give a checkpoint, a run folder, `last` or `best`")
+        raise Mistake(f"ckpt_path: {name} does not exist; give a checkpoint, a run folder, `last` or `best`")
     for candidate in candidates:
         if candidate.is_file():
             return candidate
     unsaved = RunFolder(given).holds_run() if given.is_dir() else False
     remedy = f": that run never saved; begin it anew with fit ... --run_dir {name} --resume" if unsaved else ""
-    raise ValueError(f"ckpt_path: there is no {candidates[0]}{remedy}")
+    raise Mistake(f"ckpt_path: there is no {candidates[0]}{remedy}")
 
 
 def checkpoint_to_continue(run_dir: str) -> Path | None:
     """The checkpoint from which `--run_dir run_dir --resume` goes on; None where the run begins.
 
     Raises:
-        ValueError: When the last checkpoint is gone, but another one of the run is there.
+        Mistake: When the last checkpoint is gone, but another one of the run is there.
     """
     folder = RunFolder(Path(run_dir))
     if folder.last.is_file():
         return folder.last
     if folder.best.is_file():
-        raise ValueError(
+        raise Mistake(
             f"--resume: {folder.last} is gone, {folder.best.name} is there: continue with --ckpt_path {folder.best}"
         )
     return None
@@ -183,5 +185,5 @@ def _newest_run() -> RunFolder:
     """The run that saved last."""
     checkpoints = list(RUNS.glob("**/checkpoints/last.ckpt"))
     if not checkpoints:
-        raise ValueError(f"ckpt_path: there is no run with a checkpoint under {RUNS}/ here; give the file itself")
+        raise Mistake(f"ckpt_path: there is no run with a checkpoint under {RUNS}/ here; give the file itself")
     return RunFolder(max(checkpoints, key=lambda file: file.stat().st_mtime).parent.parent)

@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from epo_lightning.limits import Mistake
+
 UNSET = "unset"
 _WEIGHTS = "the checkpoint's weights are made for it"
 FIXED = {
@@ -56,11 +58,11 @@ def require_changeable(changes: Sequence[Change]) -> None:
     """Refuse what cannot change.
 
     Raises:
-        ValueError: Naming the key, both values, the reason and the remedy.
+        Mistake: Naming the key, both values, the reason and the remedy.
     """
     for change in changes:
         if change.key in FIXED:
-            raise ValueError(
+            raise Mistake(
                 f"--ckpt_path: {change} cannot change on resume, {FIXED[change.key]}; leave it to the checkpoint, or"
                 " start a new run"
             )

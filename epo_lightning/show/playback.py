@@ -15,6 +15,7 @@ from epo_lightning.algorithm.population import MASTER
 from epo_lightning.envs.base import StepResult, VectorEnv
 from epo_lightning.envs.contract import check_first, check_result, check_spec, refuse_unsound, sound
 from epo_lightning.learner.networks import LatentActorCritic
+from epo_lightning.limits import Mistake
 from epo_lightning.run.checkpoint_contents import saved_network, saved_weights
 
 POLICIES = ("random", "zero", "scripted")
@@ -44,7 +45,7 @@ class Playback:
         total_successes: (M,) goals reached since `reset`.
 
     Raises:
-        ValueError: When an actor is unknown, or the task has no script.
+        Mistake: When an actor is unknown, or the task has no script.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Playback:
         """Everybody acts once; where an episode ended, its book and its recurrent state begin anew.
 
         Raises:
-            ValueError: When the environment breaks its contract.
+            Mistake: When the environment breaks its contract.
         """
         result = self.env.step(self._actions())
         check_result(result, self.env.spec, self._obs.device)
@@ -132,7 +133,7 @@ def load_policy(checkpoint: Mapping[str, Any], device: torch.device) -> LatentAc
     """The network of a checkpoint (see `checkpoint.read_checkpoint`), of the size that the checkpoint names.
 
     Raises:
-        ValueError: When the checkpoint holds other weights.
+        Mistake: When the checkpoint holds other weights.
     """
     policy = saved_network(checkpoint).to_empty(device=device)
     policy.load_state_dict(saved_weights(checkpoint))
@@ -148,11 +149,11 @@ def load_curriculum(checkpoint: Mapping[str, Any]) -> dict[str, float] | None:
 def _label(actor: int | str, policy: LatentActorCritic | None) -> str:
     if isinstance(actor, str):
         if actor not in POLICIES:
-            raise ValueError(f"--policy must be one of {', '.join(POLICIES)}; got {actor!r}")
+            raise Mistake(f"--policy must be one of {', '.join(POLICIES)}; got {actor!r}")
         return actor
     agents = 0 if policy is None else len(policy.genes)
     if not 0 <= actor < agents:
-        raise ValueError(f"--agents: there is no agent {actor}; they are 0 (the master) to {agents - 1}")
+        raise Mistake(f"--agents: there is no agent {actor}; they are 0 (the master) to {agents - 1}")
     return "master" if actor == MASTER else f"follower {actor}"
 
 

@@ -16,6 +16,7 @@ from typing import IO
 import numpy as np
 
 from epo_lightning.envs.contract import check_pictures
+from epo_lightning.limits import Mistake
 from epo_lightning.show.playback import SEPARATOR, Playback
 
 FRAMES_PER_SECOND = 30.0
@@ -30,7 +31,7 @@ def require_encoder() -> None:
     """Refuse to go on without the extra.
 
     Raises:
-        ValueError: Naming the command that installs it.
+        Mistake: Naming the command that installs it.
     """
     try:
         import imageio_ffmpeg
@@ -38,17 +39,17 @@ def require_encoder() -> None:
 
         imageio_ffmpeg.get_ffmpeg_exe()
     except (ImportError, RuntimeError) as error:
-        raise ValueError(f"videos need an extra ({error}): pip install 'epo-lightning[video]'") from error
+        raise Mistake(f"videos need an extra ({error}): pip install 'epo-lightning[video]'") from error
 
 
 def require_writable(path: Path) -> None:
     """Refuse a name that is not an mp4's, or that cannot be written; its folder is made.
 
     Raises:
-        ValueError: Naming `path`.
+        Mistake: Naming `path`.
     """
     if path.suffix != ".mp4":
-        raise ValueError(f"--out must end in .mp4, got {path}")
+        raise Mistake(f"--out must end in .mp4, got {path}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _part(path).touch()
@@ -56,7 +57,7 @@ def require_writable(path: Path) -> None:
         if path.is_dir():
             raise IsADirectoryError(None, "it is a folder")
     except OSError as error:
-        raise ValueError(f"--out: {path} cannot be written: {error.strerror}") from error
+        raise Mistake(f"--out: {path} cannot be written: {error.strerror}") from error
 
 
 def pace(step_seconds: float | None) -> tuple[int, float]:
@@ -84,7 +85,7 @@ def record(playback: Playback, path: Path, seconds: float, width: int, height: i
         Frames.
 
     Raises:
-        ValueError: When the file cannot be written.
+        Mistake: When the file cannot be written.
     """
     steps, fps = pace(playback.env.spec.step_seconds)
     frames = max(1, round(seconds * fps))
@@ -151,7 +152,7 @@ def _encoder(path: Path, fps: float, width: int, height: int) -> Iterator[IO[byt
             yield process.stdin
         _, complaint = process.communicate()
         if process.returncode:
-            raise ValueError(f"--out: {path} cannot be written: {complaint.decode(errors='replace').strip()}")
+            raise Mistake(f"--out: {path} cannot be written: {complaint.decode(errors='replace').strip()}")
         os.replace(part, path)
     finally:
         process.kill()

@@ -19,6 +19,7 @@ from epo_lightning.cli.doctor.machine import (
     check_wandb,
     check_warp,
 )
+from epo_lightning.limits import Mistake
 
 _MARKS: dict[State, str] = {"ok": "ok", "missing": "--", "broken": "!!"}
 _WIDEST = 24
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
         0, or 1 when something that every training needs does not work.
 
     Raises:
-        ValueError: When an argument is unknown.
+        Mistake: When an argument is unknown.
     """
     parser = argparse.ArgumentParser(
         "epo-lightning doctor", description="What of this machine the package can use.", exit_on_error=False
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parsed, unknown = parser.parse_known_args(arguments)
     if unknown:
-        raise ValueError(f"doctor: {unknown[0]} means nothing here; it takes --python PATH [PATH ...]")
+        raise Mistake(f"doctor: {unknown[0]} means nothing here; it takes --python PATH [PATH ...]")
     findings = examine(parsed.python)
     print(report(findings))
     return int(any(finding.needed and finding.state != "ok" for finding in findings))

@@ -18,6 +18,7 @@ from epo_lightning.cli.trust import embedded_config
 from epo_lightning.cli.trust.allowlist import Finding, findings, shown
 from epo_lightning.cli.trust.embedded_config import at, class_specs
 from epo_lightning.cli.trust.signature import is_signed, sign
+from epo_lightning.limits import Mistake
 from epo_lightning.run.checkpoint import CONFIG_KEY, SIGNATURE_KEY
 from epo_lightning.run.folder import RunFolder
 
@@ -33,7 +34,7 @@ def consented_config(checkpoint: Mapping[str, Any], path: Path, args: list[str])
         args: Command line after `arguments.resolve`.
 
     Raises:
-        ValueError: When it is not a configuration, or names what nobody has consented to. Nothing of that is imported,
+        Mistake: When it is not a configuration, or names what nobody has consented to. Nothing of that is imported,
             started or read.
     """
     text = checkpoint[CONFIG_KEY]
@@ -41,11 +42,11 @@ def consented_config(checkpoint: Mapping[str, Any], path: Path, args: list[str])
     try:
         config = embedded_config.parse(text, limited=not (own or trusted))
     except ValueError as error:
-        raise ValueError(f"ckpt_path: {path} cannot be used: {error}") from None
+        raise Mistake(f"ckpt_path: {path} cannot be used: {error}") from None
     if not own and not trusted:
         _leave_to_the_user(config, path, args)
         if (link := _way_out(path)) is not None:
-            raise ValueError(
+            raise Mistake(
                 f"ckpt_path: {path} is none of your own runs, and {link} is a link to {shown(os.readlink(link))}, where"
                 f" this command would write: remove it, or add {TRUST} if you trust who made that folder"
             )
@@ -75,14 +76,14 @@ def _leave_to_the_user(config: dict[str, Any], path: Path, args: list[str]) -> N
     """Take out of `config` what needs consent and is given by the user's own command line.
 
     Raises:
-        ValueError: When it is not.
+        Mistake: When it is not.
     """
     needs, given = findings(config), given_settings(args)
     for key in dict.fromkeys(each.key for each in needs if _gives(given, each.key)):
         _drop(config, key)
     if missing := findings(config):
         what = ", ".join(dict.fromkeys(each.what for each in missing[:5])) + (", ..." if len(missing) > 5 else "")
-        raise ValueError(
+        raise Mistake(
             f"ckpt_path: {path} is none of your own runs, and its configuration would {what}: add {TRUST} if you trust"
             f" who made it, or give {_keys(missing)} yourself"
         )

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from epo_lightning.limits import Mistake
+
 SECTIONS = ("seed_everything", "trainer", "model", "data", "checkpoint")
 """What is taken; everything else belongs to one invocation (`out`, `run_dir`, `ckpt_path`, `config`, ...)."""
 MAX_CHARACTERS, MAX_VALUES, MAX_DEPTH = 2**18, 100_000, 32
@@ -49,18 +51,18 @@ def parse(text: object, *, limited: bool) -> dict[str, Any]:
         limited: Refuse what is not plain, or larger than a run needs; for what somebody else wrote.
 
     Raises:
-        ValueError: When it is not a mapping in YAML, with a mapping where one must be.
+        Mistake: When it is not a mapping in YAML, with a mapping where one must be.
     """
     if not isinstance(text, str):
-        raise ValueError(f"its configuration is not a text but {type(text).__name__}")
+        raise Mistake(f"its configuration is not a text but {type(text).__name__}")
     if limited and len(text) > MAX_CHARACTERS:
-        raise ValueError(f"its configuration has more than {MAX_CHARACTERS} characters")
+        raise Mistake(f"its configuration has more than {MAX_CHARACTERS} characters")
     try:
         content = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
-        raise ValueError(f"its configuration is not plain YAML ({type(error).__name__})") from None
+        raise Mistake(f"its configuration is not plain YAML ({type(error).__name__})") from None
     if not isinstance(content, dict):
-        raise ValueError("its configuration is not a mapping of keys to values")
+        raise Mistake("its configuration is not a mapping of keys to values")
     config = {name: content[name] for name in SECTIONS if name in content}
     if limited:
         _require_plain(config)
@@ -94,11 +96,11 @@ def _require_plain(config: dict[str, Any]) -> None:
         value, depth = waiting.pop()
         seen += 1
         if seen > MAX_VALUES or depth > MAX_DEPTH:
-            raise ValueError(f"its configuration has more than {MAX_VALUES} values, or more than {MAX_DEPTH} levels")
+            raise Mistake(f"its configuration has more than {MAX_VALUES} values, or more than {MAX_DEPTH} levels")
         if isinstance(value, dict) and not all(isinstance(name, str) for name in value):
-            raise ValueError("its configuration has a key that is not a name")
+            raise Mistake("its configuration has a key that is not a name")
         if value is not None and not isinstance(value, bool | int | float | str | list | dict):
-            raise ValueError(f"its configuration holds a value that is not plain ({type(value).__name__})")
+            raise Mistake(f"its configuration holds a value that is not plain ({type(value).__name__})")
         children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         waiting += [(child, depth + 1) for child in children]
 
@@ -107,9 +109,9 @@ def _require_mappings(config: dict[str, Any]) -> None:
     """Where jsonargparse would read a file if there were its name."""
     for key in _GROUPS:
         if at(config, key) is not None and not isinstance(at(config, key), dict):
-            raise ValueError(f"its configuration has no keys and values under {key}")
+            raise Mistake(f"its configuration has no keys and values under {key}")
     for key in ("data.env", *_CLASSES):
         value = at(config, key)
         for spec in [value] if key == "data.env" and value is not None else class_specs(value):
             if not (isinstance(spec, dict) and isinstance(spec.get("class_path"), str)):
-                raise ValueError(f"its configuration has no class_path under {key}")
+                raise Mistake(f"its configuration has no class_path under {key}")

@@ -11,6 +11,7 @@ from math import inf
 from typing import Literal
 
 from epo_lightning.envs.allegro_kuka.obstacles import Block, Box
+from epo_lightning.limits import Mistake
 
 ARM_JOINTS = 7
 HAND_JOINTS = 16
@@ -207,10 +208,10 @@ def card(name: str) -> Card:
     """The task called `name`.
 
     Raises:
-        ValueError: When there is no such task.
+        Mistake: When there is no such task.
     """
     if name not in CARDS:
-        raise ValueError(f"data.env.init_args.task must be one of {', '.join(CARDS)}; got {name!r}")
+        raise Mistake(f"data.env.init_args.task must be one of {', '.join(CARDS)}; got {name!r}")
     return CARDS[name]
 
 
@@ -220,14 +221,14 @@ def variant(
     """The task called `name` with other `obstacles`, observed or not, and another `arm_speed` (None: its own).
 
     Raises:
-        ValueError: When there is no such task, or no obstacle to be observed, or the arms could not move.
+        Mistake: When there is no such task, or no obstacle to be observed, or the arms could not move.
     """
     own = card(name)
     if arm_speed is not None and not arm_speed > 0:
-        raise ValueError(f"data.env.init_args.arm_speed must be positive (rad/s); got {arm_speed}")
+        raise Mistake(f"data.env.init_args.arm_speed must be positive (rad/s); got {arm_speed}")
     blocks = own.obstacles if obstacles is None else tuple(obstacles)
     if observe_obstacles and all(block.mass is None for block in blocks):
-        raise ValueError(
+        raise Mistake(
             f"data.env.init_args.observe_obstacles: no obstacle of {name} can be pushed; set it to false, or give one"
             " of data.env.init_args.obstacles a mass"
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from epo_lightning.limits import require_range
+from epo_lightning.limits import Mistake, require_range
 
 SUCCESSES, FACTOR = 3.0, 0.9
 """Successes that the last episodes must have brought on average, and what the tolerance is then multiplied with."""
@@ -31,13 +31,13 @@ class Curriculum:
         held: Whether it was set from outside and no longer changes.
 
     Raises:
-        ValueError: When a number is out of range.
+        Mistake: When a number is out of range.
     """
 
     def __init__(self, first: float = 0.075, final: float = 0.01, interval: int = 300, *, shrinks: bool = True) -> None:
         require_range("data.env.init_args.tolerance", first, 0, open_low=True)
         if not 0 < final <= first:
-            raise ValueError(
+            raise Mistake(
                 "data.env.init_args.final_tolerance must be positive and at most data.env.init_args.tolerance"
                 f" ({first}); got {final}"
             )
@@ -61,7 +61,7 @@ class Curriculum:
         """From now on it is `tolerance`, in m.
 
         Raises:
-            ValueError: When that is not positive.
+            Mistake: When that is not positive.
         """
         require_range("data.eval_difficulty.tolerance", tolerance, 0, 10, open_low=True)
         self.tolerance, self.since_change, self.held = tolerance, 0, True

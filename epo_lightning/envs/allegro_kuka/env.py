@@ -24,6 +24,7 @@ from epo_lightning.envs.allegro_kuka.objects import half_sizes, masses, object_s
 from epo_lightning.envs.allegro_kuka.obstacles import Block, check_obstacles
 from epo_lightning.envs.allegro_kuka.task import MAX_SUCCESSES, Rules
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+from epo_lightning.limits import Mistake
 from epo_lightning.physics.engines import choose_engine
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class AllegroKuka(VectorEnv):
         constraints_per_world: Room that `physics: warp` keeps for rows of constraints in each environment; null: 160.
 
     Raises:
-        ValueError: When an argument is out of range or names nothing known.
+        Mistake: When an argument is out of range or names nothing known.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class AllegroKuka(VectorEnv):
         from epo_lightning.envs.allegro_kuka.scene import DECIMATION, GAINS, build_scene
 
         if gains not in GAINS:
-            raise ValueError(f"data.env.init_args.gains must be one of {', '.join(GAINS)}; got {gains!r}")
+            raise Mistake(f"data.env.init_args.gains must be one of {', '.join(GAINS)}; got {gains!r}")
         blocks = [{"size": [*each.size], "pos": [*each.pos], "mass": each.mass} for each in card.obstacles]
         self._arguments = {
             "task": task,
@@ -185,20 +186,20 @@ class AllegroKuka(VectorEnv):
         """Continue to the bit from `state`.
 
         Raises:
-            ValueError: When it is of another task, number of environments or seed: the seed deals out the objects.
+            Mistake: When it is of another task, number of environments or seed: the seed deals out the objects.
         """
         missing = [name for name in (*self._arguments, "physics", "rules", "scales") if name not in state]
         if missing:
-            raise ValueError(f"data.env: this is not a saved state of AllegroKuka, it lacks {', '.join(missing)}")
+            raise Mistake(f"data.env: this is not a saved state of AllegroKuka, it lacks {', '.join(missing)}")
         for name, value in self._arguments.items():
             if state[name] != value:
-                raise ValueError(f"data.env.init_args.{name} must be {state[name]}, as in the saved state; got {value}")
+                raise Mistake(f"data.env.init_args.{name} must be {state[name]}, as in the saved state; got {value}")
         engine = state["physics"].get("engine", "mujoco")
         if engine != self._engine:
-            raise ValueError(f"data.env.init_args.physics must be {engine}, as in the saved state; got {self._engine}")
+            raise Mistake(f"data.env.init_args.physics must be {engine}, as in the saved state; got {self._engine}")
         scales = state["scales"].to(self.rules.device)
         if len(scales) == self.spec.num_envs and not torch.equal(scales, self.rules.scales):
-            raise ValueError("data.env: the saved state's environments have other objects: another seed dealt them out")
+            raise Mistake("data.env: the saved state's environments have other objects: another seed dealt them out")
         self.physics.load_state_dict(state["physics"])
         self.rules.load_state_dict(state["rules"])
 

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from epo_lightning.limits import Mistake
+
 EDGE = 0.05
 """Edge of the base cube, m."""
 MAX_EDGE = 0.5
@@ -81,18 +83,18 @@ def object_shapes(objects: str | Sequence[Scales]) -> list[Scales]:
         objects: A key of `OBJECT_SETS`, or shapes.
 
     Raises:
-        ValueError: When there is no such set, no shape, or one with an edge that is not above 0 and at most 50 cm.
+        Mistake: When there is no such set, no shape, or one with an edge that is not above 0 and at most 50 cm.
     """
     key, names = "data.env.init_args.objects", ", ".join(OBJECT_SETS)
     if isinstance(objects, str):
         if objects not in OBJECT_SETS:
-            raise ValueError(f"{key} must be one of {names}, or a list of scale factors; got {objects!r}")
+            raise Mistake(f"{key} must be one of {names}, or a list of scale factors; got {objects!r}")
         return OBJECT_SETS[objects]()
     if not objects:
-        raise ValueError(f"{key} must have at least one shape, or be one of {names}; got an empty list")
+        raise Mistake(f"{key} must have at least one shape, or be one of {names}; got an empty list")
     for number, shape in enumerate(objects):
         if not all(0 < factor <= MAX_EDGE / EDGE for factor in shape):
-            raise ValueError(
+            raise Mistake(
                 f"{key}[{number}] must be three factors of a 5 cm edge, above 0 and at most {MAX_EDGE / EDGE:g}"
                 f" ({MAX_EDGE} m); got {list(shape)}"
             )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from epo_lightning.limits import require_range
+from epo_lightning.limits import Mistake, require_range
 
 MAX_OBSTACLES = 8
 KEY = "data.env.init_args.obstacles"
@@ -45,11 +45,11 @@ def check_obstacles(blocks: Sequence[Block], starts: Sequence[Box], reach: float
         reach: How far the object reaches from its centre, m.
 
     Raises:
-        ValueError: When there are too many, or one has no size or mass, lies below the ground, where the object starts,
+        Mistake: When there are too many, or one has no size or mass, lies below the ground, where the object starts,
             or in another one.
     """
     if len(blocks) > MAX_OBSTACLES:
-        raise ValueError(f"{KEY}: the scene has room for {MAX_OBSTACLES} blocks; got {len(blocks)}")
+        raise Mistake(f"{KEY}: the scene has room for {MAX_OBSTACLES} blocks; got {len(blocks)}")
     for number, block in enumerate(blocks):
         key = f"{KEY}[{number}]"
         for edge in block.size:
@@ -59,14 +59,14 @@ def check_obstacles(blocks: Sequence[Block], starts: Sequence[Box], reach: float
         if block.mass is not None:
             require_range(f"{key}.mass", block.mass, 0, 1000, open_low=True)
         if (lowest := block.box[2][0]) < -TOUCH:
-            raise ValueError(f"{key} must not reach below the ground, z = 0; its lowest point is at z = {lowest:.3g}")
+            raise Mistake(f"{key} must not reach below the ground, z = 0; its lowest point is at z = {lowest:.3g}")
         for start in starts:
             if overlap(block.box, grown := _grown(start, reach)):
                 x, y, z = (f"{low:.3g} to {high:.3g}" for low, high in grown)
-                raise ValueError(f"{key} must leave room for the object, which may start in x {x}, y {y}, z {z}")
+                raise Mistake(f"{key} must leave room for the object, which may start in x {x}, y {y}, z {z}")
         for other in range(number):
             if overlap(block.box, blocks[other].box):
-                raise ValueError(f"{key} overlaps {KEY}[{other}]: move or shrink one of them")
+                raise Mistake(f"{key} overlaps {KEY}[{other}]: move or shrink one of them")
 
 
 def overlap(a: Box, b: Box) -> bool:

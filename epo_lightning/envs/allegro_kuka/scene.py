@@ -17,6 +17,7 @@ from epo_lightning.envs.allegro_kuka.cards import HAND_JOINTS, Card
 from epo_lightning.envs.allegro_kuka.look import GROUND, add_look
 from epo_lightning.envs.allegro_kuka.obstacles import KEY, TOUCH, Block
 from epo_lightning.envs.allegro_kuka.robot import FURNITURE, GAINS, GEOM, OBJECT, Gains, add_robot
+from epo_lightning.limits import Mistake
 
 TABLE_TOP = 0.53
 DECIMATION = 2
@@ -28,7 +29,7 @@ def build_scene(card: Card, gains: Gains) -> mujoco.MjModel:
     """The compiled model of `card`, its object the base cube (an engine sets size and mass per environment).
 
     Raises:
-        ValueError: When an obstacle overlaps a robot, or one that can be pushed the table.
+        Mistake: When an obstacle overlaps a robot, or one that can be pushed the table.
     """
     spec = mujoco.MjSpec()
     spec.compiler.degree = False
@@ -118,9 +119,9 @@ def _check_clearance(model: mujoco.MjModel, card: Card) -> None:
     for number, block in enumerate(card.obstacles):
         own = model.geom(f"obstacle_{number}").id
         if any(overlap(own, geom) for geom in robot):
-            raise ValueError(f"{KEY}[{number}] overlaps a robot in its default pose: move or shrink it")
+            raise Mistake(f"{KEY}[{number}] overlaps a robot in its default pose: move or shrink it")
         if block.mass is not None and overlap(own, model.geom("table").id):
-            raise ValueError(
+            raise Mistake(
                 f"{KEY}[{number}] has a mass and must not begin inside the table, whose top is at z = {TABLE_TOP}"
             )
 

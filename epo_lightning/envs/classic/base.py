@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+from epo_lightning.limits import Mistake
 
 
 class Transition(NamedTuple):
@@ -45,14 +46,14 @@ class ClassicEnv(VectorEnv):
         state_dim: S.
 
     Raises:
-        ValueError: When `spec` asks for less than one environment or less than one step.
+        Mistake: When `spec` asks for less than one environment or less than one step.
     """
 
     def __init__(self, spec: EnvSpec, device: torch.device, seed: int, state_dim: int) -> None:
         if spec.num_envs < 1:
-            raise ValueError(f"data.num_envs must be at least 1, got {spec.num_envs}")
+            raise Mistake(f"data.num_envs must be at least 1, got {spec.num_envs}")
         if spec.max_episode_steps is None or spec.max_episode_steps < 1:
-            raise ValueError(f"data.env.init_args.max_steps must be at least 1, got {spec.max_episode_steps}")
+            raise Mistake(f"data.env.init_args.max_steps must be at least 1, got {spec.max_episode_steps}")
         self.spec = spec
         self.device = torch.device(device)
         self._max_steps = spec.max_episode_steps
@@ -125,12 +126,12 @@ class ClassicEnv(VectorEnv):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         expected = {"task", "state", "clock", "generator"}
         if set(state) != expected:
-            raise ValueError(f"{self.spec.name}: a saved state has {sorted(expected)}, got {sorted(state)}")
+            raise Mistake(f"{self.spec.name}: a saved state has {sorted(expected)}, got {sorted(state)}")
         if state["task"] != self.spec.name:
-            raise ValueError(f"the saved state belongs to {state['task']}, but data.env is {self.spec.name}")
+            raise Mistake(f"the saved state belongs to {state['task']}, but data.env is {self.spec.name}")
         shape, wanted = tuple(state["state"].shape), (self.spec.num_envs, self._state_dim)
         if shape != wanted or tuple(state["clock"].shape) != wanted[:1]:
-            raise ValueError(
+            raise Mistake(
                 f"the saved state of {self.spec.name} has shape {shape}, this environment needs {wanted}:"
                 " data.num_envs and data.env.init_args must be those of the saved run"
             )

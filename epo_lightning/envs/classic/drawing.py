@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from epo_lightning.limits import Mistake
+
 LARGEST = 4096
 """Pixels along an edge, as for the tasks on MuJoCo."""
 _FINENESS = 2
@@ -55,16 +57,16 @@ class Canvas:
         high: The opposite corner.
 
     Raises:
-        ValueError: When Pillow is missing, or the size is out of range.
+        Mistake: When Pillow is missing, or the size is out of range.
     """
 
     def __init__(self, low: Point, high: Point, width: int, height: int, colour: Colour = GROUND) -> None:
         if not (1 <= width <= LARGEST and 1 <= height <= LARGEST):
-            raise ValueError(f"width and height of a picture must be 1 to {LARGEST} pixels, got {width} x {height}")
+            raise Mistake(f"width and height of a picture must be 1 to {LARGEST} pixels, got {width} x {height}")
         try:
             from PIL import Image, ImageDraw
         except ImportError as error:
-            raise ValueError(f"pictures need an extra ({error}): pip install 'epo-lightning[video]'") from error
+            raise Mistake(f"pictures need an extra ({error}): pip install 'epo-lightning[video]'") from error
         # drawn larger and shrunk at the end, which smooths the edges
         size = (width * _FINENESS, height * _FINENESS)
         spans = [b - a for a, b in zip(low, high, strict=True)]

@@ -13,6 +13,7 @@ from torch import Tensor
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.base import ClassicEnv, Transition
 from epo_lightning.envs.classic.drawing import BODY, DETAIL, EARTH, GOAL, SOLID, Canvas, Point
+from epo_lightning.limits import Mistake
 
 MIN_POSITION, MAX_POSITION, MAX_SPEED = -1.2, 0.6, 0.07
 VIEW = (-1.3, 0.0), (0.8, 1.5)
@@ -43,7 +44,7 @@ class MountainCar(ClassicEnv):
         gravity: Acceleration per env step on the steepest slope.
 
     Raises:
-        ValueError: When the goal does not lie on the track to the right of the starts, or `max_steps` < 1.
+        Mistake: When the goal does not lie on the track to the right of the starts, or `max_steps` < 1.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class MountainCar(ClassicEnv):
         gravity: float = 0.0025,
     ) -> None:
         if not -0.4 < goal_position <= MAX_POSITION:
-            raise ValueError(f"data.env.init_args.goal_position must be in (-0.4, {MAX_POSITION}], got {goal_position}")
+            raise Mistake(f"data.env.init_args.goal_position must be in (-0.4, {MAX_POSITION}], got {goal_position}")
         spec = EnvSpec("MountainCar", num_envs, obs_dim=2, act_dim=1, max_episode_steps=max_steps)
         super().__init__(spec, device, seed, state_dim=2)
         self.goal_position = goal_position

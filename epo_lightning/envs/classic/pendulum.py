@@ -13,6 +13,7 @@ from torch import Tensor
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.base import ClassicEnv, Transition
 from epo_lightning.envs.classic.drawing import BODY, DETAIL, NEAR, Canvas, Point
+from epo_lightning.limits import Mistake
 
 MAX_SPEED, STEP_SECONDS = 8.0, 0.05
 UPRIGHT_COSINE = 0.95
@@ -34,7 +35,7 @@ class Pendulum(ClassicEnv):
         gravity: In m/s^2.
 
     Raises:
-        ValueError: When `max_torque` is not positive, or `max_steps` < 1.
+        Mistake: When `max_torque` is not positive, or `max_steps` < 1.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Pendulum(ClassicEnv):
         gravity: float = 10.0,
     ) -> None:
         if max_torque <= 0.0:
-            raise ValueError(f"data.env.init_args.max_torque must be positive, got {max_torque}")
+            raise Mistake(f"data.env.init_args.max_torque must be positive, got {max_torque}")
         spec = EnvSpec("Pendulum", num_envs, 3, 1, max_episode_steps=max_steps, step_seconds=STEP_SECONDS)
         super().__init__(spec, device, seed, state_dim=2)
         self.max_torque = max_torque

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.base import ClassicEnv, Transition
+from epo_lightning.limits import Mistake
 
 TOLERANCE = 0.1
 
@@ -32,7 +33,7 @@ class Probe(ClassicEnv):
         ending: Whether an episode ends as `terminated` (no future) or as `truncated` (to be bootstrapped).
 
     Raises:
-        ValueError: When `dim` < 1, `gain` is outside [-1, 1], `ending` is neither word, or `max_steps` < 1.
+        Mistake: When `dim` < 1, `gain` is outside [-1, 1], `ending` is neither word, or `max_steps` < 1.
     """
 
     def __init__(
@@ -46,11 +47,11 @@ class Probe(ClassicEnv):
         ending: Literal["terminated", "truncated"] = "terminated",
     ) -> None:
         if dim < 1:
-            raise ValueError(f"data.env.init_args.dim must be at least 1, got {dim}")
+            raise Mistake(f"data.env.init_args.dim must be at least 1, got {dim}")
         if not -1.0 <= gain <= 1.0:
-            raise ValueError(f"data.env.init_args.gain must be in [-1, 1], got {gain}")
+            raise Mistake(f"data.env.init_args.gain must be in [-1, 1], got {gain}")
         if ending not in ("terminated", "truncated"):
-            raise ValueError(f"data.env.init_args.ending must be 'terminated' or 'truncated', got {ending!r}")
+            raise Mistake(f"data.env.init_args.ending must be 'terminated' or 'truncated', got {ending!r}")
         spec = EnvSpec("Probe", num_envs, obs_dim=dim, act_dim=dim, max_episode_steps=max_steps)
         super().__init__(spec, device, seed, state_dim=dim)
         self.gain = gain

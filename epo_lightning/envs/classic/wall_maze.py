@@ -14,6 +14,7 @@ from torch import Tensor
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.base import ClassicEnv, Transition
 from epo_lightning.envs.classic.drawing import BODY, GOAL, GROUND, NEAR, SOLID, TRAIL, Canvas, blend
+from epo_lightning.limits import Mistake
 
 _POINT = 0.05
 """Radius of the point in a picture."""
@@ -85,7 +86,7 @@ class WallMaze(ClassicEnv):
         goal_reward: Reward added in the step that reaches the goal.
 
     Raises:
-        ValueError: When the goal could be touched through the back wall, the start lies in a wall, a length is not
+        Mistake: When the goal could be touched through the back wall, the start lies in a wall, a length is not
             positive, or `max_steps` < 1.
     """
 
@@ -110,15 +111,15 @@ class WallMaze(ClassicEnv):
         lengths |= {"wall": wall, "goal_radius": goal_radius}
         for name, value in lengths.items():
             if value <= 0.0:
-                raise ValueError(f"data.env.init_args.{name} must be positive, got {value}")
+                raise Mistake(f"data.env.init_args.{name} must be positive, got {value}")
         if goal_distance - goal_radius < back_distance + wall:
-            raise ValueError(
+            raise Mistake(
                 f"data.env.init_args.goal_distance must be at least {back_distance + wall + goal_radius:g}"
                 f" (back_distance + wall + goal_radius), got {goal_distance}"
             )
         room = min(back_distance, cup_width / 2)
         if not 0.0 <= start_radius <= room:
-            raise ValueError(f"data.env.init_args.start_radius must be in [0, {room:g}], got {start_radius}")
+            raise Mistake(f"data.env.init_args.start_radius must be in [0, {room:g}], got {start_radius}")
         spec = EnvSpec("WallMaze", num_envs, obs_dim=2, act_dim=2, max_episode_steps=max_steps)
         super().__init__(spec, device, seed, state_dim=2)
         self.speed = speed

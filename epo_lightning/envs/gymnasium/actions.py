@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from epo_lightning.limits import Mistake
+
 if TYPE_CHECKING:
     from gymnasium import Space
 
@@ -27,7 +29,7 @@ class ActionMap:
         discrete: Whether A is a number of choices.
 
     Raises:
-        ValueError: When the space is something else.
+        Mistake: When the space is something else.
     """
 
     def __init__(self, space: "Space[Any]") -> None:
@@ -40,14 +42,14 @@ class ActionMap:
             self.size, self._shape, self._dtype = int(np.prod(space.shape)), space.shape, space.dtype
             low, high = (bound.ravel().astype(np.float64) for bound in (space.low, space.high))
             if not (low <= high).all():
-                raise ValueError(f"data.env.init_args.id: an action needs low <= high, and no NaN; got {space}")
+                raise Mistake(f"data.env.init_args.id: an action needs low <= high, and no NaN; got {space}")
             largest = min(float(np.finfo(each).max) for each in (space.dtype, np.float32))
             self._low, self._high = np.where(low <= -largest, -np.inf, low), np.where(high >= largest, np.inf, high)
             bounded = np.isfinite(self._low) & np.isfinite(self._high)
             low, high = np.where(bounded, self._low, -1.0), np.where(bounded, self._high, 1.0)
             self._half, self._middle = high / 2 - low / 2, high / 2 + low / 2
         else:
-            raise ValueError(f"data.env.init_args.id: actions must be Discrete, or a Box of floats; got {space}")
+            raise Mistake(f"data.env.init_args.id: actions must be Discrete, or a Box of floats; got {space}")
 
     def __call__(self, actions: Tensor) -> np.ndarray:
         """A new array: (N, *shape) of a Box, (N,) int64 of a Discrete space."""

@@ -14,6 +14,7 @@ from gymnasium.vector.utils import batch_space, create_empty_array, iterate
 from epo_lightning.envs.gymnasium.observations import ObservationRows
 from epo_lightning.envs.gymnasium.successes import SUCCESS, goal_of_one, number
 from epo_lightning.envs.gymnasium.vectors import FAULT
+from epo_lightning.limits import Mistake
 
 _STEP = "step() must return (observation, reward, terminated, truncated, info), the interface since 0.26"
 _LIBRARY = Path(gymnasium.__file__).parent
@@ -30,14 +31,14 @@ class HeldCopy(gymnasium.Wrapper):
         keeps_info: Pass on all of `info`; else only `SUCCESS`, which is all that is read.
 
     Raises:
-        ValueError: When the task does not say its spaces, or its observations are not supported.
+        Mistake: When the task does not say its spaces, or its observations are not supported.
     """
 
     def __init__(self, env: gymnasium.Env, keeps_info: bool = False) -> None:
         super().__init__(env)
         for name in ("observation_space", "action_space"):
             if not isinstance(getattr(env, name, None), spaces.Space):
-                raise ValueError(f"data.env.init_args.id: {type(env.unwrapped).__name__} has no {name}")
+                raise Mistake(f"data.env.init_args.id: {type(env.unwrapped).__name__} has no {name}")
         self.metadata = dict(getattr(env, "metadata", None) or {})
         self.keeps_info = keeps_info
         space = env.observation_space

@@ -22,6 +22,7 @@ from epo_lightning.envs.gymnasium.observations import ObservationRows
 from epo_lightning.envs.gymnasium.pictures import draw, fit_picture
 from epo_lightning.envs.gymnasium.successes import SUCCESS, goals
 from epo_lightning.envs.gymnasium.vectors import FAULT, Vectorization, build_vector
+from epo_lightning.limits import Mistake
 
 
 class GymnasiumEnv(VectorEnv):
@@ -40,7 +41,7 @@ class GymnasiumEnv(VectorEnv):
         env_args: What the task's constructor takes, and gymnasium.make: max_episode_steps, for instance.
 
     Raises:
-        ValueError: When there is no such task, it lacks a library, or its spaces are not supported.
+        Mistake: When there is no such task, it lacks a library, or its spaces are not supported.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class GymnasiumEnv(VectorEnv):
         env_args: dict[str, Any] | None = None,
     ) -> None:
         if num_envs < 1:
-            raise ValueError(f"data.num_envs must be at least 1, got {num_envs}")
+            raise Mistake(f"data.num_envs must be at least 1, got {num_envs}")
         vector = build_vector(id, num_envs, vectorization, env_args or {})
         self.vector = vector.env
         try:
@@ -144,8 +145,8 @@ class GymnasiumEnv(VectorEnv):
             )
         return numbers.reshape(self.spec.num_envs)
 
-    def _mistake(self, what: str) -> ValueError:
-        return ValueError(f"data.env.init_args.id: {self.spec.name}: {' '.join(what.split())}")
+    def _mistake(self, what: str) -> Mistake:
+        return Mistake(f"data.env.init_args.id: {self.spec.name}: {' '.join(what.split())}")
 
     def _reset_was_now(self, done: np.ndarray, obs: Any, infos: Mapping[str, Any]) -> bool:
         """Same step: `obs` has the new episodes; whether `infos` tells the last observations of the old ones."""
@@ -207,9 +208,9 @@ class GymnasiumEnv(VectorEnv):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Have the next `reset` begin episodes that no run before has seen."""
         if set(state) != {"task", "steps"}:
-            raise ValueError(f"data.env: a saved state of GymnasiumEnv has steps and task, this has {sorted(state)}")
+            raise Mistake(f"data.env: a saved state of GymnasiumEnv has steps and task, this has {sorted(state)}")
         if state["task"] != self.spec.name:
-            raise ValueError(f"data.env.init_args.id must be {state['task']}, as in the saved state")
+            raise Mistake(f"data.env.init_args.id must be {state['task']}, as in the saved state")
         self._steps, self._is_seeded = state["steps"], False
 
     def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from epo_lightning.limits import Mistake
+
 if TYPE_CHECKING:
     from gymnasium import Space
 
@@ -29,7 +31,7 @@ class ObservationRows:
         size: O.
 
     Raises:
-        ValueError: When the space holds something else, or nothing.
+        Mistake: When the space holds something else, or nothing.
     """
 
     def __init__(self, space: "Space[Any]") -> None:
@@ -37,7 +39,7 @@ class ObservationRows:
         self._parts = list(_parts(space, ()))
         self.size = sum(part.size for part in self._parts)
         if not self.size:
-            raise ValueError(f"{_ID}: the observation must have an entry, got {space}")
+            raise Mistake(f"{_ID}: the observation must have an entry, got {space}")
 
     def write(self, batch: Any, out: np.ndarray) -> None:
         """Put a batch, as a `gymnasium.vector.VectorEnv` returns it, into the first O columns of `out` (N, ...)."""
@@ -92,7 +94,7 @@ class _Choices:
     def write(self, batch: Any, out: np.ndarray) -> None:
         values = _batch_of(self.shape, batch, self.path, len(out))
         if not ((values >= self._starts) & (values < self._ends)).all():
-            raise ValueError(f"{_ID}: an observation {_name(self.path)}is no choice of observation_space")
+            raise Mistake(f"{_ID}: an observation {_name(self.path)}is no choice of observation_space")
         out[:] = 0.0
         np.put_along_axis(out, (values + self._offsets).astype(np.int64), 1.0, axis=1)
 
@@ -114,7 +116,7 @@ def _parts(space: "Space[Any]", path: tuple[Any, ...]) -> Iterator[_Numbers | _C
         for index, inner in enumerate(space.spaces):
             yield from _parts(inner, (*path, index))
     else:
-        raise ValueError(
+        raise Mistake(
             f"{_ID}: observations must be Box, Discrete, MultiDiscrete, MultiBinary, or Dict and Tuple"
             f" of these; got {space}"
         )
@@ -124,7 +126,7 @@ def _batch_of(shape: tuple[int, ...], batch: Any, path: tuple[Any, ...], num_env
     """(N, entries) numbers of one part of a batch; a wrong shape would be spread without a word."""
     values = np.asarray(_at(batch, path))
     if values.shape != (num_envs, *shape):
-        raise ValueError(
+        raise Mistake(
             f"{_ID}: an observation {_name(path)}must have shape {(num_envs, *shape)}, as observation_space says; got"
             f" {values.shape}"
         )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from epo_lightning.limits import Mistake
+
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv as GymnasiumVector
 
@@ -23,15 +25,15 @@ def draw(vector: "GymnasiumVector[Any, Any]", envs: Sequence[int], name: str) ->
         name: The task's, for the error message.
 
     Raises:
-        ValueError: When the task has no pictures, or this machine cannot draw them.
+        Mistake: When the task has no pictures, or this machine cannot draw them.
     """
     from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
     if isinstance(vector, AsyncVectorEnv):  # OpenGL does not survive the fork of a process that has drawn
-        raise ValueError(f"pictures of {name} need data.env.init_args.vectorization sync, got async")
+        raise Mistake(f"pictures of {name} need data.env.init_args.vectorization sync, got async")
     mode = getattr(vector, "render_mode", None)
     if mode != "rgb_array":
-        raise ValueError(
+        raise Mistake(
             f"{name} has no pictures: it was made with render_mode {mode}"
             " (data.env.init_args.env_args), and only rgb_array gives them"
         )
@@ -42,7 +44,7 @@ def draw(vector: "GymnasiumVector[Any, Any]", envs: Sequence[int], name: str) ->
         pictures: Any = vector.render()
         return [_picture(pictures[env]) for env in envs]
     except Exception as error:  # pygame, PyOpenGL and Gymnasium raise half a dozen types
-        raise ValueError(f"{name} cannot be drawn here: {' '.join(str(error).split())}") from error
+        raise Mistake(f"{name} cannot be drawn here: {' '.join(str(error).split())}") from error
     finally:
         if ours:
             del os.environ["MUJOCO_GL"]
@@ -52,7 +54,7 @@ def _picture(drawn: Any) -> np.ndarray:
     picture = np.asarray(drawn)
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
         got = type(drawn).__name__ if picture.ndim == 0 else f"{picture.dtype} of shape {picture.shape}"
-        raise ValueError(f"render() must return (height, width, 3) uint8, got {got}")
+        raise Mistake(f"render() must return (height, width, 3) uint8, got {got}")
     return picture
 
 
@@ -75,5 +77,5 @@ def fit_picture(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
-        raise ValueError(f"pictures need an extra ({error}): pip install 'epo-lightning[video]'") from error
+        raise Mistake(f"pictures need an extra ({error}): pip install 'epo-lightning[video]'") from error
     return np.asarray(ImageOps.pad(Image.fromarray(picture), (width, height)))

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from epo_lightning.limits import Mistake
+
 SUCCESS = ("is_success", "success")
 """Entries of `info` by which tasks tell that a goal is reached."""
 _NUMBERS = frozenset((float, int, bool, np.float64, np.float32, np.bool_))
@@ -30,7 +32,7 @@ def goal_of_one(info: Mapping[str, Any]) -> bool | None:
     """Whether one environment's `info` tells of a reached goal; None where it does not say.
 
     Raises:
-        ValueError: When it says so by something that is no number.
+        Mistake: When it says so by something that is no number.
     """
     told = None
     for name in SUCCESS:
@@ -38,7 +40,7 @@ def goal_of_one(info: Mapping[str, Any]) -> bool | None:
         if value is not None:
             flag = number(value)
             if flag is None:
-                raise ValueError(f"info[{name!r}] must be a bool or a number, got {type(value).__name__}")
+                raise Mistake(f"info[{name!r}] must be a bool or a number, got {type(value).__name__}")
             told = bool(told) or (flag != 0.0 and not math.isnan(flag))
     return told
 
@@ -47,7 +49,7 @@ def goals(infos: Mapping[str, Any], num_envs: int) -> np.ndarray:
     """(N,) bool: whether any of `SUCCESS` is told, false where an environment does not say.
 
     Raises:
-        ValueError: When one says so by something that is no number.
+        Mistake: When one says so by something that is no number.
     """
     reached = np.zeros(num_envs, dtype=bool)
     for name in SUCCESS:
@@ -61,5 +63,5 @@ def goals(infos: Mapping[str, Any], num_envs: int) -> np.ndarray:
             reached |= (told != 0) & ~np.isnan(told)
         else:
             what = "dict" if isinstance(infos[name], Mapping) else f"{told.dtype} of shape {told.shape}"
-            raise ValueError(f"info[{name!r}] must be a bool or a number, got {what}")
+            raise Mistake(f"info[{name!r}] must be a bool or a number, got {what}")
     return reached

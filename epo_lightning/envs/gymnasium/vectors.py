@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from epo_lightning.limits import Mistake
+
 if TYPE_CHECKING:
     import gymnasium
     from gymnasium.vector import VectorEnv as GymnasiumVector
@@ -47,25 +49,25 @@ def build_vector(id: str, num_envs: int, vectorization: Vectorization, env_args:
         env_args: What the task's constructor takes.
 
     Raises:
-        ValueError: One line: the task does not exist, lacks a library, or does not take these arguments.
+        Mistake: One line: the task does not exist, lacks a library, or does not take these arguments.
     """
     try:
         import gymnasium
     except ImportError as error:
-        raise ValueError(f"data.env: Gymnasium is missing ({error}): pip install 'epo-lightning[gymnasium]'") from error
+        raise Mistake(f"data.env: Gymnasium is missing ({error}): pip install 'epo-lightning[gymnasium]'") from error
     try:
         task = _find(id)
         if vectorization == "own":
             return _own_vector(id, task, num_envs, env_args)
         return _vector_of_copies(id, task, num_envs, vectorization == "async", env_args)
     except (ImportError, gymnasium.error.Error) as error:
-        raise ValueError(f"{_ID}: {id}: {' '.join(str(error).split())}") from error
+        raise Mistake(f"{_ID}: {id}: {' '.join(str(error).split())}") from error
     except TypeError as error:
         if "must inherit from" in str(error):
-            raise ValueError(f"{_ID}: {id}: {' '.join(str(error).split())}") from error
+            raise Mistake(f"{_ID}: {id}: {' '.join(str(error).split())}") from error
         if "argument" not in str(error):
             raise
-        raise ValueError(f"data.env.init_args.env_args: {id}: {' '.join(str(error).split())}") from error
+        raise Mistake(f"data.env.init_args.env_args: {id}: {' '.join(str(error).split())}") from error
 
 
 def _find(id: str) -> "gymnasium.envs.registration.EnvSpec | Callable[..., Any]":
@@ -80,7 +82,7 @@ def _find(id: str) -> "gymnasium.envs.registration.EnvSpec | Callable[..., Any]"
     if name not in gymnasium.registry:
         near = difflib.get_close_matches(name, gymnasium.registry, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "a package that registers it is named package:id"
-        raise ValueError(f"{_ID}: Gymnasium knows no {name}; {hint}")
+        raise Mistake(f"{_ID}: Gymnasium knows no {name}; {hint}")
     return gymnasium.spec(name)
 
 
@@ -120,7 +122,7 @@ def _vector_of_copies(id: str, task: Any, num_envs: int, processes: bool, env_ar
     function = gymnasium.make if registered else task
     sample = _Maker(function, arguments)()
     if not isinstance(sample, gymnasium.Env):
-        raise ValueError(f"{_ID}: {id} must return a gymnasium.Env, got {type(sample).__name__}; or vectorization: own")
+        raise Mistake(f"{_ID}: {id} must return a gymnasium.Env, got {type(sample).__name__}; or vectorization: own")
     steps = sample.spec.max_episode_steps if sample.spec else None
     seconds = _step_seconds(getattr(sample.unwrapped, "dt", None), sample.metadata)
     draws = registered and not processes and "rgb_array" in (sample.metadata.get("render_modes") or ())
@@ -148,20 +150,20 @@ def _own_vector(id: str, task: Any, num_envs: int, env_args: Mapping[str, Any]) 
 
     if isinstance(task, EnvSpec):
         if task.vector_entry_point is None:
-            raise ValueError(f"data.env.init_args.vectorization: {id} has no vector environment of its own: use sync")
+            raise Mistake(f"data.env.init_args.vectorization: {id} has no vector environment of its own: use sync")
         env = gymnasium.make_vec(id, num_envs, "vector_entry_point", **env_args)
         made = env.unwrapped.spec
         steps = made.kwargs.get("max_episode_steps") if made else None
     else:
         env, steps = task(num_envs=num_envs, **env_args), None
     if not isinstance(env, VectorEnv):
-        raise ValueError(f"{_ID}: {id} must return a gymnasium.vector.VectorEnv, got {type(env).__name__}")
+        raise Mistake(f"{_ID}: {id} must return a gymnasium.vector.VectorEnv, got {type(env).__name__}")
     if env.num_envs != num_envs:
-        raise ValueError(f"data.num_envs must be {env.num_envs}, as {id} has it; got {num_envs}")
+        raise Mistake(f"data.num_envs must be {env.num_envs}, as {id} has it; got {num_envs}")
     metadata = env.metadata or {}
     mode = metadata.get("autoreset_mode")
     if mode not in [*AutoresetMode, *(each.value for each in AutoresetMode)]:
-        raise ValueError(
+        raise Mistake(
             f"{_ID}: metadata['autoreset_mode'] of {id} must be a gymnasium.vector.AutoresetMode; got {mode!r}"
         )
     copies = env.unwrapped

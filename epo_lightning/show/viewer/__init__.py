@@ -8,6 +8,7 @@ import contextlib
 import importlib.util
 import socket
 
+from epo_lightning.limits import Mistake
 from epo_lightning.show.playback import Playback
 from epo_lightning.show.viewer.loop import Loop
 
@@ -21,10 +22,10 @@ def require_viewer(port: int) -> None:
     """Refuse to begin when the page could not be served.
 
     Raises:
-        ValueError: When viser is not installed, or the port cannot be had.
+        Mistake: When viser is not installed, or the port cannot be had.
     """
     if importlib.util.find_spec("viser") is None:
-        raise ValueError("view needs viser: pip install 'epo-lightning[viewer]'")
+        raise Mistake("view needs viser: pip install 'epo-lightning[viewer]'")
     with socket.socket() as probe:
         # as the web server does: a page that was closed a moment ago does not block its port
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -32,7 +33,7 @@ def require_viewer(port: int) -> None:
             probe.bind((HOST, port))
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise ValueError(f"--port {port} cannot be used ({reason}): choose another one, or 0 for any") from error
+            raise Mistake(f"--port {port} cannot be used ({reason}): choose another one, or 0 for any") from error
 
 
 def view(playback: Playback, port: int) -> None:
@@ -43,7 +44,7 @@ def view(playback: Playback, port: int) -> None:
         port: Where the page is served; 0: any free port.
 
     Raises:
-        ValueError: When viser is missing, the port cannot be had, or the task cannot be shown.
+        Mistake: When viser is missing, the port cannot be had, or the task cannot be shown.
     """
     require_viewer(port)
     loop = Loop(playback)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from epo_lightning.limits import Mistake
 from epo_lightning.physics.base import Physics
 from epo_lightning.show.playback import SEPARATOR, Playback
 
@@ -43,14 +44,14 @@ class Loop:
         markers: `physics.drawing.Marker`s to be drawn beside it.
 
     Raises:
-        ValueError: When the task has no physics that can be shown.
+        Mistake: When the task has no physics that can be shown.
     """
 
     def __init__(self, playback: Playback, clock: Callable[[], float] = time.monotonic) -> None:
         spec = playback.env.spec
         physics = getattr(playback.env, "physics", None)
         if not isinstance(physics, Physics) or spec.step_seconds is None:
-            raise ValueError(
+            raise Mistake(
                 f"view shows tasks that run in MuJoCo, such as --config single_arm_regrasp; {spec.name} has no physics"
             )
         self.playback, self.physics, self.clock, self.step_seconds = playback, physics, clock, spec.step_seconds

@@ -11,6 +11,7 @@ import numpy as np
 import trimesh
 from viser import SceneApi, SceneNodeDragEvent, SceneNodeHandle
 
+from epo_lightning.limits import Mistake
 from epo_lightning.physics.drawing import Marker
 
 KINDS = {
@@ -57,14 +58,14 @@ def shapes(model: mujoco.MjModel) -> list[Shape]:
     """The geoms of `model`, in its order.
 
     Raises:
-        ValueError: When one of them is of a kind that cannot be drawn.
+        Mistake: When one of them is of a kind that cannot be drawn.
     """
     found = []
     for index in range(model.ngeom):
         name = model.geom(index).name or f"geom{index}"
         kind = KINDS.get(int(model.geom_type[index]))
         if kind is None:
-            raise ValueError(f"view: geom {name} of this scene is none of {', '.join(KINDS.values())}")
+            raise Mistake(f"view: geom {name} of this scene is none of {', '.join(KINDS.values())}")
         *color, opacity = rgba(model, index)
         red, green, blue = (round(255 * part) for part in color)
         x, y, z = (float(length) for length in model.geom_size[index])
