@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -39,6 +40,10 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name == "EPO_DEBUG" or name.startswith("WANDB_"):
             del os.environ[name]
+    # `nohup` and a script's `&` start processes that ignore these, and so would every process of a test
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 class Outcome(NamedTuple):

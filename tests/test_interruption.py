@@ -45,7 +45,7 @@ def test_nohup_is_respected(cli, rows):
         process.send_signal(signal.SIGHUP)
         wait_for_rows(Path("run/metrics.csv"), len(rows(Path("run"))) + 20, process)
         process.send_signal(signal.SIGUSR1)
-        err = process.communicate(timeout=60)[1]
+        err = process.communicate(timeout=200)[1]
     assert process.returncode == 128 + signal.SIGUSR1
     assert "SIGHUP" not in err
     assert saved_iterations() == len(rows(Path("run")))
@@ -62,7 +62,7 @@ def test_a_terminal_that_closes_does_not_cost_the_iteration(cli, rows):
     with training(start_new_session=True, preexec_fn=take_terminal, **terminal) as process:
         os.close(theirs)
         os.close(ours)
-        assert process.wait(timeout=60) == 128 + signal.SIGHUP
+        assert process.wait(timeout=200) == 128 + signal.SIGHUP
     assert saved_iterations() == len(rows(Path("run")))
 
 
