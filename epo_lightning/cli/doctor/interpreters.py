@@ -48,7 +48,7 @@ def examine_interpreter(python: str, gpus: Sequence[Gpu]) -> list[Finding]:
         python: As the user would write it under `data.env.init_args.python`.
         gpus: Of this machine.
     """
-    from epo_lightning.envs.worker_process import find_python
+    from epo_lightning.envs.worker.process import find_python
 
     try:
         path = find_python(python)

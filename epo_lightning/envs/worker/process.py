@@ -1,4 +1,4 @@
-"""A process with another interpreter that runs `worker_main.py`: started, talked to, and never left behind.
+"""A process with another interpreter that runs the folder `remote`: started, talked to, and never left behind.
 
 What the process prints is kept to its last 16 KiB, for messages; `EPO_DEBUG=1` also shows it. When this process ends in
 any way, even killed, the other one ends by itself: its end of the socket closes.
@@ -17,10 +17,12 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from epo_lightning.envs import worker_main
-from epo_lightning.envs.worker_main import DONE, STEP, Channel
+from epo_lightning.envs.worker import remote
+from epo_lightning.envs.worker.remote import channel
+from epo_lightning.envs.worker.remote.channel import DONE, STEP, Channel
 from epo_lightning.limits import Mistake
 
+_REMOTE = remote.__path__[0]
 _KEPT_BYTES = 16384
 _SHOWN_LINES = 5
 _SHOWN_LENGTH = 300
@@ -56,7 +58,7 @@ class WorkerProcess:
         by_signal = threading.current_thread() is threading.main_thread()
         arguments = (theirs.fileno(), self.file, int(by_signal))
         self._process = subprocess.Popen(
-            [self.python, "-u", worker_main.__file__, *map(str, arguments)],
+            [self.python, "-u", _REMOTE, *map(str, arguments)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -68,9 +70,9 @@ class WorkerProcess:
         self.output = _Output(self._process)
         self._end = weakref.finalize(self, _end, self._process, ours, self.file)
         hello, _ = self._answer(start_timeout, "start")
-        if hello.get("protocol") != worker_main.PROTOCOL:
+        if hello.get("protocol") != channel.PROTOCOL:
             raise self._error(
-                f"{worker_main.__file__} speaks protocol {hello.get('protocol')}, this package {worker_main.PROTOCOL}:"
+                f"{_REMOTE} speaks protocol {hello.get('protocol')}, this package {channel.PROTOCOL}:"
                 " its files are of two versions, install it anew"
             )
 
