@@ -6,7 +6,6 @@ any way, even killed, the other one ends by itself: its end of the socket closes
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,9 +13,9 @@ import sys
 import tempfile
 import threading
 import weakref
-from pathlib import Path
 from typing import Any
 
+from epo_lightning.envs.interpreter import environment_of, find_python
 from epo_lightning.envs.worker import remote
 from epo_lightning.envs.worker.remote import channel
 from epo_lightning.envs.worker.remote.channel import DONE, STEP, Channel
@@ -64,7 +63,7 @@ class WorkerProcess:
             stderr=subprocess.STDOUT,
             pass_fds=(theirs.fileno(), self.file),
             start_new_session=True,  # Ctrl-C is for the learner, and the simulator's own children end with it
-            env=_environment(self.python),
+            env=environment_of(self.python),
         )
         theirs.close()
         self.output = _Output(self._process)
@@ -181,30 +180,6 @@ class _Output:
                 self._kept = (self._kept + chunk)[-_KEPT_BYTES:]
                 if self._show:
                     sys.stderr.write(chunk.decode(errors="replace"))
-
-
-def find_python(given: str) -> str:
-    """The interpreter that the user named, by its path or as a command.
-
-    Raises:
-        Mistake: When there is none.
-    """
-    path = os.path.expanduser(given)
-    found = shutil.which(path)
-    if found is None:
-        fault = "is not an executable file" if Path(path).exists() else "does not exist"
-        raise Mistake(
-            f"data.env.init_args.python: {given} {fault}; name the simulator's interpreter, such as"
-            " ~/envs/rlgpu/bin/python"
-        )
-    return os.path.abspath(found)
-
-
-def _environment(python: str) -> dict[str, str]:
-    """Ours, with the interpreter's folder first on the path, as if its environment were activated."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "VIRTUAL_ENV")}
-    folders = [os.path.dirname(python), *os.environ.get("PATH", os.defpath).split(os.pathsep)]
-    return environment | {"PATH": os.pathsep.join(folders)}
 
 
 def _nameless_file() -> int:
