@@ -86,7 +86,7 @@ class IsaacGymTask:
             self.env.success_tolerance = values["tolerance"]
             self.env.__dict__.pop("_extra_curriculum", None)
             if hold:
-                self.env._extra_curriculum = lambda: None
+                self.env._extra_curriculum = keep_tolerance
 
     def _reached(self) -> np.ndarray:
         """(N,) goals reached in the running episodes; where they have just ended: in those."""
@@ -111,6 +111,10 @@ class IsaacGymTask:
         if objective is not None:
             log["true_objective"] = objective
         return log
+
+
+def keep_tolerance() -> None:
+    """Stands in for `_extra_curriculum`, by which a task makes its tolerance smaller, where the tolerance is held."""
 
 
 def isaacgym(
