@@ -33,6 +33,8 @@ from epo_lightning.envs.worker.remote.state import pack, unpack
 
 STAND_IN = Path(__file__).parent / "stand_in"
 CART = str(STAND_IN / "adapters" / "cart.py")
+REMOTE = remote.__path__[0]
+REMOTE_FILES = sorted(Path(REMOTE).glob("[!_]*.py"))
 CPU = torch.device("cpu")
 WORKER = "epo_lightning.envs.worker.WorkerEnv"
 
@@ -169,6 +171,22 @@ class TestTheSameNumbers:
         assert make("my_cart:cart").spec.name == "Cart"
         monkeypatch.setenv("PYTHONSAFEPATH", "1")
         assert make("my_cart:cart").spec.name == "Cart"
+
+    def test_modules_named_like_its_files_are_the_users(
+        self, make: Callable[..., WorkerEnv], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shutil.copy(CART, tmp_path / "my_cart.py")
+        for file in REMOTE_FILES:
+            (tmp_path / file.name).write_text("from my_cart import cart as make")
+        monkeypatch.chdir(tmp_path)
+        for name in ("state", "isaacgym", "main"):
+            assert make(f"{name}:make").spec.name == "Cart"
+
+    def test_its_files_are_nowhere_to_be_imported(self, make: Callable[..., WorkerEnv]) -> None:
+        names = [file.stem for file in REMOTE_FILES]
+        seen = make("places", names=names).spec.name
+        assert REMOTE not in seen
+        assert "_epo_lightning_remote" in seen
 
     def test_the_arrays_do_not_overlap(self) -> None:
         placed = layout(5, 3, 2, discrete=False)
@@ -566,9 +584,20 @@ def gym(make: Callable[..., WorkerEnv], python38: str, monkeypatch: pytest.Monke
     return lambda task, n=4, **options: make("isaacgym", n, python=python38, task=task, **options)
 
 
-@pytest.mark.parametrize("file", sorted(Path(remote.__path__[0]).glob("*.py")), ids=lambda file: file.name)
-def test_the_worker_s_files_are_python_3_8(file: Path) -> None:
-    ast.parse(file.read_text(), feature_version=(3, 8))
+@pytest.mark.parametrize("file", sorted(Path(REMOTE).glob("*.py")), ids=lambda file: file.stem)
+def test_a_file_of_the_remote_side_needs_python_3_8_and_numpy(file: Path) -> None:
+    tree = ast.parse(file.read_text(), feature_version=(3, 8))
+    known = sys.stdlib_module_names - {"graphlib", "tomllib", "zoneinfo"} | {"numpy"}
+    for node in tree.body:  # simulators are imported inside functions
+        if isinstance(node, ast.Import):
+            assert {alias.name.partition(".")[0] for alias in node.names} <= known
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            assert str(node.module).partition(".")[0] in known
+    for node in ast.walk(tree):
+        assert not isinstance(node, ast.ImportFrom) or node.level < 2
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+        assert not any(name.partition(".")[0] == "epo_lightning" for name in names)
 
 
 def test_under_python_3_8_all_is_the_same(make: Callable[..., WorkerEnv], python38: str) -> None:
