@@ -30,7 +30,7 @@ FLOORS = [
 OWNERS = {
     "lightning": {"modules", "run", "show", "callbacks", "cli"},
     "torchmetrics": {"experience"},
-    "mujoco": {"physics", "envs.allegro_kuka.scene", "envs.allegro_kuka.robot", "envs.allegro_kuka.look"}
+    "mujoco": {"physics", "envs.allegro_kuka.scene", "envs.allegro_kuka.robot_bodies", "envs.allegro_kuka.look"}
     | {"show.viewer", "cli.doctor"},
     "mujoco_warp": {"physics"},
     "warp": {"physics"},

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from epo_lightning.envs.allegro_kuka import AllegroKuka
-from epo_lightning.envs.allegro_kuka.cards import CARDS, card
-from epo_lightning.envs.allegro_kuka.scene import GAINS, TABLE_TOP, build_scene
+from epo_lightning.envs.allegro_kuka.cards import CARDS, TABLE_TOP, card
+from epo_lightning.envs.allegro_kuka.robot import GAINS
+from epo_lightning.envs.allegro_kuka.scene import build_scene
 from epo_lightning.envs.allegro_kuka.scripted import Phase, Script, errands, grasp
 from epo_lightning.envs.allegro_kuka.scripted.hand import Hand, between
 from epo_lightning.envs.allegro_kuka.scripted.kinematics import Frame, matrix, rotation_vector, turn
@@ -213,7 +214,7 @@ def test_actions_lead_to_the_wanted_targets():
         rules = env.rules
         last = rules.memory.targets.clone()
         wanted = (last + 0.05).clamp(rules.low, rules.high)
-        got = rules.targets(Script(env)._actions(wanted, last))
+        got = rules.targets(Script(env.rules, env.physics)._actions(wanted, last))
         assert torch.allclose(got, wanted, atol=1e-5)
         env.close()
 
@@ -221,7 +222,7 @@ def test_actions_lead_to_the_wanted_targets():
 def test_phases_follow_each_other_and_a_new_object_begins_anew():
     env = AllegroKuka(2, CPU, 0, "single_arm_regrasp", "cube", tolerance=1e-6, final_tolerance=1e-6, threads=1)
     env.reset()
-    script, seen = Script(env, carry=False), [[Phase.WAIT], [Phase.WAIT]]
+    script, seen = Script(env.rules, env.physics, carry=False), [[Phase.WAIT], [Phase.WAIT]]
     for _ in range(150):
         env.step(script())
         for row, phase in enumerate(script.pilot.phase.tolist()):
@@ -254,7 +255,7 @@ def test_every_task_has_a_script_that_acts_in_range(task):
 def test_a_handful_of_cubes_is_lifted():
     env = AllegroKuka(8, CPU, 0, "single_arm_throw", "cube", threads=1)  # the task without random forces
     env.reset()
-    script = Script(env, carry=False)
+    script = Script(env.rules, env.physics, carry=False)
     for _ in range(200):
         env.step(script())
     lifted = env.physics.state.object_pos[:, 2] > TABLE_TOP + 0.025 + 0.15
