@@ -31,7 +31,7 @@ FLOORS = [
 OWNERS = {
     "lightning": {"modules", "run", "show", "callbacks", "cli"},
     "torchmetrics": {"experience"},
-    "mujoco": {"physics", "envs.allegro_kuka.scene", "envs.allegro_kuka.robot_bodies", "envs.allegro_kuka.look"}
+    "mujoco": {"physics", "envs.allegro_kuka.scene", "envs.allegro_kuka.robot_bodies", "envs.allegro_kuka.appearance"}
     | {"show.viewer", "cli.doctor"},
     "mujoco_warp": {"physics"},
     "warp": {"physics"},

@@ -166,7 +166,7 @@ class AllegroKuka(VectorEnv):
         """New episodes in the environments `ids`; returns their first observations, (M, O)."""
         self.physics.reset(ids, *self.rules.restart(ids))
         self.physics.place_goal(ids, *self.rules.new_goals(ids))
-        return self.rules.first_look(self.physics.state.rows(ids), ids)
+        return self.rules.first_observation(self.physics.state.rows(ids), ids)
 
     def state_dict(self) -> dict[str, Any]:
         """Physics, episodes, curriculum, random generator, and which object every environment has."""
@@ -204,7 +204,7 @@ class AllegroKuka(VectorEnv):
 
     def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:
         """Pictures with the goal and what counts as near; see `VectorEnv.render`."""
-        from epo_lightning.envs.allegro_kuka.look import CAMERA
+        from epo_lightning.envs.allegro_kuka.appearance import CAMERA
         from epo_lightning.physics.drawing import SceneDrawing
 
         if self._drawing is None or (self._drawing.width, self._drawing.height) != (width, height):

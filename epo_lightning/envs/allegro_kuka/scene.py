@@ -14,8 +14,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from epo_lightning.envs.allegro_kuka.appearance import GROUND, add_appearance
 from epo_lightning.envs.allegro_kuka.cards import HAND_JOINTS, TABLE_TOP, Card
-from epo_lightning.envs.allegro_kuka.look import GROUND, add_look
 from epo_lightning.envs.allegro_kuka.obstacles import KEY, TOUCH, Block
 from epo_lightning.envs.allegro_kuka.robot import Gains
 from epo_lightning.envs.allegro_kuka.robot_bodies import FURNITURE, GEOM, OBJECT, add_robot
@@ -34,7 +34,7 @@ def build_scene(card: Card, gains: Gains) -> mujoco.MjModel:
     spec.compiler.degree = False
     _options(spec)
     world = spec.worldbody
-    add_look(spec, card)
+    add_appearance(spec, card)
     world.add_geom(
         name="ground", type=GEOM.mjGEOM_PLANE, size=[6, 6, 0.1], contype=0, conaffinity=OBJECT, material=GROUND
     )

@@ -138,7 +138,7 @@ class Rules:
         m, card = self.memory, self.card
         m.progress.add_(1)
         self.curriculum.step(m.last_successes)
-        view = self.look(state, m, self._obs)
+        view = self.observe(state, m, self._obs)
         m.closest_tips.copy_(torch.where(m.closest_tips < 0, view.tip_distance, m.closest_tips))
         m.closest_goal.copy_(torch.where(m.closest_goal < 0, view.goal_distance, m.closest_goal))
 
@@ -164,7 +164,7 @@ class Rules:
         view.obs.clamp_(-OBS_LIMIT, OBS_LIMIT)
         return Outcome(view.obs, reward, success.float(), terminated, truncated, view.goal_distance)
 
-    def look(self, state: PhysicsState, m: Memory, out: Tensor, ids: Tensor | slice = slice(None)) -> View:
+    def observe(self, state: PhysicsState, m: Memory, out: Tensor, ids: Tensor | slice = slice(None)) -> View:
         """Fill the observation `out` of the environments `ids`, whose rows `state` and `m` hold; its reward is 0."""
         n, tail = len(out), [m.lifted[:, None]]
         # D = max over keypoints of |object keypoint - goal keypoint|
@@ -266,9 +266,9 @@ class Rules:
         m.progress[ids] = 0
         return start
 
-    def first_look(self, state: PhysicsState, ids: Tensor) -> Tensor:
+    def first_observation(self, state: PhysicsState, ids: Tensor) -> Tensor:
         """(M, O) observation of episodes that begin in `ids`, whose rows `state` holds; minima begin one step later."""
-        view = self.look(state, self.memory.rows(ids), self._obs.new_empty(len(ids), self.card.obs_dim), ids)
+        view = self.observe(state, self.memory.rows(ids), self._obs.new_empty(len(ids), self.card.obs_dim), ids)
         return view.obs.clamp_(-OBS_LIMIT, OBS_LIMIT)
 
     # -------------------------------------------------------------------------------------------------- save, restore
