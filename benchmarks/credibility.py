@@ -17,9 +17,9 @@ import torch
 from benchmarks.contacts import Contacts, Figures, Watch, refine
 from benchmarks.scripted_runs import barrier, bucket, grasp, reach
 from epo_lightning.envs.allegro_kuka import AllegroKuka
-from epo_lightning.envs.allegro_kuka.cards import CARDS, STEP_SECONDS
+from epo_lightning.envs.allegro_kuka.cards import CARDS, STEP_SECONDS, TABLE_TOP
 from epo_lightning.envs.allegro_kuka.objects import half_sizes, masses
-from epo_lightning.envs.allegro_kuka.scene import DECIMATION, TABLE_TOP
+from epo_lightning.envs.allegro_kuka.scene import DECIMATION
 
 CPU = torch.device("cpu")
 

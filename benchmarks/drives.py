@@ -7,7 +7,8 @@ import mujoco
 import numpy as np
 
 from epo_lightning.envs.allegro_kuka.cards import STEP_SECONDS, card
-from epo_lightning.envs.allegro_kuka.scene import DECIMATION, GAINS, build_scene
+from epo_lightning.envs.allegro_kuka.robot import GAINS
+from epo_lightning.envs.allegro_kuka.scene import DECIMATION, build_scene
 
 SECONDS = 8.0
 STEPS = {"arm2_0": -0.5, "arm4_0": 0.5, "middle1_0": 1.15}

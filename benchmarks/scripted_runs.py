@@ -49,7 +49,7 @@ def grasp(
     env.rules.card = dataclasses.replace(env.rules.card, forces=forces)
     refine(env, substeps)
     env.reset()
-    script = Script(env, carry=False)
+    script = Script(env.rules, env.physics, carry=False)
     depths = Depths(env, script)
     alive, held, first_try = (torch.ones(num_envs).bool(), torch.zeros(num_envs).bool(), torch.zeros(num_envs).bool())
     steps, closures = torch.zeros(num_envs), torch.zeros(num_envs)
@@ -101,7 +101,7 @@ def bucket(num_envs: int = 60, seed: int = 0) -> Figures:
     """
     env = AllegroKuka(num_envs, CPU, seed, "single_arm_throw")
     env.reset()
-    script = Script(env)
+    script = Script(env.rules, env.physics)
     depths = Depths(env, script)
     over = env.rules.memory.goal_pos - script.bases.pos[0] + torch.tensor([0.0, 0.0, RIM + OVER])
     reachable = nearest(over) < 0.02
@@ -141,7 +141,7 @@ def reach() -> Figures:
     x, y, z = torch.arange(-0.20, 0.30, 0.02), torch.tensor([0.25, 0.30, 0.40]), torch.tensor([0.58, 0.7, 0.85, 1.0])
     world = torch.cartesian_prod(x, y, z)
     env = AllegroKuka(1, CPU, 0, "two_arm_barrier")
-    base = Script(env).bases
+    base = Script(env.rules, env.physics).bases
     card = env.rules.card
     env.close()
     found = nearest((world - base.pos[0]) @ base.rot[0]) < 0.005
@@ -156,7 +156,7 @@ def barrier(num_envs: int = 60, seed: int = 0) -> Figures:
     """The script on the barrier task: goals on the object's side of the wall and behind it, one episode per start."""
     env = AllegroKuka(num_envs, CPU, seed, "two_arm_barrier")
     env.reset()
-    script = Script(env)
+    script = Script(env.rules, env.physics)
     same = env.rules.memory.goal_pos[:, 0] * env.physics.state.object_pos[:, 0] > 0
     alive, reached = torch.ones(num_envs).bool(), torch.zeros(num_envs).bool()
     for _ in range(env.rules.card.budget - 1):

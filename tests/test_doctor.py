@@ -1,6 +1,7 @@
 """`doctor`: what it finds on a machine that is made up, and that it says so in one line each."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -240,6 +241,14 @@ class TestInterpreters:
     def test_a_login_message_does_no_harm(self, tmp_path: Path) -> None:
         python = self.fake(tmp_path, f"echo 'Welcome!'; exec {sys.executable} \"$@\"")
         assert examine_interpreter(python, [ADA])[0].detail.startswith("Python 3")
+
+    def test_a_torch_that_cannot_be_imported_here_does_not_keep_it_from_looking(self, tmp_path: Path) -> None:
+        (tmp_path / "torch.py").write_text("raise ImportError('broken')")
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))}
+        command = [sys.executable, "-m", "epo_lightning", "doctor", "--python", sys.executable]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+        assert (result.returncode, result.stderr) == (1, "")
+        assert result.stdout.splitlines()[-1].startswith(f"[--] {sys.executable} ")
 
     def test_the_command_line_takes_several(self, cli: Callable[..., Any]) -> None:
         outcome = cli("doctor", "--python", "/no/such", sys.executable, "--python", "/nor/this")

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ FLOORS = [
 OWNERS = {
     "lightning": {"modules", "run", "show", "callbacks", "cli"},
     "torchmetrics": {"experience"},
-    "mujoco": {"physics", "envs.allegro_kuka.scene", "envs.allegro_kuka.robot", "envs.allegro_kuka.look"}
+    "mujoco": {"physics", "envs.allegro_kuka.scene", "envs.allegro_kuka.robot_bodies", "envs.allegro_kuka.appearance"}
     | {"show.viewer", "cli.doctor"},
     "mujoco_warp": {"physics"},
     "warp": {"physics"},
@@ -88,6 +89,19 @@ def test_every_module_looks_down_only(module: str) -> None:
     path = MODULES[module]
     package = ".".join(("epo_lightning", *path.parent.relative_to(PACKAGE).parts))
     assert violations(module, path.read_text(), package) == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    needs: dict[str, set[str]] = {module: set() for module in MODULES}
+    for module, path in MODULES.items():
+        package = ".".join(("epo_lightning", *path.parent.relative_to(PACKAGE).parts))
+        for name in imports(path.read_text(), package):
+            other = name.removeprefix("epo_lightning.")
+            while other and other not in MODULES:  # down to the module that a class or function lies in
+                other = other.rpartition(".")[0]
+            needs[module] |= {other} - {"", module}
+    assert "envs.allegro_kuka.scripted.script" in needs["envs.allegro_kuka.scripted"]
+    TopologicalSorter(needs).prepare()  # raises CycleError
 
 
 def test_every_folder_is_a_floor() -> None:

@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 
 from epo_lightning.envs.allegro_kuka import AllegroKuka
-from epo_lightning.envs.allegro_kuka.cards import CARDS
-from epo_lightning.envs.allegro_kuka.scene import TABLE_TOP
+from epo_lightning.envs.allegro_kuka.cards import CARDS, TABLE_TOP
 from epo_lightning.show.playback import Playback
 
 FOLDER = Path(__file__).with_suffix("")

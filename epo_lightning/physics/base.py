@@ -52,6 +52,7 @@ class Physics(ABC):
     Attributes:
         num_envs: N.
         device: Where all tensors live.
+        model: The scene, a MuJoCo MjModel; size and mass of the object are those of no environment in particular.
         state: What the last `step`, `reset` or `load_state_dict` left; the same tensors for the life of the engine.
         blown_up: (N,) bool, environments whose simulation failed in the last `step` (NaN, runaway velocities, an engine
             error). Their state is finite but meaningless: the caller must `reset` them. Cleared by the next `step`.
@@ -59,6 +60,7 @@ class Physics(ABC):
 
     num_envs: int
     device: torch.device
+    model: Any
     state: PhysicsState
     blown_up: Tensor
 

@@ -1,5 +1,6 @@
 """The page on simulators in another Python: its factory runs, keeps the contract, and its YAML names what exists."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -40,7 +41,8 @@ def test_the_command_of_the_page_works(folder: Path) -> None:
 def test_the_yaml_of_the_page_makes_it(folder: Path) -> None:
     (text,) = blocks("worker.md", "yaml")
     env = yaml.safe_load(text)["data"]["env"]
-    assert env["class_path"] == f"{WorkerEnv.__module__}.{WorkerEnv.__qualname__}"
+    module, _, name = env["class_path"].rpartition(".")
+    assert getattr(importlib.import_module(module), name) is WorkerEnv
     made = WorkerEnv(4, torch.device("cpu"), 0, **{**env["init_args"], "python": sys.executable})
     assert made.spec.restores
     check_env(made, steps=220)  # beyond the time limit

@@ -11,7 +11,8 @@ from epo_lightning.envs.allegro_kuka import AllegroKuka
 from epo_lightning.envs.allegro_kuka.cards import CARDS, HOLE, variant
 from epo_lightning.envs.allegro_kuka.objects import OBJECT_SETS, reach
 from epo_lightning.envs.allegro_kuka.obstacles import Block, check_obstacles, overlap
-from epo_lightning.envs.allegro_kuka.scene import GAINS, build_scene
+from epo_lightning.envs.allegro_kuka.robot import GAINS
+from epo_lightning.envs.allegro_kuka.scene import build_scene
 
 PAGE = Path(__file__).parents[2] / "docs" / "allegro_kuka.md"
 POST = Block((0.05, 0.1, 0.2), (0.0, 0.15, 0.9))

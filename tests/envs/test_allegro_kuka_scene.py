@@ -7,7 +7,8 @@ import torch
 
 from epo_lightning.envs.allegro_kuka import AllegroKuka
 from epo_lightning.envs.allegro_kuka.cards import CARDS, card
-from epo_lightning.envs.allegro_kuka.scene import GAINS, build_scene
+from epo_lightning.envs.allegro_kuka.robot import GAINS
+from epo_lightning.envs.allegro_kuka.scene import build_scene
 
 
 def scene(task: str, gains: str = "stiff") -> mujoco.MjModel:

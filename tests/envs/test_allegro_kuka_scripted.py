@@ -1,19 +1,24 @@
 """The scripted controllers: kinematics against MuJoCo, grasp geometry, phases, and a few starts on every task."""
 
 from math import pi, radians
+from types import SimpleNamespace
 
 import mujoco
 import pytest
 import torch
 
 from epo_lightning.envs.allegro_kuka import AllegroKuka
-from epo_lightning.envs.allegro_kuka.cards import CARDS, card
-from epo_lightning.envs.allegro_kuka.scene import GAINS, TABLE_TOP, build_scene
+from epo_lightning.envs.allegro_kuka.cards import CARDS, TABLE_TOP, card
+from epo_lightning.envs.allegro_kuka.curriculum import Curriculum
+from epo_lightning.envs.allegro_kuka.robot import GAINS
+from epo_lightning.envs.allegro_kuka.scene import build_scene
 from epo_lightning.envs.allegro_kuka.scripted import Phase, Script, errands, grasp
 from epo_lightning.envs.allegro_kuka.scripted.hand import Hand, between
 from epo_lightning.envs.allegro_kuka.scripted.kinematics import Frame, matrix, rotation_vector, turn
 from epo_lightning.envs.allegro_kuka.scripted.pilot import ELBOWS, READY, upright
 from epo_lightning.envs.allegro_kuka.scripted.script import arm_chain
+from epo_lightning.envs.allegro_kuka.task import Rules
+from epo_lightning.physics.base import PhysicsState
 
 CPU = torch.device("cpu")
 BASE = torch.tensor([0.0, 0.8, 0.0])
@@ -213,7 +218,7 @@ def test_actions_lead_to_the_wanted_targets():
         rules = env.rules
         last = rules.memory.targets.clone()
         wanted = (last + 0.05).clamp(rules.low, rules.high)
-        got = rules.targets(Script(env)._actions(wanted, last))
+        got = rules.targets(Script(env.rules, env.physics)._actions(wanted, last))
         assert torch.allclose(got, wanted, atol=1e-5)
         env.close()
 
@@ -221,7 +226,7 @@ def test_actions_lead_to_the_wanted_targets():
 def test_phases_follow_each_other_and_a_new_object_begins_anew():
     env = AllegroKuka(2, CPU, 0, "single_arm_regrasp", "cube", tolerance=1e-6, final_tolerance=1e-6, threads=1)
     env.reset()
-    script, seen = Script(env, carry=False), [[Phase.WAIT], [Phase.WAIT]]
+    script, seen = Script(env.rules, env.physics, carry=False), [[Phase.WAIT], [Phase.WAIT]]
     for _ in range(150):
         env.step(script())
         for row, phase in enumerate(script.pilot.phase.tolist()):
@@ -251,10 +256,41 @@ def test_every_task_has_a_script_that_acts_in_range(task):
     env.close()
 
 
+def test_a_script_without_an_environment_brings_the_hand_over_the_object(model):
+    # joints that are at once where they shall be, and a cube that nothing moves
+    low, high = torch.from_numpy(model.jnt_range[:23]).T
+    task = card("single_arm_regrasp")
+    rules = Rules(task, torch.ones(1, 3), low, high, torch.Generator(), Curriculum())
+    cube = torch.tensor([[0.0, 0.0, TABLE_TOP + 0.025]])
+    state = PhysicsState(
+        joint_pos=rules.memory.targets,
+        joint_vel=torch.zeros(1, 23),
+        palm_pos=torch.zeros(1, 1, 3),
+        wrist=torch.zeros(1, 1, 10),
+        object_frame=torch.tensor([[0.0, 0.0, 0.0, 1.0] + [0.0] * 6]),
+        tip_pos=torch.zeros(1, 1, 4, 3),
+        object_pos=cube,
+        blocks=torch.zeros(1, 0, 13),
+    )
+    script, phases = Script(rules, SimpleNamespace(model=model, state=state)), [Phase.WAIT]
+    for _ in range(200):
+        rules.targets(script())
+        rules.memory.progress.add_(1)
+        phases += [Phase(int(script.pilot.phase))] if script.pilot.phase != phases[-1] else []
+        if phases[-1] == Phase.CLOSE:
+            break
+    assert phases == [Phase.WAIT, Phase.ABOVE, Phase.DOWN, Phase.CLOSE]
+    palm, _, _ = arm_chain().forward(rules.memory.targets[:, :7])
+    pinch = palm.point(between(torch.tensor([0.05]))[0])[0] + BASE  # the pads meet here: in the cube's middle
+    assert (pinch - cube[0])[:2].norm() < 0.005
+    assert 0.0 <= float(pinch[2] - cube[0, 2]) < 0.03
+    assert palm.rot[0, 2, 2] < -0.9  # it faces down
+
+
 def test_a_handful_of_cubes_is_lifted():
     env = AllegroKuka(8, CPU, 0, "single_arm_throw", "cube", threads=1)  # the task without random forces
     env.reset()
-    script = Script(env, carry=False)
+    script = Script(env.rules, env.physics, carry=False)
     for _ in range(200):
         env.step(script())
     lifted = env.physics.state.object_pos[:, 2] > TABLE_TOP + 0.025 + 0.15

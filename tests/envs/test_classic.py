@@ -363,7 +363,19 @@ def test_results_stay_valid_after_the_next_step() -> None:
         (lambda: Probe(1, CPU, 0, ending="end"), "data.env.init_args.ending"),  # type: ignore[arg-type]
         (lambda: WallMaze(1, CPU, 0, wall=0.0), "data.env.init_args.wall"),
         (lambda: WallMaze(1, CPU, 0, goal_distance=0.5), "data.env.init_args.goal_distance"),
-        (lambda: WallMaze(1, CPU, 0, start_radius=5.0), "data.env.init_args.start_radius"),
+        (
+            lambda: WallMaze(1, CPU, 0, start_radius=5.0),
+            r"start_radius must be .* at most 0\.25, got 5",
+        ),
+        (
+            lambda: MountainCar(1, CPU, 0, goal_position=-0.4),
+            r"goal_position must be greater than -0\.4 and at most",
+        ),
+        (lambda: MountainCar(1, CPU, 0, goal_position=math.nan), "data.env.init_args.goal_position"),
+        (lambda: Pendulum(1, CPU, 0, max_torque=math.nan), "data.env.init_args.max_torque"),
+        (lambda: WallMaze(1, CPU, 0, speed=math.nan), "data.env.init_args.speed"),
+        (lambda: WallMaze(1, CPU, 0, goal_distance=math.nan), "data.env.init_args.goal_distance"),
+        (lambda: WallMaze(1, CPU, 0, start_radius=math.nan), "data.env.init_args.start_radius"),
     ],
 )
 def test_a_wrong_option_is_named(make: Callable[[], ClassicEnv], message: str) -> None:

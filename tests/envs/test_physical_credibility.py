@@ -11,8 +11,7 @@ from benchmarks.contacts import Contacts, Watch
 from benchmarks.credibility import random_steps, rest
 from benchmarks.scripted_runs import bucket, grasp, nearest, reach
 from epo_lightning.envs.allegro_kuka import AllegroKuka
-from epo_lightning.envs.allegro_kuka.cards import CARDS
-from epo_lightning.envs.allegro_kuka.scene import TABLE_TOP
+from epo_lightning.envs.allegro_kuka.cards import CARDS, TABLE_TOP
 from epo_lightning.envs.allegro_kuka.scripted.script import arm_chain
 
 CPU = torch.device("cpu")

@@ -22,14 +22,19 @@ import pytest
 import torch
 import yaml
 
-from epo_lightning.envs import worker_main
 from epo_lightning.envs.check import check_env
-from epo_lightning.envs.worker import WorkerEnv
-from epo_lightning.envs.worker_main import pack, unpack
-from epo_lightning.envs.worker_process import WorkerError, WorkerProcess
+from epo_lightning.envs.worker import WorkerEnv, remote
+from epo_lightning.envs.worker.process import WorkerError, WorkerProcess
+from epo_lightning.envs.worker.remote import channel
+from epo_lightning.envs.worker.remote.factories import FACTORIES
+from epo_lightning.envs.worker.remote.memory import layout
+from epo_lightning.envs.worker.remote.mistakes import Mistake
+from epo_lightning.envs.worker.remote.state import pack, unpack
 
 STAND_IN = Path(__file__).parent / "stand_in"
 CART = str(STAND_IN / "adapters" / "cart.py")
+REMOTE = remote.__path__[0]
+REMOTE_FILES = sorted(Path(REMOTE).glob("[!_]*.py"))
 CPU = torch.device("cpu")
 WORKER = "epo_lightning.envs.worker.WorkerEnv"
 
@@ -50,7 +55,7 @@ def make() -> Iterator[Callable[..., WorkerEnv]]:
     made: list[WorkerEnv] = []
 
     def build(name: str, n: int = 4, *, seed: int = 3, python: str = sys.executable, **options: Any) -> WorkerEnv:
-        factory = name if name in worker_main.FACTORIES or ":" in name else f"{CART}:{name}"
+        factory = name if name in FACTORIES or ":" in name else f"{CART}:{name}"
         timeouts = {key: options.pop(key) for key in ("start_timeout", "step_timeout") if key in options}
         made.append(WorkerEnv(n, CPU, seed, python, factory, options, **timeouts))
         return made[-1]
@@ -167,8 +172,24 @@ class TestTheSameNumbers:
         monkeypatch.setenv("PYTHONSAFEPATH", "1")
         assert make("my_cart:cart").spec.name == "Cart"
 
+    def test_modules_named_like_its_files_are_the_users(
+        self, make: Callable[..., WorkerEnv], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shutil.copy(CART, tmp_path / "my_cart.py")
+        for file in REMOTE_FILES:
+            (tmp_path / file.name).write_text("from my_cart import cart as make")
+        monkeypatch.chdir(tmp_path)
+        for name in ("state", "isaacgym", "main"):
+            assert make(f"{name}:make").spec.name == "Cart"
+
+    def test_its_files_are_nowhere_to_be_imported(self, make: Callable[..., WorkerEnv]) -> None:
+        names = [file.stem for file in REMOTE_FILES]
+        seen = make("places", names=names).spec.name
+        assert REMOTE not in seen
+        assert "_epo_lightning_remote" in seen
+
     def test_the_arrays_do_not_overlap(self) -> None:
-        placed = worker_main.layout(5, 3, 2, discrete=False)
+        placed = layout(5, 3, 2, discrete=False)
         ends = [start + int(np.prod(shape)) * np.dtype(dtype).itemsize for _, dtype, shape, start in placed]
         starts = [start for *_, start in placed]
         assert all(end <= start for end, start in zip(ends, starts[1:], strict=False))
@@ -242,7 +263,7 @@ class TestResume:
         assert again["nested"]["b"][0]["c"] == np.float32(2.5)
         assert again["nested"]["b"][1] == []
         assert again["empty"] == b""
-        with pytest.raises(worker_main.Mistake, match=r"keys of state\(\)\['x'\] must be strings"):
+        with pytest.raises(Mistake, match=r"keys of state\(\)\['x'\] must be strings"):
             pack({"x": {1: 2}})
 
     def test_what_is_neither_is_refused(self, make: Callable[..., WorkerEnv]) -> None:
@@ -321,8 +342,8 @@ class TestMistakes:
     def test_two_versions_of_the_protocol(
         self, make: Callable[..., WorkerEnv], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(worker_main, "PROTOCOL", 7)
-        with pytest.raises(WorkerError, match=r"worker_main.py speaks protocol 1, this package 7: .* install it anew"):
+        monkeypatch.setattr(channel, "PROTOCOL", 7)
+        with pytest.raises(WorkerError, match=r"remote speaks protocol 1, this package 7: .* install it anew"):
             make("cart")
 
 
@@ -563,8 +584,20 @@ def gym(make: Callable[..., WorkerEnv], python38: str, monkeypatch: pytest.Monke
     return lambda task, n=4, **options: make("isaacgym", n, python=python38, task=task, **options)
 
 
-def test_the_worker_s_file_is_python_3_8() -> None:
-    ast.parse(Path(worker_main.__file__).read_text(), feature_version=(3, 8))
+@pytest.mark.parametrize("file", sorted(Path(REMOTE).glob("*.py")), ids=lambda file: file.stem)
+def test_a_file_of_the_remote_side_needs_python_3_8_and_numpy(file: Path) -> None:
+    tree = ast.parse(file.read_text(), feature_version=(3, 8))
+    known = sys.stdlib_module_names - {"graphlib", "tomllib", "zoneinfo"} | {"numpy"}
+    for node in tree.body:  # simulators are imported inside functions
+        if isinstance(node, ast.Import):
+            assert {alias.name.partition(".")[0] for alias in node.names} <= known
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            assert str(node.module).partition(".")[0] in known
+    for node in ast.walk(tree):
+        assert not isinstance(node, ast.ImportFrom) or node.level < 2
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+        assert not any(name.partition(".")[0] == "epo_lightning" for name in names)
 
 
 def test_under_python_3_8_all_is_the_same(make: Callable[..., WorkerEnv], python38: str) -> None:

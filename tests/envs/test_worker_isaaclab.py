@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from epo_lightning.envs import worker_main
 from epo_lightning.envs.check import check_env
 from epo_lightning.envs.worker import WorkerEnv
-from epo_lightning.envs.worker_main import IsaacLab, Mistake
+from epo_lightning.envs.worker.remote.isaaclab import IsaacLab, isaaclab
+from epo_lightning.envs.worker.remote.mistakes import Mistake
 
 gymnasium = pytest.importorskip("gymnasium")
 
@@ -29,12 +29,12 @@ Make = Callable[..., IsaacLab]
 def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """`make(n, task, version, **options)`: the adapter in this process, on the stand-in, after a reset."""
     monkeypatch.syspath_prepend(str(STAND_IN))
-    monkeypatch.setattr(sys, "argv", ["worker_main.py", "3", "4"])
+    monkeypatch.setattr(sys, "argv", ["remote", "3", "4"])
     registry, threads = dict(gymnasium.registry), torch.get_num_threads()
 
     def build(n: int = 3, task: str = "Stand-In-Point", version: int = 3, **options: Any) -> IsaacLab:
         monkeypatch.setenv("STAND_IN_ISAACLAB", str(version))
-        env = worker_main.isaaclab(n, 7, **{"device": "cpu", "task": task, **options})
+        env = isaaclab(n, 7, **{"device": "cpu", "task": task, **options})
         env.reset()
         return env
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from epo_lightning.envs import worker_main
 from epo_lightning.envs.check import check_env
 from epo_lightning.envs.worker import WorkerEnv
-from epo_lightning.envs.worker_main import Mistake, Mjlab
+from epo_lightning.envs.worker.remote.mistakes import Mistake
+from epo_lightning.envs.worker.remote.mjlab import Mjlab, mjlab
 
 STAND_IN = Path(__file__).parent / "stand_in_mjlab"
 MODULES = ("mjlab", "own_mjlab_tasks")
@@ -30,7 +30,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Mjlab]]:
     threads = torch.get_num_threads()
 
     def build(n: int = 3, task: str = "Stand-In-Point", **options: Any) -> Mjlab:
-        return worker_main.mjlab(n, 7, **{"device": "cpu", "task": task, **options})
+        return mjlab(n, 7, **{"device": "cpu", "task": task, **options})
 
     yield build
     torch.set_num_threads(threads)

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from epo_lightning.envs.allegro_kuka import AllegroKuka
+from epo_lightning.envs.allegro_kuka.appearance import CAMERA
 from epo_lightning.envs.allegro_kuka.cards import CARDS
-from epo_lightning.envs.allegro_kuka.look import CAMERA
-from epo_lightning.envs.allegro_kuka.scene import GAINS, build_scene
+from epo_lightning.envs.allegro_kuka.robot import GAINS
+from epo_lightning.envs.allegro_kuka.scene import build_scene
 from epo_lightning.physics.drawing import Marker, SceneDrawing, offscreen_context
 
 CPU = torch.device("cpu")

@@ -13,7 +13,8 @@ import torch
 
 from epo_lightning.envs.allegro_kuka.cards import card
 from epo_lightning.envs.allegro_kuka.objects import half_sizes, masses, object_scales
-from epo_lightning.envs.allegro_kuka.scene import GAINS, build_scene
+from epo_lightning.envs.allegro_kuka.robot import GAINS
+from epo_lightning.envs.allegro_kuka.scene import build_scene
 from epo_lightning.physics.mujoco import MujocoPhysics
 
 pytest.importorskip("mujoco_warp")

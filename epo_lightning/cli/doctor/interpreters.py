@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from epo_lightning.cli.doctor.finding import PATIENCE, Finding, Gpu, one_line
+from epo_lightning.envs.interpreter import find_python
 
 _SIMULATORS = {"isaacgym": "isaacgymenvs", "isaaclab": "isaaclab_tasks", "mjlab": "mjlab"}
 """What a factory of `WorkerEnv` needs, and the package with its tasks."""
@@ -48,8 +49,6 @@ def examine_interpreter(python: str, gpus: Sequence[Gpu]) -> list[Finding]:
         python: As the user would write it under `data.env.init_args.python`.
         gpus: Of this machine.
     """
-    from epo_lightning.envs.worker_process import find_python
-
     try:
         path = find_python(python)
     except ValueError as error:

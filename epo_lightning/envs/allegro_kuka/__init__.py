@@ -1,7 +1,8 @@
 """The eight Allegro-Kuka tasks: one or two arms with dexterous hands move cuboids to goals.
 
 `cards` has the tasks as data, `objects` the cuboids, `task` the rules on tensors (with `memory`, `resets` and
-`rotation`), `scene` and `robot` the model; `env` puts them together.
+`rotation`), `robot` the robot's numbers, `scene` and `robot_bodies` the model; `env` puts
+them together.
 """
 
 from epo_lightning.envs.allegro_kuka.env import AllegroKuka

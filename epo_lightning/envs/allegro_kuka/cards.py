@@ -17,6 +17,7 @@ ARM_JOINTS = 7
 HAND_JOINTS = 16
 FINGERS = 4
 STEP_SECONDS = 1 / 60
+TABLE_TOP = 0.53
 BLOCK_ENTRIES = 13
 """Of the observation, per free block: position (3), quaternion (4), linear and angular velocity (3, 3)."""
 
@@ -33,7 +34,7 @@ class Card:
             speed of the target. Fingers are always absolute.
         arm_speed: How fast the targets of arm joints move at most, rad/s; infinite: at once.
         arm_pose: Default angles of the seven arm joints, rad; all fingers 0.
-        table: Full size of the table top block along x; 0.40 along y, its top at z = 0.53.
+        table: Full size of the table top block along x; 0.40 along y, its top at z = `TABLE_TOP`.
         objects: Name of the object set: "all" or "small".
         object_box: Where the object's centre starts.
         goal_box: Where the goal is drawn.

@@ -11,7 +11,6 @@ up; `truncated` when the time for a goal is over or 50 goals are reached. The or
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ContextDecorator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,24 +21,16 @@ from epo_lightning.envs.allegro_kuka.cards import STEP_SECONDS, variant
 from epo_lightning.envs.allegro_kuka.curriculum import Curriculum
 from epo_lightning.envs.allegro_kuka.objects import half_sizes, masses, object_scales, object_shapes, reach
 from epo_lightning.envs.allegro_kuka.obstacles import Block, check_obstacles
+from epo_lightning.envs.allegro_kuka.robot import GAINS
+from epo_lightning.envs.allegro_kuka.scripted import Script
 from epo_lightning.envs.allegro_kuka.task import MAX_SUCCESSES, Rules
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+from epo_lightning.envs.threads import OneThread
 from epo_lightning.limits import Mistake
 from epo_lightning.physics.engines import choose_engine
 
 if TYPE_CHECKING:
     from epo_lightning.physics.drawing import Marker, SceneDrawing
-
-
-class OneThread(ContextDecorator):
-    """One torch thread inside: tensors are small here, and idle torch threads would spin on the physics' cores."""
-
-    def __enter__(self) -> None:
-        self.threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    def __exit__(self, *error: object) -> None:
-        torch.set_num_threads(self.threads)
 
 
 class AllegroKuka(VectorEnv):
@@ -98,7 +89,7 @@ class AllegroKuka(VectorEnv):
         curriculum = Curriculum(tolerance, final_tolerance, curriculum_interval, shrinks=card.curriculum)
         engine = choose_engine(physics, device, threads, contacts_per_world, constraints_per_world)
         # MuJoCo is imported here and not above: importing this package stays cheap
-        from epo_lightning.envs.allegro_kuka.scene import DECIMATION, GAINS, build_scene
+        from epo_lightning.envs.allegro_kuka.scene import DECIMATION, build_scene
 
         if gains not in GAINS:
             raise Mistake(f"data.env.init_args.gains must be one of {', '.join(GAINS)}; got {gains!r}")
@@ -175,7 +166,7 @@ class AllegroKuka(VectorEnv):
         """New episodes in the environments `ids`; returns their first observations, (M, O)."""
         self.physics.reset(ids, *self.rules.restart(ids))
         self.physics.place_goal(ids, *self.rules.new_goals(ids))
-        return self.rules.first_look(self.physics.state.rows(ids), ids)
+        return self.rules.first_observation(self.physics.state.rows(ids), ids)
 
     def state_dict(self) -> dict[str, Any]:
         """Physics, episodes, curriculum, random generator, and which object every environment has."""
@@ -213,7 +204,7 @@ class AllegroKuka(VectorEnv):
 
     def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:
         """Pictures with the goal and what counts as near; see `VectorEnv.render`."""
-        from epo_lightning.envs.allegro_kuka.look import CAMERA
+        from epo_lightning.envs.allegro_kuka.appearance import CAMERA
         from epo_lightning.physics.drawing import SceneDrawing
 
         if self._drawing is None or (self._drawing.width, self._drawing.height) != (width, height):
@@ -229,9 +220,7 @@ class AllegroKuka(VectorEnv):
 
     def script(self) -> Callable[[], Tensor]:
         """The controller written by hand, see `scripted`; it goes through the same actions as a policy."""
-        from epo_lightning.envs.allegro_kuka.scripted import Script
-
-        return Script(self)
+        return Script(self.rules, self.physics)
 
     def close(self) -> None:
         """Stop the physics."""

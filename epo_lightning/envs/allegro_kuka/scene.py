@@ -1,6 +1,7 @@
 """The scene of a task as a MuJoCo model, from primitives only.
 
-Table, obstacles, object, goal, one or two robots (see `robot`) and the sensors. Gravity acts on all but the robots.
+Table, obstacles, object, goal, one or two robots (see `robot_bodies`), and the sensors. Gravity acts on all but the
+robots.
 
 Names that the physics engine reads: joints and actuators in the order arm 0 (arm, index, middle, ring, thumb), arm 1;
 body `object` with its geom, mocap body `goal`; sensors in the order of `physics.readout`.
@@ -13,16 +14,14 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from epo_lightning.envs.allegro_kuka.cards import HAND_JOINTS, Card
-from epo_lightning.envs.allegro_kuka.look import GROUND, add_look
+from epo_lightning.envs.allegro_kuka.appearance import GROUND, add_appearance
+from epo_lightning.envs.allegro_kuka.cards import HAND_JOINTS, TABLE_TOP, Card
 from epo_lightning.envs.allegro_kuka.obstacles import KEY, TOUCH, Block
-from epo_lightning.envs.allegro_kuka.robot import FURNITURE, GAINS, GEOM, OBJECT, Gains, add_robot
+from epo_lightning.envs.allegro_kuka.robot import Gains
+from epo_lightning.envs.allegro_kuka.robot_bodies import FURNITURE, GEOM, OBJECT, add_robot
 from epo_lightning.limits import Mistake
 
-TABLE_TOP = 0.53
 DECIMATION = 2
-
-__all__ = ["DECIMATION", "GAINS", "Gains", "build_scene"]
 
 
 def build_scene(card: Card, gains: Gains) -> mujoco.MjModel:
@@ -35,7 +34,7 @@ def build_scene(card: Card, gains: Gains) -> mujoco.MjModel:
     spec.compiler.degree = False
     _options(spec)
     world = spec.worldbody
-    add_look(spec, card)
+    add_appearance(spec, card)
     world.add_geom(
         name="ground", type=GEOM.mjGEOM_PLANE, size=[6, 6, 0.1], contype=0, conaffinity=OBJECT, material=GROUND
     )

@@ -22,19 +22,42 @@ from epo_lightning.envs.allegro_kuka.rotation import rotate
 from epo_lightning.physics.base import PhysicsState
 
 OBS_LIMIT = 10.0
-MAX_SUCCESSES = 50
-FALLEN = 0.10
-
-LIFT_SCALE, LIFT_BONUS, LIFT_CAP, LIFTED_ABOVE, START_HEIGHT, LIFT_OFFSET = 20.0, 300.0, 0.5, 0.15, 0.63, 0.05
-FINGER_SCALE, FINGER_CAP = 50.0, 10.0
-KEYPOINT_SCALE, GOAL_BONUS = 200.0, 1000.0
-ARM_SPEED_COST, HAND_SPEED_COST = 0.003, 0.0003
+"""Observations are cut to this range on either side."""
 REWARD_IN_OBS = 0.01
+"""Factor of the reward that the observation ends with."""
+MAX_SUCCESSES = 50
+"""Goals reached that end an episode."""
+FALLEN = 0.10
+"""An object whose centre is lower has fallen, m."""
+
+START_HEIGHT = 0.63
+"""Height from which the lift is measured, m."""
+LIFT_OFFSET = 0.05
+"""Added to the lift before it is paid, m."""
+LIFTED_ABOVE = 0.15
+"""The lift with the offset from which on the object counts as lifted, m."""
+LIFT_CAP = 0.5
+"""No higher lift is paid, m."""
+LIFT_SCALE = 20.0
+"""Reward per metre of lift in every step before the object is lifted."""
+LIFT_BONUS = 300.0
+"""Reward of the step that lifts it."""
+FINGER_SCALE = 50.0
+"""Reward per metre by which a fingertip comes nearer to the object than ever before."""
+FINGER_CAP = 10.0
+"""No longer approach of a fingertip in one step is paid, m."""
+KEYPOINT_SCALE = 200.0
+"""Reward per metre by which the keypoints come nearer to the goal's than ever before."""
+GOAL_BONUS = 1000.0
+"""Reward of a goal, in equal parts over the steps that the object must be near it."""
+ARM_SPEED_COST, HAND_SPEED_COST = 0.003, 0.0003
+"""What a rad/s of a joint costs in every step."""
 
 KEYPOINT_STRETCH = 1.5
 """Keypoints lie at 1.5 times the half edges; the tolerance is stretched alike, with one keypoint, too."""
 KEYPOINT_SIGNS = ((1, 1, 1), (1, 1, -1), (-1, -1, 1), (-1, -1, -1))
 BUCKET_TARGET = 0.05
+"""Height of the goal over the bucket's underside, m."""
 
 FORCE_SCALE, FORCE_MASS = 2.0, 0.15
 """A random force has a standard deviation of 2 N per kg of a typical object, 0.15 kg, per axis; all objects alike."""
@@ -138,7 +161,7 @@ class Rules:
         m, card = self.memory, self.card
         m.progress.add_(1)
         self.curriculum.step(m.last_successes)
-        view = self.look(state, m, self._obs)
+        view = self.observe(state, m, self._obs)
         m.closest_tips.copy_(torch.where(m.closest_tips < 0, view.tip_distance, m.closest_tips))
         m.closest_goal.copy_(torch.where(m.closest_goal < 0, view.goal_distance, m.closest_goal))
 
@@ -164,7 +187,7 @@ class Rules:
         view.obs.clamp_(-OBS_LIMIT, OBS_LIMIT)
         return Outcome(view.obs, reward, success.float(), terminated, truncated, view.goal_distance)
 
-    def look(self, state: PhysicsState, m: Memory, out: Tensor, ids: Tensor | slice = slice(None)) -> View:
+    def observe(self, state: PhysicsState, m: Memory, out: Tensor, ids: Tensor | slice = slice(None)) -> View:
         """Fill the observation `out` of the environments `ids`, whose rows `state` and `m` hold; its reward is 0."""
         n, tail = len(out), [m.lifted[:, None]]
         # D = max over keypoints of |object keypoint - goal keypoint|
@@ -266,9 +289,9 @@ class Rules:
         m.progress[ids] = 0
         return start
 
-    def first_look(self, state: PhysicsState, ids: Tensor) -> Tensor:
+    def first_observation(self, state: PhysicsState, ids: Tensor) -> Tensor:
         """(M, O) observation of episodes that begin in `ids`, whose rows `state` holds; minima begin one step later."""
-        view = self.look(state, self.memory.rows(ids), self._obs.new_empty(len(ids), self.card.obs_dim), ids)
+        view = self.observe(state, self.memory.rows(ids), self._obs.new_empty(len(ids), self.card.obs_dim), ids)
         return view.obs.clamp_(-OBS_LIMIT, OBS_LIMIT)
 
     # -------------------------------------------------------------------------------------------------- save, restore

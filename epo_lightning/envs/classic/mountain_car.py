@@ -13,9 +13,11 @@ from torch import Tensor
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.base import ClassicEnv, Transition
 from epo_lightning.envs.classic.drawing import BODY, DETAIL, EARTH, GOAL, SOLID, Canvas, Point
-from epo_lightning.limits import Mistake
+from epo_lightning.limits import require_range
 
 MIN_POSITION, MAX_POSITION, MAX_SPEED = -1.2, 0.6, 0.07
+START, START_SPREAD = -0.5, 0.1
+"""Middle and half width of where episodes start."""
 VIEW = (-1.3, 0.0), (0.8, 1.5)
 """Corners of what a picture shows: position and height."""
 _WHEEL, _POLE = 0.035, 0.22
@@ -59,8 +61,8 @@ class MountainCar(ClassicEnv):
         power: float = 0.0015,
         gravity: float = 0.0025,
     ) -> None:
-        if not -0.4 < goal_position <= MAX_POSITION:
-            raise Mistake(f"data.env.init_args.goal_position must be in (-0.4, {MAX_POSITION}], got {goal_position}")
+        rightmost = START + START_SPREAD
+        require_range("data.env.init_args.goal_position", goal_position, rightmost, MAX_POSITION, open_low=True)
         spec = EnvSpec("MountainCar", num_envs, obs_dim=2, act_dim=1, max_episode_steps=max_steps)
         super().__init__(spec, device, seed, state_dim=2)
         self.goal_position = goal_position
@@ -70,7 +72,7 @@ class MountainCar(ClassicEnv):
         self.gravity = gravity
 
     def _draw(self) -> Tensor:
-        position = -0.5 + 0.1 * self._uniform(1)
+        position = START + START_SPREAD * self._uniform(1)
         return torch.cat((position, torch.zeros_like(position)), dim=1)
 
     def _observe(self, state: Tensor) -> Tensor:

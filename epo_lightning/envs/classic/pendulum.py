@@ -13,7 +13,7 @@ from torch import Tensor
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.base import ClassicEnv, Transition
 from epo_lightning.envs.classic.drawing import BODY, DETAIL, NEAR, Canvas, Point
-from epo_lightning.limits import Mistake
+from epo_lightning.limits import require_range
 
 MAX_SPEED, STEP_SECONDS = 8.0, 0.05
 UPRIGHT_COSINE = 0.95
@@ -47,8 +47,7 @@ class Pendulum(ClassicEnv):
         max_torque: float = 2.0,
         gravity: float = 10.0,
     ) -> None:
-        if max_torque <= 0.0:
-            raise Mistake(f"data.env.init_args.max_torque must be positive, got {max_torque}")
+        require_range("data.env.init_args.max_torque", max_torque, 0.0, open_low=True)
         spec = EnvSpec("Pendulum", num_envs, 3, 1, max_episode_steps=max_steps, step_seconds=STEP_SECONDS)
         super().__init__(spec, device, seed, state_dim=2)
         self.max_torque = max_torque

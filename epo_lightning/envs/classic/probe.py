@@ -10,7 +10,7 @@ from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.base import ClassicEnv, Transition
-from epo_lightning.limits import Mistake
+from epo_lightning.limits import Mistake, require_range
 
 TOLERANCE = 0.1
 
@@ -46,10 +46,8 @@ class Probe(ClassicEnv):
         gain: float = -0.5,
         ending: Literal["terminated", "truncated"] = "terminated",
     ) -> None:
-        if dim < 1:
-            raise Mistake(f"data.env.init_args.dim must be at least 1, got {dim}")
-        if not -1.0 <= gain <= 1.0:
-            raise Mistake(f"data.env.init_args.gain must be in [-1, 1], got {gain}")
+        require_range("data.env.init_args.dim", dim, 1)
+        require_range("data.env.init_args.gain", gain, -1.0, 1.0)
         if ending not in ("terminated", "truncated"):
             raise Mistake(f"data.env.init_args.ending must be 'terminated' or 'truncated', got {ending!r}")
         spec = EnvSpec("Probe", num_envs, obs_dim=dim, act_dim=dim, max_episode_steps=max_steps)

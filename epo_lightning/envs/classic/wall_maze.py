@@ -14,7 +14,7 @@ from torch import Tensor
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.base import ClassicEnv, Transition
 from epo_lightning.envs.classic.drawing import BODY, GOAL, GROUND, NEAR, SOLID, TRAIL, Canvas, blend
-from epo_lightning.limits import Mistake
+from epo_lightning.limits import Mistake, require_range
 
 _POINT = 0.05
 """Radius of the point in a picture."""
@@ -110,16 +110,13 @@ class WallMaze(ClassicEnv):
         lengths = {"speed": speed, "back_distance": back_distance, "cup_depth": cup_depth, "cup_width": cup_width}
         lengths |= {"wall": wall, "goal_radius": goal_radius}
         for name, value in lengths.items():
-            if value <= 0.0:
-                raise Mistake(f"data.env.init_args.{name} must be positive, got {value}")
-        if goal_distance - goal_radius < back_distance + wall:
+            require_range(f"data.env.init_args.{name}", value, 0.0, open_low=True)
+        if not goal_distance - goal_radius >= back_distance + wall:  # neither does NaN
             raise Mistake(
                 f"data.env.init_args.goal_distance must be at least {back_distance + wall + goal_radius:g}"
                 f" (back_distance + wall + goal_radius), got {goal_distance}"
             )
-        room = min(back_distance, cup_width / 2)
-        if not 0.0 <= start_radius <= room:
-            raise Mistake(f"data.env.init_args.start_radius must be in [0, {room:g}], got {start_radius}")
+        require_range("data.env.init_args.start_radius", start_radius, 0.0, min(back_distance, cup_width / 2))
         spec = EnvSpec("WallMaze", num_envs, obs_dim=2, act_dim=2, max_episode_steps=max_steps)
         super().__init__(spec, device, seed, state_dim=2)
         self.speed = speed

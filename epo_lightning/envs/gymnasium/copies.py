@@ -11,9 +11,9 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, create_empty_array, iterate
 
+from epo_lightning.envs.gymnasium.fault import FAULT
 from epo_lightning.envs.gymnasium.observations import ObservationRows
 from epo_lightning.envs.gymnasium.successes import SUCCESS, goal_of_one, number
-from epo_lightning.envs.gymnasium.vectors import FAULT
 from epo_lightning.limits import Mistake
 
 _STEP = "step() must return (observation, reward, terminated, truncated, info), the interface since 0.26"

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.envs.gymnasium.actions import ActionMap
+from epo_lightning.envs.gymnasium.fault import FAULT
 from epo_lightning.envs.gymnasium.observations import ObservationRows
 from epo_lightning.envs.gymnasium.pictures import draw, fit_picture
 from epo_lightning.envs.gymnasium.successes import SUCCESS, goals
-from epo_lightning.envs.gymnasium.vectors import FAULT, Vectorization, build_vector
+from epo_lightning.envs.gymnasium.vectors import Vectorization, build_vector
 from epo_lightning.limits import Mistake
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 Vectorization = Literal["sync", "async", "own"]
 _ID = "data.env.init_args.id"
-FAULT = "epo_lightning_fault"
-"""Entry of `info` by which a copy tells, also from a process of its own, how its task breaks Gymnasium's interface."""
 
 
 class Vector(NamedTuple):

@@ -21,6 +21,10 @@ CRUISE = 0.15
 """Height over the table at which the object travels, m."""
 NEAR = 0.10
 """How near the bucket's middle the object must be before it sinks to the rim, m."""
+FAR = 0.15
+"""Farther than this from the bucket's middle the object rises before anything else, m."""
+AHEAD = 0.97
+"""Cosine of the angle between object and bucket, seen from the base, from which on the arm reaches out (14 degrees)."""
 AIM = 0.03
 """How exactly the object must be over the bucket's middle before the hand opens, m."""
 
@@ -51,8 +55,8 @@ def drop(thing: Frame, half: Tensor, bucket: Tensor, table: float) -> Errand:
     ahead, aside = here / far[:, None], there / reach[:, None]
     off = (here - there).norm(dim=1)
     height = torch.where(off < NEAR, rim, rim.clamp(min=table + CRUISE))
-    rise = (thing.pos[:, 2] < height - OVER) & (off > 0.15)
-    turn = ((ahead * aside).sum(dim=1) < 0.97) & ~rise
+    rise = (thing.pos[:, 2] < height - OVER) & (off > FAR)
+    turn = ((ahead * aside).sum(dim=1) < AHEAD) & ~rise
     spot = torch.where(rise[:, None], ahead * far.clamp(max=NARROW)[:, None], there)
     spot = torch.where(turn[:, None], aside * NARROW, spot)
     shift = torch.cat([spot, height[:, None]], dim=1) - thing.pos

@@ -31,6 +31,22 @@ GAP = 0.0015
 """Room between fingers and table, and five times as much between palm and object, m."""
 HOPELESS = 10.0
 """Cost from which on a grasp is not worth trying."""
+OFF, TURN_COST, SHORT_COST = 0.35, 0.5, 0.5
+"""The misalignment that costs 1, rad; what a turn of the hand by one radian costs, and a grip with two fingers."""
+COMFORTABLE, WIDTH_COST = 0.06, 100.0
+"""Objects up to this width cost nothing, m; what every metre beyond it costs."""
+MISS, MISS_TURN = 0.01, 0.1
+"""How far off its pose the palm is at a cost of 1, m and rad."""
+CLEARANCE = 0.01
+"""Room that the forearm shall have over the table; all of it lost costs 1, m."""
+TRAVEL_COST = 0.3
+"""What it costs that an arm's joint turns by one radian on the way to the object."""
+ABOVE_ITERATIONS, GRASP_ITERATIONS = 30, 15
+"""Steps of inverse kinematics to the pose over the object, and from there down to it."""
+LOW_LINKS, SHARES = (4, 5), (0.0, 0.5, 1.0)
+"""Forearm and wrist among the arm's links, and the shares of their length at which their height is looked at."""
+NEAR_EDGE = -0.52
+"""The table begins about here in front of the arm, m."""
 
 
 class Plan(NamedTuple):
@@ -90,11 +106,11 @@ def ways(thing: Frame, half: Tensor) -> Ways:
     # the fingers point along (sin yaw, -cos yaw)
     yaw = torch.atan2(normals[:, 0], -normals[:, 1])
     yaw = torch.cat([yaw, _wrap(yaw + pi)], dim=1).repeat(1, len(TURNS))
-    limit = torch.tensor(TURNS).repeat_interleave(4)
+    limit = torch.tensor(TURNS).repeat_interleave(4)  # two pairs of faces, from either side
     chosen = yaw.clamp(-limit, limit)
     off = (yaw - chosen).abs()
-    cost = (off / 0.35).square() + 0.5 * chosen.abs() + 0.5 * (length < SHORT)
-    cost = cost + 2 * HOPELESS * (width > WIDEST) + 100.0 * (width - 0.06).clamp(min=0)
+    cost = (off / OFF).square() + TURN_COST * chosen.abs() + SHORT_COST * (length < SHORT)
+    cost = cost + 2 * HOPELESS * (width > WIDEST) + WIDTH_COST * (width - COMFORTABLE).clamp(min=0)
     every = Ways(chosen, off, width, length, cost)
     # Of equal ways the first: a later one must be better by more than rounding
     best = (cost + 10 * TIE * torch.arange(cost.shape[1])).topk(DIRECTIONS, dim=1, largest=False).indices
@@ -126,11 +142,11 @@ def plan(arm: Chain, hand: Hand, ready: Tensor, thing: Frame, half: Tensor, tabl
     spot = torch.cat([thing.pos[:, None, :2].expand(-1, options, 2), pads[..., None]], dim=-1)
     palm = Frame((spot - (rot @ centre[..., None])[..., 0]).flatten(0, 1), rot.flatten(0, 1))
     start = ready.repeat(count * options // elbows, 1)
-    above, _ = arm.solve(start, Frame(palm.pos + torch.tensor([0.0, 0.0, ABOVE]), palm.rot), 30)
-    joints, error = arm.solve(above, palm, 15)
-    misses = error[:, :3].norm(dim=1) / 0.01 + error[:, 3:].norm(dim=1) / 0.1
-    scrape = (0.01 - forearm_clearance(arm, joints, table)).clamp(min=0) / 0.01
-    travel = 0.3 * (above - ready[0]).abs().amax(dim=1)
+    above, _ = arm.solve(start, Frame(palm.pos + torch.tensor([0.0, 0.0, ABOVE]), palm.rot), ABOVE_ITERATIONS)
+    joints, error = arm.solve(above, palm, GRASP_ITERATIONS)
+    misses = error[:, :3].norm(dim=1) / MISS + error[:, 3:].norm(dim=1) / MISS_TURN
+    scrape = (CLEARANCE - forearm_clearance(arm, joints, table)).clamp(min=0) / CLEARANCE
+    travel = TRAVEL_COST * (above - ready[0]).abs().amax(dim=1)
     cost = cost + (misses + scrape + travel).unflatten(0, (count, options))
     best = first_best(-cost)
     row = torch.arange(count) * options + best
@@ -152,16 +168,12 @@ def forearm_clearance(arm: Chain, joints: Tensor, table: float) -> Tensor:
     """(B,) smallest distance of forearm and wrist from the table's height, m; they may only touch its near edge."""
     links = arm.frames(joints)
     found = []
-    for number in (4, 5):
+    for number in LOW_LINKS:
         end, radius = torch.tensor(ARM_LINKS[number][4]).float(), ARM_LINKS[number][5]
-        for share in (0.0, 0.5, 1.0):
+        for share in SHARES:
             point = links[number].point(share * end)
             found.append(torch.where(point[:, 1] < NEAR_EDGE, point[:, 2] - table - radius, 1.0))
     return torch.stack(found).amin(dim=0)
-
-
-NEAR_EDGE = -0.52
-"""The table begins about here in front of the arm, m."""
 
 
 def _wrap(angle: Tensor) -> Tensor:

@@ -28,6 +28,16 @@ EDGE = 0.008
 """Pads stay this far from an object's edge, m."""
 SHORT = 0.06
 """Shorter objects have no room for three fingers beside each other, m."""
+LEAST_SPREAD = 0.026
+"""Fingers next to each other touch at a smaller distance, m."""
+PAIR = 0.0135
+"""Distance of index and middle finger from the thumb's plane on a short object, m."""
+ASIDE = 0.06
+"""Where the ring finger stays away from a short object, m."""
+NARROW, WIDER = 0.025, 0.075
+"""The width of an object at which the hand is most curled, and how much wider it is where the hand is flattest, m."""
+PINCH, FLATTER = (0.050, 0.009, 0.085), (0.008, -0.015)
+"""The point between the pads of a hand that is most curled; how far it moves along x and z to the flattest, m."""
 
 
 class Grip(NamedTuple):
@@ -46,8 +56,9 @@ class Grip(NamedTuple):
 
 def between(width: Tensor) -> Tensor:
     """(B, 3) the point between the pads in the palm's frame, m; the fingers are flatter round a great `width`, (B,)."""
-    share = ((width - 0.025) / 0.075).clamp(0, 1)
-    return torch.stack([0.050 + 0.008 * share, torch.full_like(share, 0.009), 0.085 - 0.015 * share], dim=-1)
+    share = ((width - NARROW) / WIDER).clamp(0, 1)
+    along, out = PINCH[0] + FLATTER[0] * share, PINCH[2] + FLATTER[1] * share
+    return torch.stack([along, torch.full_like(share, PINCH[1]), out], dim=-1)
 
 
 class Hand:
@@ -95,9 +106,9 @@ class Hand:
         along = torch.stack([tilt.cos(), zero, -tilt.sin()], dim=-1)
         short = length < SHORT
         # on a short object index and middle finger meet the thumb, the ring finger stays away
-        near = (length / 2 - EDGE).clamp(0.026, SPREAD)
-        index, middle = torch.where(short, -0.0135, -near), torch.where(short, 0.0135, 0.0)
-        across = torch.stack([index, middle, torch.where(short, 0.06, near), zero], dim=-1)
+        near = (length / 2 - EDGE).clamp(LEAST_SPREAD, SPREAD)
+        index, middle = torch.where(short, -PAIR, -near), torch.where(short, PAIR, 0.0)
+        across = torch.stack([index, middle, torch.where(short, ASIDE, near), zero], dim=-1)
 
         def pads(gap: Tensor) -> Tensor:
             reach = (gap + FINGER_RADIUS)[:, None] * along

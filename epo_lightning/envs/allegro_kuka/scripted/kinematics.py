@@ -13,6 +13,12 @@ from torch import Tensor
 
 DAMPING = 0.05
 """Of the least squares: keeps steps small where the arm is stretched (m/rad, or 1)."""
+LONGEST_STEP = 0.3
+"""Most that a joint moves in one step, rad: beyond it the Jacobian tells little."""
+ARM_PULL, FINGER_PULL = 0.02, 0.05
+"""How much of the way to the preferred angles arm and fingers make in the null space in a step."""
+TURN_WEIGHT = 0.2
+"""How many metres of shift a turn of one radian is worth."""
 
 
 class Frame(NamedTuple):
@@ -114,16 +120,16 @@ class Chain:
         rest_error = error - (jacobian @ drift[..., None])[..., 0]
         force = torch.linalg.solve(jacobian @ jacobian.transpose(-1, -2) + eye, rest_error[..., None])
         move = (jacobian.transpose(-1, -2) @ force)[..., 0] + drift
-        return torch.clamp(joints + move.clamp(-0.3, 0.3), self.low, self.high)
+        return torch.clamp(joints + move.clamp(-LONGEST_STEP, LONGEST_STEP), self.low, self.high)
 
     def towards(
         self,
         joints: Tensor,
         goal: Frame,
         rest: Tensor,
-        pull: float | Tensor = 0.02,
+        pull: float | Tensor = ARM_PULL,
         stride: tuple[float | Tensor, float] = (1.0, 3.0),
-        turn_weight: float | Tensor = 0.2,
+        turn_weight: float | Tensor = TURN_WEIGHT,
     ) -> tuple[Tensor, Tensor]:
         """One step that brings the end towards a pose, in a straight line.
 
@@ -149,7 +155,7 @@ class Chain:
         """Angles (B, J) that bring the end to the pose `goal`, from the guess `joints`, and the error left, (B, 6)."""
         rest = joints
         for number in range(iterations):
-            pull = 0.02 if number < iterations // 2 else 0.0
+            pull = ARM_PULL if number < iterations // 2 else 0.0
             joints, _ = self.towards(joints, goal, rest, pull)
         return joints, self.towards(joints, goal, rest)[1]
 
@@ -157,7 +163,7 @@ class Chain:
         """Angles (B, J) that bring the end's origin to `goal` (B, 3), near `rest` (B, J)."""
         for _ in range(iterations):
             end, linear, _ = self.forward(joints)
-            joints = self.step(joints, goal - end.pos, linear, rest, 0.05)
+            joints = self.step(joints, goal - end.pos, linear, rest, FINGER_PULL)
         return joints
 
 

@@ -14,13 +14,13 @@ from torch import Tensor
 from epo_lightning.envs.allegro_kuka.cards import ARM_JOINTS, HAND_JOINTS, STEP_SECONDS
 from epo_lightning.envs.allegro_kuka.scripted.grasp import facing_down, plan
 from epo_lightning.envs.allegro_kuka.scripted.hand import Hand
-from epo_lightning.envs.allegro_kuka.scripted.kinematics import Chain, Frame
+from epo_lightning.envs.allegro_kuka.scripted.kinematics import ARM_PULL, TURN_WEIGHT, Chain, Frame
 
 DOWN_SPEED, LIFT_SPEED, CARRY_SPEED = 0.2, 0.4, 0.8
 """Of the palm, m/s."""
 TURN_SPEED, JOINT_SPEED, FINGER_SPEED = 1.5, 3.0, 3.0
 """Of the palm, the arm's joints and the fingers' joints, rad/s."""
-GRASP_TURN, LIFT_TURN = 0.2, 0.05
+GRASP_TURN, LIFT_TURN = TURN_WEIGHT, 0.05
 """How many metres of shift a turn of one radian is worth before and after the object is in the hand."""
 READY = (0.0, -0.58, 0.86)
 """Where the palm waits, m."""
@@ -38,6 +38,13 @@ PLAN_STEPS = 8
 """Steps between two moments at which grasps are planned."""
 WAIT_STEPS, CLOSE_STEPS, PRESS_STEPS, RELEASE_STEPS = 45, 24, 24, 20
 """Most steps for the object to come to rest; steps to close to the object's surface, to press, and to let go."""
+REST_STEPS, REACH_STEPS, SLIP_STEPS = 10, 60, 15
+"""Steps before an object may count as being at rest; most steps down to it and up again; steps into a lift before an
+object may count as lost."""
+STILL, THERE, OVER = 0.03, 0.005, 0.01
+"""The arm follows its targets (rad); the palm is where it shall be (m); the arm is over the object (rad)."""
+MOVED, TURNED = 0.01, 0.02
+"""The object is no longer where a grasp was planned, m; nor as it was turned, 2 (1 - cos angle): about 8 degrees."""
 LOST = 0.08
 """The object counts as lost when it is farther than this from the point between the pads, m."""
 
@@ -115,9 +122,9 @@ class Pilot:
         lost = (thing.pos - palm.point(self.plan.centre)).norm(dim=1) > LOST
 
         line, error = self._line(arm, palm, errand)
-        still = (joints[:, :ARM_JOINTS] - arm).abs().amax(dim=1) < 0.03
-        there = (error[:, :3].norm(dim=1) < 0.005) & still
-        near = ((self.plan.above - arm).abs().amax(dim=1) < 0.01) & still
+        still = (joints[:, :ARM_JOINTS] - arm).abs().amax(dim=1) < STILL
+        there = (error[:, :3].norm(dim=1) < THERE) & still
+        near = ((self.plan.above - arm).abs().amax(dim=1) < OVER) & still
         let_go = torch.zeros_like(lost) if errand is None else errand.let_go
         self._advance(there, near, lost, slow, palm, thing, fingers, let_go)
 
@@ -141,7 +148,7 @@ class Pilot:
             turn = upright(palm.rot) if errand.turn is None else errand.turn
             rot = torch.where(carry[..., None], turn @ palm.rot, rot)
         speed = torch.where(carry, CARRY_SPEED, torch.where(up, LIFT_SPEED, DOWN_SPEED))
-        pull = torch.where(up | carry, 0.0, 0.02)
+        pull = torch.where(up | carry, 0.0, ARM_PULL)
         strides = (speed * STEP_SECONDS, TURN_SPEED * STEP_SECONDS)
         return self.arm.towards(arm, Frame(pos, rot), self.plan.arm, pull, strides, weight)
 
@@ -158,10 +165,10 @@ class Pilot:
     ) -> None:
         """Go on to the next phase where the present one is done."""
         clock, phase = self.clock, self.phase.clone()
-        moved = (thing.pos - self.seen.pos).norm(dim=1) > 0.01
-        # 3 - trace = 2 (1 - cos angle): about 8 degrees
-        turned = 3 - (thing.rot * self.seen.rot).sum(dim=(1, 2)) > 0.02
-        rested = (slow & (clock > 10)) | (clock >= WAIT_STEPS)
+        moved = (thing.pos - self.seen.pos).norm(dim=1) > MOVED
+        # 3 - trace = 2 (1 - cos angle)
+        turned = 3 - (thing.rot * self.seen.rot).sum(dim=(1, 2)) > TURNED
+        rested = (slow & (clock > REST_STEPS)) | (clock >= WAIT_STEPS)
         # a plan costs about as much for many environments as for one
         self.ticks += 1
         above = (phase == Phase.ABOVE) & near
@@ -169,13 +176,14 @@ class Pilot:
             self._take((phase == Phase.WAIT) & rested | above & (moved | turned), thing)
         self._go(above & ~moved & ~turned, Phase.DOWN)
         down = phase == Phase.DOWN
-        self._go(down & (there | (clock > 60)), Phase.CLOSE)
+        self._go(down & (there | (clock > REACH_STEPS)), Phase.CLOSE)
         closed = (phase == Phase.CLOSE) & (clock >= CLOSE_STEPS + PRESS_STEPS)
         self.squeeze = torch.where(closed[:, None], fingers + self.plan.torque / self.stiffness, self.squeeze)
         self.top = torch.where(closed[:, None], self.plan.pos + torch.tensor([0, 0, LIFT]), self.top)
         self._go(closed, Phase.LIFT)
-        self._go((phase == Phase.LIFT) & (there | (clock > 60)), Phase.CARRY)
-        leave = (phase == Phase.CARRY) & (lost | let_go) | (phase == Phase.LIFT) & (clock > 15) & lost | down & moved
+        self._go((phase == Phase.LIFT) & (there | (clock > REACH_STEPS)), Phase.CARRY)
+        slipped = (phase == Phase.LIFT) & (clock > SLIP_STEPS) & lost
+        leave = (phase == Phase.CARRY) & (lost | let_go) | slipped | down & moved
         self.top = torch.where(leave[:, None], palm.pos + torch.tensor([0.0, 0.0, RISE]), self.top)
         self._go(leave, Phase.RELEASE)
         self._go((phase == Phase.RELEASE) & (clock >= RELEASE_STEPS), Phase.WAIT)

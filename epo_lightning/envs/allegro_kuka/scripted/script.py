@@ -1,4 +1,4 @@
-"""`Script`: from the environment's state to its actions.
+"""`Script`: from the state of task and physics to actions.
 
 Shape legend: N environments, D joints = action entries.
 """
@@ -8,16 +8,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from epo_lightning.envs.allegro_kuka.cards import ARM_JOINTS, HAND_JOINTS, STEP_SECONDS
-from epo_lightning.envs.allegro_kuka.env import AllegroKuka, OneThread
+from epo_lightning.envs.allegro_kuka.cards import ARM_JOINTS, HAND_JOINTS, STEP_SECONDS, TABLE_TOP
 from epo_lightning.envs.allegro_kuka.memory import Memory
 from epo_lightning.envs.allegro_kuka.objects import half_sizes
 from epo_lightning.envs.allegro_kuka.robot import ARM_LIMITS, ARM_LINKS, PALM_POS, PALM_QUAT
-from epo_lightning.envs.allegro_kuka.scene import TABLE_TOP
 from epo_lightning.envs.allegro_kuka.scripted import errands
 from epo_lightning.envs.allegro_kuka.scripted.kinematics import Chain, Frame, matrix
 from epo_lightning.envs.allegro_kuka.scripted.pilot import Errand, Pilot
-from epo_lightning.physics.base import PhysicsState
+from epo_lightning.envs.allegro_kuka.task import Rules
+from epo_lightning.envs.threads import OneThread
+from epo_lightning.physics.base import Physics, PhysicsState
 
 JOINTS = ARM_JOINTS + HAND_JOINTS
 SLOW, SLOW_SPIN = 0.05, 0.5
@@ -36,13 +36,14 @@ class Script:
     """The arm that is nearer to the object grasps it and brings it to the goal.
 
     Args:
-        env: What it acts on; read at each call, never written.
+        rules: The task; read at each call, never written.
+        physics: The scene and its state; read at each call, never written.
         carry: Whether to bring the object to the goal; else it is held where the hand has lifted it to.
     """
 
-    def __init__(self, env: AllegroKuka, carry: bool = True) -> None:
-        self.env, self.card, self.carry = env, env.rules.card, carry
-        model, rules = env.physics.model, env.rules
+    def __init__(self, rules: Rules, physics: Physics, carry: bool = True) -> None:
+        self.rules, self.physics, self.card, self.carry = rules, physics, rules.card, carry
+        model = physics.model
         bases = [model.body(f"base_{hand}") for hand in range(self.card.arms)]
         self.bases = Frame(
             torch.stack([torch.tensor(base.pos).float() for base in bases]),
@@ -56,8 +57,8 @@ class Script:
     @OneThread()
     def __call__(self) -> Tensor:
         """(N, D) actions for the present state; thought out on the CPU, wherever the physics runs."""
-        rules, rows = self.env.rules, torch.arange(self.env.rules.num_envs)
-        state = PhysicsState(*(field.cpu() for field in self.env.physics.state))
+        rules, rows = self.rules, torch.arange(self.rules.num_envs)
+        state = PhysicsState(*(field.cpu() for field in self.physics.state))
         memory = Memory(*(field.cpu() for field in rules.memory))
         fresh = memory.progress == 0
         if not self.card.replace_object:
@@ -86,7 +87,7 @@ class Script:
 
     def _actions(self, wanted: Tensor, last: Tensor) -> Tensor:
         """(N, D) actions that lead to the joint targets `wanted`, (N, D)."""
-        rules = self.env.rules
+        rules = self.rules
         actions = (wanted - rules.middle.cpu()) / rules.half_range.cpu()
         if self.card.arm_control == "integrated":
             actions[:, :ARM_JOINTS] = (wanted - last)[:, :ARM_JOINTS] / (self.card.arm_speed * STEP_SECONDS)

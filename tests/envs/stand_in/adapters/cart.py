@@ -3,6 +3,7 @@
 Runs under Python 3.8 as well.
 """
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -199,6 +200,15 @@ def trouble(num_envs, seed, what):
 def where(num_envs, seed, device):
     made = Cart(num_envs, seed, 20)
     made.name = "{} {} {}".format(device, os.getpid(), "epo_lightning" in sys.modules)
+    return made
+
+
+def places(num_envs, seed, names):
+    """Its name tells where modules are looked for, and what would be found under `names`."""
+    made = Cart(num_envs, seed, 20)
+    found = [importlib.util.find_spec(name) for name in names]
+    packages = [name for name in sys.modules if name.startswith("_epo")]
+    made.name = " ".join([*sys.path, *[spec.origin for spec in found if spec is not None and spec.origin], *packages])
     return made
 
 

@@ -3,7 +3,7 @@
 Shape legend: N environments, O observation entries, A action entries.
 
 Some simulators need a Python, a torch or a licence prompt of their own: Isaac Gym wants Python 3.8, this package 3.11.
-`WorkerEnv` starts `worker_main.py` with that interpreter. Numbers go through memory that both processes map; per env
+`WorkerEnv` runs the folder `remote` with that interpreter. Numbers go through memory that both processes map; per env
 step one byte goes each way over a socket.
 """
 
@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
-from epo_lightning.envs.worker_main import FACTORIES, choice, map_arrays
-from epo_lightning.envs.worker_process import WorkerProcess
+from epo_lightning.envs.worker.process import WorkerProcess
+from epo_lightning.envs.worker.remote.factories import FACTORIES
+from epo_lightning.envs.worker.remote.memory import map_arrays
+from epo_lightning.envs.worker.remote.mistakes import choice
 from epo_lightning.limits import Mistake, require_range
 
 

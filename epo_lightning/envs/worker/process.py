@@ -1,4 +1,4 @@
-"""A process with another interpreter that runs `worker_main.py`: started, talked to, and never left behind.
+"""A process with another interpreter that runs the folder `remote`: started, talked to, and never left behind.
 
 What the process prints is kept to its last 16 KiB, for messages; `EPO_DEBUG=1` also shows it. When this process ends in
 any way, even killed, the other one ends by itself: its end of the socket closes.
@@ -6,7 +6,6 @@ any way, even killed, the other one ends by itself: its end of the socket closes
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,13 +13,15 @@ import sys
 import tempfile
 import threading
 import weakref
-from pathlib import Path
 from typing import Any
 
-from epo_lightning.envs import worker_main
-from epo_lightning.envs.worker_main import DONE, STEP, Channel
+from epo_lightning.envs.interpreter import environment_of, find_python
+from epo_lightning.envs.worker import remote
+from epo_lightning.envs.worker.remote import channel
+from epo_lightning.envs.worker.remote.channel import DONE, STEP, Channel
 from epo_lightning.limits import Mistake
 
+_REMOTE = remote.__path__[0]
 _KEPT_BYTES = 16384
 _SHOWN_LINES = 5
 _SHOWN_LENGTH = 300
@@ -56,21 +57,21 @@ class WorkerProcess:
         by_signal = threading.current_thread() is threading.main_thread()
         arguments = (theirs.fileno(), self.file, int(by_signal))
         self._process = subprocess.Popen(
-            [self.python, "-u", worker_main.__file__, *map(str, arguments)],
+            [self.python, "-u", _REMOTE, *map(str, arguments)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=(theirs.fileno(), self.file),
             start_new_session=True,  # Ctrl-C is for the learner, and the simulator's own children end with it
-            env=_environment(self.python),
+            env=environment_of(self.python),
         )
         theirs.close()
         self.output = _Output(self._process)
         self._end = weakref.finalize(self, _end, self._process, ours, self.file)
         hello, _ = self._answer(start_timeout, "start")
-        if hello.get("protocol") != worker_main.PROTOCOL:
+        if hello.get("protocol") != channel.PROTOCOL:
             raise self._error(
-                f"{worker_main.__file__} speaks protocol {hello.get('protocol')}, this package {worker_main.PROTOCOL}:"
+                f"{_REMOTE} speaks protocol {hello.get('protocol')}, this package {channel.PROTOCOL}:"
                 " its files are of two versions, install it anew"
             )
 
@@ -179,30 +180,6 @@ class _Output:
                 self._kept = (self._kept + chunk)[-_KEPT_BYTES:]
                 if self._show:
                     sys.stderr.write(chunk.decode(errors="replace"))
-
-
-def find_python(given: str) -> str:
-    """The interpreter that the user named, by its path or as a command.
-
-    Raises:
-        Mistake: When there is none.
-    """
-    path = os.path.expanduser(given)
-    found = shutil.which(path)
-    if found is None:
-        fault = "is not an executable file" if Path(path).exists() else "does not exist"
-        raise Mistake(
-            f"data.env.init_args.python: {given} {fault}; name the simulator's interpreter, such as"
-            " ~/envs/rlgpu/bin/python"
-        )
-    return os.path.abspath(found)
-
-
-def _environment(python: str) -> dict[str, str]:
-    """Ours, with the interpreter's folder first on the path, as if its environment were activated."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "VIRTUAL_ENV")}
-    folders = [os.path.dirname(python), *os.environ.get("PATH", os.defpath).split(os.pathsep)]
-    return environment | {"PATH": os.pathsep.join(folders)}
 
 
 def _nameless_file() -> int:

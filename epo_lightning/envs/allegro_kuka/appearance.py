@@ -15,7 +15,7 @@ _TEXTURE = 64
 """Pixels: a snapshot copies the textures with the model."""
 
 
-def add_look(spec: mujoco.MjSpec, card: Card) -> None:
+def add_appearance(spec: mujoco.MjSpec, card: Card) -> None:
     """Add everything that only eyes need to the scene of `card`."""
     kind, builtin = mujoco.mjtTexture, mujoco.mjtBuiltin
     sky = spec.add_texture(name="sky", type=kind.mjTEXTURE_SKYBOX, builtin=builtin.mjBUILTIN_GRADIENT)
