@@ -25,13 +25,19 @@ LN2 = 0.6931471805599453
 HALF_LN_2PI = 0.9189385332046727
 
 
-def surrogate_and_slope(ratio: float, mu: float | Tensor, advantage: float) -> tuple[float, float]:
-    """The loss of one sample and its derivative by the ratio, for epsilon = 0.2."""
+def surrogate_and_slope(ratio: float, mu: float, advantage: float) -> tuple[float, float]:
+    """The loss of one sample and its derivative by the ratio r, for epsilon = 0.2, as training computes eq. 4."""
     r = torch.tensor([ratio], dtype=torch.float64, requires_grad=True)
-    loss = clipped_surrogate(r, mu, torch.tensor([advantage], dtype=torch.float64), 0.2)
+    loss = clipped_surrogate(r / mu, mu * torch.tensor([advantage], dtype=torch.float64), 0.2)
     loss.sum().backward()
     assert r.grad is not None
     return loss.item(), r.grad.item()
+
+
+def equation_4(ratio: Tensor, mu: Tensor, advantages: Tensor, clip_eps: float) -> Tensor:
+    """-min(r A, clip(r, mu (1 - eps), mu (1 + eps)) A), as the paper writes it, per sample."""
+    clipped = torch.maximum(torch.minimum(ratio, mu * (1 + clip_eps)), mu * (1 - clip_eps))
+    return -torch.minimum(ratio * advantages, clipped * advantages)
 
 
 class TestSurrogate:
@@ -72,8 +78,8 @@ class TestSurrogate:
         self, ratio: float, mu: float, advantage: float, loss: float, slope: float
     ) -> None:
         assert surrogate_and_slope(ratio, mu, advantage) == pytest.approx((loss, slope))
-        per_sample = torch.tensor([mu], dtype=torch.float64)
-        assert surrogate_and_slope(ratio, per_sample, advantage) == pytest.approx((loss, slope))
+        written_out = equation_4(*(torch.tensor([x]) for x in (ratio, mu, advantage)), clip_eps=0.2)
+        assert written_out.item() == pytest.approx(loss)
 
     def test_the_unit_clip_freezes_what_the_centred_clip_learns_from(self) -> None:
         assert surrogate_and_slope(3.0, 1.0, 1.0) == pytest.approx((-1.2, 0.0))
@@ -84,7 +90,7 @@ class TestSurrogate:
         advantages = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])
         # clipped at 1.2; untouched; raised to 1.6 because bad; raised to 0.8 because bad
         expected = torch.tensor([[-1.2, -1.5], [1.6, 0.8]])
-        torch.testing.assert_close(clipped_surrogate(ratio, mu, advantages, 0.2), expected)
+        torch.testing.assert_close(clipped_surrogate(ratio / mu, mu * advantages, 0.2), expected)
 
 
 class TestValueLoss:
@@ -246,6 +252,33 @@ class TestHybridLoss:
 
     def test_by_hand(self) -> None:
         assert self.terms(self.batch()) == pytest.approx(self.by_hand)
+
+    @pytest.mark.parametrize("off_policy", [False, True])
+    def test_the_surrogate_and_its_gradient_are_those_of_equation_4(self, off_policy: bool) -> None:
+        # 200 samples around the clip: r / mu between 0.6 and 1.6, mu between 0.1 and 10 (1 on-policy)
+        draw = torch.Generator().manual_seed(0)
+        spread, log_mu, advantages = torch.randn(3, 200, generator=draw, dtype=torch.float64)
+        log_mu = log_mu if off_policy else torch.zeros_like(log_mu)
+        log_ratio = log_mu + 0.2 * spread
+        nothing = torch.zeros(200, dtype=torch.float64)
+        batch = self.batch()._replace(
+            actions=nothing[:, None] + 1.0,
+            log_probs=-HALF_LN_2PI - 0.5 - log_ratio,  # of an action one sigma away
+            log_mu=log_mu,
+            values=nothing,
+            targets=nothing,
+            advantages=advantages,
+            off_policy=torch.full((200,), off_policy),
+        )
+        mean = torch.zeros(200, 1, dtype=torch.float64, requires_grad=True)
+        policy = Gaussian(mean, torch.zeros(200, 1, dtype=torch.float64))
+        total = hybrid_loss(policy, nothing, batch, LossSettings(), nothing).total
+        ratio = (policy.log_prob(batch.actions) - batch.log_probs).exp()
+        paper = equation_4(ratio, log_mu.exp(), advantages, 0.2).mean()
+        assert total.item() == pytest.approx(paper.item())
+        slopes = [torch.autograd.grad(loss, mean, retain_graph=True)[0] for loss in (total, paper)]
+        torch.testing.assert_close(*slopes)
+        assert 20 < (slopes[1] == 0).sum() < 180  # some are clipped, some are not
 
     def test_unit_clip(self) -> None:
         # off: min(3, 1.2) instead of min(3, 2.4): -1.2 + 1.62 + 0.1 = 0.52; ((-1.9) + 0.26) / 2 = -0.82

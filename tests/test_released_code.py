@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from epo_lightning.algorithm.aggregation import off_policy_envs, relabel, sample_followers
+from epo_lightning.algorithm.batch import RolloutBatch
+from epo_lightning.algorithm.distributions import Gaussian
 from epo_lightning.algorithm.genetics import evolve
-from epo_lightning.algorithm.losses import LossSettings, clipped_surrogate
+from epo_lightning.algorithm.losses import LossSettings, hybrid_loss
 from epo_lightning.algorithm.population import MASTER, Population
 from epo_lightning.callbacks import GeneticEvolution
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
@@ -198,14 +200,27 @@ class TestOffPolicyClip:
 
     def test_the_clip_is_centred_on_mu_by_default(self) -> None:
         assert LossSettings().off_policy_clip == "centered"
-        ratio = torch.tensor([4.0], requires_grad=True)
-        clipped_surrogate(ratio, torch.tensor([4.0]), torch.tensor([1.0]), 0.2).backward()
-        assert ratio.grad.tolist() == [-1.0]  # a sample the master finds four times likelier still teaches it
+        # a sample the master finds four times likelier still teaches it: d loss / d mean = -r A (a - mean) / sigma^2
+        assert self.slope("centered") == pytest.approx(-4.0)
 
     def test_unit_clip_is_the_released_variant(self) -> None:
-        ratio = torch.tensor([4.0], requires_grad=True)
-        clipped_surrogate(ratio, 1.0, torch.tensor([1.0]), 0.2).backward()
-        assert ratio.grad.tolist() == [0.0]
+        assert self.slope("unit") == 0.0
+
+    @staticmethod
+    def slope(off_policy_clip: Any) -> float:
+        """By the mean, of one off-policy sample with r = mu = 4, A = 1 and an action one sigma above the mean."""
+        mean, zero = torch.zeros(1, 1, requires_grad=True), torch.zeros(1)
+        policy, action = Gaussian(mean, torch.zeros(1, 1)), torch.ones(1, 1)
+        log_mu = torch.tensor([4.0]).log()
+        batch = RolloutBatch(
+            obs=torch.zeros(1, 1), actions=action, agent_ids=torch.tensor([MASTER]),
+            log_probs=policy.log_prob(action).detach() - log_mu, log_mu=log_mu, values=zero, targets=zero,
+            advantages=torch.ones(1), off_policy=torch.ones(1, dtype=torch.bool), states=torch.zeros(0, 1, 0),
+            resets=torch.zeros(1, dtype=torch.bool),
+        )  # fmt: skip
+        hybrid_loss(policy, zero, batch, LossSettings(off_policy_clip=off_policy_clip), zero).total.backward()
+        assert mean.grad is not None
+        return mean.grad.item()
 
     def test_mu_is_the_ratio_before_the_first_update(self) -> None:
         relabelled = relabel(torch.tensor([-1.0]), torch.tensor([-3.0]), float("inf"))

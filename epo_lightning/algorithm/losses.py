@@ -3,11 +3,11 @@
 Shape legend: B samples (or T, B for sequences), A action entries, K agents.
 
 A sample is on-policy (its own agent acted) or off-policy (a follower acted, the master learns from it). Both kinds
-share every formula: for on-policy samples mu = 1, so the off-policy surrogate (eq. 4) becomes PPO's (eq. 2).
+share every formula: the off-policy surrogate (EPO eq. 4) is PPO's (EPO eq. 2) of r / mu and mu A, and on-policy mu = 1.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -76,7 +76,7 @@ def hybrid_loss(
     settings: LossSettings,
     entropy_coefficient: Tensor,
 ) -> HybridLoss:
-    """Actor + 0.5 c_v critic - c_ent H + c_b bound, over on- and off-policy samples (EPO eq. 5 and 10).
+    """Actor + 0.5 c_v critic - c_ent H + c_b bound, over on- and off-policy samples (EPO eq. 4, eq. 5 and eq. 10).
 
     Args:
         policy: What the network says of the batch's actions.
@@ -87,7 +87,7 @@ def hybrid_loss(
     """
     log_probs = policy.log_prob(batch.actions)
     if settings.off_policy_clip == "centered":
-        # min(r A, clip(r, mu (1 - eps), mu (1 + eps)) A) = min(r/mu mu A, clip(r/mu, 1 - eps, 1 + eps) mu A)
+        # EPO eq. 4: min(r A, clip(r, mu (1 - eps), mu (1 + eps)) A) = min(r/mu mu A, clip(r/mu, 1 - eps, 1 + eps) mu A)
         new_over_old = log_probs - (batch.log_probs + batch.log_mu)
         mu: Tensor | float = 1.0
         log_ratio, advantages = new_over_old, batch.advantages * batch.log_mu.exp()
@@ -96,7 +96,7 @@ def hybrid_loss(
         new_over_old = log_ratio - batch.log_mu
     ratio = log_ratio.clamp(max=LOG_RATIO_MAX).exp()
     bound = None if settings.dual_clip is None else settings.dual_clip * mu
-    surrogate = clipped_surrogate(ratio, 1.0, advantages, settings.clip_eps, bound)
+    surrogate = clipped_surrogate(ratio, advantages, settings.clip_eps, bound)
     critic = value_loss(values, batch.targets, batch.values, settings.value_clip_eps)
     bound, entropy = policy.bound_loss(), policy.entropy()
     samples = surrogate + 0.5 * settings.value_coefficient * critic + settings.bound_coefficient * bound
@@ -109,30 +109,21 @@ def hybrid_loss(
 
 
 def clipped_surrogate(
-    ratio: Tensor,
-    centre: Tensor | float,
-    advantages: Tensor,
-    clip_eps: float,
-    bound: Tensor | float | None = None,
+    ratio: Tensor, advantages: Tensor, clip_eps: float, bound: Tensor | float | None = None
 ) -> Tensor:
-    """Negative clipped objective per sample (EPO eq. 2 with centre 1, eq. 4 with centre mu).
+    """Negative clipped objective per sample (EPO eq. 2): -min(r A, clip(r, 1 - eps, 1 + eps) A).
 
-    -min(r A, clip(r, centre (1 - eps), centre (1 + eps)) A), and with `bound` b at most -b A where A < 0.
-
-    With mu, the value of r before the first update, the dual clip of factor c (arXiv 1912.09729) is b = c mu, whatever
-    the centre: a bad action pulls until it is c times as likely as it was when the rollout was made. Without a bound
-    its loss grows with r for ever.
+    With `bound` b it is at most -b A where A < 0. With mu, the value of r before the first update, the dual clip of
+    factor c (arXiv 1912.09729) is b = c mu: a bad action pulls until it is c times as likely as it was when the rollout
+    was made. Without a bound its loss grows with r for ever.
 
     Args:
-        ratio: (...,) r = pi(a|s, phi_agent) / pi_old(a|s, phi_j).
-        centre: (...,) or a number: mu, or 1 as in the released code.
+        ratio: (...,) r = pi(a|s, phi_agent) / pi_old(a|s, phi_j), or r / mu with advantages mu A.
         advantages: (...,).
         clip_eps: epsilon.
         bound: (...,) or a number: b, the largest r that counts where A < 0; None for none.
     """
-    low: Any = centre * (1 - clip_eps)
-    high: Any = centre * (1 + clip_eps)
-    clipped = torch.clamp(ratio, low, high)
+    clipped = ratio.clamp(1 - clip_eps, 1 + clip_eps)
     loss = -torch.minimum(ratio * advantages, clipped * advantages)
     if bound is None:
         return loss
@@ -140,7 +131,10 @@ def clipped_surrogate(
 
 
 def value_loss(values: Tensor, targets: Tensor, old_values: Tensor, clip_eps: float | None) -> Tensor:
-    """Squared error per sample; with `clip_eps` the worse of it and the error of V clipped around the old value."""
+    """Squared error per sample: (V - target)^2 of on-policy (EPO eq. 7) and of off-policy samples (EPO eq. 9) alike.
+
+    With `clip_eps` the worse of it and the error of V clipped around the old value.
+    """
     error = (values - targets).square()
     if clip_eps is None:
         return error
@@ -155,7 +149,7 @@ def entropy_coefficients(num_agents: int, scale: float, floor: float = 0.0) -> T
 
 
 def hybrid_mean(samples: Tensor, off_policy: Tensor, off_policy_weight: float) -> Tensor:
-    """(sum over on-policy + lambda * sum over off-policy) / (n_on + n_off) (EPO eq. 5 and 10)."""
+    """(sum over on-policy + lambda * sum over off-policy) / (n_on + n_off) (EPO eq. 5 and eq. 10)."""
     if off_policy_weight == 1.0:
         return samples.mean()
     return torch.where(off_policy, off_policy_weight * samples, samples).mean()
