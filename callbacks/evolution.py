@@ -43,7 +43,7 @@ class GeneticEvolution(L.Callback):
         warmup_env_steps: No generation before this many env steps.
         num_elites: Best followers that survive unchanged; at least 1 and fewer than the followers.
         num_offspring: How many of the worst followers are replaced; null for all that are not elites.
-        spread_threshold: Evolve only if max f - min f > spread_threshold * |median f| (eq. 3).
+        spread_threshold: Evolve only if max f - min f > spread_threshold * |median f| (EPO eq. 3).
         crossover: How the genes of two parents mix: `average`, `uniform` or `k_point`.
         crossover_points: Crossing points of `k_point`.
         mutation_sigma: Standard deviation of the Gaussian noise added to a child's gene.

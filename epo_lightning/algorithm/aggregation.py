@@ -82,8 +82,9 @@ def sample_followers(
 def relabel(master_log_probs: Tensor, behaviour_log_probs: Tensor, mu_cap: float) -> Relabelled:
     """Importance weights of followers' actions for the master, truncated at `mu_cap` (inf: the paper).
 
-    mu = pi_old(a|s, phi_0) / pi_old(a|s, phi_j) is the weight with which a sample starts. Above the cap it is lowered
-    to the cap, by a behaviour log-probability higher than the true one, so that r is still mu at the first update.
+    mu = pi_old(a|s, phi_0) / pi_old(a|s, phi_j) is the weight with which a sample starts (EPO eq. 4). Above the cap it
+    is lowered to the cap, by a behaviour log-probability higher than the true one, so that r is still mu at the first
+    update.
     """
     log_mu = (master_log_probs - behaviour_log_probs).clamp(max=min(math.log(mu_cap), LOG_RATIO_MAX))
     return Relabelled(master_log_probs - log_mu, log_mu)

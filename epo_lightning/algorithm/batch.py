@@ -17,7 +17,7 @@ class RolloutBatch(NamedTuple):
         actions: (..., A) the policy's unclipped samples; (..., 1) numbers of the choices of a discrete task.
         agent_ids: (B,) int64, the agent whose gene evaluates the sample.
         log_probs: (...,) log pi_old(a|s, phi_j) of the agent j that acted.
-        log_mu: (...,) log pi_old(a|s, phi_agent) - log pi_old(a|s, phi_j); 0 for on-policy samples (paper eq. 4).
+        log_mu: (...,) log pi_old(a|s, phi_agent) - log pi_old(a|s, phi_j); 0 for on-policy samples (EPO eq. 4).
         values: (...,) normalised V_old(s, phi_agent).
         targets: (...,) normalised critic targets.
         advantages: (...,) normalised over the pooled set.
