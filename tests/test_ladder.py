@@ -183,7 +183,7 @@ def look_away(patch: pytest.MonkeyPatch) -> None:
 
 def credit_the_last_action_only(patch: pytest.MonkeyPatch) -> None:
     gae = targets.gae_targets
-    patch.setattr(targets, "gae_targets", lambda *args: gae(*args[:-1], gae_lambda=0.0))
+    patch.setattr(targets, "gae_targets", lambda *args: gae(*args[:-1], 0.0))
 
 
 def forget(patch: pytest.MonkeyPatch) -> None:

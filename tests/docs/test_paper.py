@@ -97,7 +97,8 @@ def test_functions_exist_and_cite_their_equation(row: Row) -> None:
 
 
 def test_an_equation_is_cited_in_the_files_of_its_row_and_nowhere_else() -> None:
-    cited, named = defaultdict(set), defaultdict(set)
+    cited: defaultdict[int, set[Path]] = defaultdict(set)
+    named: defaultdict[int, set[Path]] = defaultdict(set)
     for path in sources():
         for number in numbers(path.read_text()) & set(EQUATIONS):
             cited[number].add(path.resolve())
