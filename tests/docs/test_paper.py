@@ -1,8 +1,8 @@
 """The page from paper to code: what it names exists, and equations are cited where it says."""
 
 import ast
-import importlib
 import inspect
+import pkgutil
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -59,16 +59,7 @@ ROWS = rows()
 
 def code(function: str) -> Any:
     """The function or class of that dotted path inside the package."""
-    parts = f"epo_lightning.{function}".split(".")
-    for end in range(len(parts) - 1, 0, -1):
-        try:
-            found: Any = importlib.import_module(".".join(parts[:end]))
-        except ModuleNotFoundError:
-            continue
-        for part in parts[end:]:
-            found = getattr(found, part)
-        return found
-    raise AssertionError(f"no module {function}")
+    return pkgutil.resolve_name(f"epo_lightning.{function}")
 
 
 def numbers(text: str) -> set[int]:

@@ -1,0 +1,64 @@
+"""The page on architecture: its floors are those that the import test holds, and what it names exists."""
+
+import ast
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "architecture.md").read_text()
+
+
+def blocks() -> list[str]:
+    return re.findall(r"^```\n(.*?)^```$", TEXT, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_floors_stand_in_the_order_of_the_import_test() -> None:
+    tree = ast.parse((ROOT / "tests" / "test_imports.py").read_text())
+    (floors,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FLOORS"
+    )
+    drawn = re.findall(r"^   (\w+)  ", blocks()[0], flags=re.MULTILINE)
+    assert drawn[::-1] == floors
+
+
+def test_files_of_the_iteration_exist() -> None:
+    files = set(re.findall(r"\b(\w+/[\w/]+\.py)\b", blocks()[1]))
+    assert len(files) > 10
+    assert [file for file in sorted(files) if not (ROOT / "epo_lightning" / file).is_file()] == []
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(epo_lightning\.[\w.]+)`", TEXT))))
+def test_dotted_names_exist(name: str) -> None:
+    assert pkgutil.resolve_name(name) is not None
+
+
+@pytest.mark.parametrize(
+    ("file", "names"),
+    [
+        ("modules/epo.py", {"EPOModule", "configure_model", "training_step", "replace_agents", "on_train_epoch_end"}),
+        ("modules/data.py", {"RolloutDataModule", "setup", "train_dataloader"}),
+        ("experience/rollout.py", {"RolloutDataset", "collect"}),
+        ("experience/targets.py", {"Targets", "complete"}),
+        ("experience/buffer.py", {"gather"}),
+        ("algorithm/advantages.py", {"gae_targets", "n_step_targets"}),
+        ("algorithm/aggregation.py", {"sample_followers", "relabel"}),
+        ("algorithm/genetics.py", {"evolve", "crossover"}),
+        ("algorithm/losses.py", {"hybrid_loss", "LossSettings"}),
+        ("learner/optimizer.py", {"clip_gradients", "adapt_learning_rate"}),
+        ("run/checkpoint.py", {"RunCheckpoints"}),
+        ("cli/entry.py", {"main"}),
+        ("cli/arguments.py", {"resolve"}),
+        ("cli/training.py", {"Command"}),
+        ("cli/trainer.py", {"EPOTrainer"}),
+    ],
+)
+def test_who_is_called_is_defined_there(file: str, names: set[str]) -> None:
+    tree = ast.parse((ROOT / "epo_lightning" / file).read_text())
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    assert names <= defined
+    assert all(name in TEXT for name in names)
