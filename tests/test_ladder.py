@@ -183,7 +183,11 @@ def look_away(patch: pytest.MonkeyPatch) -> None:
 
 def credit_the_last_action_only(patch: pytest.MonkeyPatch) -> None:
     gae = targets.gae_targets
-    patch.setattr(targets, "gae_targets", lambda *args: gae(*args[:-1], 0.0))
+
+    def one_step(rewards: Tensor, values: Tensor, following: Tensor, done: Tensor, gamma: float, _: float) -> Tensor:
+        return gae(rewards, values, following, done, gamma, gae_lambda=0.0)
+
+    patch.setattr(targets, "gae_targets", one_step)
 
 
 def forget(patch: pytest.MonkeyPatch) -> None:

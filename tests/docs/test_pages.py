@@ -9,7 +9,7 @@ import pytest
 from epo_lightning.cli.entry import main
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMAND = re.compile(r"(?:python -m epo_lightning|epo-lightning) (fit [^`#\n]*--config[^`#\n]*)")
 
 
