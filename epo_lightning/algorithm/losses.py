@@ -113,15 +113,15 @@ def clipped_surrogate(
 ) -> Tensor:
     """Negative clipped objective per sample (EPO eq. 2): -min(r A, clip(r, 1 - eps, 1 + eps) A).
 
-    With `bound` b it is at most -b A where A < 0. With mu, the value of r before the first update, the dual clip of
-    factor c (arXiv 1912.09729) is b = c mu: a bad action pulls until it is c times as likely as it was when the rollout
-    was made. Without a bound its loss grows with r for ever.
+    With `bound` b it is at most -b A where A < 0. The dual clip of factor c (arXiv 1912.09729) is b = c times the ratio
+    before the first update: a bad action pulls until it is c times as likely as it was when the rollout was made.
+    Without a bound its loss grows with the ratio for ever.
 
     Args:
         ratio: (...,) r = pi(a|s, phi_agent) / pi_old(a|s, phi_j), or r / mu with advantages mu A.
         advantages: (...,).
         clip_eps: epsilon.
-        bound: (...,) or a number: b, the largest r that counts where A < 0; None for none.
+        bound: (...,) or a number: b, the largest ratio that counts where A < 0; None for none.
     """
     clipped = ratio.clamp(1 - clip_eps, 1 + clip_eps)
     loss = -torch.minimum(ratio * advantages, clipped * advantages)
