@@ -167,7 +167,9 @@ def test_interrupted_runs_can_be_resumed(cli, rows):
         for number, process in processes.items():
             wait_for_rows(Path(number.name) / "metrics.csv", 7, process)
             process.send_signal(number)
-        ends = {number: (*process.communicate(timeout=200), process.returncode) for number, process in processes.items()}
+        ends = {
+            number: (*process.communicate(timeout=200), process.returncode) for number, process in processes.items()
+        }
     finally:
         for process in processes.values():
             process.kill()
