@@ -8,5 +8,13 @@ from epo_lightning.callbacks.evolution import GeneticEvolution
 from epo_lightning.callbacks.nan_guard import NaNGuard
 from epo_lightning.callbacks.profiling import NetworkScaleProfiler
 from epo_lightning.callbacks.video import VideoRecorder
+from epo_lightning.modules.base import PopulationCallback
 
-__all__ = ["ElitePreservation", "GeneticEvolution", "NaNGuard", "NetworkScaleProfiler", "VideoRecorder"]
+__all__ = [
+    "ElitePreservation",
+    "GeneticEvolution",
+    "NaNGuard",
+    "NetworkScaleProfiler",
+    "PopulationCallback",
+    "VideoRecorder",
+]

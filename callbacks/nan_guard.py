@@ -11,11 +11,11 @@ from torch import Tensor
 
 from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.limits import Mistake
-from epo_lightning.modules.epo import EPOModule
+from epo_lightning.modules.base import PopulationCallback
 from epo_lightning.run.checkpoint import dump
 
 
-class NaNGuard(L.Callback):
+class NaNGuard(PopulationCallback):
     """Keeps every minibatch's loss on the device, looks at all of them once per iteration, and stops before a bad
     iteration can be checkpointed, wherever it stands in the list: the last good checkpoint stays the last.
     """
@@ -34,22 +34,22 @@ class NaNGuard(L.Callback):
         """
         self._losses.append(outputs["loss"])
         if batch_idx + 1 == trainer.num_training_batches:
-            self._look(trainer, pl_module)
+            self._inspect(trainer)
 
-    def _look(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, EPOModule)
+    def _inspect(self, trainer: L.Trainer) -> None:
+        module = self.module
         # Under fp16 a gradient that overflows is normal: the scaler skips that step and lowers its scale
-        sums = pl_module.diagnostics[:-1] if trainer.precision == "16-mixed" else pl_module.diagnostics
+        gradients = 0.0 if trainer.precision == "16-mixed" else module.sums.grad_norm
         losses = torch.stack(self._losses)
-        if bool(torch.isfinite(losses.sum() + sums.sum())):
+        if bool(torch.isfinite(losses.sum() + module.sums.diagnostics.sum() + gradients)):
             return
         bad = (~torch.isfinite(losses)).nonzero().flatten().tolist()
         index = bad[0] if bad else 0
-        dataset = pl_module.dataset
+        dataset = module.dataset
         units = dataset.minibatch_units(index)
         batch = dataset.buffer.gather(units)
         fields = [name for name, value in batch._asdict().items() if not bool(torch.isfinite(value).all())]
-        parameters = [name for name, value in pl_module.policy.named_parameters() if not torch.isfinite(value).all()]
+        parameters = [name for name, value in module.policy.named_parameters() if not torch.isfinite(value).all()]
         path = run_file(trainer, "nan_batch.pt")
         kept = f"the batch is in {path}"
         if trainer.is_global_zero:

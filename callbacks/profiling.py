@@ -13,14 +13,15 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.flop_counter import FlopCounterMode
 
 from epo_lightning.callbacks.run_files import run_file
+from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import require_range
-from epo_lightning.modules.epo import EPOModule
+from epo_lightning.modules.base import PopulationCallback
 from epo_lightning.run.folder import writing
 
 _PARTS = ("env", "inference", "targets", "learning", "framework")
 
 
-class NetworkScaleProfiler(L.Callback):
+class NetworkScaleProfiler(PopulationCallback):
     """Prints and writes `profile.json`: parameters, FLOPs, time per part, env steps/s and peak memory.
 
     While it measures, a GPU is waited for at every part's border, which slows the run a little.
@@ -40,38 +41,34 @@ class NetworkScaleProfiler(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Synchronised clocks from here on."""
-        assert isinstance(pl_module, EPOModule)
-        dataset = pl_module.dataset
-        if pl_module.device.type == "cuda":
-            pl_module.clock = dataset.clock = _synchronised_clock
+        if self.module.device.type == "cuda":
+            self.module.dataset.clock = _synchronised_clock
             torch.cuda.reset_peak_memory_stats()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the figures of the iteration that has just ended."""
-        assert isinstance(pl_module, EPOModule)
-        self._take(trainer, pl_module)
+        self._take(trainer)
         self._iterations += 1
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Report what there is when the run was shorter than planned."""
-        assert isinstance(pl_module, EPOModule)
-        self._take(trainer, pl_module)
+        self._take(trainer)
         if not self.report:
-            self._seen = self._seen or [dict(pl_module.metrics)]
-            self._finish(trainer, pl_module)
+            self._seen = self._seen or [dict(self.module.metrics)]
+            self._finish(trainer)
 
-    def _take(self, trainer: L.Trainer, module: EPOModule) -> None:
+    def _take(self, trainer: L.Trainer) -> None:
         if self._iterations > self.start_iteration and len(self._seen) < self.num_iterations:
-            self._seen.append(dict(module.metrics))
+            self._seen.append(dict(self.module.metrics))
             if len(self._seen) == self.num_iterations:
-                self._finish(trainer, module)
+                self._finish(trainer)
 
-    def _finish(self, trainer: L.Trainer, module: EPOModule) -> None:
-        dataset = module.dataset
-        module.clock = dataset.clock = time.perf_counter
+    def _finish(self, trainer: L.Trainer) -> None:
+        module, dataset = self.module, self.module.dataset
+        dataset.clock = time.perf_counter
         median = {name: statistics.median(seen[name] for seen in self._seen) for name in self._seen[0]}
         samples = dataset.buffer.shape.columns * dataset.settings.horizon
-        forward = forward_flops(module)
+        forward = forward_flops(module.policy, dataset.env.spec.obs_dim)
         self.report = {
             "parameters": sum(parameter.numel() for parameter in module.policy.parameters()),
             "width": module.network_settings.width,
@@ -99,13 +96,12 @@ class NetworkScaleProfiler(L.Callback):
 
 
 @torch.no_grad()
-def forward_flops(module: EPOModule) -> int:
+def forward_flops(policy: Policy, obs_dim: int) -> int:
     """Floating-point operations of one forward pass for one environment."""
-    policy = module.policy
-    device = policy.genes.device
+    device = policy.device
     agent = torch.zeros(1, dtype=torch.long, device=device)
     with FlopCounterMode(display=False) as counter:
-        policy(policy.obs_moments.mean.float()[None], policy.express(agent), policy.initial_state(1, device))
+        policy.act(torch.zeros(1, obs_dim, device=device), agent, policy.initial_state(1, device))
     return counter.get_total_flops()
 
 

@@ -9,8 +9,9 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from epo_lightning.callbacks.run_files import run_file
+from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake, require_range
-from epo_lightning.modules.epo import EPOModule
+from epo_lightning.modules.base import PopulationCallback
 from epo_lightning.show.playback import Playback
 from epo_lightning.show.video import compose, record, require_encoder
 
@@ -18,7 +19,7 @@ _KEY = "trainer.callbacks VideoRecorder"
 _FEW = 3
 
 
-class VideoRecorder(L.Callback):
+class VideoRecorder(PopulationCallback):
     """Films mean actions of some agents every so many env steps, as `videos/<env steps>.mp4` in the run folder.
 
     The agents play in environments of their own, made anew for every video with the same seed, as difficult as the
@@ -52,17 +53,17 @@ class VideoRecorder(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse agents that do not exist, and a machine that cannot draw: now, and not after hours."""
+        super().setup(trainer, pl_module, stage)
         if stage != "fit":
             return
-        assert isinstance(pl_module, EPOModule)
-        self._actors = list(range(min(_FEW, pl_module.num_agents)) if self.agents is None else self.agents)
+        self._actors = list(range(min(_FEW, self.module.num_agents)) if self.agents is None else self.agents)
         require_range(f"{_KEY}.agents", min(self._actors), 0)
-        last = pl_module.num_agents - 1
+        last = self.module.num_agents - 1
         require_range(f"{_KEY}.agents (of model.num_agents {last + 1})", max(self._actors), high=last)
         if trainer.is_global_zero:
             require_encoder()
             with isolate_rng():
-                trial = self._playback(trainer, pl_module, ["zero"])
+                trial = self._playback(trainer, ["zero"], None)
                 try:
                     compose(trial, self.width, self.height)
                 finally:
@@ -70,35 +71,34 @@ class VideoRecorder(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Film what the last iteration has led to, when it is time; here no clock of an iteration runs."""
-        assert isinstance(pl_module, EPOModule)
-        env_steps = pl_module.dataset.env_steps
+        env_steps = self.module.env_steps
         if env_steps < self._last_video + self.every_n_env_steps:
             return
         self._last_video = env_steps
         if trainer.is_global_zero:
             path = run_file(trainer, "videos", f"{env_steps}.mp4")
             with isolate_rng():
-                self._film(trainer, pl_module, path)
+                self._film(trainer, path)
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
                     logger.log_video("videos/agents", [str(path)], step=env_steps)
 
     on_train_end = on_train_epoch_start
 
-    def _film(self, trainer: L.Trainer, module: EPOModule, path: Path) -> None:
-        playback = self._playback(trainer, module, self._actors)
+    def _film(self, trainer: L.Trainer, path: Path) -> None:
+        playback = self._playback(trainer, self._actors, self.module.policy)
         try:
             record(playback, path, self.seconds, self.width, self.height)
         finally:
             playback.env.close()
 
-    def _playback(self, trainer: L.Trainer, module: EPOModule, actors: Sequence[int | str]) -> Playback:
+    def _playback(self, trainer: L.Trainer, actors: Sequence[int | str], policy: Policy | None) -> Playback:
         """`actors` in environments of their own; there is no network yet when the training is set up."""
-        data = module.data
+        data = self.module.data
         assert data.env is not None
         env = data.env_factory(len(actors), trainer.strategy.root_device, data.seed)
         env.set_curriculum(data.env.curriculum())
-        return Playback(env, actors, getattr(module, "policy", None), data.seed)
+        return Playback(env, actors, policy, data.seed)
 
     def state_dict(self) -> dict[str, Any]:
         """The clock."""

@@ -137,7 +137,7 @@ class TestLog:
                 running.append([0.0])
 
             def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
-                running[-1].append(module.diagnostics[DIAGNOSTICS.index("approx_kl")].item())
+                running[-1].append(module.sums["approx_kl"].item())
 
         monkeypatch.setattr(
             "epo_lightning.modules.epo.adapt_learning_rate", lambda rate, kl, settings: used.append(kl.item())

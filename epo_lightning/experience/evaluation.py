@@ -17,7 +17,7 @@ from torch.utils.data import IterableDataset
 from epo_lightning.envs.base import VectorEnv
 from epo_lightning.envs.contract import check_first, check_result, refuse_unsound, sound
 from epo_lightning.experience.episodes import QUANTITIES, EpisodeLedger
-from epo_lightning.learner.networks import LatentActorCritic
+from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake
 
 _STEPS_BETWEEN_CHECKS = 16
@@ -46,14 +46,14 @@ class Summary(NamedTuple):
 
 
 @torch.no_grad()
-def play_episodes(env: VectorEnv, policy: LatentActorCritic, agent: int, episodes_per_env: int) -> Episodes:
+def play_episodes(env: VectorEnv, policy: Policy, agent: int, episodes_per_env: int) -> Episodes:
     """Play `episodes_per_env` complete episodes in every environment with the mean actions of `agent`.
 
     Raises:
         Mistake: When the environment breaks its contract, or an environment does not finish its episodes.
     """
     obs, envs = env.reset(), env.spec.num_envs
-    device = policy.genes.device
+    device = policy.device
     check_first(obs, env.spec, device)
     agents = torch.full((envs,), agent, device=device)
     state = policy.initial_state(envs, device)
@@ -146,7 +146,7 @@ class EvaluationDataset(IterableDataset[Episodes]):
         self,
         build: Callable[[int], VectorEnv],
         seeds: Sequence[int],
-        policy: LatentActorCritic,
+        policy: Policy,
         agent: int,
         episodes_per_env: int,
     ) -> None:

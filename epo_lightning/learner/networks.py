@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from epo_lightning.algorithm.distributions import ActionDistribution, Categorical, Gaussian
 from epo_lightning.learner.normalization import RunningMoments
+from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake, require_range
 
 Activation = Literal["elu", "relu", "tanh", "silu"]
@@ -129,7 +130,7 @@ class Trunk(nn.Module):
         return self.mlp(self.norm(features)), new_state.to(state.dtype)
 
 
-class LatentActorCritic(nn.Module):
+class LatentActorCritic(Policy):
     """Actor and critic of a whole population: pi_theta(a | s, phi_k) and V_psi(s, phi_k) (EPO section 4).
 
     Args:
@@ -146,7 +147,7 @@ class LatentActorCritic(nn.Module):
         super().__init__()
         if num_agents > 1 and settings.gene_dim < 1:
             raise Mistake(f"model.network.gene_dim must be at least 1 with {num_agents} agents, got 0")
-        self.settings, self.discrete = settings, discrete
+        self.settings, self.discrete, self.num_agents = settings, discrete, num_agents
         self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip)
         self.value_moments = RunningMoments()
         self.genes = nn.Parameter(torch.randn(num_agents, settings.gene_dim))

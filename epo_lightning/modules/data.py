@@ -13,7 +13,7 @@ import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import IterableDataset
 
-from epo_lightning.algorithm.population import MASTER, Population
+from epo_lightning.algorithm.population import Population
 from epo_lightning.envs.base import EnvSpec, VectorEnv
 from epo_lightning.envs.contract import check_spec
 from epo_lightning.experience.buffer import RolloutBuffer, RolloutShape
@@ -149,7 +149,8 @@ class RolloutDataModule(L.LightningDataModule):
     def _episodes(self, seeds: Sequence[int]) -> EvaluationDataset:
         assert self.trainer is not None
         per_env = -(-self.eval_episodes // (self.eval_envs * self.trainer.world_size))
-        return EvaluationDataset(self._fresh_eval_env, seeds, self._trained_module().policy, MASTER, per_env)
+        module = self._trained_module()
+        return EvaluationDataset(self._fresh_eval_env, seeds, module.policy, module.champion, per_env)
 
     def _fresh_eval_env(self, seed: int) -> VectorEnv:
         """Environments of `seed` in which nobody has acted yet, at the difficulty of the evaluation."""

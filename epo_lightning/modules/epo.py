@@ -7,7 +7,6 @@ iteration. Nothing is logged per minibatch: diagnostics are summed on the device
 """
 
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,8 +19,7 @@ from epo_lightning.algorithm.batch import RolloutBatch
 from epo_lightning.algorithm.losses import DIAGNOSTICS, LossSettings, entropy_coefficients, hybrid_loss
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.experience.episodes import QUANTITIES, AgentMean
-from epo_lightning.experience.evaluation import Episodes, Summary, summarize
-from epo_lightning.experience.rollout import RolloutDataset
+from epo_lightning.experience.evaluation import Episodes, summarize
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.learner.optimizer import (
     OptimizerSettings,
@@ -32,18 +30,14 @@ from epo_lightning.learner.optimizer import (
     zero_moments,
 )
 from epo_lightning.limits import Mistake, require_range
-from epo_lightning.modules.data import RolloutDataModule
+from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.identity import CHANGEABLE, identity, require_same_identity
-from epo_lightning.modules.lean import LeanLightningModule
 
 LAYOUT = 1
 """Of what a checkpoint keeps for a run that goes on; raised when that changes."""
-_SUMS = (*DIAGNOSTICS, "total", "grad_norm")
-"""What is summed on the device over an iteration's minibatches."""
-_KL = _SUMS.index("approx_kl")
 
 
-class EPOModule(LeanLightningModule):
+class EPOModule(PopulationModule):
     """Evolutionary Policy Optimization without its evolution, which callbacks add.
 
     With one agent this is PPO, with several SAPG; with `epo_lightning.callbacks.GeneticEvolution` it is EPO.
@@ -56,7 +50,6 @@ class EPOModule(LeanLightningModule):
     """
 
     entropy_coefficient: Tensor
-    diagnostics: Tensor
     kl_before: Tensor
     policy: LatentActorCritic
 
@@ -67,33 +60,14 @@ class EPOModule(LeanLightningModule):
         loss: LossSettings = LossSettings(),  # noqa: B008
         optimizer: OptimizerSettings = OptimizerSettings(),  # noqa: B008
     ) -> None:
-        super().__init__()
+        super().__init__(DIAGNOSTICS)
         require_range("model.num_agents", num_agents, 1)
         self.num_agents = num_agents
         self.network_settings, self.loss_settings, self.optimizer_settings = network, loss, optimizer
         coefficients = entropy_coefficients(num_agents, loss.entropy_scale, loss.entropy_floor)
         self.register_buffer("entropy_coefficient", coefficients, persistent=False)
-        self.register_buffer("diagnostics", torch.zeros(len(_SUMS)), persistent=False)
         self.register_buffer("kl_before", torch.zeros(()), persistent=False)
         self.recent_episodes = AgentMean(num_agents)
-        self.clock: Callable[[], float] = time.perf_counter
-        self.metrics: dict[str, float] = {}
-        self.episodes: list[Tensor] = []
-        self.evaluation: dict[str, Summary] = {}
-
-    @property
-    def data(self) -> RolloutDataModule:
-        """The datamodule that feeds this module."""
-        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(datamodule, RolloutDataModule)
-        return datamodule
-
-    @property
-    def dataset(self) -> RolloutDataset:
-        """The rollouts of the training that runs."""
-        dataset = self.data.dataset
-        assert dataset is not None, "no training has begun"
-        return dataset
 
     def configure_model(self) -> None:
         """Build the network once the environments have told their sizes."""
@@ -112,9 +86,10 @@ class EPOModule(LeanLightningModule):
 
     def on_train_epoch_start(self) -> None:
         """A new iteration."""
-        self._started = self.clock()
+        self._clock = self.dataset.clock
+        self._started = self._clock()
         self._learning_seconds = 0.0
-        self.diagnostics.zero_()
+        self.sums.reset()
         self.kl_before.zero_()
 
     def training_step(self, batch: RolloutBatch, batch_idx: int) -> Tensor:
@@ -123,8 +98,8 @@ class EPOModule(LeanLightningModule):
         output = self.policy(batch.obs, rows, batch.states, batch.resets)
         coefficient = self.entropy_coefficient[batch.agent_ids]
         loss = hybrid_loss(output.actions, output.value, batch, self.loss_settings, coefficient)
-        self.diagnostics[:-2].add_(loss.diagnostics)
-        self.diagnostics[-2].add_(loss.total.detach())
+        self.sums.diagnostics.add_(loss.diagnostics)
+        self.sums.total.add_(loss.total.detach())
         return loss.total
 
     def optimizer_step(
@@ -135,13 +110,13 @@ class EPOModule(LeanLightningModule):
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         """Forward, backward and Adam happen in here; afterwards log-stds return to their range."""
-        start = self.clock()
+        start = self._clock()
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         self.policy.clamp_log_std()
         passes = self.data.rollout.num_minibatches
         if (batch_idx + 1) % passes == 0:
             self._adapt_learning_rate(optimizer, passes)
-        self._learning_seconds += self.clock() - start
+        self._learning_seconds += self._clock() - start
 
     def configure_gradient_clipping(
         self,
@@ -153,7 +128,7 @@ class EPOModule(LeanLightningModule):
         if gradient_clip_val is not None:
             raise Mistake("trainer.gradient_clip_val must stay unset: use model.optimizer.max_grad_norm")
         parameters = optimizer.param_groups[0]["params"]
-        self.diagnostics[-1].add_(clip_gradients(parameters, self.optimizer_settings.max_grad_norm))
+        self.sums.grad_norm.add_(clip_gradients(parameters, self.optimizer_settings.max_grad_norm))
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
         """Drop the gradients; the optimizer's own method takes ten times as long to do so."""
@@ -161,12 +136,12 @@ class EPOModule(LeanLightningModule):
             parameter.grad = None
 
     def _adapt_learning_rate(self, optimizer: torch.optim.Optimizer | LightningOptimizer, minibatches: int) -> None:
-        kl = (self.diagnostics[_KL] - self.kl_before) / minibatches
+        kl = (self.sums["approx_kl"] - self.kl_before) / minibatches
         if self.trainer.world_size > 1:
             dist.all_reduce(kl)
             kl /= self.trainer.world_size
         adapt_learning_rate(optimizer.param_groups[0]["lr"], kl, self.optimizer_settings)
-        self.kl_before.copy_(self.diagnostics[_KL])
+        self.kl_before.copy_(self.sums["approx_kl"])
 
     def on_train_start(self) -> None:
         """What was restored obeys the present settings."""
@@ -213,12 +188,12 @@ class EPOModule(LeanLightningModule):
     def on_train_epoch_end(self) -> None:
         """Gather the iteration's diagnostics, move them to the host at once, and log them over env steps."""
         dataset = self.dataset
-        elapsed = self.clock() - self._started
+        elapsed = self._clock() - self._started
         self.recent_episodes.update(dataset.ledger.last, dataset.ledger.has_finished)
         means, known_envs = self.recent_episodes.compute()
         self.recent_episodes.reset()
         scalars = {
-            **{f"losses/{name}": value for name, value in self._loss_means().items()},
+            **{f"losses/{name}": value for name, value in self.sums.means(self.trainer.num_training_batches).items()},
             **dataset.diagnostics,
             **{f"charts/episodic_{name}": means[row, MASTER] for row, name in enumerate(QUANTITIES)},
             "charts/episodic_coverage": known_envs.view(-1)[MASTER]
@@ -243,10 +218,6 @@ class EPOModule(LeanLightningModule):
         for logger in self.trainer.loggers:
             logger.log_metrics(known, step=dataset.env_steps)
             logger.save()
-
-    def _loss_means(self) -> dict[str, Tensor]:
-        means = self.diagnostics / self.trainer.num_training_batches
-        return dict(zip(_SUMS, means.unbind(), strict=True))
 
     def _times(self, elapsed: float, rollout: dict[str, float]) -> dict[str, float]:
         parts = {**rollout, "learning": self._learning_seconds}

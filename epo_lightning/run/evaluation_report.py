@@ -9,10 +9,10 @@ from typing import Any
 import lightning as L
 
 from epo_lightning.experience.evaluation import Summary
-from epo_lightning.modules.epo import EPOModule
+from epo_lightning.modules.base import PopulationCallback
 
 
-class EvaluationReport(L.Callback):
+class EvaluationReport(PopulationCallback):
     """Prints the master's results and, with a checkpoint, writes them beside it.
 
     `validate` writes `<checkpoint>.evaluation.json`, `test` `<checkpoint>.test.json`.
@@ -26,18 +26,17 @@ class EvaluationReport(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """In environments of the run's seed."""
-        assert isinstance(pl_module, EPOModule)
-        self._report(trainer, pl_module, [pl_module.data.seed], "evaluation")
+        self._report(trainer, [self.module.data.seed], "evaluation")
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """In environments of the evaluation's seeds."""
-        assert isinstance(pl_module, EPOModule)
-        self._report(trainer, pl_module, list(pl_module.data.eval_seeds), "test")
+        self._report(trainer, list(self.module.data.eval_seeds), "test")
 
-    def _report(self, trainer: L.Trainer, module: EPOModule, seeds: list[int], kind: str) -> None:
+    def _report(self, trainer: L.Trainer, seeds: list[int], kind: str) -> None:
         """All ranks have the same numbers; one speaks."""
         if not trainer.is_global_zero:
             return
+        module = self.module
         episodes = sum(part.shape[1] for part in module.episodes)
         task, difficulty = module.data.spec.name, module.data.difficulty
         at = "".join(f", {name} {value:.4g}" for name, value in difficulty.items())

@@ -8,10 +8,12 @@ import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from epo_lightning.modules.base import PopulationCallback
+
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-class IterationProgress(ProgressBar):
+class IterationProgress(PopulationCallback, ProgressBar):
     """A bar on a terminal, otherwise a line every ten seconds and for the first and the last iteration."""
 
     def __init__(self) -> None:
@@ -36,20 +38,20 @@ class IterationProgress(ProgressBar):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The module knows its metrics after the hooks of the iteration's end: show them at the next start."""
-        self._show(trainer, pl_module)
+        self._show(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The last iteration is always shown."""
         self._last_line = -math.inf
-        self._show(trainer, pl_module)
+        self._show(trainer)
         self._close()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Leave the terminal in order."""
         self._close()
 
-    def _show(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        metrics: dict[str, float] = pl_module.metrics  # type: ignore[assignment]
+    def _show(self, trainer: L.Trainer) -> None:
+        metrics = self.module.metrics
         if not self._enabled or "charts/iteration" not in metrics:
             return
         if self._bar is not None:

@@ -7,14 +7,14 @@ from typing import Any
 
 import lightning as L
 
-from epo_lightning.modules.epo import EPOModule
+from epo_lightning.modules.base import PopulationCallback
 from epo_lightning.run.checkpoint import CONFIG_KEY, SIGNATURE_KEY
 from epo_lightning.run.folder import RunFolder, part_of, writing
 from epo_lightning.run.metrics_table import MetricsTable
 from epo_lightning.run.overrides import CALLBACKS, Change
 
 
-class RunRecorder(L.Callback):
+class RunRecorder(PopulationCallback):
     """Writes `config.yaml`, puts the same into every checkpoint, and tells what a resumed run changes.
 
     It rewinds `metrics.csv` to where that run goes on.
@@ -32,15 +32,15 @@ class RunRecorder(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """All ranks learn the folder of the first."""
+        super().setup(trainer, pl_module, stage)
         folder = trainer.strategy.broadcast(trainer.default_root_dir)
         trainer._default_root_dir = folder  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take possession of the folder and say what runs."""
-        assert isinstance(pl_module, EPOModule)
-        data = pl_module.data
+        module, data = self.module, self.module.data
         if any(change.key == CALLBACKS for change in self.changes):
-            pl_module.dataset.open_window()  # a callback that is new measures from here on
+            module.dataset.open_window()  # a callback that is new measures from here on
         if not trainer.is_global_zero:
             return
         folder = RunFolder(Path(trainer.default_root_dir))
@@ -52,13 +52,13 @@ class RunRecorder(L.Callback):
             os.replace(temporary, folder.config)
         for logger in trainer.loggers:
             if isinstance(logger, MetricsTable):
-                logger.rewind(pl_module.dataset.env_steps)
+                logger.rewind(module.env_steps)
         for change in self.changes:
             print(f"Changed on resume: {change}")
         ranks = trainer.world_size
         print(
             f"{data.spec.name}: {ranks} rank(s) x {data.num_envs} envs = {ranks * data.num_envs} envs,"
-            f" {pl_module.num_agents} agent(s), device {trainer.strategy.root_device.type}, run folder {folder.path}",
+            f" {module.num_agents} agent(s), device {trainer.strategy.root_device.type}, run folder {folder.path}",
             flush=True,
         )
 

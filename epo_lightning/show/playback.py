@@ -15,6 +15,7 @@ from epo_lightning.algorithm.population import MASTER
 from epo_lightning.envs.base import StepResult, VectorEnv
 from epo_lightning.envs.contract import check_first, check_result, check_spec, refuse_unsound, sound
 from epo_lightning.learner.networks import LatentActorCritic
+from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake
 from epo_lightning.run.checkpoint_contents import saved_network, saved_weights
 
@@ -49,7 +50,7 @@ class Playback:
     """
 
     def __init__(
-        self, env: VectorEnv, actors: Sequence[int | str], policy: LatentActorCritic | None = None, seed: int = 0
+        self, env: VectorEnv, actors: Sequence[int | str], policy: Policy | None = None, seed: int = 0
     ) -> None:
         assert check_spec(env).num_envs == len(actors)
         self.env, self.policy = env, policy
@@ -65,7 +66,7 @@ class Playback:
     def reset(self) -> None:
         """New episodes everywhere, and an empty book."""
         self._obs = self.env.reset()
-        check_first(self._obs, self.env.spec, None if self.policy is None else self.policy.genes.device)
+        check_first(self._obs, self.env.spec, None if self.policy is None else self.policy.device)
         device, count = self._obs.device, len(self.labels)
         self._agent_rows, self._agents = self._agent_rows.to(device), self._agents.to(device)
         if self.policy is not None:
@@ -146,12 +147,12 @@ def load_curriculum(checkpoint: Mapping[str, Any]) -> dict[str, float] | None:
     return ranks[0]["curriculum"] if ranks else None
 
 
-def _label(actor: int | str, policy: LatentActorCritic | None) -> str:
+def _label(actor: int | str, policy: Policy | None) -> str:
     if isinstance(actor, str):
         if actor not in POLICIES:
             raise Mistake(f"--policy must be one of {', '.join(POLICIES)}; got {actor!r}")
         return actor
-    agents = 0 if policy is None else len(policy.genes)
+    agents = 0 if policy is None else policy.num_agents
     if not 0 <= actor < agents:
         raise Mistake(f"--agents: there is no agent {actor}; they are 0 (the master) to {agents - 1}")
     return "master" if actor == MASTER else f"follower {actor}"

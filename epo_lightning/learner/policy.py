@@ -1,0 +1,39 @@
+"""What the network of any population offers to those who only want it to act.
+
+Shape legend: N environments, K agents, O observation entries, A action entries, S recurrent state tensors, H LSTM
+units.
+"""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+class Policy(nn.Module):
+    """K agents that act in environments: what evaluation, films, the browser and the profiler know of a network.
+
+    Attributes:
+        num_agents: K.
+    """
+
+    num_agents: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.parameters()).device
+
+    @abstractmethod
+    def initial_state(self, rows: int, device: torch.device | None = None) -> Tensor:
+        """(S, N, H) zeros: the state at an episode's start."""
+
+    @abstractmethod
+    def act(self, obs: Tensor, agent_ids: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The likeliest actions, as the environment takes them, and the new state.
+
+        Args:
+            obs: (N, O) raw observations.
+            agent_ids: (N,) who acts in each.
+            state: (S, N, H).
+        """
