@@ -1,6 +1,6 @@
 """An archive of the best individuals of all generations, and the checkpoint of the best master.
 
-Shape legend: K agents, Z gene entries, A action entries, E archived individuals.
+Shape legend: K agents, E archived individuals.
 """
 
 import math
@@ -12,14 +12,13 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from epo_lightning.algorithm.genetics import rank, rank_followers
-from epo_lightning.algorithm.population import MASTER
 from epo_lightning.algorithm.ties import exceeds
 from epo_lightning.callbacks.evolution import GeneticEvolution
 from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.experience.episodes import QUANTITIES
 from epo_lightning.experience.rollout import RolloutDataset
 from epo_lightning.limits import Mistake, require_range
-from epo_lightning.modules.epo import EPOModule
+from epo_lightning.modules.base import PopulationCallback
 
 _RETURN = QUANTITIES.index("return")
 _KEY = "trainer.callbacks ElitePreservation"
@@ -31,31 +30,34 @@ class Archive(NamedTuple):
     Attributes:
         individuals: (E,) int64, see `RolloutDataset.individuals`.
         fitness: (E,) float64.
-        genes: (E, Z).
-        log_std: (E, A).
+        genome: (E, ...) of each name (see `Genome`).
     """
 
     individuals: Tensor
     fitness: Tensor
-    genes: Tensor
-    log_std: Tensor
+    genome: dict[str, Tensor]
 
     def only(self, places: Tensor | slice) -> "Archive":
         """The entries at `places`: indices, a mask or a slice."""
-        return Archive(*(field[places] for field in self))
+        genome = {name: part[places] for name, part in self.genome.items()}
+        return Archive(self.individuals[places], self.fitness[places], genome)
 
     def and_then(self, other: "Archive") -> "Archive":
         """The entries of both."""
-        return Archive(*(torch.cat(pair) for pair in zip(self, other, strict=True)))
+        return Archive(
+            torch.cat([self.individuals, other.individuals]),
+            torch.cat([self.fitness, other.fitness]),
+            {name: torch.cat([part, other.genome[name]]) for name, part in self.genome.items()},
+        )
 
     def distinct(self) -> "Archive":
-        """Without entries whose gene and log-std stand before them already."""
-        values = torch.cat([self.genes, self.log_std], dim=1)
+        """Without entries whose genome stands before them already."""
+        values = torch.cat([part.unsqueeze(1).flatten(1) for part in self.genome.values()], dim=1)
         same = torch.isclose(values[:, None], values[None]).all(-1)
         return self.only(~same.tril(-1).any(1))
 
 
-class ElitePreservation(L.Callback):
+class ElitePreservation(PopulationCallback):
     """Remembers the fittest individuals of all generations and brings them back when the population has lost them.
 
     One that is alive is remembered as it is now: gene and fitness are those of the last look. One that was replaced is
@@ -95,13 +97,13 @@ class ElitePreservation(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse an archive larger than the population and the wrong place in the list."""
+        super().setup(trainer, pl_module, stage)
         if stage != "fit":
             return
-        assert isinstance(pl_module, EPOModule)
-        if self.archive_size > pl_module.num_agents - 1:
+        followers = self.module.num_agents - 1
+        if self.archive_size > followers:
             raise Mistake(
-                f"{_KEY}.archive_size must be at most the number of followers ({pl_module.num_agents - 1}),"
-                f" got {self.archive_size}"
+                f"{_KEY}.archive_size must be at most the number of followers ({followers}), got {self.archive_size}"
             )
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         place = callbacks.index(self)
@@ -111,25 +113,24 @@ class ElitePreservation(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """A resumed run logs what it knew."""
-        assert isinstance(pl_module, EPOModule)
-        self._log(pl_module)
+        self._log()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """When a window closes: keep the best, bring back who is missed, save the best master."""
-        assert isinstance(pl_module, EPOModule)
-        dataset = pl_module.dataset
+        dataset = self.module.dataset
         if dataset.env_steps - self._last_look < self.every_n_env_steps or not self._window_closes(dataset):
             return
         self._last_look = dataset.env_steps
         fitness = dataset.fitness.measure(dataset.ledger.running)[_RETURN].cpu()
         self._notice_difficulty(trainer.strategy.broadcast(dataset.env.curriculum()))
-        self._remember(pl_module, fitness)
-        self._restore(pl_module, fitness)
-        self._log(pl_module)
+        self._remember(fitness)
+        self._restore(fitness)
+        self._log()
         if self._evolution is None:
             dataset.open_window()
-        if exceeds(float(fitness[MASTER]), self.best_master_fitness):
-            self.best_master_fitness = float(fitness[MASTER])
+        master = float(fitness[self.module.champion])
+        if exceeds(master, self.best_master_fitness):
+            self.best_master_fitness = master
             if self.save_best_master:
                 trainer.save_checkpoint(run_file(trainer, "checkpoints", "best_master.ckpt"), weights_only=False)
 
@@ -146,42 +147,45 @@ class ElitePreservation(L.Callback):
             self.archive, self.best_master_fitness = None, -math.inf
         self.difficulty = dict(difficulty)
 
-    def _remember(self, module: EPOModule, fitness: Tensor) -> None:
+    def _remember(self, fitness: Tensor) -> None:
         """The E fittest of the followers, as they are now, and of the archived individuals who are not alive."""
-        everybody = _living(module, fitness).only(rank_followers(fitness))
+        everybody = self._living(fitness).only(rank_followers(fitness))
         if self.archive is not None:
-            everybody = self._missing(module.dataset).and_then(everybody)
+            everybody = self._missing().and_then(everybody)
         self.archive = everybody.only(rank(everybody.fitness)).distinct().only(slice(self.archive_size))
 
-    def _missing(self, dataset: RolloutDataset) -> Archive:
+    def _living(self, fitness: Tensor) -> Archive:
+        """Everybody, in the order of agents."""
+        return Archive(self.module.dataset.individuals.clone(), fitness, self.module.genome.read())
+
+    def _missing(self) -> Archive:
         """The archived individuals who are not alive."""
         assert self.archive is not None
-        return self.archive.only(~torch.isin(self.archive.individuals, dataset.individuals))
+        return self.archive.only(~torch.isin(self.archive.individuals, self.module.dataset.individuals))
 
-    def _restore(self, module: EPOModule, fitness: Tensor) -> None:
+    def _restore(self, fitness: Tensor) -> None:
         """Who is missed replaces the worst followers, as far as these are worse; from then on it lives again."""
         if self.restore_margin is None or self.archive is None:
             return
-        missing, ranking = self._missing(module.dataset), rank_followers(fitness)
+        missing, ranking = self._missing(), rank_followers(fitness)
         best = fitness[ranking[0]]
         if not len(missing.fitness) or best >= missing.fitness[0] - self.restore_margin * missing.fitness[0].abs():
             return
         worst = ranking.flip(0)[: len(missing.fitness)]
         better = missing.fitness > fitness[worst]
         missing, worst = missing.only(better), worst[better]
-        device = module.policy.genes.device
-        module.replace_agents(worst.to(device), missing.genes.to(device), missing.log_std.to(device))
+        self.module.replace_agents(worst, missing.genome)
         same = self.archive.individuals[:, None] == missing.individuals
-        reborn = (same.long() * module.dataset.individuals[worst]).sum(1)
+        reborn = (same.long() * self.module.dataset.individuals[worst]).sum(1)
         self.archive = self.archive._replace(individuals=torch.where(same.any(1), reborn, self.archive.individuals))
         self.restorations += 1
         rank_zero_info(
             f"The population fell below its archive ({missing.fitness[0]:.4g}): elites return as {worst.tolist()}"
         )
 
-    def _log(self, module: EPOModule) -> None:
+    def _log(self) -> None:
         if self.archive is not None:
-            module.metrics["population/archive_best"] = float(self.archive.fitness[0])
+            self.module.metrics["population/archive_best"] = float(self.archive.fitness[0])
 
     def state_dict(self) -> dict[str, Any]:
         """The archive, the difficulty at which it was measured, the clock and the best master's fitness."""
@@ -200,12 +204,3 @@ class ElitePreservation(L.Callback):
         self.difficulty = dict(state_dict["difficulty"])
         self.best_master_fitness = state_dict["best_master_fitness"]
         self.restorations, self._last_look = state_dict["restorations"], state_dict["last_look"]
-
-
-def _living(module: EPOModule, fitness: Tensor) -> Archive:
-    """Everybody, in the order of agents."""
-    policy = module.policy
-    return Archive(
-        module.dataset.individuals.clone(), fitness, policy.genes.detach().cpu().clone(),
-        policy.log_std.detach().cpu().clone(),
-    )  # fmt: skip

@@ -13,13 +13,14 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from epo_lightning.algorithm.genetics import Crossover, Offspring, evolve, rank_followers, should_evolve
+from epo_lightning.algorithm.crossover import Average, Crossover, CrossoverName, by_name
+from epo_lightning.algorithm.genetics import Inheritance, Offspring, evolve, rank_followers, should_evolve
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.experience.episodes import QUANTITIES
 from epo_lightning.experience.rollout import RolloutDataset
 from epo_lightning.limits import Mistake, require_range
-from epo_lightning.modules.epo import EPOModule
+from epo_lightning.modules.base import PopulationCallback
 from epo_lightning.run.folder import writing
 
 _RETURN = QUANTITIES.index("return")
@@ -28,7 +29,7 @@ _STREAM = 4
 """Beside the run's seed: the streams of `RolloutDataModule` have other numbers."""
 
 
-class GeneticEvolution(L.Callback):
+class GeneticEvolution(PopulationCallback):
     """Replaces weak followers by mutated children of strong ones (EPO section 4.1).
 
     Fitness is measured in windows of `every_n_env_steps`, for every agent alike (`FitnessWindow`): the undiscounted
@@ -44,8 +45,9 @@ class GeneticEvolution(L.Callback):
         num_elites: Best followers that survive unchanged; at least 1 and fewer than the followers.
         num_offspring: How many of the worst followers are replaced; null for all that are not elites.
         spread_threshold: Evolve only if max f - min f > spread_threshold * |median f| (EPO eq. 3).
-        crossover: How the genes of two parents mix: `average`, `uniform` or `k_point`.
-        crossover_points: Crossing points of `k_point`.
+        crossover: How the genes of two parents mix: `average`, `uniform`, `k_point`, or the `class_path` and
+            `init_args` of a `Crossover`.
+        crossover_points: Crossing points of `k_point` by that name.
         mutation_sigma: Standard deviation of the Gaussian noise added to a child's gene.
         episodes_per_env: How many episodes of each environment count.
         seed: Of the generator that draws parents, crossings and mutations; null follows `seed_everything`.
@@ -58,7 +60,7 @@ class GeneticEvolution(L.Callback):
         num_elites: int = 8,
         num_offspring: int | None = None,
         spread_threshold: float = 0.1,
-        crossover: Crossover = "average",
+        crossover: Crossover | CrossoverName = "average",
         crossover_points: int = 2,
         mutation_sigma: float = 0.1,
         episodes_per_env: int = 1,
@@ -77,7 +79,8 @@ class GeneticEvolution(L.Callback):
             require_range(f"{_KEY}.seed", seed, 0)
         self.every_n_env_steps, self.warmup_env_steps = every_n_env_steps, warmup_env_steps
         self.num_elites, self.num_offspring, self.spread_threshold = num_elites, num_offspring, spread_threshold
-        self.crossover, self.crossover_points, self.mutation_sigma = crossover, crossover_points, mutation_sigma
+        self.crossover = crossover if isinstance(crossover, Crossover) else by_name(crossover, crossover_points)
+        self.mutation_sigma = mutation_sigma
         self.episodes_per_env, self.seed = episodes_per_env, seed
         self.lineage: list[dict[str, Any]] = []
         self._generator: torch.Generator | None = None
@@ -85,32 +88,29 @@ class GeneticEvolution(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse numbers that do not fit the population."""
+        super().setup(trainer, pl_module, stage)
         if stage != "fit":
             return
-        assert isinstance(pl_module, EPOModule)
-        followers = pl_module.num_agents - 1
+        followers = self.module.num_agents - 1
         if self.num_elites >= followers:
             raise Mistake(
                 f"{_KEY}.num_elites must be less than the number of followers ({followers} with model.num_agents"
-                f" {pl_module.num_agents}), got {self.num_elites}"
+                f" {self.module.num_agents}), got {self.num_elites}"
             )
         if self.num_offspring is not None and self.num_offspring > followers - self.num_elites:
             raise Mistake(
                 f"{_KEY}.num_offspring must be at most {followers - self.num_elites} (followers that are not elites),"
                 f" got {self.num_offspring}"
             )
-        gene_dim = pl_module.network_settings.gene_dim
-        if self.crossover == "k_point" and self.crossover_points >= gene_dim:
-            raise Mistake(f"{_KEY}.crossover_points must be less than model.network.gene_dim {gene_dim}")
+        self.crossover.check(self.module.network_settings.gene_dim)
         if self._generator is None:
-            words = [pl_module.data.seed, _STREAM] if self.seed is None else [self.seed]
+            words = [self.module.data.seed, _STREAM] if self.seed is None else [self.seed]
             self._generator = torch.Generator().manual_seed(int(np.random.SeedSequence(words).generate_state(1)[0]))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """A resumed run writes the lineage up to its checkpoint anew, so that later generations are not told twice."""
-        assert isinstance(pl_module, EPOModule)
-        pl_module.dataset.fitness.episodes = self.episodes_per_env
-        pl_module.metrics |= {"charts/generation": len(self.lineage), "population/fitness_spread": self._spread}
+        self.module.dataset.fitness.episodes = self.episodes_per_env
+        self.module.metrics |= {"charts/generation": len(self.lineage), "population/fitness_spread": self._spread}
         path = run_file(trainer, "lineage.jsonl")
         if trainer.is_global_zero and (self.lineage or path.exists()):
             with writing(path):
@@ -122,40 +122,35 @@ class GeneticEvolution(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """When a window closes: look at the fitness, and evolve when it differs enough."""
-        assert isinstance(pl_module, EPOModule)
-        dataset = pl_module.dataset
+        module, dataset = self.module, self.module.dataset
         if not self.window_closes(dataset):
             return
         fitness = dataset.fitness.measure(dataset.ledger.running)[_RETURN].cpu()
         followers = fitness[MASTER + 1 :]
         self._spread = float(followers.max() - followers.min())
-        pl_module.metrics["population/fitness_spread"] = self._spread
+        module.metrics["population/fitness_spread"] = self._spread
         if dataset.env_steps >= self.warmup_env_steps and should_evolve(fitness, self.spread_threshold):
-            offspring = self._replace(trainer, pl_module, fitness)
+            offspring = self._replace(trainer, fitness)
             self._record(trainer, dataset.env_steps, fitness, offspring)
-            pl_module.metrics["charts/generation"] = len(self.lineage)
+            module.metrics["charts/generation"] = len(self.lineage)
         dataset.open_window()
 
-    def _replace(self, trainer: L.Trainer, module: EPOModule, fitness: Tensor) -> Offspring:
-        policy = module.policy
-        offspring = None
+    def _replace(self, trainer: L.Trainer, fitness: Tensor) -> Offspring:
+        offspring, genome = None, self.module.genome
         if trainer.is_global_zero:
             assert self._generator is not None
+            mixed, averaged = Inheritance(self.crossover, self.mutation_sigma), Inheritance(Average())
             offspring = evolve(
-                policy.genes.detach().cpu(),
-                policy.log_std.detach().cpu(),
+                genome.read(),
                 fitness,
+                {name: averaged if name in genome.averaged else mixed for name in genome.parts},
                 num_elites=self.num_elites,
                 num_offspring=self.num_offspring,
-                crossover_kind=self.crossover,
-                crossover_points=self.crossover_points,
-                mutation_sigma=self.mutation_sigma,
                 generator=self._generator,
             )
         offspring = trainer.strategy.broadcast(offspring)
         assert offspring is not None
-        device = policy.genes.device
-        module.replace_agents(offspring.children.to(device), offspring.genes.to(device), offspring.log_std.to(device))
+        self.module.replace_agents(offspring.children, offspring.genome)
         return offspring
 
     def _record(self, trainer: L.Trainer, env_steps: int, fitness: Tensor, offspring: Offspring) -> None:

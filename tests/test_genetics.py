@@ -7,31 +7,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from epo_lightning.algorithm.genetics import Offspring, crossover, evolve, mutate, rank, rank_followers, should_evolve
+from epo_lightning.algorithm.crossover import Average, CrossoverName, KPoint, Uniform, by_name
+from epo_lightning.algorithm.genetics import (
+    Inheritance,
+    Offspring,
+    evolve,
+    mutate,
+    rank,
+    rank_followers,
+    should_evolve,
+)
+from tests.chance import chi_square, seeded
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def chi_square(observed: list[int], probabilities: list[float]) -> float:
-    """Pearson's statistic; 1 in 10,000 draws exceeds 15.1, 18.4 and 21.1 with 1, 2 and 3 degrees of freedom."""
-    expected = [sum(observed) * p for p in probabilities]
-    return sum((o - e) ** 2 / e for o, e in zip(observed, expected, strict=True))
-
-
-def generation(fitness: list[float], seed: int = 0, **changes: Any) -> Offspring:
+def generation(
+    fitness: list[float], seed: int = 0, crossover: CrossoverName = "average", sigma: float = 0.0, **changes: Any
+) -> Offspring:
     """Evolve agents whose gene k is (10^k,), so that a child's gene tells its parents; log-std k is -k."""
-    arguments: dict[str, Any] = {
-        "num_elites": 1,
-        "num_offspring": None,
-        "crossover_kind": "average",
-        "crossover_points": 1,
-        "mutation_sigma": 0.0,
-        "generator": seeded(seed),
-    }
+    arguments: dict[str, Any] = {"num_elites": 1, "num_offspring": None, "generator": seeded(seed)}
     agents = torch.arange(len(fitness), dtype=torch.float64)[:, None]
-    return evolve(10**agents, -agents, torch.tensor(fitness), **(arguments | changes))
+    rules = {"genes": Inheritance(by_name(crossover, 1), sigma), "log_std": Inheritance(Average())}
+    return evolve({"genes": 10**agents, "log_std": -agents}, torch.tensor(fitness), rules, **(arguments | changes))
 
 
 class TestTrigger:
@@ -84,39 +80,6 @@ def test_ranking_puts_the_best_follower_first_and_keeps_ties_in_order() -> None:
     assert rank_followers(torch.ones(2000)).tolist() == list(range(1, 2000))
 
 
-class TestCrossover:
-    def test_average(self) -> None:
-        first, second = torch.tensor([[0.0, 2.0], [1.0, 1.0]]), torch.tensor([[4.0, 6.0], [-1.0, 2.0]])
-        child = crossover(first, second, "average", 1, seeded())
-        assert child.tolist() == [[2.0, 4.0], [0.0, 1.5]]
-
-    def test_uniform_takes_each_entry_from_either_parent_alike(self) -> None:
-        child = crossover(torch.zeros(200, 50), torch.ones(200, 50), "uniform", 1, seeded())
-        assert set(child.unique().tolist()) == {0.0, 1.0}
-        assert child.mean().item() == pytest.approx(0.5, abs=0.025)  # 5 standard errors of 10,000 coins
-        # entries are drawn one by one, neither whole rows nor whole columns
-        assert 0.2 < child.mean(1).min() < child.mean(1).max() < 0.8
-        assert 0.3 < child.mean(0).min() < child.mean(0).max() < 0.7
-
-    @pytest.mark.parametrize("points", [1, 2, 5, 7])
-    def test_k_point_switches_exactly_so_often(self, points: int) -> None:
-        child = crossover(torch.zeros(300, 8), torch.ones(300, 8), "k_point", points, seeded())
-        switches = (child[:, 1:] != child[:, :-1]).sum(1)
-        assert switches.tolist() == [points] * 300
-        assert child[:, 0].unique().tolist() == [0.0]  # it begins with the elite
-
-    def test_k_point_cuts_every_place_alike(self) -> None:
-        child = crossover(torch.zeros(4000, 5), torch.ones(4000, 5), "k_point", 1, seeded())
-        places = (child[:, 1:] != child[:, :-1]).sum(0).tolist()
-        assert chi_square(places, [0.25] * 4) < 21.1
-
-    @pytest.mark.parametrize("kind", ["uniform", "k_point"])
-    def test_entries_stay_in_their_place(self, kind: Any) -> None:
-        first = torch.arange(6.0).repeat(20, 1)
-        child = crossover(first, first + 100, kind, 2, seeded())
-        assert torch.equal(child % 100, first)
-
-
 class TestMutation:
     def test_adds_centred_noise_of_the_given_size(self) -> None:
         genes = torch.full((1000, 100), 3.0)
@@ -140,8 +103,8 @@ class TestEvolve:
         offspring = generation([5.0, 0.0, 0.0, 7.0])
         assert offspring.children.tolist() == [1, 2]
         assert offspring.parents.tolist() == [[3, 3], [3, 3]]
-        assert offspring.genes.tolist() == [[1000.0], [1000.0]]
-        assert offspring.log_std.tolist() == [[-3.0], [-3.0]]
+        assert offspring.genome["genes"].tolist() == [[1000.0], [1000.0]]
+        assert offspring.genome["log_std"].tolist() == [[-3.0], [-3.0]]
 
     def test_a_child_is_the_mean_of_its_parents(self) -> None:
         # elites 3 and 1; parent b is 3 (relative 6) or 1 (relative 4), never the worst follower 2
@@ -152,34 +115,28 @@ class TestEvolve:
             offspring = generation([0.0, 5.0, 1.0, 7.0], seed, num_elites=2)
             assert offspring.children.tolist() == [2]
             parents = tuple(offspring.parents[0].tolist())
-            assert offspring.genes.item() == genes[parents]
-            assert offspring.log_std.item() == log_std[parents]
+            assert offspring.genome["genes"].item() == genes[parents]
+            assert offspring.genome["log_std"].item() == log_std[parents]
             seen.add(parents)
         assert seen == set(genes)
 
     @pytest.mark.parametrize("kind", ["average", "uniform", "k_point"])
     def test_log_std_is_averaged_whatever_the_crossover_and_never_mutated(self, kind: Any) -> None:
         genes, log_std = torch.randn(4, 6, generator=seeded()), torch.tensor([[9.0], [1.0], [2.0], [4.0]])
+        rules = {"genes": Inheritance(by_name(kind, 2), 5.0), "log_std": Inheritance(Average())}
+        fitness = torch.tensor([0.0, 3.0, 2.0, 1.0])
         offspring = evolve(
-            genes,
-            log_std,
-            torch.tensor([0.0, 3.0, 2.0, 1.0]),
-            num_elites=2,
-            num_offspring=None,
-            crossover_kind=kind,
-            crossover_points=2,
-            mutation_sigma=5.0,
-            generator=seeded(),
+            {"genes": genes, "log_std": log_std}, fitness, rules, num_elites=2, num_offspring=None, generator=seeded()
         )
         first, second = offspring.parents[0].tolist()
         by_hand = {(1, 1): 1.0, (1, 2): 1.5, (2, 1): 1.5, (2, 2): 2.0}
-        assert offspring.log_std.tolist() == [[by_hand[first, second]]]
+        assert offspring.genome["log_std"].tolist() == [[by_hand[first, second]]]
 
     def test_all_but_master_and_elites_are_replaced(self) -> None:
         # best to worst: 2, 4 | 3, 1
         offspring = generation([9.0, 1.0, 5.0, 3.0, 5.0], num_elites=2)
         assert sorted(offspring.children.tolist()) == [1, 3]
-        assert offspring.genes.shape == (2, 1)
+        assert offspring.genome["genes"].shape == (2, 1)
         assert offspring.parents.shape == (2, 2)
         assert offspring.children.dtype == offspring.parents.dtype == torch.int64
 
@@ -198,7 +155,7 @@ class TestEvolve:
             first, second = offspring.parents[0].tolist()
             assert first in (1, 3)
             assert second in (1, 3, 4)
-            assert offspring.genes.item() == (10**first + 10**second) / 2
+            assert offspring.genome["genes"].item() == (10**first + 10**second) / 2
 
     @pytest.mark.parametrize("master", [-100.0, 0.0, 100.0])
     @pytest.mark.parametrize("others", [[1.0, 2.0, 3.0, 4.0], [2.0, 2.0, 2.0, 2.0]])
@@ -248,34 +205,57 @@ class TestEvolve:
     def test_the_generator_decides_everything(self) -> None:
         def draw(seed: int) -> Offspring:
             torch.manual_seed(torch.seed() % 1000)  # the global generator must not matter
-            return generation([0.0, *range(1, 13)], seed, mutation_sigma=0.1)
+            return generation([0.0, *range(1, 13)], seed, sigma=0.1)
 
-        for left, right in zip(draw(3), draw(3), strict=True):
+        for left, right in zip(draw(3)[:2], draw(3)[:2], strict=True):
             assert torch.equal(left, right)
-        assert not torch.equal(draw(3).genes, draw(4).genes)
+        assert torch.equal(draw(3).genome["genes"], draw(3).genome["genes"])
+        assert not torch.equal(draw(3).genome["genes"], draw(4).genome["genes"])
         before = torch.get_rng_state()
-        for kind in ("average", "uniform"):
-            generation([0.0, 1.0, 2.0, 3.0], crossover_kind=kind, mutation_sigma=0.1)
+        kinds: tuple[CrossoverName, ...] = ("average", "uniform", "k_point")
+        for kind in kinds:
+            generation([0.0, 1.0, 2.0, 3.0], crossover=kind, sigma=0.1)
         assert torch.equal(torch.get_rng_state(), before)
 
     def test_children_differ_by_their_mutation(self) -> None:
-        offspring = generation([5.0, 0.0, 0.0, 7.0], mutation_sigma=0.1)
-        left, right = offspring.genes.squeeze(1).tolist()
+        offspring = generation([5.0, 0.0, 0.0, 7.0], sigma=0.1)
+        left, right = offspring.genome["genes"].squeeze(1).tolist()
         assert left != right
         assert 999 < min(left, right) < max(left, right) < 1001
-        assert offspring.log_std.tolist() == [[-3.0], [-3.0]]
+        assert offspring.genome["log_std"].tolist() == [[-3.0], [-3.0]]
 
     def test_inputs_are_left_alone(self) -> None:
         inputs: list[Tensor] = [torch.randn(shape, generator=seeded()) for shape in ((5, 4), (5, 2), (5,))]
         copies = [x.clone() for x in inputs]
-        evolve(
-            *inputs,
-            num_elites=1,
-            num_offspring=None,
-            crossover_kind="k_point",
-            crossover_points=2,
-            mutation_sigma=1.0,
-            generator=seeded(),
-        )
+        genes, log_std, fitness = inputs
+        rules = {"genes": Inheritance(KPoint(2), 1.0), "log_std": Inheritance(Average())}
+        genome = {"genes": genes, "log_std": log_std}
+        evolve(genome, fitness, rules, num_elites=1, num_offspring=None, generator=seeded())
         for x, copy in zip(inputs, copies, strict=True):
             assert torch.equal(x, copy)
+
+    def test_parts_of_any_shape_are_inherited_each_by_its_own_rule(self) -> None:
+        """A genome of whole networks and a table of numbers: agent 3 is both parents of agents 1 and 2."""
+        genome = {name: torch.randn(4, *shape, generator=seeded()) for name, shape in
+                  {"weight": (2, 3), "rate": (), "none": (0,)}.items()}  # fmt: skip
+        rules = {"weight": Inheritance(Uniform()), "rate": Inheritance(KPoint(1)), "none": Inheritance(Average(), 1.0)}
+        fitness = torch.tensor([5.0, 0.0, 0.0, 7.0])
+        offspring = evolve(genome, fitness, rules, num_elites=1, num_offspring=None, generator=seeded())
+        assert {name: part.shape for name, part in offspring.genome.items()} == {
+            "weight": (2, 2, 3),
+            "rate": (2,),
+            "none": (2, 0),
+        }
+        assert torch.equal(offspring.genome["weight"], genome["weight"][[3, 3]])
+        assert torch.equal(offspring.genome["rate"], genome["rate"][[3, 3]])
+
+    def test_what_is_not_mutated_draws_nothing(self) -> None:
+        """Else the log-stds would change the next generation."""
+        states, fitness = [], torch.tensor([0.0, 1.0, 2.0, 3.0])
+        rules = {"genes": Inheritance(Average(), 0.1), "log_std": Inheritance(Average())}
+        for names in (["genes"], ["genes", "log_std"]):
+            generator = seeded()
+            genome = {name: torch.ones(4, 2) for name in names}
+            evolve(genome, fitness, rules, num_elites=1, num_offspring=1, generator=generator)
+            states.append(generator.get_state())
+        assert torch.equal(*states)

@@ -167,7 +167,8 @@ class TestReplaceAgents:
         storages = [parameter.data_ptr() for parameter in parameters]
         adam = copy.deepcopy([trainer.optimizers[0].state[parameter] for parameter in parameters])
 
-        module.replace_agents(torch.tensor([3, 1]), torch.full((2, 3), 7.0), torch.tensor([[0.1, 0.2], [0.3, 0.4]]))
+        genome = {"genes": torch.full((2, 3), 7.0), "log_std": torch.tensor([[0.1, 0.2], [0.3, 0.4]])}
+        module.replace_agents(torch.tensor([3, 1]), genome)
 
         assert policy.genes is parameters[0]
         assert policy.log_std is parameters[1]

@@ -13,7 +13,6 @@ from epo_lightning.learner.optimizer import (
     build_adam,
     clip_gradients,
     restart_adam,
-    zero_moments,
 )
 
 
@@ -138,23 +137,6 @@ class TestAdam:
         assert isinstance(rate, torch.Tensor)
         assert rate.device == torch.device("cpu")
         assert adam.param_groups[0]["fused"]
-
-    def test_zero_moments_touches_the_named_rows_only(self) -> None:
-        parameter = nn.Parameter(torch.zeros(4, 2))
-        other = nn.Parameter(torch.zeros(4, 2))
-        adam = build_adam([parameter, other], OptimizerSettings(), fused=True)
-        parameter.grad = other.grad = torch.ones(4, 2)
-        adam.step()
-        zero_moments(adam, parameter, torch.tensor([1, 3]))
-        for name, value in (("exp_avg", 0.1), ("exp_avg_sq", 0.001)):  # 1 - beta_1, 1 - beta_2
-            rows = torch.tensor([value, 0.0, value, 0.0])[:, None].expand(4, 2)
-            torch.testing.assert_close(adam.state[parameter][name], rows)
-            torch.testing.assert_close(adam.state[other][name], torch.full((4, 2), value))
-
-    def test_zero_moments_before_the_first_step(self) -> None:
-        parameter = nn.Parameter(torch.zeros(4, 2))
-        zero_moments(build_adam([parameter], OptimizerSettings(), fused=True), parameter, torch.tensor([0]))
-        assert torch.equal(parameter, torch.zeros(4, 2))
 
 
 class TestRestart:

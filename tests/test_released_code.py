@@ -14,8 +14,9 @@ from torch import Tensor
 
 from epo_lightning.algorithm.aggregation import off_policy_envs, relabel, sample_followers
 from epo_lightning.algorithm.batch import RolloutBatch
+from epo_lightning.algorithm.crossover import Average
 from epo_lightning.algorithm.distributions import Gaussian
-from epo_lightning.algorithm.genetics import evolve
+from epo_lightning.algorithm.genetics import Inheritance, evolve
 from epo_lightning.algorithm.losses import LossSettings, hybrid_loss
 from epo_lightning.algorithm.population import MASTER, Population
 from epo_lightning.callbacks import GeneticEvolution
@@ -101,20 +102,20 @@ class TestReplacement:
     fitness = torch.tensor([9.0, 1.0, 5.0, 2.0, 4.0, 3.0])
 
     def offspring(self, **changes: Any) -> Any:
-        settings = {"num_elites": 2, "num_offspring": None, "crossover_kind": "average", "crossover_points": 1}
-        settings |= {"mutation_sigma": 0.1, "generator": torch.Generator().manual_seed(0)}
-        return evolve(self.genes, torch.zeros(6, 1), self.fitness, **(settings | changes))
+        rules = {"genes": Inheritance(Average(), changes.pop("mutation_sigma", 0.1))}
+        settings = {"num_elites": 2, "num_offspring": None, "generator": torch.Generator().manual_seed(0)}
+        return evolve({"genes": self.genes}, self.fitness, rules, **(settings | changes))
 
     def test_every_follower_that_is_no_elite_is_replaced_and_mutated(self) -> None:
         offspring = self.offspring()
         assert sorted(offspring.children.tolist()) == [1, 3, 5]  # elites 2 and 4 stay
         parents = self.genes[offspring.parents]
-        assert torch.all((offspring.genes - parents.mean(1)).abs() > 1e-4)
+        assert torch.all((offspring.genome["genes"] - parents.mean(1)).abs() > 1e-4)
 
     def test_one_offspring_without_noise_is_a_mean_of_two_in_place_of_the_worst(self) -> None:
         offspring = self.offspring(num_offspring=1, mutation_sigma=0.0)
         assert offspring.children.tolist() == [1]
-        torch.testing.assert_close(offspring.genes, self.genes[offspring.parents].mean(1))
+        torch.testing.assert_close(offspring.genome["genes"], self.genes[offspring.parents].mean(1))
 
 
 class TestTrigger:

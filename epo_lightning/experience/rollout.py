@@ -219,7 +219,7 @@ class RolloutDataset(IterableDataset[RolloutBatch]):
         """`agents` (M,) are other individuals now: their recurrent state is zeroed, and fitness is measured anew."""
         first = int(self.individuals.max()) + 1
         self.individuals[agents.cpu()] = torch.arange(first, first + len(agents))
-        self.state = self.state.masked_fill(torch.isin(self.agent_ids, agents)[:, None], 0.0)
+        self.state = self.state.masked_fill(torch.isin(self.agent_ids, agents.to(self.device))[:, None], 0.0)
         self.open_window()
 
     # Not called state_dict: Lightning would save such a loader by itself a second time, the first rank's only

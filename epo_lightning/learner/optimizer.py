@@ -89,10 +89,3 @@ def adapt_learning_rate(learning_rate: Tensor, kl: Tensor, settings: OptimizerSe
         return
     factor = torch.where(kl > 2 * settings.target_kl, 1 / 1.5, torch.where(kl < 0.5 * settings.target_kl, 1.5, 1.0))
     learning_rate.mul_(factor).clamp_(settings.learning_rate_min, settings.learning_rate_max)
-
-
-def zero_moments(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, rows: Tensor) -> None:
-    """Forget Adam's first and second moments of `rows` (M,) of a per-agent parameter (K, ...)."""
-    for name in ("exp_avg", "exp_avg_sq"):
-        if name in optimizer.state[parameter]:
-            optimizer.state[parameter][name][rows] = 0.0

@@ -3,12 +3,13 @@
 Shape legend: K agents, M replaced agents.
 """
 
-from abc import ABC
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 
 import lightning as L
 from torch import Tensor
 
+from epo_lightning.algorithm.genome import Genome
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.experience.evaluation import Summary
 from epo_lightning.experience.rollout import RolloutDataset
@@ -66,6 +67,24 @@ class PopulationModule(LeanLightningModule, ABC):
     def env_steps(self) -> int:
         """Env steps made so far, over all environments and ranks."""
         return self.dataset.env_steps
+
+    @property
+    @abstractmethod
+    def genome(self) -> Genome:
+        """What distinguishes the agents; a training runs."""
+
+    def replace_agents(self, agents: Tensor, genome: Mapping[str, Tensor]) -> None:
+        """Other individuals take the rows of `agents`: the genetic algorithm's only way in.
+
+        What the optimizer knew of them is forgotten, and their running episodes stop counting.
+
+        Args:
+            agents: (M,) ids.
+            genome: (M, ...) of each name of `genome`.
+        """
+        self.genome.write(agents, genome)
+        self.genome.forget(agents)
+        self.dataset.start_new_gene(agents)
 
 
 class PopulationCallback(L.Callback):

@@ -16,6 +16,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from epo_lightning.algorithm.batch import RolloutBatch
+from epo_lightning.algorithm.genome import Genome
 from epo_lightning.algorithm.losses import DIAGNOSTICS, LossSettings, entropy_coefficients, hybrid_loss
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.experience.episodes import QUANTITIES, AgentMean
@@ -27,13 +28,12 @@ from epo_lightning.learner.optimizer import (
     build_adam,
     clip_gradients,
     restart_adam,
-    zero_moments,
 )
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.identity import CHANGEABLE, identity, require_same_identity
 
-LAYOUT = 1
+LAYOUT = 2
 """Of what a checkpoint keeps for a run that goes on; raised when that changes."""
 
 
@@ -153,18 +153,11 @@ class EPOModule(PopulationModule):
         assert isinstance(optimizer, torch.optim.Adam)
         return optimizer
 
-    # The genetic algorithm's only way in ----------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def replace_agents(self, agents: Tensor, genes: Tensor, log_std: Tensor) -> None:
-        """Write genes (M, Z) and log-std (M, A) of `agents` (M,) in place and forget what Adam knew of them.
-
-        The Parameters stay the same objects, so that they are trained on; their running episodes stop counting.
-        """
-        for parameter, rows in ((self.policy.genes, genes), (self.policy.log_std, log_std)):
-            parameter[agents] = rows
-            zero_moments(self._adam(), parameter, agents)
-        self.dataset.start_new_gene(agents)
+    @property
+    def genome(self) -> Genome:
+        """The latent genes, and the log-stds."""
+        policy = self.policy
+        return Genome({"genes": policy.genes, "log_std": policy.log_std}, self._adam(), averaged=["log_std"])
 
     # Evaluation -----------------------------------------------------------------------------------------------------
 

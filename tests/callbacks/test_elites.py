@@ -70,11 +70,9 @@ class Replace(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, EPOModule)
         if trainer.current_epoch == self.iteration:
-            genes, log_std = pl_module.policy.genes, pl_module.policy.log_std
-            shift = torch.arange(len(self.agents))[:, None]
-            pl_module.replace_agents(
-                self.agents, torch.full_like(genes[self.agents], 7.0) + shift, log_std[self.agents]
-            )
+            genome = {name: part[self.agents] for name, part in pl_module.genome.read().items()}
+            genome["genes"] = torch.full_like(genome["genes"], 7.0) + torch.arange(len(self.agents))[:, None]
+            pl_module.replace_agents(self.agents, genome)
 
 
 def paying(*table: list[float | None]) -> RolloutDataModule:
@@ -104,15 +102,15 @@ class TestArchive:
         _, seen = run(tmp_path, callback, [9, 1, 5, 3])
         assert kept(callback).fitness.tolist() == [5.0, 3.0]  # the master's 9 does not count
         assert kept(callback).individuals.tolist() == [2, 3]
-        assert torch.equal(kept(callback).genes, seen.genes[0][[2, 3]])
-        assert torch.equal(kept(callback).log_std, seen.log_std[0][[2, 3]])
+        assert torch.equal(kept(callback).genome["genes"], seen.genes[0][[2, 3]])
+        assert torch.equal(kept(callback).genome["log_std"], seen.log_std[0][[2, 3]])
 
     def test_who_is_alive_is_remembered_as_it_is_now(self, tmp_path: Path) -> None:
         callback = elites()
         module, seen = run(tmp_path, callback, [0, 1, 5, 3], [0, 4, 2, 1])
         assert kept(callback).fitness.tolist() == [4.0, 2.0]
         assert kept(callback).individuals.tolist() == [1, 2]
-        assert torch.equal(kept(callback).genes, seen.genes[1][[1, 2]])
+        assert torch.equal(kept(callback).genome["genes"], seen.genes[1][[1, 2]])
         assert module.metrics["population/archive_best"] == 4.0
 
     def test_one_individual_never_fills_two_places(self, tmp_path: Path) -> None:
@@ -128,14 +126,14 @@ class TestArchive:
         # the 5 of agent 2's first individual is better than whatever came afterwards; agent 1's 4 has become 0
         assert kept(callback).fitness.tolist() == [5.0, 1.0]
         assert kept(callback).individuals.tolist() == [2, 3]
-        assert torch.equal(kept(callback).genes, torch.stack([seen.genes[0][2], seen.genes[2][3]]))
-        assert torch.equal(kept(callback).log_std, torch.stack([seen.log_std[0][2], seen.log_std[2][3]]))
+        assert torch.equal(kept(callback).genome["genes"], torch.stack([seen.genes[0][2], seen.genes[2][3]]))
+        assert torch.equal(kept(callback).genome["log_std"], torch.stack([seen.log_std[0][2], seen.log_std[2][3]]))
 
     def test_equal_fitness_keeps_who_is_gone(self, tmp_path: Path) -> None:
         callback = elites()
         _, seen = run(tmp_path, callback, [0, 5, 5, 3], [0, 5, 5 + 1e-7, 5], then=(Replace(0, 1, 2),))
         assert kept(callback).individuals.tolist() == [1, 2]
-        assert torch.equal(kept(callback).genes, seen.genes[0][[1, 2]])
+        assert torch.equal(kept(callback).genome["genes"], seen.genes[0][[1, 2]])
 
     def test_negative_returns(self, tmp_path: Path) -> None:
         callback = elites()
@@ -315,8 +313,10 @@ class TestState:
         torch.save(one.state_dict(), tmp_path / "state.pt")
         other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
         assert other.restorations == 1
-        for mine, theirs in zip(kept(one), kept(other), strict=True):
+        for mine, theirs in zip(kept(one)[:2], kept(other)[:2], strict=True):
             assert torch.equal(mine, theirs)
+        assert kept(one).genome.keys() == kept(other).genome.keys() == {"genes", "log_std"}
+        assert all(torch.equal(part, kept(other).genome[name]) for name, part in kept(one).genome.items())
         before, after = one.state_dict(), other.state_dict()
         del before["archive"], after["archive"]
         assert before == after
