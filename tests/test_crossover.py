@@ -1,10 +1,16 @@
 """Crossover operators: by hand where they are arithmetic, by counting where they are chance (seeds are fixed)."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from epo_lightning.algorithm.crossover import Average, Crossover, CrossoverName, KPoint, Uniform, by_name
+from epo_lightning.run.checkpoint import read_checkpoint
 from tests.chance import chi_square, seeded
 
 
@@ -50,7 +56,7 @@ class TestCrossover:
 class TestRefusals:
     def test_points(self) -> None:
         with pytest.raises(ValueError, match=r"GeneticEvolution\.crossover KPoint\.points must be at least 1, got 0"):
-            KPoint(0)
+            KPoint(0).check(3)
 
     def test_more_points_than_places(self) -> None:
         KPoint(2).check(3)
@@ -75,3 +81,59 @@ class Blend(Crossover):
 
     def __call__(self, first: Tensor, second: Tensor, generator: torch.Generator) -> Tensor:
         return (1 - self.share) * first + self.share * second
+
+
+GENES = "epo_lightning.callbacks.GeneticEvolution"
+
+
+def evolving(crossover: Any, **settings: Any) -> dict[str, Any]:
+    settings = {"every_n_env_steps": 64, "warmup_env_steps": 0, "num_elites": 1, "spread_threshold": 0.0, **settings}
+    return {"trainer": {"callbacks": [{"class_path": GENES, "init_args": {**settings, "crossover": crossover}}]}}
+
+
+class TestCommandLine:
+    def fit(self, cli: Any, crossover: Any, run: str = "run", **settings: Any) -> Any:
+        Path("evolving.yaml").write_text(yaml.safe_dump(evolving(crossover, **settings)))
+        return cli("fit", "--config", "tiny.yaml", "--config", "evolving.yaml", "--run_dir", run)
+
+    def test_an_operator_of_ones_own(self, cli: Any) -> None:
+        outcome = self.fit(cli, {"class_path": f"{__name__}.Blend", "init_args": {"share": 1.0}}, mutation_sigma=0.0)
+        assert outcome.code == 0, outcome.err
+        record = json.loads(Path("run/lineage.jsonl").read_text().splitlines()[-1])
+        (kept,) = yaml.safe_load(Path("run/config.yaml").read_text())["trainer"]["callbacks"]
+        assert kept["init_args"]["crossover"]["init_args"] == {"share": 1.0}
+        # a share of 1 copies the second parent: of the last generation children are equal where their parents are
+        genes = read_checkpoint(Path("run/checkpoints/last.ckpt"))["state_dict"]["policy.genes"]
+        for child, (_, parent) in zip(record["children"], record["parents"], strict=True):
+            if parent not in record["children"]:
+                assert torch.equal(genes[child], genes[parent])
+
+    @pytest.mark.parametrize("short", ["KPoint", "epo_lightning.algorithm.crossover.KPoint"])
+    def test_the_class_does_what_the_name_does(self, cli: Any, rows: Any, short: str) -> None:
+        assert self.fit(cli, "k_point", "name", crossover_points=1).code == 0
+        assert self.fit(cli, {"class_path": short, "init_args": {"points": 1}}, "class").code == 0
+        assert Path("class/lineage.jsonl").read_text() == Path("name/lineage.jsonl").read_text()
+        assert rows(Path("class")) == rows(Path("name"))
+        resumed = cli("fit", "--ckpt_path", "class", "--trainer.max_epochs=3")
+        assert resumed.code == 0, resumed.err
+        assert len(rows(Path("class"))) == 3
+
+    @pytest.mark.parametrize(
+        ("crossover", "settings", "words"),
+        [
+            ("k_point", {"crossover_points": 3}, "GeneticEvolution.crossover_points must be less than"),
+            ({"class_path": "KPoint", "init_args": {"points": 3}}, {}, "crossover KPoint.points must be less than"),
+            ({"class_path": "KPoint", "init_args": {"points": 0}}, {}, "crossover KPoint.points must be at least 1"),
+            ("averag", {}, "averag"),
+            ({"class_path": "KPoint", "init_args": {"pints": 1}}, {}, "pints"),
+            ({"class_path": f"{__name__}.Blend"}, {}, "share"),
+            ({"class_path": GENES}, {}, "crossover"),
+        ],
+    )
+    def test_mistakes_are_one_line(self, cli: Any, crossover: Any, settings: dict[str, Any], words: str) -> None:
+        outcome = self.fit(cli, crossover, **settings)
+        assert outcome.code == 2
+        assert outcome.err.startswith("error: ")
+        assert outcome.err.count("\n") == 1
+        assert words in outcome.err
+        assert not Path("run").exists()

@@ -44,6 +44,7 @@ class Mine(Probe):
 GYM, WORKER = "epo_lightning.envs.gymnasium.GymnasiumEnv", "epo_lightning.envs.worker.WorkerEnv"
 KUKA, PROBE = "epo_lightning.envs.allegro_kuka.AllegroKuka", "epo_lightning.envs.classic.Probe"
 GENES = "epo_lightning.callbacks.GeneticEvolution"
+K_POINT = "epo_lightning.algorithm.crossover.KPoint"
 
 
 def spec(class_path: str, **init_args: Any) -> dict[str, Any]:
@@ -79,6 +80,15 @@ HOSTILE: dict[str, tuple[str, Any, str]] = {
         "trainer.callbacks", [spec("lightning.pytorch.callbacks.LambdaCallback", on_fit_start=spec("evil.make"))],
         "import lightning.pytorch.callbacks.LambdaCallback, evil.make",
     ),
+    "a function as crossover": ("trainer.callbacks", [spec(GENES, crossover=spec("evil.make"))], "import evil.make"),
+    "a class as crossover": ("trainer.callbacks", [spec(GENES, crossover=spec("evil.Spy"))], "import evil.Spy"),
+    "a crossover by its path": (
+        "trainer.callbacks", [spec(GENES, crossover="evil.Spy")], "set trainer.callbacks.crossover to evil.Spy"
+    ),
+    "a text inside a crossover": (
+        "trainer.callbacks", [spec(GENES, crossover=spec(K_POINT, points="evil.make"))], "to evil.make"
+    ),
+    "a crossover elsewhere": ("trainer.callbacks", [spec(GENES, seed=spec(K_POINT))], f"import {K_POINT}"),
     "a text inside a callback": ("trainer.callbacks", [spec(GENES, seed="evil.make")], "to evil.make"),
     "a logger": ("trainer.logger", spec("evil.Log", save_dir="elsewhere"), "import evil.Log"),
     "one logger of several": (
@@ -611,6 +621,11 @@ def test_packaged_configurations_need_no_consent(cli, monkeypatch, name):
     needs = findings(config)
     assert [each.key for each in needs] == (["data.env"] if config["data"]["env"]["class_path"] == WORKER else [])
     assert embedded_config.parse(embedded_config.dump(config), limited=True) == config
+
+
+@pytest.mark.parametrize("crossover", ["average", "uniform", "k_point", spec(K_POINT, points=3)])
+def test_crossover_of_our_own_needs_no_consent(crossover: Any) -> None:
+    assert findings({"trainer": {"callbacks": [spec(GENES, crossover=crossover)]}}) == []
 
 
 def test_texts_stay_texts():

@@ -2,7 +2,8 @@
 
 Shape legend: M children, Z gene entries of one agent.
 
-An operator of one's own is a subclass of `Crossover`, given to `GeneticEvolution` by its `class_path`.
+An operator of one's own is a subclass of `Crossover`, given to `GeneticEvolution` by its `class_path`. What it refuses,
+`check` refuses, which is asked before the first iteration: of its constructor the command line would not tell the line.
 """
 
 from abc import ABC, abstractmethod
@@ -65,11 +66,11 @@ class KPoint(Crossover):
     key = f"{_KEY} KPoint.points"
 
     def __init__(self, points: int = 2) -> None:
-        require_range(self.key, points, 1)
         self.points = points
 
     def check(self, gene_dim: int) -> None:
-        """There must be more entries than points."""
+        """At least one point, and more entries than points."""
+        require_range(self.key, self.points, 1)
         if self.points >= gene_dim:
             raise ValueError(f"{self.key} must be less than model.network.gene_dim {gene_dim}, got {self.points}")
 

@@ -5,8 +5,9 @@ Nothing is imported to find that out: what is not in these tables is refused.
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
+from epo_lightning.algorithm import crossover
 from epo_lightning.cli.trust.embedded_config import class_specs
 from epo_lightning.envs.allegro_kuka.objects import OBJECT_SETS
 
@@ -28,10 +29,15 @@ _OWN = {
     },
     "trainer.callbacks": {
         "epo_lightning.callbacks.ElitePreservation": {},
-        "epo_lightning.callbacks.GeneticEvolution": {"crossover": r"\w+"},
+        "epo_lightning.callbacks.GeneticEvolution": {"crossover": "|".join(get_args(crossover.CrossoverName))},
         "epo_lightning.callbacks.NaNGuard": {},
         "epo_lightning.callbacks.NetworkScaleProfiler": {},
         "epo_lightning.callbacks.VideoRecorder": {},
+    },
+    "trainer.callbacks.crossover": {
+        f"{crossover.__name__}.{name}": {}
+        for name, operator in vars(crossover).items()
+        if isinstance(operator, type) and issubclass(operator, crossover.Crossover)
     },
 }
 """The classes that anybody's checkpoint may name, and which of their arguments may be texts, of which form.
@@ -118,7 +124,9 @@ def _of_class(spec: Any, key: str) -> list[Finding]:
 
 def _texts(value: Any, key: str, forms: Mapping[str, str] = _TEXTS) -> Iterator[Finding]:
     """Texts, names and numbers under `key` that are none of `forms`."""
-    if isinstance(value, dict):
+    if isinstance(value, dict) and "class_path" in value and key in _OWN:
+        yield from _of_class(value, key)
+    elif isinstance(value, dict):
         for name, item in value.items():
             if not _NAME.fullmatch(str(name)) or name in ("class_path", "init_args", "dict_kwargs"):
                 what = f"import {_imports(value)}" if "class_path" in value else f"set {shown(f'{key}.{name}')}"
