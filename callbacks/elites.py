@@ -19,6 +19,7 @@ from epo_lightning.experience.episodes import QUANTITIES
 from epo_lightning.experience.rollout import RolloutDataset
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.base import PopulationCallback
+from epo_lightning.run.every import Every
 
 _RETURN = QUANTITIES.index("return")
 _KEY = "trainer.callbacks ElitePreservation"
@@ -86,13 +87,12 @@ class ElitePreservation(PopulationCallback):
         require_range(f"{_KEY}.every_n_env_steps", every_n_env_steps, 1)
         if restore_margin is not None:
             require_range(f"{_KEY}.restore_margin", restore_margin, 0)
-        self.archive_size, self.every_n_env_steps = archive_size, every_n_env_steps
+        self.archive_size, self.clock = archive_size, Every(every_n_env_steps)
         self.restore_margin, self.save_best_master = restore_margin, save_best_master
         self.archive: Archive | None = None
         self.difficulty: dict[str, float] = {}
         self.best_master_fitness = -math.inf
         self.restorations = 0
-        self._last_look = 0
         self._evolution: GeneticEvolution | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -118,9 +118,9 @@ class ElitePreservation(PopulationCallback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """When a window closes: keep the best, bring back who is missed, save the best master."""
         dataset = self.module.dataset
-        if dataset.env_steps - self._last_look < self.every_n_env_steps or not self._window_closes(dataset):
+        if not self.clock.is_due(dataset.env_steps) or not self._window_closes(dataset):
             return
-        self._last_look = dataset.env_steps
+        self.clock.restart(dataset.env_steps)
         fitness = dataset.fitness.measure(dataset.ledger.running)[_RETURN].cpu()
         self._notice_difficulty(trainer.strategy.broadcast(dataset.env.curriculum()))
         self._remember(fitness)
@@ -137,7 +137,7 @@ class ElitePreservation(PopulationCallback):
     def _window_closes(self, dataset: RolloutDataset) -> bool:
         if self._evolution is not None:
             return self._evolution.window_closes(dataset)
-        return dataset.fitness.is_complete(dataset.env_steps, self.every_n_env_steps, dataset.ledger.running)
+        return dataset.fitness.is_complete(dataset.env_steps, self.clock.env_steps, dataset.ledger.running)
 
     def _notice_difficulty(self, difficulty: dict[str, float]) -> None:
         """What was measured at another difficulty competes with nobody."""
@@ -194,7 +194,7 @@ class ElitePreservation(PopulationCallback):
             "difficulty": self.difficulty,
             "best_master_fitness": self.best_master_fitness,
             "restorations": self.restorations,
-            "last_look": self._last_look,
+            "clock": self.clock.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -203,4 +203,5 @@ class ElitePreservation(PopulationCallback):
         self.archive = None if archive is None else Archive(**archive)
         self.difficulty = dict(state_dict["difficulty"])
         self.best_master_fitness = state_dict["best_master_fitness"]
-        self.restorations, self._last_look = state_dict["restorations"], state_dict["last_look"]
+        self.restorations = state_dict["restorations"]
+        self.clock.load_state_dict(state_dict["clock"])

@@ -12,6 +12,7 @@ from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.base import PopulationCallback
+from epo_lightning.run.every import Every
 from epo_lightning.show.playback import Playback
 from epo_lightning.show.video import compose, record, require_encoder
 
@@ -46,10 +47,9 @@ class VideoRecorder(PopulationCallback):
         require_range(f"{_KEY}.seconds", seconds, 0, open_low=True)
         if agents is not None and not agents:
             raise Mistake(f"{_KEY}.agents must name an agent, or be null")
-        self.every_n_env_steps, self.agents, self.seconds = every_n_env_steps, agents, seconds
+        self.clock, self.agents, self.seconds = Every(every_n_env_steps), agents, seconds
         self.width, self.height = width, height
         self._actors: list[int] = []
-        self._last_video = 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse agents that do not exist, and a machine that cannot draw: now, and not after hours."""
@@ -72,9 +72,9 @@ class VideoRecorder(PopulationCallback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Film what the last iteration has led to, when it is time; here no clock of an iteration runs."""
         env_steps = self.module.env_steps
-        if env_steps < self._last_video + self.every_n_env_steps:
+        if not self.clock.is_due(env_steps):
             return
-        self._last_video = env_steps
+        self.clock.restart(env_steps)
         if trainer.is_global_zero:
             path = run_file(trainer, "videos", f"{env_steps}.mp4")
             with isolate_rng():
@@ -102,8 +102,8 @@ class VideoRecorder(PopulationCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """The clock."""
-        return {"last_video": self._last_video}
+        return self.clock.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
-        self._last_video = state_dict["last_video"]
+        self.clock.load_state_dict(state_dict)

@@ -206,10 +206,11 @@ class TestApplied:
         from epo_lightning.callbacks import VideoRecorder
 
         old = VideoRecorder(every_n_env_steps=1000)
-        old._last_video = 500
+        old.clock.restart(500)
         new = VideoRecorder(every_n_env_steps=100)
         new.load_state_dict(old.state_dict())
-        assert new._last_video + new.every_n_env_steps == 600
+        assert not new.clock.is_due(599)
+        assert new.clock.is_due(600)
 
     def test_a_callback_that_is_new_measures_from_then_on(self, cli):
         assert cli(*FIRST).code == 0

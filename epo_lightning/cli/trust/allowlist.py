@@ -13,7 +13,7 @@ from epo_lightning.envs.allegro_kuka.objects import OBJECT_SETS
 
 _GYMNASIUM = "epo_lightning.envs.gymnasium.GymnasiumEnv"
 _WORKER = "epo_lightning.envs.worker.WorkerEnv"
-_OWN = {
+_OWN: dict[str, dict[str, dict[str, str]]] = {
     "data.env": {
         "epo_lightning.envs.classic.MountainCar": {},
         "epo_lightning.envs.classic.Pendulum": {},
