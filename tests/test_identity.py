@@ -75,10 +75,14 @@ def test_arguments_of_the_task_can_be_changed_for_an_evaluation(cli):
 
 
 def test_a_run_of_an_older_layout_is_evaluated_but_not_continued(cli):
-    assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
+    elites = "--trainer.callbacks=epo_lightning.callbacks.ElitePreservation"
+    assert (
+        cli("fit", "--config", "tiny.yaml", "--run_dir", "run", elites, "--trainer.callbacks.archive_size=1").code == 0
+    )
     path = Path("run/checkpoints/last.ckpt")
     contents = torch.load(path, weights_only=True)
     del contents["epo"]["layout"]
+    contents["callbacks"]["ElitePreservation"] = {"what": "it kept then"}
     torch.save(contents, path)
     outcome = cli("fit", "--ckpt_path", "run", "--trainer.max_epochs", 3)
     assert outcome.code == 2

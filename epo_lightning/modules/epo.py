@@ -227,11 +227,13 @@ class EPOModule(PopulationModule):
         if "epo" not in checkpoint:
             raise Mistake("--ckpt_path is not a checkpoint of epo_lightning")
         require_same_identity(checkpoint["epo"], self._identity(), may_differ=CHANGEABLE)
-        if self.trainer.training and checkpoint["epo"].get("layout") != LAYOUT:
-            raise Mistake(
-                "--ckpt_path was written by another version of epo_lightning, which kept other things of a running"
-                " training: validate, test and play it, or start a new run"
-            )
+        if checkpoint["epo"].get("layout") != LAYOUT:
+            if self.trainer.training:
+                raise Mistake(
+                    "--ckpt_path was written by another version of epo_lightning, which kept other things of a running"
+                    " training: validate, test and play it, or start a new run"
+                )
+            checkpoint["callbacks"] = {}  # Lightning restores them for an evaluation, too, which needs none
         own, saved = self.state_dict(), checkpoint["state_dict"]
         unlike = [name for name in own.keys() | saved.keys() if name not in own or name not in saved]
         if unlike:
