@@ -8,7 +8,6 @@ import math
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
@@ -21,12 +20,11 @@ from epo_lightning.experience.episodes import QUANTITIES
 from epo_lightning.experience.rollout import RolloutDataset
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.base import PopulationCallback
+from epo_lightning.modules.streams import Stream, derive_seed
 from epo_lightning.run.folder import writing
 
 _RETURN = QUANTITIES.index("return")
 _KEY = "trainer.callbacks GeneticEvolution"
-_STREAM = 4
-"""Beside the run's seed: the streams of `RolloutDataModule` have other numbers."""
 
 
 class GeneticEvolution(PopulationCallback):
@@ -104,8 +102,8 @@ class GeneticEvolution(PopulationCallback):
             )
         self.crossover.check(self.module.network_settings.gene_dim)
         if self._generator is None:
-            words = [self.module.data.seed, _STREAM] if self.seed is None else [self.seed]
-            self._generator = torch.Generator().manual_seed(int(np.random.SeedSequence(words).generate_state(1)[0]))
+            words = [self.module.data.seed, Stream.EVOLUTION] if self.seed is None else [self.seed]
+            self._generator = torch.Generator().manual_seed(derive_seed(*words))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """A resumed run writes the lineage up to its checkpoint anew, so that later generations are not told twice."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import lightning as L
-import numpy as np
 import torch
 import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -24,6 +23,7 @@ from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.learner.networks import LatentActorCritic
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.idle_settings import idle_settings
+from epo_lightning.modules.streams import Stream, derive_seed
 
 
 class RolloutDataModule(L.LightningDataModule):
@@ -84,7 +84,7 @@ class RolloutDataModule(L.LightningDataModule):
         """Build the environments that `stage` needs, on this rank's device."""
         if stage == "fit" and self.env is None:
             self.population = Population(self._trained_module().num_agents, self.num_envs)
-            self.env = self._build(self.num_envs, self._stream_seed(0))
+            self.env = self._build(self.num_envs, self._stream_seed(Stream.ENVIRONMENTS))
         elif stage != "fit":
             self._build_eval_env(self.seed if stage == "validate" else self.eval_seeds[0])  # tells the task's sizes
 
@@ -113,7 +113,7 @@ class RolloutDataModule(L.LightningDataModule):
         device = self._device()
         if device.type == "cpu" and is_large(policy, shape, self.rollout.num_epochs):
             self._warn_of_time(policy, shape)
-        generator = torch.Generator(device).manual_seed(self._stream_seed(2))
+        generator = torch.Generator(device).manual_seed(self._stream_seed(Stream.ROLLOUT))
         self.dataset = RolloutDataset(
             self.env,
             policy,
@@ -130,7 +130,7 @@ class RolloutDataModule(L.LightningDataModule):
 
     def _warn_of_time(self, policy: LatentActorCritic, shape: RolloutShape) -> None:
         estimate = estimate_iteration(
-            lambda n: self._build(n, self._stream_seed(3)), policy, shape, self.rollout.num_epochs
+            lambda n: self._build(n, self._stream_seed(Stream.ESTIMATE)), policy, shape, self.rollout.num_epochs
         )
         rank_zero_warn(
             f"this run is made for a GPU: on this CPU an iteration will take about {estimate.total:.0f} s"
@@ -163,7 +163,7 @@ class RolloutDataModule(L.LightningDataModule):
     def _build_eval_env(self, seed: int) -> VectorEnv:
         if self.eval_env is not None:
             self.eval_env.close()
-        self.eval_env = self._build(self.eval_envs, self._stream_seed(1, seed))
+        self.eval_env = self._build(self.eval_envs, self._stream_seed(Stream.EVALUATION, seed))
         self._unused_seed = seed
         return self.eval_env
 
@@ -221,11 +221,10 @@ class RolloutDataModule(L.LightningDataModule):
             raise Mistake(f"data.env: {env.spec.name}.spec.num_envs must be {num_envs}, got {env.spec.num_envs}")
         return env
 
-    def _stream_seed(self, stream: int, seed: int | None = None) -> int:
-        """An independent seed for this rank's `stream`-th random generator; from `seed`, by default the run's."""
+    def _stream_seed(self, stream: Stream, seed: int | None = None) -> int:
+        """The seed of this rank's `stream`; from `seed`, by default the run's."""
         assert self.trainer is not None
-        words = [self.seed if seed is None else seed, self.trainer.global_rank, stream]
-        return int(np.random.SeedSequence(words).generate_state(1)[0])
+        return derive_seed(self.seed if seed is None else seed, self.trainer.global_rank, stream)
 
 
 def _to_cpu(value: Any) -> Any:
