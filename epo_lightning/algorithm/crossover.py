@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from epo_lightning.limits import require_range
+from epo_lightning.limits import Mistake, require_range
 
 _KEY = "trainer.callbacks GeneticEvolution.crossover"
 CrossoverName = Literal["average", "uniform", "k_point"]
@@ -25,7 +25,7 @@ class Crossover(ABC):
         """Refuse genes of `gene_dim` (Z) entries where this operator cannot cross them.
 
         Raises:
-            ValueError: One line that names the YAML key of the operator's setting.
+            Mistake: One line that names the YAML key of the operator's setting.
         """
 
     @abstractmethod
@@ -72,7 +72,7 @@ class KPoint(Crossover):
         """At least one point, and more entries than points."""
         require_range(self.key, self.points, 1)
         if self.points >= gene_dim:
-            raise ValueError(f"{self.key} must be less than model.network.gene_dim {gene_dim}, got {self.points}")
+            raise Mistake(f"{self.key} must be less than model.network.gene_dim {gene_dim}, got {self.points}")
 
     def __call__(self, first: Tensor, second: Tensor, generator: torch.Generator) -> Tensor:
         """Distinct cuts among the Z - 1 places between two entries; their running count says whose turn it is."""

@@ -15,6 +15,7 @@ from epo_lightning.experience.evaluation import Summary
 from epo_lightning.experience.rollout import RolloutDataset
 from epo_lightning.learner.networks import NetworkSettings
 from epo_lightning.learner.policy import Policy
+from epo_lightning.limits import Mistake
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.lean import LeanLightningModule
 from epo_lightning.modules.sums import MinibatchSums
@@ -99,11 +100,11 @@ class PopulationCallback(L.Callback):
         """Keep the module.
 
         Raises:
-            ValueError: When it trains no population.
+            Mistake: When it trains no population.
         """
         super().setup(trainer, pl_module, stage)
         if not isinstance(pl_module, PopulationModule):
-            raise ValueError(
+            raise Mistake(
                 f"trainer.callbacks {type(self).__name__} works on a population (PopulationModule), not on"
                 f" {type(pl_module).__name__}"
             )
