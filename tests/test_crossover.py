@@ -11,7 +11,7 @@ from torch import Tensor
 
 from epo_lightning.algorithm.crossover import Average, Crossover, CrossoverName, KPoint, Uniform, by_name
 from epo_lightning.run.checkpoint import read_checkpoint
-from tests.chance import chi_square, seeded
+from tests.support.chance import chi_square, seeded
 
 
 class TestCrossover:

@@ -17,7 +17,7 @@ from epo_lightning.algorithm.genetics import (
     rank_followers,
     should_evolve,
 )
-from tests.chance import chi_square, seeded
+from tests.support.chance import chi_square, seeded
 
 
 def generation(

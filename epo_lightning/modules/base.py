@@ -33,7 +33,7 @@ class PopulationModule(LeanLightningModule, ABC):
         policy: The network; there is none before `configure_model`.
         champion: The agent that is evaluated, and whose results are the run's.
         sums: Of the present iteration's losses and gradients.
-        metrics: What is logged at the end of the next iteration, and what was at the end of the last one.
+        metrics: What is logged at the end of the iteration; what a callback puts in stays until it is replaced.
         episodes: Totals of the episodes that an evaluation has played, one tensor per seed (see `Episodes`).
         evaluation: The same, summed up.
     """

@@ -40,14 +40,16 @@ def test_dotted_names_exist(name: str) -> None:
 @pytest.mark.parametrize(
     ("file", "names"),
     [
-        ("modules/epo.py", {"EPOModule", "configure_model", "training_step", "replace_agents", "on_train_epoch_end"}),
+        ("modules/epo.py", {"EPOModule", "configure_model", "training_step", "on_train_epoch_end"}),
+        ("modules/base.py", {"PopulationModule", "PopulationCallback", "replace_agents"}),
         ("modules/data.py", {"RolloutDataModule", "setup", "train_dataloader"}),
         ("experience/rollout.py", {"RolloutDataset", "collect"}),
         ("experience/targets.py", {"Targets", "complete"}),
         ("experience/buffer.py", {"gather"}),
         ("algorithm/advantages.py", {"gae_targets", "n_step_targets"}),
         ("algorithm/aggregation.py", {"sample_followers", "relabel"}),
-        ("algorithm/genetics.py", {"evolve", "crossover"}),
+        ("algorithm/genetics.py", {"evolve"}),
+        ("algorithm/crossover.py", {"Crossover", "Average", "Uniform", "KPoint"}),
         ("algorithm/losses.py", {"hybrid_loss", "LossSettings"}),
         ("learner/optimizer.py", {"clip_gradients", "adapt_learning_rate"}),
         ("run/checkpoint.py", {"RunCheckpoints"}),
