@@ -50,7 +50,6 @@ def one_core() -> None:
 
 def variants(home: Path) -> Iterator[Variant]:
     """All that this machine can run; `home` is an empty folder."""
-    yield Variant("last bits that depend on place and size", options=("-p", "tests.last_bits"))
     yield Variant("torch without vector instructions", {"ATEN_CPU_CAPABILITY": "default"})
     yield Variant("torch with avx2", {"ATEN_CPU_CAPABILITY": "avx2"})
     yield Variant("mkl compatible with any processor", {"MKL_CBWR": "COMPATIBLE"})
@@ -65,6 +64,8 @@ def variants(home: Path) -> Iterator[Variant]:
     yield Variant("a bare environment", needed | {"HOME": str(home), "LC_ALL": "C"}, alone=True)
     left = {"EPO_DEBUG": "1", "WANDB_MODE": "disabled", "WANDB_PROJECT": "other", "TZ": "Pacific/Kiritimati"}
     yield Variant("leftovers in the environment", left | {"COLUMNS": "40", "FORCE_COLOR": "1", "PYTHONUTF8": "0"})
+    # Slow: every operation passes through Python
+    yield Variant("last bits that depend on place and size", options=("-p", "tests.last_bits"))
 
 
 def run(command: list[str], folder: Path, variant: Variant) -> bool:
