@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from epo_lightning.algorithm.genetics import rank, rank_followers
-from epo_lightning.algorithm.ties import exceeds
+from epo_lightning.algorithm.ties import alike, exceeds
 from epo_lightning.callbacks.evolution import GeneticEvolution
 from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.experience.episodes import QUANTITIES
@@ -122,7 +122,7 @@ class ElitePreservation(PopulationCallback):
             return
         self.clock.restart(dataset.env_steps)
         fitness = dataset.fitness.measure(dataset.ledger.running)[_RETURN].cpu()
-        self._notice_difficulty(trainer.strategy.broadcast(dataset.env.curriculum()))
+        self._notice_difficulty(trainer.strategy.broadcast(self.module.difficulty()))
         self._remember(fitness)
         self._restore(fitness)
         self._log()
@@ -141,9 +141,7 @@ class ElitePreservation(PopulationCallback):
 
     def _notice_difficulty(self, difficulty: dict[str, float]) -> None:
         """What was measured at another difficulty competes with nobody."""
-        if difficulty.keys() != self.difficulty.keys() or any(
-            not math.isclose(value, self.difficulty[name], rel_tol=1e-6) for name, value in difficulty.items()
-        ):
+        if not alike(difficulty, self.difficulty):
             self.archive, self.best_master_fitness = None, -math.inf
         self.difficulty = dict(difficulty)
 

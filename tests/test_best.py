@@ -43,6 +43,21 @@ class QuickAndSlow(Probe):
             super().load_state_dict({key: value for key, value in state.items() if key != "age"})
 
 
+class Harder(Probe):
+    """Pays 1 a step for the first 4 x 3 steps, at tolerance 0.1; afterwards 0 at first and then a little, at 0.05."""
+
+    clock = 0
+
+    def step(self, actions: torch.Tensor) -> StepResult:
+        result = super().step(actions)
+        self.clock += 1
+        pay = 1.0 if self.clock <= 12 else 0.0 if self.clock <= 18 else 0.1
+        return result._replace(reward=torch.full_like(result.reward, pay))
+
+    def curriculum(self) -> dict[str, float]:
+        return {"tolerance": 0.1 if self.clock <= 12 else 0.05}
+
+
 def best(folder: str) -> dict[str, Any]:
     checkpoint = read_checkpoint(Path(folder) / "checkpoints/best.ckpt")
     assert checkpoint["callbacks"]["RunCheckpoints"]["best_iteration"] == checkpoint["epoch"] + 1
@@ -57,6 +72,18 @@ def test_quick_endings_make_no_score(cli, rows):
     first = best("run")
     assert first["epoch"] + 1 == 3
     assert first["callbacks"]["RunCheckpoints"]["best_score"] == -4.0
+
+
+def test_returns_at_two_difficulties_do_not_compare(cli, rows):
+    """After the curriculum has moved on, the best is the best of what is asked now."""
+    args = ("--run_dir", "run", f"--data.env={__name__}.Harder", "--data.env.init_args.max_steps", "3")
+    assert cli(*FIT, *args).code == 0
+    returns = [float(row["charts/episodic_return"]) for row in rows(Path("run"))]
+    # 4 steps an iteration, episodes of 3: those that end with steps 3, 6, 12 | 15, 18, 24
+    assert returns == pytest.approx([3.0, 3.0, 3.0, 0.0, 0.0, 0.3])
+    state = best("run")["callbacks"]["RunCheckpoints"]
+    assert state["best_score"] == pytest.approx(0.3)
+    assert (state["best_iteration"], state["best_difficulty"]) == (6, {"tolerance": 0.05})
 
 
 def test_there_is_none_when_no_iteration_has_a_score(cli):

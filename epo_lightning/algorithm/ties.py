@@ -4,6 +4,7 @@ Shape legend: A alternatives.
 """
 
 import math
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -14,6 +15,11 @@ TIE = 1e-6
 def exceeds(value: float, best: float) -> bool:
     """Whether `value` is higher than `best` by more than rounding."""
     return value > best and not math.isclose(value, best, rel_tol=TIE)
+
+
+def alike(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    """Whether two difficulties (`VectorEnv.curriculum`) are the same but for rounding."""
+    return one.keys() == other.keys() and all(math.isclose(one[name], other[name], rel_tol=TIE) for name in one)
 
 
 def first_best(scores: Tensor) -> Tensor:

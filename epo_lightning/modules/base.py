@@ -69,6 +69,11 @@ class PopulationModule(LeanLightningModule, ABC):
         """Env steps made so far, over all environments and ranks."""
         return self.dataset.env_steps
 
+    def difficulty(self) -> dict[str, float]:
+        """What the task's curriculum has come to on this rank."""
+        assert self.data.env is not None
+        return self.data.env.curriculum()
+
     @property
     @abstractmethod
     def genome(self) -> Genome:

@@ -16,9 +16,10 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_info
 
-from epo_lightning.algorithm.ties import exceeds
+from epo_lightning.algorithm.ties import alike, exceeds
 from epo_lightning.experience.saved_state import not_finite, oversized, require_readable
 from epo_lightning.limits import Mistake, require_range
+from epo_lightning.modules.base import PopulationModule
 from epo_lightning.run.folder import RunFolder, part_of, writing
 
 MONITOR = "charts/episodic_return"
@@ -153,7 +154,8 @@ class RunCheckpoints(Checkpoint):
 
     `best` is the checkpoint with the highest `charts/episodic_return`, the master's mean return while it explores. An
     iteration has a score once every environment of the master has finished an episode, so that quick endings do not
-    weigh more; a new best is saved in its own iteration, whatever the clock says.
+    weigh more; a new best is saved in its own iteration, whatever the clock says. Where the task's curriculum has moved
+    on since the best, the next score is the new best: returns at two difficulties do not compare.
 
     `last` is written first. It says which iteration is the best; when that is its own and the process ends before
     `best` is there, the next one makes it.
@@ -171,6 +173,7 @@ class RunCheckpoints(Checkpoint):
         self.max_share = max_share
         self.best_score = -math.inf
         self.best_iteration: int | None = None
+        self.best_difficulty: dict[str, float] = {}
         self.saved_iteration: int | None = None
         self._started = 0.0
         self._seconds = self._longest = 0.0
@@ -220,9 +223,12 @@ class RunCheckpoints(Checkpoint):
         metrics = trainer.callback_metrics
         score = float(metrics[MONITOR]) if metrics.get(COVERAGE, 0.0) == 1.0 else -math.inf
         is_final = trainer.should_stop or iteration == trainer.max_epochs
-        is_best, is_due = trainer.strategy.broadcast((exceeds(score, self.best_score), self._is_due(iteration)))
+        difficulty = pl_module.difficulty() if isinstance(pl_module, PopulationModule) else {}
+        beaten = self.best_score if alike(difficulty, self.best_difficulty) else -math.inf
+        decided = exceeds(score, beaten), self._is_due(iteration), difficulty
+        is_best, is_due, difficulty = trainer.strategy.broadcast(decided)
         if is_best:
-            self.best_score, self.best_iteration = score, iteration
+            self.best_score, self.best_iteration, self.best_difficulty = score, iteration, difficulty
         if is_final or is_best or is_due:
             self._save(trainer, iteration, is_best)
 
@@ -243,12 +249,14 @@ class RunCheckpoints(Checkpoint):
         self._seconds, self._longest = self._seconds + took, max(self._longest, took)
 
     def state_dict(self) -> dict[str, Any]:
-        """The score to beat, and whose it is."""
-        return {"best_score": self.best_score, "best_iteration": self.best_iteration}
+        """The score to beat, whose it is, and at which difficulty."""
+        names = ("best_score", "best_iteration", "best_difficulty")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue."""
         self.best_score, self.best_iteration = state_dict["best_score"], state_dict.get("best_iteration")
+        self.best_difficulty = dict(state_dict.get("best_difficulty", {}))
 
 
 def _link(source: Path, target: Path) -> None:
