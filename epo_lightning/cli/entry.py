@@ -93,7 +93,7 @@ def leave_output() -> int:
     """Say so, and keep the interpreter from trying to print what is left; returns the exit code, as the shell's."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     with contextlib.suppress(OSError):
-        print("error: nobody reads the standard output any more; the last checkpoint stays", file=sys.stderr)
+        print("error: nobody reads the standard output any more (a run keeps its last checkpoint)", file=sys.stderr)
     return 128 + signal.SIGPIPE
 
 
