@@ -239,7 +239,7 @@ class TestInterpreters:
         assert finding.detail == "has not answered for 1 s"
 
     def test_a_login_message_does_no_harm(self, tmp_path: Path) -> None:
-        python = self.fake(tmp_path, f"echo 'Welcome!'; exec {sys.executable} \"$@\"")
+        python = self.fake(tmp_path, f"echo 'Welcome!'; exec '{sys.executable}' \"$@\"")
         assert examine_interpreter(python, [ADA])[0].detail.startswith("Python 3")
 
     def test_a_torch_that_cannot_be_imported_here_does_not_keep_it_from_looking(self, tmp_path: Path) -> None:
@@ -254,5 +254,6 @@ class TestInterpreters:
         outcome = cli("doctor", "--python", "/no/such", sys.executable, "--python", "/nor/this")
         assert outcome.code == 0  # the default path works
         lines = outcome.out.splitlines()[len(LINES) :]
-        assert [line[5:].split()[0] for line in lines] == ["/no/such", sys.executable, "/nor/this"]
+        names = ["/no/such", sys.executable, "/nor/this"]
+        assert [line[5:].startswith(f"{name} ") for line, name in zip(lines, names, strict=True)] == [True] * 3
         assert [line[:4] for line in lines] == ["[!!]", "[--]", "[!!]"]
