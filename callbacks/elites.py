@@ -166,8 +166,10 @@ class ElitePreservation(PopulationCallback):
         if self.restore_margin is None or self.archive is None:
             return
         missing, ranking = self._missing(), rank_followers(fitness)
-        best = fitness[ranking[0]]
-        if not len(missing.fitness) or best >= missing.fitness[0] - self.restore_margin * missing.fitness[0].abs():
+        if not len(missing.fitness):
+            return
+        bearable = missing.fitness[0] - self.restore_margin * missing.fitness[0].abs()
+        if not exceeds(float(bearable), float(fitness[ranking[0]])):
             return
         worst = ranking.flip(0)[: len(missing.fitness)]
         better = missing.fitness > fitness[worst]

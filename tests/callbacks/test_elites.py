@@ -257,6 +257,11 @@ class TestRestore:
         assert callback.restorations == 0
         assert torch.equal(module.policy.genes, seen.genes[1])
 
+    def test_rounding_is_no_loss(self, tmp_path: Path) -> None:
+        callback = elites(restore_margin=0.0)
+        run(tmp_path, callback, [0, 10, 8, 1], [0, 10 - 4e-6, 8, 1], then=(Replace(0, 1),))
+        assert callback.restorations == 0
+
     @pytest.mark.parametrize(("now", "restorations"), [(-14, 0), (-16, 1)])
     def test_the_margin_is_of_the_absolute_value(self, tmp_path: Path, now: float, restorations: int) -> None:
         # the archive's best is -10: below -10 - 0.5 x 10 it is lost
