@@ -95,3 +95,19 @@ def test_training_and_checker_take_the_same(cli: Any, rows: Any) -> None:
     for row in rows(Path("run")):
         found = {name: float(row[f"env/{name}"]) for name in ("number", "numpy", "flags", "seldom", "count", "odd")}
         assert found == {"number": 3.0, "numpy": 0.5, "flags": 1.0, "seldom": 10.0, "count": 7.0, "odd": 1.0}
+
+
+class ReportsOnce(Probe):
+    """Tells something in its very first step only."""
+
+    clock = 0
+
+    def step(self, actions: torch.Tensor) -> StepResult:
+        result, self.clock = super().step(actions), self.clock + 1
+        return result._replace(log={"once": 5.0} if self.clock == 1 else {})
+
+
+def test_what_was_not_reported_in_an_iteration_is_not_in_its_row(cli: Any, rows: Any) -> None:
+    args = ("--data.env", f"{__name__}.ReportsOnce", "--data.env.init_args.max_steps=3", "--run_dir", "run")
+    assert cli("fit", "--config", "tiny.yaml", *args).code == 0
+    assert [row["env/once"] for row in rows(Path("run"))] == ["5.0", ""]

@@ -95,8 +95,8 @@ def hybrid_loss(
         log_ratio, advantages, mu = log_probs - batch.log_probs, batch.advantages, batch.log_mu.exp()
         new_over_old = log_ratio - batch.log_mu
     ratio = log_ratio.clamp(max=LOG_RATIO_MAX).exp()
-    bound = None if settings.dual_clip is None else settings.dual_clip * mu
-    surrogate = clipped_surrogate(ratio, advantages, settings.clip_eps, bound)
+    largest_ratio = None if settings.dual_clip is None else settings.dual_clip * mu
+    surrogate = clipped_surrogate(ratio, advantages, settings.clip_eps, largest_ratio)
     critic = value_loss(values, batch.targets, batch.values, settings.value_clip_eps)
     bound, entropy = policy.bound_loss(), policy.entropy()
     samples = surrogate + 0.5 * settings.value_coefficient * critic + settings.bound_coefficient * bound

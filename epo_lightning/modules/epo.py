@@ -200,6 +200,8 @@ class EPOModule(PopulationModule):
             "population/gene_spread": self.policy.genes.std(0).mean() if self.num_agents > 1 else means.new_zeros(()),
         }
         values = torch.stack([value.detach().to(torch.float64) for value in scalars.values()]).tolist()
+        for name in [name for name in self.metrics if name.startswith("env/") and name not in scalars]:
+            del self.metrics[name]  # told in an earlier iteration, and not in this one
         self.metrics |= dict(zip(scalars, values, strict=True))
         self.metrics |= self._times(elapsed, dataset.seconds)
         self.metrics |= {
