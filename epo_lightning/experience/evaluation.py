@@ -24,7 +24,7 @@ _STEPS_BETWEEN_CHECKS = 16
 
 
 class Episodes(NamedTuple):
-    """Totals (M, E * N) of complete episodes, in the order of `metrics.QUANTITIES`."""
+    """Totals (M, E * N) of complete episodes, in the order of `episodes.QUANTITIES`."""
 
     totals: Tensor
 
