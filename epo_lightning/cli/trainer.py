@@ -12,10 +12,11 @@ from epo_lightning.experience.evaluation import fixed_difficulty
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.epo import EPOModule
-from epo_lightning.modules.identity import identity, require_same_identity
+from epo_lightning.modules import contents
+from epo_lightning.modules.identity import require_same_identity
 from epo_lightning.run.checkpoint import read_checkpoint
 from epo_lightning.run.folder import RunFolder
-from epo_lightning.show.playback import Playback, load_curriculum, load_policy
+from epo_lightning.show.playback import Playback, load_policy
 from epo_lightning.show.video import record, require_encoder, require_writable
 from epo_lightning.show.viewer import require_viewer, view
 
@@ -134,9 +135,8 @@ class EPOTrainer(L.Trainer):
         env = datamodule.env_factory(len(actors), device, datamodule.seed)
         try:
             if checkpoint is not None:
-                mine = identity(model.num_agents, model.network_settings, env.spec)
-                require_same_identity(checkpoint["epo"], mine)
-                policy, reached = load_policy(checkpoint, device), load_curriculum(checkpoint)
+                require_same_identity(contents.identity_of(checkpoint), model.identity(env.spec))
+                policy, reached = load_policy(checkpoint, device), contents.curriculum_of(checkpoint)
             fixed_difficulty(env, reached or {}, datamodule.eval_difficulty)
             return Playback(env, actors, policy, datamodule.seed)
         except ValueError:

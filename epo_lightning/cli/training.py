@@ -23,9 +23,10 @@ from epo_lightning.cli.trainer import SHOWS, EPOTrainer
 from epo_lightning.cli.trust.consent import TRUST, consented_config, signature_of
 from epo_lightning.cli.trust.embedded_config import dump, parse
 from epo_lightning.limits import Mistake, require_range
+from epo_lightning.modules import contents
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.epo import EPOModule
-from epo_lightning.run.checkpoint import CONFIG_KEY, AtomicCheckpointIO, RunCheckpoints, read_checkpoint
+from epo_lightning.run.checkpoint import AtomicCheckpointIO, RunCheckpoints, read_checkpoint
 from epo_lightning.run.checkpoint_contents import require_sound
 from epo_lightning.run.evaluation_report import EvaluationReport
 from epo_lightning.run.folder import RUNS, RunFolder
@@ -336,4 +337,4 @@ def _read_trained(args: list[str]) -> _Trained:
         config = consented_config(checkpoint, Path(path), args)
         require_sound(checkpoint, config)
         used = dump(config)
-    return _Trained(path, parse(checkpoint[CONFIG_KEY], limited=False), used, checkpoint.get("epoch", -1) + 1)
+    return _Trained(path, parse(checkpoint[contents.CONFIG], limited=False), used, checkpoint.get("epoch", -1) + 1)

@@ -19,16 +19,13 @@ from lightning.pytorch.utilities import rank_zero_info
 from epo_lightning.algorithm.ties import alike, exceeds
 from epo_lightning.experience.saved_state import not_finite, oversized, require_readable
 from epo_lightning.limits import Mistake, require_range
+from epo_lightning.modules import contents
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.run.folder import RunFolder, part_of, writing
 
 MONITOR = "charts/episodic_return"
 COVERAGE = "charts/episodic_coverage"
 """Share of the master's environments of which `MONITOR` is the mean; only of all of them it is a score."""
-CONFIG_KEY = "epo_config"
-"""Where a checkpoint keeps the configuration of its run, as YAML."""
-SIGNATURE_KEY = "epo_signature"
-"""Where it keeps the mark of that configuration (see `signature`)."""
 
 
 _DOS_DIRECTORY = 0x10
@@ -118,7 +115,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise Mistake(
             f"ckpt_path: {path} cannot be read: it is damaged, truncated or not a checkpoint ({why})"
         ) from error
-    if not (isinstance(checkpoint, dict) and CONFIG_KEY in checkpoint):
+    if not (isinstance(checkpoint, dict) and contents.CONFIG in checkpoint):
         raise Mistake(f"ckpt_path: {path} is not a checkpoint of epo_lightning's command line")
     if ill := not_finite({name: checkpoint.get(name) for name in _LEARNT}, ""):
         raise Mistake(f"ckpt_path: {path} cannot be used: {_some(ill)} not finite; take an older checkpoint")
