@@ -16,9 +16,9 @@ from torch import Tensor
 from epo_lightning.callbacks import ElitePreservation, GeneticEvolution
 from epo_lightning.envs.base import StepResult
 from epo_lightning.modules.epo import EPOModule
-from tests.test_module import Recorder, fit
-from tests.test_released_code import AgentReward
-from tests.training import small_data, small_module, train
+from tests.modules.test_module import Recorder, fit
+from tests.support.training import small_data, small_module, train
+from tests.system.test_released_code import AgentReward
 
 
 class SlowLast(AgentReward):

@@ -5,11 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_run_killed_before_any_of_its_file_operations_ends_as_if_it_had_not_been(tmp_path):
-    command = [sys.executable, "-m", "tests.killed_runs", str(tmp_path / "runs")]
+    command = [sys.executable, "-m", "tests.support.killed_runs", str(tmp_path / "runs")]
     (tmp_path / "runs").mkdir()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=550, check=False)
     assert done.returncode == 0, done.stderr[-4000:]

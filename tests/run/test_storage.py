@@ -22,7 +22,7 @@ FIT = ("fit", "--config", "tiny.yaml", "--run_dir", "run", "--checkpoint.every_n
 def process(*args: object, **kwargs: Any) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own, in the present folder."""
     command = [sys.executable, "-m", "epo_lightning", *map(str, args)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **kwargs}
     return subprocess.run(command, text=True, timeout=200, env=environment, check=False, **pipes)
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from epo_lightning.run.checkpoint import CONFIG_KEY, AtomicCheckpointIO, read_checkpoint
-from tests.killed_runs import differences
-from tests.training import small_data, small_module, train
+from tests.support.killed_runs import differences
+from tests.support.training import small_data, small_module, train
 
 GOOD = {
     CONFIG_KEY: "seed_everything: 0",

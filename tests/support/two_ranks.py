@@ -1,4 +1,4 @@
-"""A training that both ranks of `test_ddp.py` run: `python -m tests.two_ranks FOLDER`."""
+"""A training that both ranks of `test_ddp.py` run: `python -m tests.support.two_ranks FOLDER`."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ from epo_lightning.callbacks import ElitePreservation, GeneticEvolution, NaNGuar
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
 from epo_lightning.modules.epo import EPOModule
-from tests.training import small_data, small_module
+from tests.support.training import small_data, small_module
 
 RANK = int(os.environ.get("LOCAL_RANK", "0"))
 

@@ -1,8 +1,8 @@
 """The tests as other machines run them, one variant after the other: `make portable`.
 
-    python -m tests.portable                     every variant
-    python -m tests.portable avx2 thread         those whose name contains one of these words
-    PYTEST_ADDOPTS=tests/test_losses.py ...      of a part of the tests
+    python -m tests.support.portable                    every variant
+    python -m tests.support.portable avx2 thread        those whose name contains one of these words
+    PYTEST_ADDOPTS=tests/algorithm/test_losses.py ...   of a part of the tests
 
 Numbers may differ in their last bits between these runs, but no test may.
 """
@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TESTS = [sys.executable, "-m", "pytest"]
 
 
@@ -65,7 +65,7 @@ def variants(home: Path) -> Iterator[Variant]:
     left = {"EPO_DEBUG": "1", "WANDB_MODE": "disabled", "WANDB_PROJECT": "other", "TZ": "Pacific/Kiritimati"}
     yield Variant("leftovers in the environment", left | {"COLUMNS": "40", "FORCE_COLOR": "1", "PYTHONUTF8": "0"})
     # Slow: every operation passes through Python
-    yield Variant("last bits that depend on place and size", options=("-p", "tests.last_bits"))
+    yield Variant("last bits that depend on place and size", options=("-p", "tests.support.last_bits"))
 
 
 def run(command: list[str], folder: Path, variant: Variant) -> bool:

@@ -13,7 +13,7 @@ from epo_lightning.experience.rollout import RolloutDataset
 from epo_lightning.run.checkpoint import CONFIG_KEY, read_checkpoint
 from epo_lightning.run.interruption import TimeLimit
 from epo_lightning.run.overrides import Change, find_changes, require_changeable
-from tests.training import small_data, small_module, train
+from tests.support.training import small_data, small_module, train
 
 GA = "epo_lightning.callbacks.GeneticEvolution"
 GUARD = "epo_lightning.callbacks.NaNGuard"

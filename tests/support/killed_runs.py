@@ -1,4 +1,4 @@
-"""What `test_kills.py` runs: `python -m tests.killed_runs FOLDER`.
+"""What `test_kills.py` runs: `python -m tests.support.killed_runs FOLDER`.
 
 A training is killed before each of its file operations in turn, and the same command is given again. Every process is
 forked from one that has imported everything, so that it costs no more than its three iterations.
@@ -28,7 +28,7 @@ from tests.conftest import TINY
 RUN = "run"
 COMMAND = ("fit", "--config", "tiny.yaml", "--config", "evolution.yaml", "--run_dir", RUN, "--resume")
 EVOLUTION = {
-    "data": {"env": {"class_path": "tests.killed_runs.UpAndDown", "init_args": {"max_steps": 3}}},
+    "data": {"env": {"class_path": "tests.support.killed_runs.UpAndDown", "init_args": {"max_steps": 3}}},
     "checkpoint": {"every_n_iterations": 2},
     "trainer": {
         "max_epochs": 3,

@@ -15,8 +15,8 @@ from epo_lightning.callbacks import GeneticEvolution
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.run.notices import silence
-from tests.test_released_code import AgentReward
-from tests.training import small_data, small_module, train
+from tests.support.training import small_data, small_module, train
+from tests.system.test_released_code import AgentReward
 
 LOSSES = {f"losses/{name}" for name in (*DIAGNOSTICS, "total", "grad_norm", "explained_variance", "off_policy_ess")}
 EPISODIC = {f"episodic_{name}" for name in ("return", "length", "successes", "coverage")}

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What both ranks held after eight iterations with evolution."""
     folder = tmp_path_factory.mktemp("ddp")
-    command = [sys.executable, "-m", "tests.two_ranks", str(folder)]
+    command = [sys.executable, "-m", "tests.support.two_ranks", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]

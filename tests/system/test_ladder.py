@@ -26,7 +26,7 @@ from epo_lightning.learner.normalization import RunningMoments
 from epo_lightning.learner.optimizer import OptimizerSettings
 from epo_lightning.modules.epo import EPOModule
 from tests.support.ladder import TARGET, Action, Constant, Delay, Memory, Observation, Rung
-from tests.training import small_data, train
+from tests.support.training import small_data, train
 
 GAMMA = 0.8
 

@@ -1,4 +1,4 @@
-"""A processor that does not exist: `pytest -p tests.last_bits` rounds by the place of a number.
+"""A processor that does not exist: `pytest -p tests.support.last_bits` rounds by the place of a number.
 
 Which kernel computes an element depends on the processor, the library, the batch's size and the element's place in it
 (the body or the tail of a vectorised loop), and kernels differ in the last bit. Here about half of the float32 results

@@ -24,7 +24,7 @@ from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.experience.episodes import QUANTITIES
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.modules.epo import EPOModule
-from tests.training import small_data, small_module, train
+from tests.support.training import small_data, small_module, train
 
 RETURN = QUANTITIES.index("return")
 

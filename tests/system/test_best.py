@@ -9,7 +9,7 @@ import torch
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
 from epo_lightning.run.checkpoint import read_checkpoint
-from tests.test_resume import assert_same
+from tests.system.test_resume import assert_same
 
 FIT = ("fit", "--config", "tiny.yaml", "--trainer.max_epochs", "6")
 

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.last_bits import LastBits
+from tests.support.last_bits import LastBits
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_variant_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     test = tmp_path / "test_threads.py"
     test.write_text("import os\n\ndef test_two():\n    assert os.environ['OMP_NUM_THREADS'] == '2'\n")
     monkeypatch.setenv("PYTEST_ADDOPTS", f"-p no:cacheprovider {test}")
-    command = [sys.executable, "-m", "tests.portable"]
+    command = [sys.executable, "-m", "tests.support.portable"]
     done = subprocess.run([*command, "thread"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert done.stdout.splitlines()[-2:] == ["FAILED  one thread", "passed  two threads"]
