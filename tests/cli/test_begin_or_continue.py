@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from epo_lightning.run.checkpoint import read_checkpoint
-from tests.system.test_resume import assert_same, final_state
+from tests.support.sameness import assert_same, final_state
 
 BEGIN = ("fit", "--config", "tiny.yaml", "--run_dir", "run", "--resume")
 

@@ -20,7 +20,7 @@ from epo_lightning.cli.trust import embedded_config
 from epo_lightning.cli.trust.allowlist import findings
 from epo_lightning.cli.trust.signature import is_signed, key_file, sign
 from epo_lightning.run.checkpoint import CONFIG_KEY, SIGNATURE_KEY
-from tests.conftest import TINY
+from tests.support.command_line import TINY
 
 COMMANDS = ("fit", "validate", "test", "play", "view")
 EVIL = """

@@ -8,15 +8,12 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.loggers import Logger
 
 from epo_lightning.algorithm.losses import DIAGNOSTICS
 from epo_lightning.callbacks import GeneticEvolution
-from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.epo import EPOModule
-from epo_lightning.run.notices import silence
-from tests.support.training import small_data, small_module, train
-from tests.system.test_released_code import AgentReward
+from tests.support.agent_reward import AgentReward
+from tests.support.training import Recorder, fit, small_data, small_module, train
 
 LOSSES = {f"losses/{name}" for name in (*DIAGNOSTICS, "total", "grad_norm", "explained_variance", "off_policy_ess")}
 EPISODIC = {f"episodic_{name}" for name in ("return", "length", "successes", "coverage")}
@@ -24,36 +21,6 @@ CHARTS = EPISODIC | {"learning_rate", "sps", "env_steps", "iteration"}
 POPULATION = {"population/return_mean", "population/return_best", "population/log_std", "population/gene_spread"}
 TIMES = {f"time/{name}" for name in ("env", "inference", "targets", "learning", "framework")}
 NAMES = LOSSES | {f"charts/{name}" for name in CHARTS} | POPULATION | TIMES
-
-
-class Recorder(Logger):
-    """Keeps every call."""
-
-    name = "recorder"  # type: ignore[assignment]
-    version = 0  # type: ignore[assignment]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[tuple[dict[str, float], int | None]] = []
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        self.calls.append((dict(metrics), step))
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-
-def fit(module: EPOModule, data: RolloutDataModule, folder: Path, iterations: int = 2, **changes: Any) -> L.Trainer:
-    """As `training.train`, with other arguments of the trainer."""
-    silence()
-    ckpt_path = changes.pop("ckpt_path", None)
-    settings = {
-        "accelerator": "cpu", "devices": 1, "max_epochs": iterations, "logger": False, "enable_checkpointing": False,
-        "enable_progress_bar": False, "enable_model_summary": False, "limit_val_batches": 0, "default_root_dir": folder,
-    }  # fmt: skip
-    trainer = L.Trainer(**(settings | changes))
-    trainer.fit(module, data, ckpt_path=ckpt_path)
-    return trainer
 
 
 class TestLog:

@@ -14,7 +14,7 @@ from typing import Any
 
 from epo_lightning.run.checkpoint import read_checkpoint
 from epo_lightning.run.interruption import GracefulStop
-from tests.system.test_resume import ENDLESS, wait_for_rows
+from tests.support.command_line import ENDLESS, wait_for_rows
 
 FOREVER = ("fit", "--config", "tiny.yaml", *ENDLESS, "--run_dir", "run")
 

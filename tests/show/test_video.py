@@ -15,7 +15,7 @@ from epo_lightning.envs.base import EnvSpec, StepResult
 from epo_lightning.envs.classic import Probe
 from epo_lightning.show.playback import Playback
 from epo_lightning.show.video import GAP, MAX_COLUMNS, caption, compose, pace, record, tile
-from tests.conftest import TINY, Outcome
+from tests.support.command_line import TINY, Outcome
 
 CPU = torch.device("cpu")
 

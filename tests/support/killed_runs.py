@@ -23,7 +23,8 @@ from epo_lightning.cli.training import Command  # noqa: F401  (imported once, be
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
 from epo_lightning.run.checkpoint import read_checkpoint
-from tests.conftest import TINY
+from tests.support.command_line import TINY
+from tests.support.sameness import differences
 
 RUN = "run"
 COMMAND = ("fit", "--config", "tiny.yaml", "--config", "evolution.yaml", "--run_dir", RUN, "--resume")
@@ -129,22 +130,6 @@ def contents(folder: Path) -> dict[str, Any]:
         else:
             found[name] = path.read_bytes() if path.is_file() else None
     return found
-
-
-def differences(a: Any, b: Any, where: str = "") -> list[str]:
-    """Where two of them differ in a bit."""
-    if type(a) is not type(b):
-        return [f"{where}: {type(a).__name__}, {type(b).__name__}"]
-    if isinstance(a, dict):
-        if a.keys() != b.keys():
-            return [f"{where}: {sorted(map(str, a.keys() ^ b.keys()))} on one side only"]
-        return [line for key in a for line in differences(a[key], b[key], f"{where}/{key}")]
-    if isinstance(a, list | tuple):
-        if len(a) != len(b):
-            return [f"{where}: {len(a)}, {len(b)} entries"]
-        return [line for i, pair in enumerate(zip(a, b, strict=True)) for line in differences(*pair, f"{where}[{i}]")]
-    same = a.dtype == b.dtype and torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b or (a != a and b != b)
-    return [] if same else [f"{where}: {str(a)[:80]}, {str(b)[:80]}"]
 
 
 def prepare(folder: Path) -> Path:

@@ -9,7 +9,7 @@ import torch
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
 from epo_lightning.run.checkpoint import read_checkpoint
-from tests.system.test_resume import assert_same
+from tests.support.sameness import assert_same
 
 FIT = ("fit", "--config", "tiny.yaml", "--trainer.max_epochs", "6")
 
@@ -115,4 +115,4 @@ def test_it_does_not_depend_on_when_saves_are_due(cli, rows):
         checkpoint = best(folder)
         assert checkpoint["epoch"] == returns.index(max(returns))
         for key in ("state_dict", "optimizer_states", "RolloutDataModule", "callbacks", "loops"):
-            assert_same(checkpoint[key], best("each")[key], key)
+            assert_same(checkpoint[key], best("each")[key])

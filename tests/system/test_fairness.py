@@ -23,7 +23,7 @@ AGENTS, ENVS, ELITES, GENERATIONS = 16, 512, 4, 20
 CONFIG = {
     "model": {"num_agents": AGENTS, "network": {"gene_dim": 2, "hidden": [4]}},
     "data": {
-        "env": {"class_path": "tests.system.test_fairness.Lottery"},
+        "env": {"class_path": f"{__name__}.Lottery"},
         "num_envs": ENVS,
         "rollout": {"horizon": WINDOW // 3, "num_epochs": 1, "num_minibatches": 1},
     },

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from epo_lightning.run.checkpoint import CONFIG_KEY, AtomicCheckpointIO, read_checkpoint
-from tests.support.killed_runs import differences
+from tests.support.sameness import differences
 from tests.support.training import small_data, small_module, train
 
 GOOD = {

@@ -3,7 +3,6 @@
 One test for each row of the table in `docs/differences.md`.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,42 +18,14 @@ from epo_lightning.algorithm.distributions import Gaussian
 from epo_lightning.algorithm.genetics import Inheritance, evolve
 from epo_lightning.algorithm.losses import LossSettings, hybrid_loss
 from epo_lightning.algorithm.population import MASTER, Population
-from epo_lightning.callbacks import GeneticEvolution
-from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+from epo_lightning.envs.base import StepResult
 from epo_lightning.experience.episodes import QUANTITIES
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.modules.epo import EPOModule
-from tests.support.training import small_data, small_module, train
+from tests.support.agent_reward import AgentReward
+from tests.support.training import evolution, small_data, small_module, train
 
 RETURN = QUANTITIES.index("return")
-
-
-class AgentReward(VectorEnv):
-    """Pays every environment its own agent's number in each step of episodes of two steps; 4 environments an agent."""
-
-    def __init__(self, num_envs: int, device: torch.device, seed: int) -> None:
-        self.spec = EnvSpec("AgentReward", num_envs, obs_dim=1, act_dim=1, max_episode_steps=2)
-        self.reward = (torch.arange(num_envs, device=device) // 4).float()
-        self.clock = 0
-
-    def reset(self) -> Tensor:
-        return torch.zeros(self.spec.num_envs, 1, device=self.reward.device)
-
-    def step(self, actions: Tensor) -> StepResult:
-        self.clock += 1
-        ends = torch.full_like(self.reward, self.clock % 2 == 0, dtype=torch.bool)
-        return StepResult(self.reset(), self.reward, ends, torch.zeros_like(ends), torch.zeros_like(self.reward))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"clock": self.clock}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.clock = state["clock"]
-
-
-def evolution(**changes: Any) -> GeneticEvolution:
-    settings = {"every_n_env_steps": 64, "warmup_env_steps": 0, "num_elites": 1, "spread_threshold": 0.0}
-    return GeneticEvolution(**(settings | changes))
 
 
 class Recorder(L.Callback):

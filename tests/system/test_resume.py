@@ -4,15 +4,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
 
-from epo_lightning.run.checkpoint import CONFIG_KEY, read_checkpoint
+from epo_lightning.run.checkpoint import read_checkpoint
+from tests.support.command_line import ENDLESS, wait_for_rows
+from tests.support.sameness import assert_same, final_state
 
 PROBE = {"class_path": "epo_lightning.envs.classic.Probe", "init_args": {"max_steps": 3}}
 MAZE = {"class_path": "epo_lightning.envs.classic.WallMaze"}
@@ -36,30 +36,6 @@ def write_case(name: str) -> None:
     network, env, callbacks = CASES[name]
     overlay = {"model": {"network": network}, "data": {"env": env}, "trainer": {"callbacks": callbacks}}
     Path("case.yaml").write_text(yaml.safe_dump(overlay))
-
-
-def assert_same(a: Any, b: Any, where: str = "") -> None:
-    """Equal to the bit, entry by entry."""
-    assert type(a) is type(b), where
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_same(a[key], b[key], f"{where}.{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), where
-        for index, pair in enumerate(zip(a, b, strict=True)):
-            assert_same(*pair, f"{where}[{index}]")
-    elif isinstance(a, torch.Tensor):
-        assert a.dtype == b.dtype, where
-        assert torch.equal(a.nan_to_num(nan=12345.0), b.nan_to_num(nan=12345.0)), where
-    else:
-        assert a == b or (a != a and b != b), where
-
-
-def final_state(folder: str) -> dict[str, Any]:
-    checkpoint = read_checkpoint(Path(folder) / "checkpoints/last.ckpt")
-    del checkpoint[CONFIG_KEY]
-    return checkpoint
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -144,9 +120,6 @@ def test_a_finished_run_says_so(cli):
     assert Path("run/metrics.csv").read_text() == before
 
 
-ENDLESS = ("--trainer.max_epochs=-1", "--checkpoint.every_n_iterations=2", "--data.num_envs=64")
-
-
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_interrupted_runs_can_be_resumed(cli, rows):
     """Ctrl-C and a scheduler's signals finish the iteration and save it; kill -9 keeps what was saved before."""
@@ -191,15 +164,6 @@ def test_interrupted_runs_can_be_resumed(cli, rows):
     shortest = min(len(rows(Path(number.name))) for number in signals)
     killed = rows(Path("SIGKILL"))[:shortest]
     assert all(rows(Path(number.name))[:shortest] == killed for number in signals)
-
-
-def wait_for_rows(metrics: Path, count: int, process: subprocess.Popen[str]) -> None:
-    for _ in range(10_000):
-        if metrics.exists() and len(metrics.read_text().splitlines()) > count:
-            return
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
-    raise AssertionError("the run did not start")
 
 
 def on_two_ranks(*args: str) -> str:
