@@ -1,4 +1,4 @@
-"""Folders are floors: a module imports from its own folder and from those below."""
+"""Folders are floors: a module imports from its own folder and from those below; a test imports no other test."""
 
 import ast
 import os
@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "epo_lightning"
+TESTS = ROOT / "tests"
 
 FLOORS = [
     "limits",
@@ -134,6 +135,45 @@ def test_a_look_upwards_is_found(module: str, source: str) -> None:
 def test_a_look_down_is_fine() -> None:
     source = "import torch, einops\nfrom .population import MASTER\nfrom epo_lightning import __version__, limits"
     assert violations("algorithm.losses", source, "epo_lightning.algorithm") == []
+
+
+def imported_tests(source: str, package: str) -> list[str]:
+    """Tests, and fixtures by their file, that `source` imports: what tests share lies in `tests.support`."""
+    names = list(imports(source, package))
+    return [name for name in names if any(part == "conftest" or part.startswith("test_") for part in name.split("."))]
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: str(path.relative_to(TESTS)))
+def test_no_test_imports_a_test(path: Path) -> None:
+    package = ".".join(path.parent.relative_to(ROOT).parts)
+    assert imported_tests(path.read_text(), package) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from tests.system.test_resume import assert_same",
+        "from tests.system import test_resume",
+        "import tests.system.test_resume as resume",
+        "from .test_resume import assert_same",
+        "from . import test_resume",
+        "def f():\n    from ..conftest import cli",
+        "import conftest",
+    ],
+)
+def test_an_imported_test_is_found(source: str) -> None:
+    assert len(imported_tests(source, "tests.system")) == 1
+
+
+def test_support_is_for_everybody() -> None:
+    assert imported_tests("import pytest\nfrom tests.support.training import train", "tests.system") == []
+
+
+def test_tests_lie_in_the_folder_of_what_they_test() -> None:
+    folders = {path.parent.relative_to(TESTS).parts[:1] for path in TESTS.rglob("test_*.py")}
+    assert () not in folders
+    assert {name for (name,) in folders} <= {*FLOORS, "docs", "system"} - {"limits"}
+    assert all((TESTS / name / "__init__.py").exists() for (name,) in folders)  # two may have the same file name
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
