@@ -15,8 +15,8 @@ from epo_lightning.algorithm.genetics import rank, rank_followers
 from epo_lightning.algorithm.ties import alike, exceeds
 from epo_lightning.callbacks.evolution import GeneticEvolution
 from epo_lightning.callbacks.run_files import run_file
-from epo_lightning.experience.episodes import QUANTITIES
 from epo_lightning.experience.base import Experience
+from epo_lightning.experience.episodes import QUANTITIES
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.base import PopulationCallback
 from epo_lightning.run.every import Every

@@ -10,9 +10,9 @@ import lightning as L
 
 from epo_lightning.experience.evaluation import fixed_difficulty
 from epo_lightning.limits import Mistake, require_range
+from epo_lightning.modules import contents
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.epo import EPOModule
-from epo_lightning.modules import contents
 from epo_lightning.modules.identity import require_same_identity
 from epo_lightning.run.checkpoint import read_checkpoint
 from epo_lightning.run.folder import RunFolder

@@ -78,7 +78,9 @@ def saved_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     state = checkpoint.get("state_dict")
     if not (isinstance(state, dict) and all(isinstance(name, str) for name in state)):
         raise Mistake("ckpt_path: it has no state_dict")
-    return {name.removeprefix(contents.POLICY): value for name, value in state.items() if name.startswith(contents.POLICY)}
+    return {
+        name.removeprefix(contents.POLICY): value for name, value in state.items() if name.startswith(contents.POLICY)
+    }
 
 
 def _require_curricula(checkpoint: Mapping[str, Any]) -> None:
