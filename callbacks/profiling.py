@@ -65,7 +65,7 @@ class NetworkScaleProfiler(PopulationCallback):
         module, dataset = self.module, self.module.dataset
         dataset.clock = time.perf_counter
         median = {name: statistics.median(seen[name] for seen in self._seen) for name in self._seen[0]}
-        forward = forward_flops(module.policy, dataset.env.spec.obs_dim)
+        forward = forward_flops(module.policy, dataset.env.spec.obs_dim, dataset.population.envs_per_agent)
         parts = (*dataset.seconds, "learning", "framework")
         self.report = {
             "parameters": sum(parameter.numel() for parameter in module.policy.parameters()),
@@ -93,13 +93,13 @@ class NetworkScaleProfiler(PopulationCallback):
 
 
 @torch.no_grad()
-def forward_flops(policy: Policy, obs_dim: int) -> int:
-    """Floating-point operations of one forward pass for one environment."""
+def forward_flops(policy: Policy, obs_dim: int, envs_per_agent: int) -> int:
+    """Floating-point operations of one forward pass, per environment: what is done once per agent is shared."""
     device = policy.device
-    agent = torch.zeros(1, dtype=torch.long, device=device)
+    agents = torch.arange(policy.num_agents, device=device).repeat_interleave(envs_per_agent)
     with FlopCounterMode(display=False) as counter:
-        policy.act(torch.zeros(1, obs_dim, device=device), agent, policy.initial_state(1, device))
-    return counter.get_total_flops()
+        policy.act(torch.zeros(len(agents), obs_dim, device=device), agents, policy.initial_state(len(agents), device))
+    return round(counter.get_total_flops() / len(agents))
 
 
 def peak_memory(device: torch.device) -> int:

@@ -105,7 +105,8 @@ class RolloutDataset(Experience[RolloutBuffer]):
         """T steps of every environment; returns the (N,) value of the state after them."""
         buffer, policy, envs = self.buffer, self.policy, self.population.num_envs
         obs = self.begin()
-        rows = policy.express(self.agent_ids)
+        with self.autocast():
+            rows = policy.express(self.agent_ids)
         kind = CategoricalSampler if policy.discrete else GaussianSampler
         sampler = kind(buffer.actions[:, :envs], buffer.log_probs[:, :envs], rows.log_std, self.generator)
         buffer.states[:, :envs] = self.state
@@ -151,7 +152,8 @@ class RolloutDataset(Experience[RolloutBuffer]):
         obs = self.policy.obs_moments.normalize(final_obs)
         expressions = [rows.at(cut)]
         if not self.policy.recurrent:
-            expressions.append(self.policy.express(torch.full_like(cut, MASTER)))
+            with self.autocast():
+                expressions.append(self.policy.express(torch.full_like(cut, MASTER)))
         elif result.final_obs is not None:  # the master's state is another one: `Targets` rolls it
             self.buffer.final_obs.append((t, cut, obs))
         for row, expression in enumerate(expressions):

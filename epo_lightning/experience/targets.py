@@ -124,8 +124,8 @@ class Targets:
         _, env = sample_followers(population, columns, 1, source, self.generator)
         states, resets = buffer.states[:, env], buffer.resets[:, env]
         buffer.states[:, population.num_envs :], buffer.resets[:, population.num_envs :] = states, resets
-        master = self.policy.express(torch.full_like(env, MASTER))
         with self.autocast():
+            master = self.policy.express(torch.full_like(env, MASTER))
             output = self.policy(buffer.obs[:, env], master, states, resets, every_state=bool(buffer.final_obs))
         value = output.value[:-1]
         final_value = self._master_value_of_final_observations(env, output.state, value) if buffer.final_obs else value
@@ -152,8 +152,8 @@ class Targets:
         step, column = (sampled >= 0).nonzero(as_tuple=True)  # one wait for the device per rollout
         final_value = value.clone()
         if len(step):
-            master = self.policy.express(torch.full_like(step, MASTER))
             with self.autocast():
+                master = self.policy.express(torch.full_like(step, MASTER))
                 output = self.policy(obs[sampled[step, column]], master, states[:, step, column])
             final_value[step, column] = output.value
         return final_value
@@ -165,8 +165,8 @@ class Targets:
         drawn = sample_followers(buffer.shape.population, count, horizon, source, self.generator)
         step, env = (part.view(shape) for part in drawn)
         now_and_next = torch.cat([buffer.obs[step, env], buffer.obs[step + 1, env]])
-        master = self.policy.express(torch.full_like(env[0], MASTER))
         with self.autocast():
+            master = self.policy.express(torch.full_like(env[0], MASTER))
             output = self.policy(now_and_next, master, self.policy.initial_state(0))
         actions, final_value = output.actions.steps(horizon), buffer.final_values[1, step, env]
         return _Sampled(step, env, actions, output.value[:horizon], output.value[horizon:], final_value)

@@ -134,7 +134,7 @@ class LatentActorCritic(Policy):
         return torch.zeros(self.state_shape[0], rows, self.state_shape[1], device=device)
 
     def express(self, agent_ids: Tensor) -> Expression:
-        """What makes the agents named by `agent_ids` (N,) differ."""
+        """What makes the agents named by `agent_ids` (N,) differ, in the precision of the context (autocast)."""
         critic = None if self.critic is None else self._look_up(self.critic.traits(self.genes), agent_ids)
         return Expression(
             self._look_up(self.actor.traits(self.genes), agent_ids), critic, self._look_up(self.log_std, agent_ids)

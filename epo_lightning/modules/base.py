@@ -29,6 +29,7 @@ from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.identity import Identity, require_same_identity
 from epo_lightning.modules.iteration_log import IterationLog
 from epo_lightning.modules.minibatches import MinibatchLog
+from epo_lightning.modules.stepper import require_supported
 
 
 class PopulationModule(L.LightningModule, ABC):
@@ -141,8 +142,10 @@ class PopulationModule(L.LightningModule, ABC):
     # Training -------------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Make the streams that the datamodule hands to Lightning."""
+        """Make the streams that the datamodule hands to Lightning; refuse a trainer that cannot train this module."""
         self.data.source = self
+        if stage == "fit":
+            require_supported(self.trainer)
 
     def configure_model(self) -> None:
         """Build the network once the environments have told their sizes."""

@@ -7,7 +7,6 @@ from dataclasses import asdict
 
 import torch
 import torch.distributed as dist
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
@@ -25,13 +24,13 @@ from epo_lightning.learner.optimizer import (
     OptimizerSettings,
     adapt_learning_rate,
     build_adam,
-    clip_gradients,
     restart_adam,
 )
 from epo_lightning.limits import require_range
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.identity import Identity
 from epo_lightning.modules.idle_settings import idle_settings
+from epo_lightning.modules.stepper import Stepper
 
 
 class EPOModule(PopulationModule):
@@ -115,36 +114,19 @@ class EPOModule(PopulationModule):
 
     def update(self, batch: RolloutBuffer) -> None:
         """`num_epochs` passes over one rollout in `num_minibatches` optimizer steps each."""
-        optimizer = self.optimizers()
-        assert isinstance(optimizer, LightningOptimizer)
-        self._a = self._adam()
+        stepper = Stepper(self.trainer, self._adam(), self.optimizer_settings.max_grad_norm)
         for _ in range(self.rollout_settings.num_epochs):
             for minibatch in self.dataset.one_pass():
-                self._learn(minibatch, optimizer)
+                self._learn(minibatch, stepper)
             self._adapt_learning_rate()
 
-    def _learn(self, batch: RolloutBatch, optimizer: LightningOptimizer) -> None:
+    def _learn(self, batch: RolloutBatch, stepper: Stepper) -> None:
         """One optimizer step on the hybrid loss of one minibatch."""
         output = self.policy(batch.obs, self.policy.express(batch.agent_ids), batch.states, batch.resets)
         coefficient = self.entropy_coefficient.index_select(0, batch.agent_ids)
         loss = hybrid_loss(output.actions, output.value, batch, self.loss_settings, coefficient)
-        self.minibatches.add(loss.total, loss.diagnostics)
-        self._drop_gradients()
-        self.trainer.strategy.pre_backward(loss.total)
-        loss.total.backward()
-        self.on_before_optimizer_step(self._a)
-        self._a.step()
+        self.minibatches.add(loss.total, loss.diagnostics, stepper.step(loss.total))
         self.policy.clamp_log_std()
-
-    def _drop_gradients(self) -> None:
-        """Optimizer.zero_grad takes ten times as long."""
-        for parameter in self._a.param_groups[0]["params"]:
-            parameter.grad = None
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Gradients are whole and unscaled here: clip them to `model.optimizer.max_grad_norm`."""
-        parameters = optimizer.param_groups[0]["params"]
-        self.minibatches.grad_norms.append(clip_gradients(parameters, self.optimizer_settings.max_grad_norm))
 
     def _adapt_learning_rate(self) -> None:
         """By the mean KL of the last pass, over all ranks."""

@@ -18,7 +18,7 @@ class MinibatchLog:
     Attributes:
         totals: U losses, ().
         diagnostics: U times the diagnostics, (D,).
-        grad_norms: Norms of the gradients before they were clipped, (): one of each optimizer step.
+        grad_norms: U norms of the gradients before they were clipped, ().
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -31,10 +31,11 @@ class MinibatchLog:
         self.diagnostics: list[Tensor] = []
         self.grad_norms: list[Tensor] = []
 
-    def add(self, total: Tensor, diagnostics: Tensor) -> None:
-        """Keep one minibatch's loss () and its diagnostics (D,)."""
+    def add(self, total: Tensor, diagnostics: Tensor, grad_norm: Tensor) -> None:
+        """Keep one minibatch's loss (), its diagnostics (D,) and the norm of its gradient ()."""
         self.totals.append(total.detach())
         self.diagnostics.append(diagnostics)
+        self.grad_norms.append(grad_norm)
 
     def last(self, name: str, minibatches: int) -> Tensor:
         """() the mean of one diagnostic over the last so many minibatches."""

@@ -289,7 +289,7 @@ class TestBestMaster:
         assert archive.best_master_fitness == 7.0
         contents = self.saved(tmp_path)
         assert torch.equal(contents["state_dict"]["policy.genes"], seen.genes[1])
-        assert contents["epo"]["model.num_agents"] == module.num_agents
+        assert contents["identity"]["model"]["num_agents"] == module.num_agents
         assert contents["callbacks"]["ElitePreservation"]["best_master_fitness"] == 7.0
 
     def test_not_written_on_request(self, tmp_path: Path) -> None:

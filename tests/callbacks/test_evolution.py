@@ -139,8 +139,7 @@ class TestGenerations:
         module, data = small_module(), small_data(16, Widen)
         train(module, data, tmp_path, 2, callback)
         assert callback.lineage == []
-        assert data.dataset is not None
-        assert data.dataset.fitness.opened_at == 128
+        assert module.dataset.fitness.opened_at == 128
         # followers got 2, 4, 6 in the first window and 20, 40, 60 in the second: no mean of old and new
         assert module.metrics["population/fitness_spread"] == 40.0
         assert module.metrics["charts/generation"] == 0

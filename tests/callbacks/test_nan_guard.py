@@ -1,6 +1,7 @@
 """A NaN, wherever it comes from, ends the run with a name, and the last good checkpoint stays the last."""
 
 import math
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,20 @@ from tests.support.training import fit, small_data, small_module, train
 
 
 class Poison(L.Callback):
-    """Calls `spoil(module)` before minibatch `batch` of iteration `iteration`."""
+    """Calls `spoil(module)` when the network sees minibatch `batch` of iteration `iteration`."""
 
     def __init__(self, spoil: Any, iteration: int = 1, batch: int = 1) -> None:
-        self.spoil, self.when = spoil, (iteration, batch)
+        self.spoil, self.iteration, self.batch = spoil, iteration, batch
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if (trainer.current_epoch, batch_idx) == self.when:
-            self.spoil(pl_module)
+        assert isinstance(pl_module, EPOModule)
+        if trainer.current_epoch == self.iteration:
+            minibatches = count()
+            pl_module.policy.register_forward_pre_hook(
+                lambda policy, args: self.spoil(pl_module) if next(minibatches) == self.batch else None
+            )
 
 
 class PoisonGradient(L.Callback):
@@ -34,14 +39,15 @@ class PoisonGradient(L.Callback):
 
     def __init__(self, batch: int) -> None:
         self.batch = batch
-        self.batches = 0
 
-    def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, EPOModule)
-        if self.batches == self.batch:
-            assert pl_module.policy.genes.grad is not None
-            pl_module.policy.genes.grad[1, 0] = math.inf
-        self.batches += 1
+        minibatches = count()
+
+        def spoiled(gradient: torch.Tensor) -> torch.Tensor:
+            return gradient + math.inf if next(minibatches) == self.batch else gradient
+
+        pl_module.policy.genes.register_hook(spoiled)
 
 
 def spoil_parameters(module: EPOModule) -> None:
@@ -51,8 +57,7 @@ def spoil_parameters(module: EPOModule) -> None:
 
 def spoil_targets(module: EPOModule) -> None:
     """Of environment 3, at step 1; the next minibatch of the same iteration reads them."""
-    assert module.data.dataset is not None
-    module.data.dataset.buffer.targets[1, 3] = math.nan
+    module.dataset.buffer.targets[1, 3] = math.nan
 
 
 def whole_batches(**network: Any) -> EPOModule:

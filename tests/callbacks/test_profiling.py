@@ -12,8 +12,8 @@ from epo_lightning.modules.epo import EPOModule
 from tests.support.training import small_data, small_module, train
 
 FIELDS = {
-    "parameters", "width", "forward_flops_per_env_step", "flops_per_iteration", "env_steps_per_second",
-    "seconds_per_iteration", "rollout_buffer_mib", "peak_memory_mib", "iterations", "device",
+    "parameters", "network", "forward_flops_per_env_step", "flops_per_iteration", "env_steps_per_second",
+    "seconds_per_iteration", "experience_mib", "peak_memory_mib", "iterations", "device",
 }  # fmt: skip
 
 
@@ -43,9 +43,10 @@ def profiled(
 def test_the_file_is_the_report(tmp_path: Path) -> None:
     report = profiled(tmp_path).report
     assert set(report) == FIELDS
-    assert json.loads((tmp_path / "profile.json").read_text()) == report
+    assert json.loads((tmp_path / "profile.json").read_text()) == json.loads(json.dumps(report))
     assert report["device"] == "cpu"
-    assert report["width"] == 1
+    assert report["network"]["network.width"] == 1
+    assert report["network"]["num_agents"] == 4
     assert 50 < report["peak_memory_mib"] < 20_000
 
 
@@ -55,21 +56,22 @@ class TestCounts:
         report = profiled(tmp_path).report
         # genes 4*3, log-std 4*2, layer 5*8 + 8, means 8*2 + 2, value 8 + 1
         assert report["parameters"] == 12 + 8 + 48 + 18 + 9
-        # a multiplication and an addition for every weight of the three matrices
-        assert report["forward_flops_per_env_step"] == 2 * (5 * 8 + 8 * 2 + 8 * 1)
+        # a multiplication and an addition for every weight of the three matrices; those of the gene once per agent, who
+        # has four environments
+        assert report["forward_flops_per_env_step"] == 2 * (2 * 8 + 3 * 8 / 4 + 8 * 2 + 8 * 1) == 92
         # W T = (16 + 4) x 4 samples: once forward to act, three times as much in the one epoch of learning
-        assert report["flops_per_iteration"] == 128 * 80 * 4
+        assert report["flops_per_iteration"] == 92 * 80 * 4
 
     def test_four_times_the_width(self, tmp_path: Path) -> None:
         report = profiled(tmp_path, width=4).report
-        assert report["width"] == 4
+        assert report["network"]["network.width"] == 4
         assert report["parameters"] == 12 + 8 + (5 * 32 + 32) + (32 * 2 + 2) + (32 + 1)
-        assert report["forward_flops_per_env_step"] == 2 * (5 * 32 + 32 * 2 + 32)
+        assert report["forward_flops_per_env_step"] == 2 * (2 * 32 + 3 * 32 / 4 + 32 * 2 + 32)
 
     def test_separate_critic(self, tmp_path: Path) -> None:
         report = profiled(tmp_path, separate_critic=True).report
         assert report["parameters"] == 12 + 8 + 2 * 48 + 18 + 9
-        assert report["forward_flops_per_env_step"] == 2 * (2 * 5 * 8 + 8 * 2 + 8)
+        assert report["forward_flops_per_env_step"] == 2 * (2 * (2 * 8 + 3 * 8 / 4) + 8 * 2 + 8)
 
     def test_lstm(self, tmp_path: Path) -> None:
         report = profiled(tmp_path, lstm_units=6).report
@@ -81,7 +83,7 @@ class TestCounts:
         # T = 4, W = 20: obs 5*20*2, actions 4*20*2, scalars 5*20*5, rewards and successes 2*4*16, final values 2*4*16;
         # booleans: resets 5*20, terminated and truncated 2*4*16
         nbytes = 4 * (200 + 160 + 500 + 128 + 128) + 100 + 128
-        assert profiled(tmp_path).report["rollout_buffer_mib"] == nbytes / 2**20
+        assert profiled(tmp_path).report["experience_mib"] == nbytes / 2**20
 
 
 class TestTimes:

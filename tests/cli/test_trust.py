@@ -590,7 +590,7 @@ class TestContents:
     )
     def test_a_curriculum_is_names_and_numbers(self, own, values):
         checkpoint = load()
-        checkpoint["RolloutDataModule"]["ranks"][0]["curriculum"] = values
+        checkpoint["ranks"][0]["curriculum"] = values
         refused(own, "its curriculum is not names and numbers", "--ckpt_path", save(checkpoint))
 
     @pytest.mark.parametrize(

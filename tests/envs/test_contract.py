@@ -16,6 +16,7 @@ from epo_lightning.experience.estimate import estimate_iteration
 from epo_lightning.experience.evaluation import fixed_difficulty, play_episodes
 from epo_lightning.experience.rollout import RolloutDataset, rollout_shape
 from epo_lightning.experience.settings import RolloutSettings
+from epo_lightning.experience.world import World
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.show.playback import Playback
 from epo_lightning.show.video import compose
@@ -95,7 +96,7 @@ def network() -> LatentActorCritic:
 
 def train(env: Any) -> None:
     settings = RolloutSettings(horizon=5, num_minibatches=1)
-    dataset = RolloutDataset(env, network(), Population(2, N), settings, torch.Generator())
+    dataset = RolloutDataset(World(env), network(), Population(2, N), settings)
     for _ in range(4):
         dataset.collect()
 

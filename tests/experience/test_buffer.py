@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from epo_lightning.algorithm.batch import RolloutBatch
 from epo_lightning.algorithm.population import Population
 from epo_lightning.experience.buffer import RolloutBuffer, RolloutShape
 
@@ -33,6 +34,11 @@ def filled(shape: RolloutShape) -> RolloutBuffer:
     return buffer
 
 
+def gather(buffer: RolloutBuffer, units: Tensor) -> RolloutBatch:
+    (batch,) = buffer.minibatches(units, 1)
+    return batch
+
+
 def places(tensor: Tensor, number: int) -> list[object]:
     return (tensor - 1000 * number).tolist()
 
@@ -43,7 +49,7 @@ class TestTransitions:
     expected: list[object] = [0, 101, 204, 5]  # noqa: RUF012
 
     def test_rows(self) -> None:
-        batch = filled(MLP).gather(self.units)
+        batch = gather(filled(MLP), self.units)
         assert batch.obs.tolist() == [[0, 0], [101, -101], [204, -204], [5, -5]]
         assert places(batch.actions[:, 0], 1) == self.expected
         for number, name in enumerate(SCALARS, 2):
@@ -51,23 +57,23 @@ class TestTransitions:
         assert places(batch.values, 6) == self.expected
 
     def test_who_is_evaluated(self) -> None:
-        batch = filled(MLP).gather(self.units)
+        batch = gather(filled(MLP), self.units)
         # columns 0 and 1 belong to agent 0; columns 4 and 5 are relabelled for the master, agent 0
         assert batch.agent_ids.tolist() == [0, 0, 0, 0]
         assert batch.off_policy.tolist() == [False, False, True, True]
-        followers = filled(MLP).gather(torch.tensor([2, 9, 4]))  # (0, 2), (1, 3), (0, 4)
+        followers = gather(filled(MLP), torch.tensor([2, 9, 4]))  # (0, 2), (1, 3), (0, 4)
         assert followers.agent_ids.tolist() == [1, 1, 0]
         assert followers.off_policy.tolist() == [False, False, True]
 
     def test_all_of_them(self) -> None:
         buffer = filled(MLP)
         assert buffer.units == 18
-        batch = buffer.gather(torch.arange(18))
+        batch = gather(buffer, torch.arange(18))
         assert batch.obs.view(3, 6, 2).tolist() == buffer.obs[:-1].tolist()  # never the state after the rollout
         assert batch.obs.max() == 205
 
     def test_no_state(self) -> None:
-        batch = filled(MLP).gather(self.units)
+        batch = gather(filled(MLP), self.units)
         assert batch.states.shape[0] == 0
         assert batch.resets.shape == (4,)
 
@@ -76,7 +82,7 @@ class TestSequences:
     units = torch.tensor([5, 1, 2])
 
     def test_columns(self) -> None:
-        batch = filled(LSTM).gather(self.units)
+        batch = gather(filled(LSTM), self.units)
         expected = [[5, 1, 2], [105, 101, 102], [205, 201, 202]]
         assert batch.obs[..., 0].tolist() == expected
         assert places(batch.actions[..., 0], 1) == expected
@@ -85,7 +91,7 @@ class TestSequences:
         assert places(batch.values, 6) == expected
 
     def test_states_and_resets(self) -> None:
-        batch = filled(LSTM).gather(self.units)
+        batch = gather(filled(LSTM), self.units)
         assert batch.states.tolist() == [
             [[50, 51, 52], [10, 11, 12], [20, 21, 22]],
             [[1050, 1051, 1052], [1010, 1011, 1012], [1020, 1021, 1022]],
@@ -95,7 +101,7 @@ class TestSequences:
     def test_who_is_evaluated(self) -> None:
         buffer = filled(LSTM)
         assert buffer.units == 6
-        batch = buffer.gather(self.units)
+        batch = gather(buffer, self.units)
         assert batch.agent_ids.tolist() == [0, 0, 1]
         assert batch.off_policy.tolist() == [True, False, False]
 
@@ -128,3 +134,14 @@ class TestMemory:
         assert nbytes(4000, 8) == 1000 * nbytes(4, 8)
         assert nbytes(4, 32) - nbytes(4, 16) == nbytes(4, 16) - nbytes(4, 0)
         assert nbytes(4, 0) < nbytes(4, 16) / 4  # the row after the rollout, and the states before it
+
+
+@pytest.mark.parametrize("shape", [MLP, LSTM])
+def test_parts_are_the_whole_in_order(shape: RolloutShape) -> None:
+    buffer = filled(shape)
+    units = torch.tensor([5, 0, 3, 1, 2])
+    whole, parts = gather(buffer, units), list(buffer.minibatches(units, 2))
+    assert [len(part.agent_ids) for part in parts] == [3, 2]
+    assert torch.equal(torch.cat([part.agent_ids for part in parts]), whole.agent_ids)
+    assert torch.equal(torch.cat([part.off_policy for part in parts]), whole.off_policy)
+    assert torch.equal(torch.cat([part.targets for part in parts], dim=-1), whole.targets)

@@ -6,6 +6,7 @@ from epo_lightning.algorithm.population import Population
 from epo_lightning.envs.classic import Probe
 from epo_lightning.experience.buffer import RolloutShape
 from epo_lightning.experience.estimate import estimate_iteration, is_large
+from epo_lightning.experience.world import World
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 
 
@@ -27,12 +28,13 @@ def test_the_estimate_scales_with_the_environments_and_leaves_no_gradient() -> N
     policy = network(hidden=(8,), lstm_units=4)
     built = []
 
-    def build(num_envs: int) -> Probe:
+    def build(num_envs: int, seed: int) -> Probe:
         built.append(num_envs)
-        return Probe(num_envs, torch.device("cpu"), 0, dim=46)
+        return Probe(num_envs, torch.device("cpu"), seed, dim=46)
 
-    small = estimate_iteration(build, policy, shape_of(64, policy), num_epochs=1)
-    large = estimate_iteration(build, policy, shape_of(64_000, policy), num_epochs=1)
+    world = World(Probe(1, torch.device("cpu"), 0, dim=46), build=build)
+    small = estimate_iteration(world, policy, shape_of(64, policy), num_epochs=1)
+    large = estimate_iteration(world, policy, shape_of(64_000, policy), num_epochs=1)
     assert built == [64, 64]  # never as many as would be slow
     assert small.total > 0
     assert large.total > 20 * small.total  # a thousand times as many; machines are noisy

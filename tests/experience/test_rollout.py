@@ -18,6 +18,7 @@ from epo_lightning.algorithm.population import MASTER, Population
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.experience.rollout import RolloutDataset
 from epo_lightning.experience.settings import RolloutSettings
+from epo_lightning.experience.world import World
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 
 K, N, O, A, T = 3, 6, 3, 2, 5
@@ -89,13 +90,24 @@ def make_policy(num_agents: int = K, **network: Any) -> LatentActorCritic:
 
 
 def make_dataset(
-    env: VectorEnv | None = None, policy: LatentActorCritic | None = None, seed: int = 0, **settings: Any
+    env: VectorEnv | None = None,
+    policy: LatentActorCritic | None = None,
+    seed: int = 0,
+    world_size: int = 1,
+    **settings: Any,
 ) -> RolloutDataset:
     policy = policy or make_policy()
     env = env or with_endings()
     chosen = {"horizon": T, "num_epochs": 2, "num_minibatches": 4, "gamma": GAMMA, "off_policy_ratio": 2.0} | settings
     population = Population(len(policy.genes), env.spec.num_envs)
-    return RolloutDataset(env, policy, population, RolloutSettings(**chosen), torch.Generator().manual_seed(seed))
+    return RolloutDataset(World(env, seed=seed, world_size=world_size), policy, population, RolloutSettings(**chosen))
+
+
+def minibatches(dataset: RolloutDataset) -> list[RolloutBatch]:
+    """One iteration: a rollout, and what `num_epochs` passes over it give out."""
+    (rollout,) = dataset
+    assert rollout is dataset.buffer
+    return [batch for _ in range(dataset.settings.num_epochs) for batch in dataset.one_pass()]
 
 
 class Reference:
@@ -158,7 +170,7 @@ class TestRatioBeforeTheFirstUpdate:
     def test_one_on_policy_and_mu_off_policy(self, network: str, mu_cap: float) -> None:
         dataset = make_dataset(policy=make_policy(**NETWORKS[network]), mu_cap=mu_cap)
         for _ in range(2):  # the second rollout starts in the middle of episodes
-            batches = list(dataset)
+            batches = minibatches(dataset)
             assert len(batches) == 8
             for batch in batches:
                 log_probs, values = recomputed(dataset, batch)
@@ -208,7 +220,7 @@ class TestRatioBeforeTheFirstUpdate:
 
     def test_one_agent_is_its_own_master(self) -> None:
         dataset = make_dataset(Scripted(), make_policy(1), off_policy_ratio=1.0)
-        batches = list(dataset)
+        batches = minibatches(dataset)
         assert not any(batch.off_policy.any() for batch in batches)
         assert sum(len(batch.off_policy) for batch in batches) == 2 * T * N
 
@@ -388,7 +400,7 @@ class TestMinibatches:
     def test_every_sample_once_per_pass(self, network: str) -> None:
         dataset = make_dataset(policy=make_policy(**NETWORKS[network]), num_epochs=3)
         recurrent = network == "lstm"
-        batches = list(dataset)
+        batches = minibatches(dataset)
         # T (N + C) = 5 x 10 transitions, or 10 sequences, in four parts
         sizes = [3, 3, 2, 2] if recurrent else [13, 13, 12, 12]
         assert [batch.off_policy.shape[0] for batch in batches] == 3 * sizes
@@ -399,19 +411,27 @@ class TestMinibatches:
             part = batches[start : start + 4]
             rows = [torch.cat([batch.actions, batch.targets[..., None]], -1).flatten(0, -2) for batch in part]
             assert sorted(torch.cat(rows).tolist()) == sorted(everything.tolist())
-            orders.append(torch.cat([dataset.minibatch_units(start + i) for i in range(4)]))
+            orders.append(torch.cat([dataset.minibatch(start + i).tensors["units"] for i in range(4)]))
         assert not torch.equal(orders[0], orders[1])
         assert not torch.equal(orders[1], orders[2])
 
-    def test_minibatch_units_name_what_was_given_out(self) -> None:
-        dataset = make_dataset()
-        for index, batch in enumerate(dataset):
-            again = dataset.buffer.gather(dataset.minibatch_units(index))
-            assert torch.equal(batch.actions, again.actions)
-            assert torch.equal(batch.agent_ids, again.agent_ids)
+    @both_networks
+    def test_a_minibatch_can_be_had_again_with_its_environments(self, network: str) -> None:
+        dataset = make_dataset(policy=make_policy(**NETWORKS[network]))
+        for index, batch in enumerate(minibatches(dataset)):
+            again = dataset.minibatch(index)
+            assert again.sequences is (network == "lstm")
+            for name, value in batch._asdict().items():
+                assert torch.equal(value, again.tensors[name]), name
+            own = again.envs < N  # behind them stand the relabelled samples
+            assert torch.equal(own, ~batch.off_policy)
+            assert torch.equal(dataset.agent_ids[again.envs[own]], batch.agent_ids[own])
 
-    def test_length(self) -> None:
-        assert len(make_dataset(num_epochs=3, num_minibatches=5)) == 15
+    def test_an_iteration_is_one_batch(self) -> None:
+        dataset = make_dataset(num_epochs=3, num_minibatches=5)
+        assert len(dataset) == len(list(dataset)) == 1
+        assert dataset.iteration_env_steps == T * N
+        assert dataset.env_steps == T * N
 
     @both_networks
     def test_more_minibatches_than_samples_are_refused(self, network: str) -> None:
@@ -428,15 +448,15 @@ class TestMinibatches:
         dataset.collect()
         dataset.collect()
         assert dataset.env_steps == 2 * T * N
-        dataset.world_size = 4
-        dataset.collect()
-        assert dataset.env_steps == 2 * T * N + 4 * T * N
+        of_four = make_dataset(world_size=4)
+        of_four.collect()
+        assert of_four.env_steps == of_four.iteration_env_steps == 4 * T * N
 
     @both_networks
     def test_horizon_of_one(self, network: str) -> None:
         policy = make_policy(**NETWORKS[network])
         dataset = make_dataset(policy=policy, horizon=1)
-        for batch in dataset:
+        for batch in minibatches(dataset):
             log_probs, _ = recomputed(dataset, batch)
             torch.testing.assert_close(log_probs - batch.log_probs, batch.log_mu, rtol=0, atol=2e-5)
 
@@ -474,7 +494,7 @@ class TestActions:
 
     def test_no_graph_is_kept(self) -> None:
         dataset = make_dataset(policy=make_policy(lstm_units=5))
-        batch = next(iter(dataset))
+        batch = minibatches(dataset)[0]
         tensors = [*batch, dataset.state, dataset.obs, *vars(dataset.buffer).values(), *vars(dataset.ledger).values()]
         assert all(not t.requires_grad and t.grad_fn is None for t in tensors if isinstance(t, Tensor))
         assert all(not value.requires_grad for value in dataset.diagnostics.values())
@@ -525,9 +545,9 @@ class TestRecurrentState:
 
     def test_the_ratio_is_still_mu_after_a_new_gene(self) -> None:
         dataset = make_dataset(Scripted(), make_policy(lstm_units=5))
-        list(dataset)
+        minibatches(dataset)
         dataset.start_new_gene(torch.tensor([2]))
-        for batch in dataset:
+        for batch in minibatches(dataset):
             log_probs, _ = recomputed(dataset, batch)
             torch.testing.assert_close(log_probs - batch.log_probs, batch.log_mu, rtol=0, atol=2e-5)
 
@@ -681,14 +701,14 @@ class TestState:
     @both_networks
     def test_a_restored_dataset_goes_on_to_the_bit(self, network: str) -> None:
         one = make_dataset(policy=make_policy(**NETWORKS[network]))
-        list(one)
+        minibatches(one)
         one.start_new_gene(torch.tensor([1]))
-        list(one)
+        minibatches(one)
         saved, policy = copy.deepcopy(one.saved()), copy.deepcopy(one.policy)
         other = make_dataset(policy=policy, seed=99)
         other.restore(saved)
         for _ in range(2):
-            for mine, theirs in zip(one, other, strict=True):
+            for mine, theirs in zip(minibatches(one), minibatches(other), strict=True):
                 for field, a, b in zip(mine._fields, mine, theirs, strict=True):
                     assert torch.equal(a, b), field
             assert_same_rollout(one, other)
@@ -704,7 +724,7 @@ class TestState:
 
     def test_the_seed_decides(self) -> None:
         one, same, other = (make_dataset(policy=make_policy(), seed=seed) for seed in (5, 5, 6))
-        for mine, again, else_ in zip(one, same, other, strict=True):
+        for mine, again, else_ in zip(*map(minibatches, (one, same, other)), strict=True):
             assert all(torch.equal(a, b) for a, b in zip(mine, again, strict=True))
             assert not torch.equal(mine.actions, else_.actions)
 

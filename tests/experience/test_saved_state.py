@@ -102,9 +102,7 @@ def test_an_environment_that_cannot_be_saved_is_refused_before_it_is_trained_in(
 
 
 def test_what_comes_later_does_not_replace_the_last_checkpoint(cli):
-    assert_error(
-        cli(*FIT, f"--data.env={__name__}.LateOdd"), "RolloutDataModule.ranks[0].env.rng is a numpy", "last.ckpt"
-    )
+    assert_error(cli(*FIT, f"--data.env={__name__}.LateOdd"), "ranks[0].env.rng is a numpy", "last.ckpt")
     assert read_checkpoint(Path("run/checkpoints/last.ckpt"))["epoch"] == 1
 
 

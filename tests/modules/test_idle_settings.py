@@ -6,7 +6,7 @@ import pytest
 
 from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.experience.settings import RolloutSettings
-from epo_lightning.modules import data
+from epo_lightning.modules import epo
 from epo_lightning.modules.idle_settings import idle_settings
 
 
@@ -46,7 +46,7 @@ def test_what_has_an_effect_is_not(agents: int, rollout: dict[str, Any], loss: d
 
 def test_the_training_says_so(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    monkeypatch.setattr(data, "rank_zero_info", told.append)
+    monkeypatch.setattr(epo, "rank_zero_info", told.append)
     for args, lines in (([], 0), (["--model.rollout.n_step=5"], 1)):
         told.clear()
         assert cli("fit", "--config", "tiny.yaml", "--trainer.max_epochs", 1, *args).code == 0

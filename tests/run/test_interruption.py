@@ -89,4 +89,4 @@ def test_a_signal_to_one_rank_stops_both(cli, rows):
     assert "Traceback" not in err
     assert "Continue:  python -m epo_lightning fit" in out
     assert saved_iterations() == len(rows(Path("run")))
-    assert len(read_checkpoint(Path("run/checkpoints/last.ckpt"))["RolloutDataModule"]["ranks"]) == 2
+    assert len(read_checkpoint(Path("run/checkpoints/last.ckpt"))["ranks"]) == 2

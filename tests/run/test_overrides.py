@@ -191,12 +191,9 @@ class TestApplied:
         data = small_data()
         module = small_module(rollout={"reward_scale": 0.5})
         train(module, data, tmp_path, 2)
-        old, moments = data.dataset, module.policy.value_moments
-        assert old is not None
+        old, moments = module.dataset, module.policy.value_moments
         mean, std = moments.mean.clone(), moments.std().clone()
-        new = RolloutDataset(
-            old.env, old.policy, old.population, replace(old.settings, reward_scale=2.0), torch.Generator()
-        )
+        new = RolloutDataset(old.world, module.policy, old.population, replace(old.settings, reward_scale=2.0))
         new.restore(old.saved())
         torch.testing.assert_close(moments.mean, 4 * mean)
         torch.testing.assert_close(moments.std(), 4 * std, rtol=1e-4, atol=0)  # but for the epsilon under the root
@@ -217,7 +214,7 @@ class TestApplied:
         assert cli(*ON, 3).code == 0
 
         def opened_at() -> int:
-            (rank,) = read_checkpoint(Path("run/checkpoints/last.ckpt"))["RolloutDataModule"]["ranks"]
+            (rank,) = read_checkpoint(Path("run/checkpoints/last.ckpt"))["ranks"]
             return rank["fitness"]["opened_at"]
 
         assert opened_at() == 0
@@ -284,7 +281,7 @@ class TestRefused:
         assert cli(*FIRST).code == 0
         path = Path("run/checkpoints/last.ckpt")
         contents = torch.load(path, weights_only=True)
-        contents["RolloutDataModule"]["ranks"][0]["generator"] = torch.zeros(16, dtype=torch.uint8)  # as CUDA's is
+        contents["ranks"][0]["generator"] = torch.zeros(16, dtype=torch.uint8)  # as CUDA's is
         torch.save(contents, path)
         outcome = cli(*ON, 3)
         assert outcome.code == 2

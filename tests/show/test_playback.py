@@ -13,7 +13,9 @@ from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
-from epo_lightning.show.playback import Playback, load_curriculum, load_policy
+from epo_lightning.modules.contents import curriculum_of
+from epo_lightning.modules.identity import Identity
+from epo_lightning.show.playback import Playback, load_policy
 
 
 class Tally(VectorEnv):
@@ -168,10 +170,11 @@ class TestCheckpoint:
     def test_the_network_comes_back(self, settings: dict[str, Any]) -> None:
         policy = network(**settings)
         policy.obs_moments.update(torch.randn(100, 2))
-        sizes = {"model.num_agents": 4, "observation size": 2, "action size": 3, "discrete actions": policy.discrete}
-        names = {f"model.network.{key}": value for key, value in vars(policy.settings).items()}
+        names = {f"network.{key}": value for key, value in vars(policy.settings).items()}
+        identity = Identity("epo", "Tally", 2, 3, policy.discrete, {"num_agents": 4, **names})
         weights = {f"policy.{key}": value for key, value in policy.state_dict().items()}
-        loaded = load_policy({"epo": sizes | names, "state_dict": weights}, torch.device("cpu"))
+        loaded = load_policy({"identity": identity.as_dict(), "state_dict": weights}, torch.device("cpu"))
+        assert isinstance(loaded, LatentActorCritic)
         assert loaded.settings == policy.settings
         obs, agents = torch.randn(6, 2), torch.arange(6) % 4
         for mine, theirs in zip(
@@ -182,5 +185,6 @@ class TestCheckpoint:
 
     def test_the_curriculum_of_the_training(self) -> None:
         ranks = [{"curriculum": {"tolerance": 0.03}}, {"curriculum": {"tolerance": 0.07}}]
-        assert load_curriculum({"RolloutDataModule": {"ranks": ranks}}) == {"tolerance": 0.03}
-        assert load_curriculum({"RolloutDataModule": {}}) is None
+        assert curriculum_of({"ranks": ranks}) == curriculum_of({"RolloutDataModule": {"ranks": ranks}})
+        assert curriculum_of({"ranks": ranks}) == {"tolerance": 0.03}
+        assert curriculum_of({}) is None

@@ -15,6 +15,7 @@ from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.envs.check import check_env
 from epo_lightning.experience.rollout import RolloutDataset
 from epo_lightning.experience.settings import RolloutSettings
+from epo_lightning.experience.world import World
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.run.checkpoint import read_checkpoint
 from epo_lightning.show.playback import Playback
@@ -68,7 +69,7 @@ def make_dataset(restores: bool = True, **network: Any) -> RolloutDataset:
     settings = NetworkSettings(gene_dim=2, hidden=(8,), **network)
     policy = LatentActorCritic(CHOICES, CHOICES, 3, settings, discrete=True)
     rollout = RolloutSettings(horizon=5, num_epochs=1, num_minibatches=1, off_policy_ratio=2.0)
-    return RolloutDataset(env, policy, Population(3, 6), rollout, torch.Generator().manual_seed(0))
+    return RolloutDataset(World(env), policy, Population(3, 6), rollout)
 
 
 @pytest.mark.parametrize("restores", [True, False])

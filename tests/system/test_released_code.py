@@ -45,9 +45,8 @@ class TestFitness:
     def test_fitness_is_the_return_of_each_agents_own_episodes(self, tmp_path: Path) -> None:
         module, data = small_module(num_agents=4), small_data(16, AgentReward)
         train(module, data, tmp_path, 3)
-        assert data.dataset is not None
         # an episode pays twice the agent's number
-        means = data.dataset.fitness.measure(data.dataset.ledger.running)
+        means = module.dataset.fitness.measure(module.dataset.ledger.running)
         assert means[RETURN].tolist() == [0.0, 2.0, 4.0, 6.0]
 
     def test_episodes_begun_before_a_generation_count_for_nobody(self, tmp_path: Path) -> None:
@@ -217,6 +216,5 @@ class TestCriticTarget:
         for estimator in ("gae", "n_step"):
             module, data = small_module(rollout={"estimator": estimator}), small_data()
             train(module, data, tmp_path, 1)
-            assert data.dataset is not None
-            targets.append(data.dataset.buffer.targets[:, :16].clone())
+            targets.append(module.dataset.buffer.targets[:, :16].clone())
         assert not torch.allclose(targets[0], targets[1])

@@ -61,7 +61,7 @@ def test_four_iterations_are_two_and_two(cli, rows, name):
 def test_the_state_is_complete(cli):
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
     state = final_state("run")
-    (rank,) = state["RolloutDataModule"]["ranks"]
+    (rank,) = state["ranks"]
     assert {
         "env",
         "obs",
@@ -191,7 +191,7 @@ def test_every_rank_resumes_its_own_environments(cli, rows):
     on_two_ranks(*command, "--run_dir", "parts", "--trainer.max_epochs", "2")
     on_two_ranks("--ckpt_path", "parts", "--trainer.max_epochs", "4")
     whole = final_state("whole")
-    first, second = whole["RolloutDataModule"]["ranks"]
+    first, second = whole["ranks"]
     assert not torch.equal(first["obs"], second["obs"])
     assert_same(whole, final_state("parts"))
     assert rows(Path("whole")) == rows(Path("parts"))
