@@ -4,6 +4,7 @@ Shape legend: N environments, T horizon, B probe rows.
 """
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -40,7 +41,11 @@ def is_large(policy: LatentActorCritic, shape: RolloutShape, num_epochs: int) ->
 
 
 def estimate_iteration(
-    world: World, policy: LatentActorCritic, shape: RolloutShape, num_epochs: int
+    world: World,
+    policy: LatentActorCritic,
+    shape: RolloutShape,
+    num_epochs: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> IterationEstimate:
     """Time a few steps of a few environments and one small forward and backward pass, and scale them up.
 
@@ -49,34 +54,35 @@ def estimate_iteration(
         policy: The network.
         shape: Sizes of the real rollout.
         num_epochs: Passes over the data.
+        clock: Tells the time in seconds.
     """
     assert world.build is not None
     env = world.build(_PROBE_ENVS, world.stream_seed(Stream.ESTIMATE))
     check_first(env.reset(), env.spec, world.device)
     actions = env.spec.zero_actions()
     check_result(env.step(actions), env.spec, world.device)
-    start = time.perf_counter()
+    start = clock()
     for _ in range(_PROBE_STEPS):
         env.step(actions)
-    env_step = (time.perf_counter() - start) / (_PROBE_STEPS * _PROBE_ENVS)
+    env_step = (clock() - start) / (_PROBE_STEPS * _PROBE_ENVS)
     env.close()
     samples = shape.columns * shape.horizon
     # a forward pass to act, a forward and backward pass (three times its FLOPs) for every use of a sample
     passes = samples * (1 / 3 + num_epochs) / (_PROBE_ROWS * shape.horizon)
     return IterationEstimate(
-        env=env_step * shape.population.num_envs * shape.horizon, network=passes * _learning_pass(policy, shape)
+        env=env_step * shape.population.num_envs * shape.horizon, network=passes * _learning_pass(policy, shape, clock)
     )
 
 
-def _learning_pass(policy: LatentActorCritic, shape: RolloutShape) -> float:
+def _learning_pass(policy: LatentActorCritic, shape: RolloutShape, clock: Callable[[], float]) -> float:
     """Seconds of a forward and backward pass over B sequences, or B x T single steps."""
     agents = torch.zeros(_PROBE_ROWS if policy.recurrent else _PROBE_ROWS * shape.horizon, dtype=torch.long)
     steps = (shape.horizon,) if policy.recurrent else ()
     obs = torch.zeros(*steps, len(agents), shape.obs_dim)
     seconds = []
     for _ in range(2):  # the first one warms up
-        start = time.perf_counter()
+        start = clock()
         output = policy(obs, policy.express(agents), policy.initial_state(len(agents)))
         torch.autograd.grad(output.actions[0].sum() + output.value.sum(), list(policy.actor.parameters()))
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
     return seconds[-1]

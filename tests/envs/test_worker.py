@@ -326,9 +326,10 @@ class TestMistakes:
         env.close()
         assert not is_running(env.worker.pid)
         assert gone(pid)
-        hanging = make("trouble", python=str(script), what="hang", step_timeout=0.3)
+        hanging = make("trouble", python=str(script), what="hang")
         for _ in range(2):
             hanging.step(torch.zeros(4, 1))
+        hanging.worker.step_timeout = 0.3
         with pytest.raises(WorkerError, match="has not answered"):
             hanging.step(torch.zeros(4, 1))
         assert not is_running(hanging.worker.pid)
@@ -377,19 +378,20 @@ class TestTrouble:
         assert shared_files() == before
 
     def test_a_hang_is_ended_by_its_timeout(self, make: Callable[..., WorkerEnv]) -> None:
-        env = make("trouble", what="hang", step_timeout=0.3)
+        """Of the step: the start may take ten minutes, and so does the hang."""
+        env = make("trouble", what="hang", step_timeout=20.0)
         pid = env.worker.pid
         for _ in range(2):
             env.step(torch.zeros(4, 1))
-        start = time.monotonic()
+        assert env.worker.step_timeout == 20.0
+        env.worker.step_timeout = 0.3  # from here on: a busy machine may need longer for the other steps
         with pytest.raises(WorkerError, match=r"has not answered to step for 0.3 s: killed \(.*step_timeout\)"):
             env.step(torch.zeros(4, 1))
-        assert time.monotonic() - start < 5.0
         assert not is_running(pid)
 
     def test_a_start_that_takes_too_long(self, make: Callable[..., WorkerEnv]) -> None:
-        with pytest.raises(WorkerError, match=r"has not answered to make for 1 s: killed \(.*start_timeout\)"):
-            make("never", start_timeout=1.0)
+        with pytest.raises(WorkerError, match=r"has not answered to make for 3 s: killed \(.*start_timeout\)"):
+            make("never", start_timeout=3.0)
 
     def test_prints_of_every_kind_disturb_nothing(self, make: Callable[..., WorkerEnv]) -> None:
         env, quiet = make("trouble", what="chatter"), make("forgetful")

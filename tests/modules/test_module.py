@@ -12,8 +12,11 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from epo_lightning.algorithm.losses import DIAGNOSTICS
 from epo_lightning.callbacks import GeneticEvolution
+from epo_lightning.envs.base import StepResult
+from epo_lightning.learner.optimizer import OptimizerSettings
 from epo_lightning.modules.epo import EPOModule
 from tests.support.agent_reward import AgentReward
+from tests.support.clock import Clock
 from tests.support.training import Recorder, fit, small_data, small_module, train
 
 LOSSES = {f"losses/{name}" for name in (*DIAGNOSTICS, "total", "grad_norm", "explained_variance", "off_policy_ess")}
@@ -52,11 +55,27 @@ class TestLog:
             assert metrics["population/return_mean"] == 3.0
             assert metrics["population/return_best"] == 6.0
 
-    def test_the_parts_of_the_time_add_up(self, logger: Recorder) -> None:
+    def test_the_parts_of_the_time_by_hand(self, tmp_path: Path) -> None:
+        class Cut(AgentReward):
+            """Its episodes of two steps are cut off."""
+
+            def step(self, actions: torch.Tensor) -> StepResult:
+                result = super().step(actions)
+                ends = result.terminated
+                return result._replace(terminated=torch.zeros_like(ends), truncated=ends, final_obs=result.obs)
+
+        logger = Recorder()
+        module = small_module(rollout={"num_epochs": 3})
+        fit(module, small_data(16, Cut), tmp_path, 3, logger=logger, callbacks=[Clock()])
+        assert len(logger.calls) == 3
         for metrics, _ in logger.calls:
-            elapsed = sum(metrics[name] for name in TIMES)
-            assert elapsed * metrics["charts/sps"] == pytest.approx(64)
-            assert all(metrics[name] > 0 for name in TIMES)
+            # four steps; a forward pass before each of them, and after two of them the agents' and the master's value
+            # of what was cut off; one pass to relabel; one for each of six minibatches
+            parts = {"env": 4.0, "inference": (4 + 2 * 2) / 4, "targets": 1 / 4, "learning": 6 / 4}
+            # the rest: the value of the last state, and what happens around the iteration's one batch
+            parts["framework"] = 1 / 4 + 16
+            assert {name: metrics[f"time/{name}"] for name in parts} == parts
+            assert metrics["charts/sps"] == 64 / sum(parts.values())
 
     def test_callbacks_find_the_metrics_too(self, tmp_path: Path) -> None:
         module, data = small_module(), small_data(16, AgentReward)
@@ -93,27 +112,32 @@ class TestLog:
         assert len(totals) == 8
         assert module.metrics["losses/total"] == pytest.approx(sum(totals[4:]) / 4, rel=1e-5)
 
+    @pytest.mark.parametrize(("learning_rate", "target_kl"), [(3e-4, 5e-5), (3e-3, 1e-5)])
     def test_the_learning_rate_is_adapted_by_the_kl_of_each_pass(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, learning_rate: float, target_kl: float
     ) -> None:
-        module, used = small_module(rollout={"num_epochs": 3}), []
-        seen: list[list[float]] = []
+        """Targets among the KLs of these passes, where neither a sum of two of them nor two passes together will do."""
+        module = small_module(rollout={"num_epochs": 3})
+        module.optimizer_settings = OptimizerSettings(learning_rate=learning_rate, target_kl=target_kl)
+        factors, expected = [], []
 
-        class Seen(L.Callback):
-            """The KL of every minibatch of each iteration."""
+        class Passes(L.Callback):
+            """What the rate is multiplied by in an iteration, and what the rule says to the KLs of two minibatches."""
 
-            def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+            def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+                self.rate = trainer.optimizers[0].param_groups[0]["lr"].item()
+
+            def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
                 place = DIAGNOSTICS.index("approx_kl")
-                seen.append([diagnostics[place].item() for diagnostics in module.minibatches.diagnostics])
+                kls = [diagnostics[place].item() for diagnostics in module.minibatches.diagnostics]
+                passes = [(kls[end - 2] + kls[end - 1]) / 2 for end in (2, 4, 6)]
+                factors.append(trainer.optimizers[0].param_groups[0]["lr"].item() / self.rate)
+                low, high = target_kl / 2, 2 * target_kl
+                expected.append([1 / 1.5 if kl > high else 1.5 if kl < low else 1.0 for kl in passes])
 
-        monkeypatch.setattr(
-            "epo_lightning.modules.epo.adapt_learning_rate", lambda rate, kl, settings: used.append(kl.item())
-        )
-        train(module, small_data(), tmp_path, 2, Seen())
-        # two minibatches a pass
-        means = [(kls[end - 2] + kls[end - 1]) / 2 for kls in seen for end in (2, 4, 6)]
-        assert used == pytest.approx(means, rel=1e-3)
-        assert means[0] < means[1] < means[2]
+        train(module, small_data(), tmp_path, 2, Passes())
+        assert factors == pytest.approx([math.prod(each) for each in expected], rel=1e-5)
+        assert {factor for each in expected for factor in each} >= {1.0, 1 / 1.5}
 
     def test_the_learning_rate_follows_each_pass(self, tmp_path: Path) -> None:
         """Three passes of hardly any KL: x 1.5 three times, from 3e-4."""
