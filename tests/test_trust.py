@@ -613,7 +613,7 @@ def test_packaged_configurations_need_no_consent(cli, monkeypatch, name):
         resolved.append(text)
         raise ValueError("enough")
 
-    monkeypatch.setattr("epo_lightning.cli.training.signature_of", stop)
+    monkeypatch.setattr("epo_lightning.cli.invocation.signature_of", stop)
     args = ["--config", name] if name != "laptop" else ["--config", "two_arm", "--config", "laptop"]
     with pytest.raises(ValueError, match="enough"):
         cli("fit", *args)

@@ -11,7 +11,7 @@ import torch
 from epo_lightning.callbacks import ElitePreservation, NaNGuard
 from epo_lightning.envs.base import StepResult
 from epo_lightning.modules.epo import EPOModule
-from epo_lightning.run.checkpoint import RunCheckpoints
+from epo_lightning.run.run_checkpoints import RunCheckpoints
 from tests.test_module import fit
 from tests.test_released_code import AgentReward
 from tests.training import small_data, small_module, train
