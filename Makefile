@@ -20,10 +20,10 @@ test: $(READY)
 
 nightly: $(READY)  ## What takes too long for every change: slow tests, every task at a laptop's size
 	$(BIN)/python -m pytest -m slow -rs --durations 10
-	$(BIN)/python -m tests.portable
+	$(BIN)/python -m tests.support.portable
 
 portable: $(READY)  ## The tests under other instruction sets, threads, orders, environments and paths
-	$(BIN)/python -m tests.portable $(VARIANTS)
+	$(BIN)/python -m tests.support.portable $(VARIANTS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

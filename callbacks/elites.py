@@ -15,8 +15,8 @@ from epo_lightning.algorithm.genetics import rank, rank_followers
 from epo_lightning.algorithm.ties import alike, exceeds
 from epo_lightning.callbacks.evolution import GeneticEvolution
 from epo_lightning.callbacks.run_files import run_file
+from epo_lightning.experience.base import Experience
 from epo_lightning.experience.episodes import QUANTITIES
-from epo_lightning.experience.rollout import RolloutDataset
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.base import PopulationCallback
 from epo_lightning.run.checkpoint import save
@@ -30,7 +30,7 @@ class Archive(NamedTuple):
     """Individuals, best first, as they were when their fitness was measured last; on the CPU.
 
     Attributes:
-        individuals: (E,) int64, see `RolloutDataset.individuals`.
+        individuals: (E,) int64, see `Experience.individuals`.
         fitness: (E,) float64.
         genome: (E, ...) of each name (see `Genome`).
     """
@@ -135,7 +135,7 @@ class ElitePreservation(PopulationCallback):
             if self.save_best_master:
                 save(trainer, run_file(trainer, "checkpoints", "best_master.ckpt"))
 
-    def _window_closes(self, dataset: RolloutDataset) -> bool:
+    def _window_closes(self, dataset: Experience[Any]) -> bool:
         if self._evolution is not None:
             return self._evolution.window_closes(dataset)
         return dataset.fitness.is_complete(dataset.env_steps, self.clock.env_steps, dataset.ledger.running)

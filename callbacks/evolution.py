@@ -17,10 +17,10 @@ from epo_lightning.algorithm.genetics import Inheritance, Offspring, evolve, ran
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.experience.episodes import QUANTITIES
-from epo_lightning.experience.rollout import RolloutDataset
+from epo_lightning.experience.base import Experience
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.base import PopulationCallback
-from epo_lightning.modules.streams import Stream, derive_seed
+from epo_lightning.experience.streams import Stream, derive_seed
 from epo_lightning.run.folder import writing
 
 _RETURN = QUANTITIES.index("return")
@@ -100,13 +100,15 @@ class GeneticEvolution(PopulationCallback):
                 f"{_KEY}.num_offspring must be at most {followers - self.num_elites} (followers that are not elites),"
                 f" got {self.num_offspring}"
             )
-        self.crossover.check(self.module.network_settings.gene_dim)
         if self._generator is None:
             words = [self.module.data.seed, Stream.EVOLUTION] if self.seed is None else [self.seed]
             self._generator = torch.Generator().manual_seed(derive_seed(*words))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """A resumed run writes the lineage up to its checkpoint anew, so that later generations are not told twice."""
+        genome = self.module.genome
+        for name in genome.parts.keys() - genome.averaged:
+            self.crossover.check(genome.parts[name][0].numel())
         self.module.dataset.fitness.episodes = self.episodes_per_env
         self.module.metrics |= {"charts/generation": len(self.lineage), "population/fitness_spread": self._spread}
         path = run_file(trainer, "lineage.jsonl")
@@ -114,7 +116,7 @@ class GeneticEvolution(PopulationCallback):
             with writing(path):
                 path.write_text("".join(json.dumps(record) + "\n" for record in self.lineage))
 
-    def window_closes(self, dataset: RolloutDataset) -> bool:
+    def window_closes(self, dataset: Experience[Any]) -> bool:
         """Whether fitness is to be looked at now; with several ranks a collective call."""
         return dataset.fitness.is_complete(dataset.env_steps, self.every_n_env_steps, dataset.ledger.running)
 

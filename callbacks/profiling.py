@@ -18,9 +18,6 @@ from epo_lightning.limits import require_range
 from epo_lightning.modules.base import PopulationCallback
 from epo_lightning.run.folder import writing
 
-_PARTS = ("env", "inference", "targets", "learning", "framework")
-
-
 class NetworkScaleProfiler(PopulationCallback):
     """Prints and writes `profile.json`: parameters, FLOPs, time per part, env steps/s and peak memory.
 
@@ -67,17 +64,15 @@ class NetworkScaleProfiler(PopulationCallback):
         module, dataset = self.module, self.module.dataset
         dataset.clock = time.perf_counter
         median = {name: statistics.median(seen[name] for seen in self._seen) for name in self._seen[0]}
-        samples = dataset.buffer.shape.columns * dataset.settings.horizon
         forward = forward_flops(module.policy, dataset.env.spec.obs_dim)
         self.report = {
             "parameters": sum(parameter.numel() for parameter in module.policy.parameters()),
-            "width": module.network_settings.width,
+            "network": module.model_settings,
             "forward_flops_per_env_step": forward,
-            # forward once to act; forward and backward (twice a forward) for every use of a sample
-            "flops_per_iteration": forward * samples * (1 + 3 * dataset.settings.num_epochs),
+            "flops_per_iteration": forward * dataset.forward_passes,
             "env_steps_per_second": median["charts/sps"],
-            "seconds_per_iteration": {part: median[f"time/{part}"] for part in _PARTS},
-            "rollout_buffer_mib": dataset.buffer.nbytes(dataset.buffer.shape) / 2**20,
+            "seconds_per_iteration": {part: median[f"time/{part}"] for part in (*dataset.seconds, "learning", "framework")},
+            "experience_mib": dataset.nbytes / 2**20,
             "peak_memory_mib": peak_memory(module.device) / 2**20,
             "iterations": len(self._seen),
             "device": str(module.device),

@@ -1,29 +1,16 @@
-"""What tests of the command line share: a tiny run, and the real `main` in a folder of its own."""
+"""What every test finds: a clean environment, and the real `main` in a folder of its own."""
 
 import csv
 import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import lightning  # noqa: F401  (its log handler keeps the stderr of its first import: not one of a single test)
 import pytest
 
 from epo_lightning.cli.entry import main
-
-TINY = """
-model:
-  num_agents: 4
-  network: {gene_dim: 3, hidden: [8]}
-data:
-  env: {class_path: epo_lightning.envs.classic.Probe, init_args: {max_steps: 3}}
-  num_envs: 16
-  eval_episodes: 8
-  eval_envs: 4
-  rollout: {horizon: 4, num_epochs: 1, num_minibatches: 2}
-trainer: {accelerator: cpu, devices: 1, max_epochs: 2}
-"""
+from tests.support.command_line import TINY, Outcome
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -44,14 +31,6 @@ def pytest_configure() -> None:
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
-
-
-class Outcome(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def off_policy_envs(population: Population, ratio: float, source: OffPolicySourc
     sources = 1 if source == "one_agent" else len(population.followers)
     if ratio > sources:
         raise Mistake(
-            f"data.rollout.off_policy_ratio must be at most {sources} with {population.num_agents} agents and"
+            f"model.rollout.off_policy_ratio must be at most {sources} with {population.num_agents} agents and"
             f" off_policy_source '{source}', got {ratio}"
         )
     block = population.envs_per_agent
@@ -47,7 +47,7 @@ def off_policy_envs(population: Population, ratio: float, source: OffPolicySourc
     if ratio > 0 and not count:
         smallest = math.ceil(5000 / block) / 10000  # half an environment, to four digits
         raise Mistake(
-            f"data.rollout.off_policy_ratio {ratio:g} gives the master no sample with {block} environment(s) per agent"
+            f"model.rollout.off_policy_ratio {ratio:g} gives the master no sample with {block} environment(s) per agent"
             f" and rank: use at least {smallest:g}, or 0 for none, or more data.num_envs"
         )
     return count

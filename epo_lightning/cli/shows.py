@@ -8,10 +8,11 @@ from typing import Literal
 from epo_lightning.cli.invocation import Invocation
 from epo_lightning.experience.evaluation import fixed_difficulty
 from epo_lightning.limits import Mistake, require_range
-from epo_lightning.modules.identity import identity, require_same_identity
+from epo_lightning.modules import contents
+from epo_lightning.modules.identity import require_same_identity
 from epo_lightning.run.checkpoint import read_checkpoint
 from epo_lightning.run.folder import RunFolder
-from epo_lightning.show.playback import Playback, load_curriculum, load_policy
+from epo_lightning.show.playback import Playback, load_policy
 from epo_lightning.show.video import record, require_encoder, require_writable
 from epo_lightning.show.viewer import require_viewer
 from epo_lightning.show.viewer import view as serve
@@ -88,9 +89,8 @@ def _playing(run: Invocation, actors: list[int | str]) -> Iterator[Playback]:
     network, reached = None, None
     with contextlib.closing(data.env_factory(len(actors), device, data.seed)) as env:
         if checkpoint is not None:
-            mine = identity(model.num_agents, model.network_settings, env.spec)
-            require_same_identity(checkpoint["epo"], mine)
-            network, reached = load_policy(checkpoint, device), load_curriculum(checkpoint)
+            require_same_identity(contents.identity_of(checkpoint), model.identity(env.spec))
+            network, reached = load_policy(checkpoint, device), contents.curriculum_of(checkpoint)
         fixed_difficulty(env, reached or {}, data.eval_difficulty)
         yield Playback(env, actors, network, data.seed)
 

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from epo_lightning.cli.arguments import is_complete, option_values
 from epo_lightning.cli.trust.consent import consented_config
 from epo_lightning.cli.trust.embedded_config import dump, parse
-from epo_lightning.run.checkpoint import CONFIG_KEY, read_checkpoint
+from epo_lightning.modules import contents
+from epo_lightning.run.checkpoint import read_checkpoint
 from epo_lightning.run.checkpoint_contents import require_sound
 
 
@@ -44,4 +45,4 @@ def read_trained(args: list[str]) -> Trained:
         config = consented_config(checkpoint, Path(path), args)
         require_sound(checkpoint, config)
         used = dump(config)
-    return Trained(path, parse(checkpoint[CONFIG_KEY], limited=False), used, checkpoint.get("epoch", -1) + 1)
+    return Trained(path, parse(checkpoint[contents.CONFIG], limited=False), used, checkpoint.get("epoch", -1) + 1)

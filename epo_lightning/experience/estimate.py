@@ -4,14 +4,14 @@ Shape legend: N environments, T horizon, B probe rows.
 """
 
 import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 
-from epo_lightning.envs.base import VectorEnv
 from epo_lightning.envs.contract import check_first, check_result
 from epo_lightning.experience.buffer import RolloutShape
+from epo_lightning.experience.streams import Stream
+from epo_lightning.experience.world import World
 from epo_lightning.learner.networks import LatentActorCritic
 
 _PROBE_ENVS = 64
@@ -40,21 +40,21 @@ def is_large(policy: LatentActorCritic, shape: RolloutShape, num_epochs: int) ->
 
 
 def estimate_iteration(
-    build_env: Callable[[int], VectorEnv], policy: LatentActorCritic, shape: RolloutShape, num_epochs: int
+    world: World, policy: LatentActorCritic, shape: RolloutShape, num_epochs: int
 ) -> IterationEstimate:
     """Time a few steps of a few environments and one small forward and backward pass, and scale them up.
 
     Args:
-        build_env: Makes that many environments.
+        world: Makes the environments.
         policy: The network.
         shape: Sizes of the real rollout.
         num_epochs: Passes over the data.
     """
-    env = build_env(_PROBE_ENVS)
-    device = policy.genes.device
-    check_first(env.reset(), env.spec, device)
+    assert world.build is not None
+    env = world.build(_PROBE_ENVS, world.stream_seed(Stream.ESTIMATE))
+    check_first(env.reset(), env.spec, world.device)
     actions = env.spec.zero_actions()
-    check_result(env.step(actions), env.spec, device)
+    check_result(env.step(actions), env.spec, world.device)
     start = time.perf_counter()
     for _ in range(_PROBE_STEPS):
         env.step(actions)

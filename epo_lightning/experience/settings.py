@@ -6,7 +6,7 @@ from typing import Literal
 from epo_lightning.algorithm.aggregation import OffPolicySource
 from epo_lightning.limits import require_range
 
-_KEY = "data.rollout"
+_KEY = "model.rollout"
 
 
 @dataclass(frozen=True)

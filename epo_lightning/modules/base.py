@@ -1,68 +1,120 @@
 """What callbacks and commands know of an algorithm that trains a population, whichever it is.
 
 Shape legend: K agents, M replaced agents.
+
+An algorithm derives from `PopulationModule`: it builds its network, makes its stream of experience from the
+environments, and learns from each batch of it. Evaluation, the log and the checkpoints are the same for all.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar
 
 import lightning as L
+import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from epo_lightning.algorithm.genome import Genome
 from epo_lightning.algorithm.population import MASTER
-from epo_lightning.experience.evaluation import Summary
-from epo_lightning.experience.rollout import RolloutDataset
-from epo_lightning.learner.networks import NetworkSettings
+from epo_lightning.envs.base import EnvSpec
+from epo_lightning.experience.base import Experience
+from epo_lightning.experience.evaluation import Episodes, EvaluationDataset, Summary, summarize
+from epo_lightning.experience.world import World
 from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake
+from epo_lightning.modules import contents
 from epo_lightning.modules.data import RolloutDataModule
-from epo_lightning.modules.lean import LeanLightningModule
-from epo_lightning.modules.sums import MinibatchSums
+from epo_lightning.modules.identity import Identity, require_same_identity
+from epo_lightning.modules.iteration_log import IterationLog
+from epo_lightning.modules.minibatches import MinibatchLog
 
 
-class PopulationModule(LeanLightningModule, ABC):
+class PopulationModule(L.LightningModule, ABC):
     """A LightningModule that trains K agents in the environments of a `RolloutDataModule`.
+
+    One epoch is one iteration. The module optimises by itself (`automatic_optimization` is False): a batch of its
+    experience is as many minibatches and optimizer steps as the algorithm wants.
 
     Args:
         diagnostics: Names of what the loss tells of itself.
 
     Attributes:
+        algorithm: Its name in `ALGORITHMS`.
+        changeable: Names of `model_settings` that may change when a run goes on.
         num_agents: K.
-        network_settings: Of the network, which is built when the environments have told their sizes.
         policy: The network; there is none before `configure_model`.
         champion: The agent that is evaluated, and whose results are the run's.
-        sums: Of the present iteration's losses and gradients.
+        minibatches: Of the present iteration.
         metrics: What is logged at the end of the iteration; what a callback puts in stays until it is replaced.
         episodes: Totals of the episodes that an evaluation has played, one tensor per seed (see `Episodes`).
         evaluation: The same, summed up.
     """
 
+    algorithm: ClassVar[str]
+    changeable: ClassVar[Collection[str]] = ()
     num_agents: int
-    network_settings: NetworkSettings
     policy: Policy
     champion = MASTER
 
     def __init__(self, diagnostics: Sequence[str]) -> None:
         super().__init__()
-        self.sums = MinibatchSums(diagnostics)
+        self.automatic_optimization = False
+        self.minibatches = MinibatchLog(diagnostics)
         self.metrics: dict[str, float] = {}
         self.episodes: list[Tensor] = []
         self.evaluation: dict[str, Summary] = {}
+        self._dataset: Experience[Any] | None = None
+        self._restored: dict[str, Any] = {}
+
+    # What an algorithm is -------------------------------------------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def build_policy(cls, identity: Identity) -> Policy:
+        """The network that acts, of the sizes and settings that `identity` tells."""
+
+    @abstractmethod
+    def experience(self, world: World) -> Experience[Any]:
+        """What this algorithm makes of the environments: the stream of its batches."""
+
+    @abstractmethod
+    def update(self, batch: Any) -> None:
+        """Learn from one batch of the experience."""
+
+    @property
+    @abstractmethod
+    def genome(self) -> Genome:
+        """What distinguishes the agents; a training runs."""
+
+    @abstractmethod
+    def scalars(self) -> dict[str, Tensor]:
+        """What the algorithm itself adds to the log of an iteration: () tensors by name."""
+
+    @property
+    @abstractmethod
+    def model_settings(self) -> Mapping[str, object]:
+        """The settings that say what the weights of the network mean, by their key behind `model.`."""
+
+    def identity(self, spec: EnvSpec) -> Identity:
+        """What this module's network is built for in environments as `spec` tells them."""
+        return Identity.of(self.algorithm, spec, self.model_settings)
+
+    # The population -------------------------------------------------------------------------------------------------
 
     @property
     def data(self) -> RolloutDataModule:
-        """The datamodule that feeds this module."""
+        """The datamodule that owns the environments."""
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(datamodule, RolloutDataModule)
         return datamodule
 
     @property
-    def dataset(self) -> RolloutDataset:
-        """The rollouts of the training that runs, with the fitness of every agent."""
-        dataset = self.data.dataset
-        assert dataset is not None, "no training has begun"
-        return dataset
+    def dataset(self) -> Experience[Any]:
+        """The experience of the training that runs, with the fitness of every agent."""
+        assert self._dataset is not None, "no training has begun"
+        return self._dataset
 
     @property
     def env_steps(self) -> int:
@@ -71,13 +123,7 @@ class PopulationModule(LeanLightningModule, ABC):
 
     def difficulty(self) -> dict[str, float]:
         """What the task's curriculum has come to on this rank."""
-        assert self.data.env is not None
-        return self.data.env.curriculum()
-
-    @property
-    @abstractmethod
-    def genome(self) -> Genome:
-        """What distinguishes the agents; a training runs."""
+        return self.dataset.env.curriculum()
 
     def replace_agents(self, agents: Tensor, genome: Mapping[str, Tensor]) -> None:
         """Other individuals take the rows of `agents`: the genetic algorithm's only way in.
@@ -91,6 +137,104 @@ class PopulationModule(LeanLightningModule, ABC):
         self.genome.write(agents, genome)
         self.genome.forget(agents)
         self.dataset.start_new_gene(agents)
+
+    # Training -------------------------------------------------------------------------------------------------------
+
+    def configure_model(self) -> None:
+        """Build the network once the environments have told their sizes."""
+        if not hasattr(self, "policy"):
+            self.policy = self.build_policy(self.identity(self.data.spec))
+
+    def train_dataloader(self) -> Experience[Any]:
+        """The algorithm's own stream: Lightning takes one pass of it per epoch."""
+        self._dataset = self.experience(self.data.world())
+        if self._restored:
+            self._dataset.restore(self._restored)
+            self._restored = {}
+        return self._dataset
+
+    def on_train_epoch_start(self) -> None:
+        """A new iteration."""
+        self._log = IterationLog(self.dataset.clock)
+        self.minibatches.reset()
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Learn from one batch."""
+        with self._log.learning():
+            self.update(batch)
+
+    def on_train_epoch_end(self) -> None:
+        """Tell the iteration, once, to every logger; the x axis is env steps."""
+        self._log.finish(self.dataset, self.minibatches, self.scalars(), self.champion, self.metrics)
+        self.metrics["charts/iteration"] = self.current_epoch + 1
+        known = {name: value for name, value in self.metrics.items() if not math.isnan(value)}
+        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in known.items()})
+        for logger in self.trainer.loggers:
+            logger.log_metrics(known, step=self.env_steps)
+            logger.save()
+
+    # Evaluation -----------------------------------------------------------------------------------------------------
+
+    def val_dataloader(self) -> EvaluationDataset:
+        """One batch: complete episodes of the champion in environments of the run's seed."""
+        return self._evaluation([self.data.seed])
+
+    def test_dataloader(self) -> EvaluationDataset:
+        """One batch per evaluation seed: the same episodes for every run."""
+        return self._evaluation(self.data.eval_seeds)
+
+    def _evaluation(self, seeds: Sequence[int]) -> EvaluationDataset:
+        reached = self._restored.get("curriculum", {}) if self._dataset is None else self.difficulty()
+        return EvaluationDataset(
+            lambda seed: self.data.evaluation_env(seed, reached),
+            seeds,
+            self.policy,
+            self.champion,
+            self.data.episodes_per_env,
+        )
+
+    def on_validation_start(self) -> None:
+        """Forget the episodes of the evaluation before."""
+        self.episodes = []
+
+    def validation_step(self, batch: Episodes, batch_idx: int) -> None:
+        """One batch is this rank's episodes of one seed: gather those of all ranks, sum up those of all seeds."""
+        parts = [batch.totals]
+        if self.trainer.world_size > 1:
+            parts = [torch.empty_like(batch.totals) for _ in range(self.trainer.world_size)]
+            dist.all_gather(parts, batch.totals)
+        self.episodes.append(torch.cat(parts, dim=1))
+        self.evaluation = summarize(torch.stack(self.episodes))
+
+    on_test_start, test_step = on_validation_start, validation_step
+
+    # Checkpoints ----------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the network was built for, and the experience of every rank: a collective call."""
+        checkpoint[contents.IDENTITY] = self.identity(self.data.spec).as_dict()
+        checkpoint[contents.LAYOUT] = contents.PRESENT_LAYOUT
+        if self._dataset is not None:
+            checkpoint[contents.RANKS] = contents.gather(self._dataset.saved())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another algorithm, population, network or task by name.
+
+        To train on, one of another layout, number of ranks or environments, or kind of device, too.
+        """
+        trainer = self.trainer
+        require_same_identity(contents.identity_of(checkpoint), self.identity(self.data.spec), self.changeable)
+        if trainer.training:
+            device = trainer.strategy.root_device
+            contents.require_resumable(checkpoint, trainer.world_size, self.data.num_envs, device)
+        elif not contents.has_present_layout(checkpoint):
+            checkpoint["callbacks"] = {}  # Lightning restores them for an evaluation, too, which needs none
+        own, saved = self.state_dict(), checkpoint["state_dict"]
+        unlike = [name for name in own.keys() | saved.keys() if name not in own or name not in saved]
+        if unlike:
+            raise Mistake(f"--ckpt_path does not match this run: its weights lack, or have too much, {min(unlike)!a}")
+        ranks = contents.ranks_of(checkpoint)
+        self._restored = ranks[trainer.global_rank % len(ranks)] if ranks else {}
 
 
 class PopulationCallback(L.Callback):

@@ -1,44 +1,82 @@
 """What a network was made for: every checkpoint tells it, and every command compares it."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from epo_lightning.envs.base import EnvSpec
-from epo_lightning.learner.networks import NetworkSettings
 from epo_lightning.limits import Mistake
 
-NETWORK = "model.network."
-CHANGEABLE = tuple(NETWORK + name for name in ("log_std_init", "log_std_min", "log_std_max", "obs_clip"))
-"""Settings of a network that say nothing about the sizes or the meaning of its weights."""
-_TASK = "task"
-_OF_THE_TASK = (_TASK, "observation size", "action size", "discrete actions")
+_OF_THE_TASK = ("task", "obs_dim", "act_dim", "discrete")
 
 
-def identity(num_agents: int, network: NetworkSettings, spec: EnvSpec) -> dict[str, Any]:
-    """Task, sizes and settings of a network, by the keys that a user knows."""
-    sizes = (spec.name, spec.obs_dim, spec.act_dim, spec.discrete)
-    settings = {NETWORK + name: value for name, value in asdict(network).items()}
-    return {**dict(zip(_OF_THE_TASK, sizes, strict=True)), "model.num_agents": num_agents, **settings}
+@dataclass(frozen=True)
+class Identity:
+    """An algorithm, a task with its sizes, and the settings that say what the weights of the network mean.
+
+    Attributes:
+        algorithm: Its name in `ALGORITHMS`.
+        task: `EnvSpec.name`.
+        obs_dim: Observation entries.
+        act_dim: Action entries, or choices of a discrete task.
+        discrete: Whether an action is a choice.
+        model: Settings of the module by their key behind `model.`, such as `num_agents` and `network.hidden`.
+    """
+
+    algorithm: str
+    task: str
+    obs_dim: int
+    act_dim: int
+    discrete: bool
+    model: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, algorithm: str, spec: EnvSpec, model: Mapping[str, Any]) -> "Identity":
+        """That of a network of `algorithm` for environments as `spec` tells them."""
+        return cls(algorithm, spec.name, spec.obs_dim, spec.act_dim, spec.discrete, dict(model))
+
+    def as_dict(self) -> dict[str, Any]:
+        """As checkpoints keep it."""
+        return asdict(self)
+
+    def plain_values(self) -> list[Any]:
+        """Every value in it."""
+        return [self.algorithm, self.task, self.obs_dim, self.act_dim, self.discrete, *self.model.values()]
+
+    def settings(self, group: str) -> dict[str, Any]:
+        """The settings of one group, such as `network`, by their name in it."""
+        prefix = f"{group}."
+        return {key.removeprefix(prefix): value for key, value in self.model.items() if key.startswith(prefix)}
 
 
-def require_same_identity(saved: Mapping[str, Any], mine: Mapping[str, Any], may_differ: Collection[str] = ()) -> None:
+def require_same_identity(saved: Identity, mine: Identity, may_differ: Collection[str] = ()) -> None:
     """Refuse the network of a checkpoint for another task or of another make.
 
     Args:
-        saved: `identity` as the checkpoint has it; the oldest ones do not tell the task.
-        mine: `identity` of what it is to be loaded into.
-        may_differ: Keys that are not compared.
+        saved: The checkpoint's.
+        mine: That of what it is to be loaded into.
+        may_differ: Keys of `Identity.model` that are not compared.
 
     Raises:
         Mistake: Naming the key and both values.
     """
-    for key, value in mine.items():
-        theirs = saved.get(key, value if key == _TASK else None)
-        if theirs == value or key in may_differ:
-            continue
-        own = f" (an environment of yours that is this task says so in EnvSpec.name: {theirs})" if key == _TASK else ""
+    if saved.algorithm != mine.algorithm:
         raise Mistake(
-            f"--ckpt_path does not match: it has {key} {theirs}, not {value}; leave"
-            f" {'data.env' if key in _OF_THE_TASK else key} to the checkpoint{own}"
+            f"--ckpt_path does not match: it was trained by the algorithm {saved.algorithm}, not {mine.algorithm}; leave"
+            " algorithm to the checkpoint"
         )
+    for key in _OF_THE_TASK:
+        theirs, value = getattr(saved, key), getattr(mine, key)
+        if theirs != value:
+            own = f" (an environment of yours that is this task says so in EnvSpec.name: {theirs})"
+            raise Mistake(
+                f"--ckpt_path does not match: its {key} is {theirs}, not {value}; leave data.env to the checkpoint"
+                f"{own if key == 'task' else ''}"
+            )
+    for key in saved.model.keys() | mine.model.keys():
+        theirs, value = saved.model.get(key), mine.model.get(key)
+        if theirs != value and key not in may_differ:
+            raise Mistake(
+                f"--ckpt_path does not match: it has model.{key} {theirs}, not {value}; leave model.{key} to the"
+                " checkpoint"
+            )

@@ -6,8 +6,8 @@ from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.experience.settings import RolloutSettings
 
 _OFF_POLICY = (
-    "data.rollout.off_policy_source",
-    "data.rollout.mu_cap",
+    "model.rollout.off_policy_source",
+    "model.rollout.mu_cap",
     "model.loss.off_policy_clip",
     "model.loss.off_policy_weight",
 )
@@ -24,15 +24,15 @@ def idle_settings(num_agents: int, rollout: RolloutSettings, loss: LossSettings)
     reasons: dict[str, str] = {}
     if num_agents == 1:
         one_agent = "model.num_agents is 1"
-        reasons |= dict.fromkeys(("data.rollout.off_policy_ratio", *_OFF_POLICY), one_agent)
+        reasons |= dict.fromkeys(("model.rollout.off_policy_ratio", *_OFF_POLICY), one_agent)
         reasons["model.loss.entropy_scale"] = f"{one_agent}: the master's entropy is model.loss.entropy_floor"
     elif rollout.off_policy_ratio == 0:
-        reasons |= dict.fromkeys(_OFF_POLICY, "data.rollout.off_policy_ratio is 0")
+        reasons |= dict.fromkeys(_OFF_POLICY, "model.rollout.off_policy_ratio is 0")
     unread = "n_step" if rollout.estimator == "gae" else "gae_lambda"
-    reasons[f"data.rollout.{unread}"] = f"data.rollout.estimator is {rollout.estimator}"
+    reasons[f"model.rollout.{unread}"] = f"model.rollout.estimator is {rollout.estimator}"
     if loss.value_coefficient == 0:
         reasons["model.loss.value_clip_eps"] = "model.loss.value_coefficient is 0"
-    given = _given("data.rollout", rollout) | _given("model.loss", loss)
+    given = _given("model.rollout", rollout) | _given("model.loss", loss)
     told = [f"{key} {given[key]} ({reason})" for key, reason in reasons.items() if key in given]
     return f"Without effect: {'; '.join(told)}" if told else ""
 

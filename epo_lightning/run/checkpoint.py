@@ -13,12 +13,9 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from epo_lightning.experience.saved_state import not_finite, oversized, require_readable
 from epo_lightning.limits import Mistake
+from epo_lightning.modules import contents
 from epo_lightning.run.folder import part_of, writing
 
-CONFIG_KEY = "epo_config"
-"""Where a checkpoint keeps the configuration of its run, as YAML."""
-SIGNATURE_KEY = "epo_signature"
-"""Where it keeps the mark of that configuration (see `signature`)."""
 _DOS_DIRECTORY = 0x10
 _LEARNT = ("state_dict", "optimizer_states")
 """Entries that must be finite; a simulator's own state may hold NaN."""
@@ -133,7 +130,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise Mistake(
             f"ckpt_path: {path} cannot be read: it is damaged, truncated or not a checkpoint ({why})"
         ) from error
-    if not (isinstance(checkpoint, dict) and CONFIG_KEY in checkpoint):
+    if not (isinstance(checkpoint, dict) and contents.CONFIG in checkpoint):
         raise Mistake(f"ckpt_path: {path} is not a checkpoint of epo_lightning's command line")
     if ill := not_finite({name: checkpoint.get(name) for name in _LEARNT}, ""):
         raise Mistake(f"ckpt_path: {path} cannot be used: {_some(ill)} not finite; take an older checkpoint")

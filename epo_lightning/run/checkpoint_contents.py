@@ -5,22 +5,19 @@ Shape legend: K agents.
 The sizes that a file names must be those of the weights that it holds, so that nobody allocates what is not there.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
+from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake
+from epo_lightning.modules import algorithm_class, contents
 
-_NETWORK = "model.network."
-_POLICY = "policy."
 _KINDS = {"epoch": int, "global_step": int, "loops": dict, "callbacks": dict, "optimizer_states": list,
           "lr_schedulers": list}  # fmt: skip
 """What Lightning restores."""
-_SIZES = ("observation size", "action size", "model.num_agents", "discrete actions")
 
 
 def require_sound(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -33,48 +30,43 @@ def require_sound(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> N
     Raises:
         Mistake: Naming the part.
     """
-    settings = saved_network(checkpoint).settings
-    model = config.get("model") or {}
-    for name, value in {"num_agents": checkpoint["epo"]["model.num_agents"], **asdict(settings)}.items():
-        group = model if name == "num_agents" else model.get("network") or {}
-        said = group.get(name, value)
+    saved_network(checkpoint)
+    for key, value in contents.identity_of(checkpoint).model.items():
+        said = _said(config.get("model"), key.split("."), value)
         if (tuple(said) if isinstance(said, list) else said) != value:
-            raise Mistake(f"ckpt_path: its configuration and its weights have another model.*.{name}: it is damaged")
+            raise Mistake(f"ckpt_path: its configuration and its weights have another model.{key}: it is damaged")
     _require_curricula(checkpoint)
     for name, kind in _KINDS.items():
         if not isinstance(checkpoint.get(name, kind()), kind):
             raise Mistake(f"ckpt_path: its {name} is of the type {type(checkpoint[name]).__name__}: it is damaged")
 
 
-def saved_network(checkpoint: Mapping[str, Any]) -> LatentActorCritic:
+def saved_network(checkpoint: Mapping[str, Any]) -> Policy:
     """The network of a checkpoint without its numbers, on the device `meta`.
 
     Raises:
         Mistake: When the file names no network, or holds other weights than that.
     """
-    sizes = checkpoint.get("epo")
-    if not isinstance(sizes, dict):
-        raise Mistake("ckpt_path: it does not say for which network its weights are")
-    weights = saved_weights(checkpoint)
-    plain: dict[str, Any] = {
-        str(name): tuple(value) if isinstance(value, list) else value for name, value in sizes.items()
-    }
-    known = {f"{_NETWORK}{field.name}" for field in fields(NetworkSettings)}
-    if strange := [name for name in plain if name.startswith(_NETWORK) and name not in known]:
-        raise Mistake(f"ckpt_path: its network has {ascii(strange[0])[:80]}, which this version does not know")
+    identity, weights = contents.identity_of(checkpoint), saved_weights(checkpoint)
     try:
-        if not all(_is_plain(value, len(weights)) for value in plain.values()):
+        if not all(_is_plain(value, len(weights)) for value in identity.plain_values()):
             raise TypeError("not a number")
-        network = {name.removeprefix(_NETWORK): plain[name] for name in plain if name.startswith(_NETWORK)}
-        settings = NetworkSettings(**network)
-        observation, action, agents, discrete = (plain[name] for name in _SIZES)
         with torch.device("meta"):
-            policy = LatentActorCritic(observation, action, agents, settings, discrete)
+            policy = algorithm_class(identity.algorithm).build_policy(identity)
     except Exception as error:  # torch raises half a dozen types for sizes that cannot be
         raise Mistake(f"ckpt_path: there is no network of the sizes that it names ({type(error).__name__})") from error
     if fault := next(_misfits(weights, policy.state_dict()), None):
         raise Mistake(f"ckpt_path: its weights are not those of the network that it names: {fault}")
     return policy
+
+
+def _said(config: Any, path: Sequence[str], default: Any) -> Any:
+    """What a configuration says at `path`; `default` where it says nothing."""
+    for name in path:
+        if not isinstance(config, Mapping) or name not in config:
+            return default
+        config = config[name]
+    return config
 
 
 def saved_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -86,16 +78,12 @@ def saved_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     state = checkpoint.get("state_dict")
     if not (isinstance(state, dict) and all(isinstance(name, str) for name in state)):
         raise Mistake("ckpt_path: it has no state_dict")
-    return {name.removeprefix(_POLICY): value for name, value in state.items() if name.startswith(_POLICY)}
+    return {name.removeprefix(contents.POLICY): value for name, value in state.items() if name.startswith(contents.POLICY)}
 
 
 def _require_curricula(checkpoint: Mapping[str, Any]) -> None:
     """Every rank's is names and numbers, where there has been a rollout."""
-    data = checkpoint.get("RolloutDataModule", {})
-    ranks = data.get("ranks", []) if isinstance(data, dict) else None
-    if not (isinstance(ranks, list) and all(isinstance(rank, dict) for rank in ranks)):
-        raise Mistake("ckpt_path: its RolloutDataModule does not hold the ranks of a training")
-    for rank in ranks:
+    for rank in contents.ranks_of(checkpoint):
         values = rank.get("curriculum")
         if not (isinstance(values, dict) and all(_is_difficulty(*item) for item in values.items())):
             raise Mistake("ckpt_path: its curriculum is not names and numbers")

@@ -40,8 +40,6 @@ class GracefulStop(L.Callback):
             for number in _SIGNALS:
                 if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                     self._previous[number] = signal.signal(number, self._note)
-            # Lightning's handler would have all ranks wait for each other in every minibatch
-            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = self.signal or number
@@ -92,7 +90,3 @@ class TimeLimit(Timer):
     def state_dict(self) -> dict[str, Any]:
         """Nothing: the time of earlier invocations does not count."""
         return {}
-
-
-def _nothing() -> None:
-    """Instead of a collective call per minibatch."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import lightning as L
 
+from epo_lightning.modules import contents
 from epo_lightning.modules.base import PopulationCallback
-from epo_lightning.run.checkpoint import CONFIG_KEY, SIGNATURE_KEY
 from epo_lightning.run.folder import RunFolder, part_of, writing
 from epo_lightning.run.metrics_table import MetricsTable
 from epo_lightning.run.overrides import CALLBACKS, Change
@@ -64,6 +64,6 @@ class RunRecorder(PopulationCallback):
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """A checkpoint alone is enough to go on."""
-        checkpoint[CONFIG_KEY] = self.config
+        checkpoint[contents.CONFIG] = self.config
         if self.signature is not None:
-            checkpoint[SIGNATURE_KEY] = self.signature
+            checkpoint[contents.SIGNATURE] = self.signature

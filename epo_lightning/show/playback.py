@@ -14,7 +14,6 @@ from torch import Tensor
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.envs.base import StepResult, VectorEnv
 from epo_lightning.envs.contract import check_first, check_result, check_spec, refuse_unsound, sound
-from epo_lightning.learner.networks import LatentActorCritic
 from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake
 from epo_lightning.run.checkpoint_contents import saved_network, saved_weights
@@ -130,7 +129,7 @@ class Playback:
         return actions
 
 
-def load_policy(checkpoint: Mapping[str, Any], device: torch.device) -> LatentActorCritic:
+def load_policy(checkpoint: Mapping[str, Any], device: torch.device) -> Policy:
     """The network of a checkpoint (see `checkpoint.read_checkpoint`), of the size that the checkpoint names.
 
     Raises:
@@ -139,12 +138,6 @@ def load_policy(checkpoint: Mapping[str, Any], device: torch.device) -> LatentAc
     policy = saved_network(checkpoint).to_empty(device=device)
     policy.load_state_dict(saved_weights(checkpoint))
     return policy
-
-
-def load_curriculum(checkpoint: Mapping[str, Any]) -> dict[str, float] | None:
-    """The difficulty that the training had reached; None when the checkpoint was written before any rollout."""
-    ranks = checkpoint.get("RolloutDataModule", {}).get("ranks")
-    return ranks[0]["curriculum"] if ranks else None
 
 
 def _label(actor: int | str, policy: Policy | None) -> str:

@@ -17,7 +17,7 @@ from epo_lightning.callbacks.elites import Archive
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.epo import EPOModule
-from tests.training import small_data, small_module, train
+from tests.support.training import small_data, small_module, train
 
 
 class Payroll(VectorEnv):

@@ -13,12 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from epo_lightning.callbacks import ElitePreservation, GeneticEvolution
+from epo_lightning.callbacks import ElitePreservation
 from epo_lightning.envs.base import StepResult
 from epo_lightning.modules.epo import EPOModule
-from tests.test_module import Recorder, fit
-from tests.test_released_code import AgentReward
-from tests.training import small_data, small_module, train
+from tests.support.agent_reward import AgentReward
+from tests.support.training import Recorder, evolution, fit, small_data, small_module, train
 
 
 class SlowLast(AgentReward):
@@ -66,11 +65,6 @@ class Witness(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, EPOModule)
         self.genes.append(pl_module.policy.genes.detach().clone())
-
-
-def evolution(**changes: Any) -> GeneticEvolution:
-    settings = {"every_n_env_steps": 64, "warmup_env_steps": 0, "num_elites": 1, "spread_threshold": 0.0}
-    return GeneticEvolution(**(settings | changes))
 
 
 def strict_json(line: str) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from epo_lightning.callbacks import ElitePreservation, NaNGuard
 from epo_lightning.envs.base import StepResult
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.run.run_checkpoints import RunCheckpoints
-from tests.test_module import fit
-from tests.test_released_code import AgentReward
-from tests.training import small_data, small_module, train
+from tests.support.agent_reward import AgentReward
+from tests.support.training import fit, small_data, small_module, train
 
 
 class Poison(L.Callback):

@@ -18,8 +18,8 @@ from epo_lightning.callbacks import (
 from epo_lightning.run.evaluation_report import EvaluationReport
 from epo_lightning.run.progress import IterationProgress
 from epo_lightning.run.recorder import RunRecorder
-from tests.test_released_code import AgentReward
-from tests.training import small_data, small_module, train
+from tests.support.agent_reward import AgentReward
+from tests.support.training import small_data, small_module, train
 
 
 class Journal(PopulationCallback):

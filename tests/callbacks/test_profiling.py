@@ -9,7 +9,7 @@ import pytest
 
 from epo_lightning.callbacks import NetworkScaleProfiler
 from epo_lightning.modules.epo import EPOModule
-from tests.training import small_data, small_module, train
+from tests.support.training import small_data, small_module, train
 
 FIELDS = {
     "parameters", "width", "forward_flops_per_env_step", "flops_per_iteration", "env_steps_per_second",

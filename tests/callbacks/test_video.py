@@ -22,7 +22,7 @@ from epo_lightning.callbacks import video as recorder
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
 from epo_lightning.modules.epo import EPOModule
-from tests.training import small_data, small_module, train
+from tests.support.training import small_data, small_module, train
 
 
 class Gallery(Probe):

@@ -16,7 +16,7 @@ def blocks() -> list[str]:
 
 
 def test_floors_stand_in_the_order_of_the_import_test() -> None:
-    tree = ast.parse((ROOT / "tests" / "test_imports.py").read_text())
+    tree = ast.parse((ROOT / "tests" / "system" / "test_imports.py").read_text())
     (floors,) = (
         ast.literal_eval(node.value)
         for node in tree.body

@@ -13,7 +13,7 @@ import yaml
 from epo_lightning.envs.allegro_kuka import AllegroKuka
 from epo_lightning.envs.allegro_kuka.cards import CARDS
 from epo_lightning.envs.check import check_env
-from tests.test_resume import assert_same, final_state
+from tests.support.sameness import assert_same, final_state
 
 pytest.importorskip("mujoco_warp")
 import warp as wp

@@ -48,8 +48,8 @@ imports the module before it, and `async` starts a process for each environment.
 _TEXTS = {
     "model.network.activation": r"\w+",
     "model.loss.off_policy_clip": r"\w+",
-    "data.rollout.estimator": r"\w+",
-    "data.rollout.off_policy_source": r"\w+",
+    "model.rollout.estimator": r"\w+",
+    "model.rollout.off_policy_source": r"\w+",
     "trainer.accelerator": r"auto|cpu|gpu|cuda|mps|tpu",
     "trainer.strategy": r"auto|ddp|ddp_find_unused_parameters_(true|false)",
     "trainer.devices": r"auto|-1|[1-5]?\d",

@@ -19,7 +19,7 @@ from epo_lightning.cli.trust.allowlist import Finding, findings, shown
 from epo_lightning.cli.trust.embedded_config import at, class_specs
 from epo_lightning.cli.trust.signature import is_signed, sign
 from epo_lightning.limits import Mistake
-from epo_lightning.run.checkpoint import CONFIG_KEY, SIGNATURE_KEY
+from epo_lightning.modules import contents
 from epo_lightning.run.folder import RunFolder
 
 TRUST = "--trust"
@@ -37,8 +37,8 @@ def consented_config(checkpoint: Mapping[str, Any], path: Path, args: list[str])
         Mistake: When it is not a configuration, or names what nobody has consented to. Nothing of that is imported,
             started or read.
     """
-    text = checkpoint[CONFIG_KEY]
-    own, trusted = isinstance(text, str) and is_signed(text, checkpoint.get(SIGNATURE_KEY)), TRUST in args
+    text = checkpoint[contents.CONFIG]
+    own, trusted = isinstance(text, str) and is_signed(text, checkpoint.get(contents.SIGNATURE)), TRUST in args
     try:
         config = embedded_config.parse(text, limited=not (own or trusted))
     except ValueError as error:

@@ -14,7 +14,7 @@ SECTIONS = ("seed_everything", "trainer", "model", "data", "checkpoint")
 """What is taken; everything else belongs to one invocation (`out`, `run_dir`, `ckpt_path`, `config`, ...)."""
 MAX_CHARACTERS, MAX_VALUES, MAX_DEPTH = 2**18, 100_000, 32
 """Of a configuration that somebody else wrote: a hundred times what a run of one's own needs."""
-_GROUPS = ("trainer", "model", "model.network", "model.loss", "model.optimizer", "data", "data.rollout", "checkpoint")
+_GROUPS = ("trainer", "model", "model.network", "model.loss", "model.optimizer", "data", "model.rollout", "checkpoint")
 _CLASSES = ("trainer.callbacks", "trainer.logger")
 _NO_FILE_NAME = "#" * 256
 """A first line longer than any name of a file (NAME_MAX is 255): the text cannot be taken for a path."""

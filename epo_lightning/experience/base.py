@@ -1,0 +1,185 @@
+"""What every algorithm's stream of experience keeps from iteration to iteration.
+
+Shape legend: N environments of this rank, T env steps of an iteration, K agents, M replaced agents.
+"""
+
+import time
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from epo_lightning.algorithm.population import Population
+from epo_lightning.envs.base import StepResult
+from epo_lightning.envs.contract import check_first, check_result, load_state
+from epo_lightning.experience.env_log import EnvLog
+from epo_lightning.experience.episodes import EpisodeLedger, FinishedEpisodes
+from epo_lightning.experience.fitness import FitnessWindow
+from epo_lightning.experience.saved_state import require_readable
+from epo_lightning.experience.streams import Stream
+from epo_lightning.experience.world import World
+from epo_lightning.learner.policy import Policy
+
+Batch = TypeVar("Batch")
+
+
+class Minibatch(NamedTuple):
+    """A minibatch as it was learned from.
+
+    Attributes:
+        tensors: Its tensors by name.
+        envs: (B,) the number of the environment of each sample.
+        sequences: Whether samples are sequences: those of more than one axis have the samples on the second one.
+    """
+
+    tensors: dict[str, Tensor]
+    envs: Tensor
+    sequences: bool = False
+
+
+class Experience(IterableDataset[Batch]):
+    """Acts in the environments, counts episodes and fitness, and streams what an algorithm learns from.
+
+    One pass over it is one iteration.
+
+    Args:
+        world: The environments.
+        policy: The network that acts.
+        population: Who acts where.
+
+    Attributes:
+        fitness: What every agent's episodes return, since the window was opened.
+        individuals: (K,) int64 on the CPU: who lives in each row of the population; a new gene is a new individual.
+        env_steps: Env steps made so far, over all environments and ranks.
+        iteration_env_steps: Those of an iteration.
+        obs: (N, O) what the environments returned last; None before the first step.
+        episodes: What finished in the last iteration.
+        diagnostics: Scalars on the device that describe the last iteration.
+        lacks_final_obs: An episode was truncated and the environment did not say in which observation.
+        seconds: Host time of the last iteration by part: `env`, `inference`, and what else an algorithm does here.
+        clock: Tells the host's seconds.
+    """
+
+    iteration_env_steps: int
+
+    def __init__(self, world: World, policy: Policy, population: Population) -> None:
+        self.world, self.env, self.policy, self.population = world, world.env, policy, population
+        self.device, self.autocast = world.device, world.autocast
+        self.generator = world.generator(Stream.ROLLOUT)
+        self.agent_ids = population.agent_of_env(self.device)
+        self.ledger = EpisodeLedger(population.num_envs, self.device)
+        self.state = policy.initial_state(population.num_envs, self.device)
+        self.obs: Tensor | None = None
+        self.env_steps = 0
+        self.episodes: FinishedEpisodes | None = None
+        self.diagnostics: dict[str, Tensor] = {}
+        self.seconds: dict[str, float] = {}
+        self.fitness = FitnessWindow(population.num_agents, population.num_envs, self.device)
+        self.individuals = torch.arange(population.num_agents)
+        self.clock: Callable[[], float] = time.perf_counter
+        self.lacks_final_obs = False
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Batches of an iteration."""
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes that the stored samples take on this rank."""
+
+    @property
+    @abstractmethod
+    def forward_passes(self) -> int:
+        """Samples times passes through the network in an iteration of this rank; a backward pass counts as two."""
+
+    @abstractmethod
+    def minibatch(self, index: int) -> Minibatch:
+        """The `index`-th minibatch that was learned from in this iteration."""
+
+    def begin(self) -> Tensor:
+        """(N, O) the observations in which the agents act next; the first time, of episodes that begin."""
+        if self.obs is None:
+            self.obs = self.env.reset()
+            check_first(self.obs, self.env.spec, self.device)
+            remedy = f"state_dict() of data.env ({self.env.spec.name}) returns it"
+            require_readable(self.env.state_dict(), "env", remedy)
+        return self.obs
+
+    def advance(self, actions: Tensor, log: EnvLog) -> StepResult:
+        """One step of every environment.
+
+        Args:
+            actions: As `VectorEnv.step` takes them.
+            log: Takes in what the environments tell beside their results.
+
+        Raises:
+            Mistake: When the environment breaks its contract.
+        """
+        start = self.clock()
+        result = self.env.step(actions)
+        self.seconds["env"] += self.clock() - start
+        check_result(result, self.env.spec, self.device)
+        log.add(result.log)
+        return result
+
+    def count(self, rewards: Tensor, successes: Tensor, done: Tensor) -> None:
+        """Enter the (T, N) outcomes of an iteration into the books."""
+        self.episodes = self.ledger.record(rewards, successes, done)
+        self.fitness.update(self.episodes)
+        self.env_steps += done.numel() * self.world.world_size
+
+    def tell_of_missing_final_obs(self) -> None:
+        """Once per training."""
+        if not self.lacks_final_obs:
+            name = self.env.spec.name
+            warnings.warn(f"{name} gives no final_obs: truncated episodes are bootstrapped with V(s_t)", stacklevel=2)
+        self.lacks_final_obs = True
+
+    def open_window(self) -> None:
+        """Fitness is measured anew from here on, for every agent alike."""
+        self.fitness.open(self.ledger.running, self.env_steps)
+
+    def start_new_gene(self, agents: Tensor) -> None:
+        """`agents` (M,) are other individuals now: their recurrent state is zeroed, and fitness is measured anew."""
+        first = int(self.individuals.max()) + 1
+        self.individuals[agents.cpu()] = torch.arange(first, first + len(agents))
+        self.state = self.state.masked_fill(torch.isin(self.agent_ids, agents.to(self.device))[:, None], 0.0)
+        self.open_window()
+
+    # Not called state_dict: Lightning would save such a loader by itself a second time, the first rank's only
+
+    def saved(self) -> dict[str, Any]:
+        """Everything that the next iteration depends on, on this rank."""
+        return {
+            "env": self.env.state_dict(),
+            "curriculum": self.env.curriculum(),
+            "obs": self.obs,
+            "state": self.state,
+            "ledger": self.ledger.state_dict(),
+            "fitness": self.fitness.state_dict(),
+            "individuals": self.individuals,
+            "generator": self.generator.get_state(),
+            "torch_rng": torch.get_rng_state(),
+            "env_steps": self.env_steps,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue where `saved` was taken: exactly, or with new episodes where the simulator cannot restore."""
+        load_state(self.env, state["env"])
+        self.ledger.load_state_dict(state["ledger"])
+        self.fitness.load_state_dict(state["fitness"])
+        self.individuals = state["individuals"].clone()
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["torch_rng"])
+        self.env_steps = state["env_steps"]
+        if self.env.spec.restores:
+            self.obs = state["obs"].to(self.device)
+            self.state = state["state"].to(self.device)
+        else:  # `begin` resets the environments
+            self.ledger.drop_running()
+            self.open_window()

@@ -1,0 +1,136 @@
+"""What a checkpoint holds beside what Lightning puts into it, and under which names: the one place that knows.
+
+Shape legend: N environments of a rank.
+
+The command line adds the configuration, the module what its network was built for and the experience of every rank.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from epo_lightning.limits import Mistake
+from epo_lightning.modules.identity import Identity
+
+CONFIG = "epo_config"
+"""The configuration of the run, as YAML."""
+SIGNATURE = "epo_signature"
+"""The mark of that configuration (see `cli.trust.signature`)."""
+IDENTITY = "identity"
+"""What the network was built for, as `Identity` tells it."""
+LAYOUT = "layout"
+"""Number of the layout of what follows."""
+RANKS = "ranks"
+"""The experience of every rank (see `Experience.saved`)."""
+POLICY = "policy."
+"""How the names of the network's weights begin in `state_dict`."""
+
+PRESENT_LAYOUT = 3
+"""Of what a checkpoint keeps for a run that goes on; raised when that changes."""
+_OLD_IDENTITY = "epo"
+_OLD_NAMES = {"observation size": "obs_dim", "action size": "act_dim", "discrete actions": "discrete", "task": "task"}
+"""Layouts 1 and 2 had a dictionary of these and of keys that begin with `model.`."""
+
+
+def identity_of(checkpoint: Mapping[str, Any]) -> Identity:
+    """What the network of a checkpoint was built for.
+
+    Raises:
+        Mistake: When it does not tell.
+    """
+    told = checkpoint.get(IDENTITY, checkpoint.get(_OLD_IDENTITY))
+    try:
+        if IDENTITY not in checkpoint:
+            told = _upgraded(cast(dict[str, Any], told))
+        identity = Identity(**cast(dict[str, Any], told))
+        model = {str(key): tuple(value) if isinstance(value, list) else value for key, value in identity.model.items()}
+    except (TypeError, AttributeError, KeyError) as error:
+        raise Mistake("ckpt_path: it does not say for which network its weights are") from error
+    return replace(identity, model=model)
+
+
+def _upgraded(old: dict[str, Any]) -> dict[str, Any]:
+    """The identity of an older layout under the present names; the oldest ones do not tell the task."""
+    sizes = {name: old.get(key, "") for key, name in _OLD_NAMES.items()}
+    model = {key.removeprefix("model."): value for key, value in old.items() if key.startswith("model.")}
+    return {"algorithm": "epo", **sizes, "model": model}
+
+
+def has_present_layout(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a training can go on from it."""
+    return checkpoint.get(LAYOUT) == PRESENT_LAYOUT
+
+
+def ranks_of(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The experience of every rank; empty where there has been no iteration."""
+    old = checkpoint.get("RolloutDataModule", {})
+    ranks = checkpoint.get(RANKS, old.get(RANKS, []) if isinstance(old, dict) else None)
+    if not (isinstance(ranks, list) and all(isinstance(rank, dict) for rank in ranks)):
+        raise Mistake("ckpt_path: it does not hold the ranks of a training")
+    return ranks
+
+
+def curriculum_of(checkpoint: Mapping[str, Any]) -> dict[str, float] | None:
+    """The difficulty that the training had reached; None when the checkpoint was written before any rollout."""
+    ranks = ranks_of(checkpoint)
+    return ranks[0]["curriculum"] if ranks else None
+
+
+def gather(local: dict[str, Any]) -> list[dict[str, Any]]:
+    """`local` of every rank, on the CPU: a collective call when there are several."""
+    local = cast(dict[str, Any], _to_cpu(local))
+    if not (dist.is_available() and dist.is_initialized()):
+        return [local]
+    ranks: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(ranks, local)
+    return ranks
+
+
+def require_resumable(checkpoint: Mapping[str, Any], world_size: int, num_envs: int, device: torch.device) -> None:
+    """Refuse to train on where that cannot go on exactly.
+
+    Args:
+        checkpoint: Its contents.
+        world_size: Ranks of this training.
+        num_envs: N of this training.
+        device: Of this rank.
+
+    Raises:
+        Mistake: When another version, number of ranks, of environments per rank, or kind of device wrote it.
+    """
+    if not has_present_layout(checkpoint):
+        raise Mistake(
+            "--ckpt_path was written by another version of epo_lightning, which kept other things of a running"
+            " training: validate, test and play it, or start a new run"
+        )
+    ranks = ranks_of(checkpoint)
+    if not ranks:
+        return
+    if len(ranks) != world_size:
+        raise Mistake(
+            f"--ckpt_path was written by {len(ranks)} rank(s): resume it with --trainer.devices {len(ranks)}, not"
+            f" {world_size}"
+        )
+    envs = ranks[0]["obs"].shape[0]
+    if envs != num_envs:
+        raise Mistake(f"--ckpt_path was trained with data.num_envs {envs}: set it so, not to {num_envs}")
+    if len(ranks[0]["generator"]) != len(torch.Generator(device).get_state()):
+        raise Mistake(
+            f"--ckpt_path was not trained on a {device.type}, and random numbers go on only on the same kind of device:"
+            " choose it by --trainer.accelerator"
+        )
+
+
+def _to_cpu(value: Any) -> Any:
+    """`value` with every tensor in it copied to the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _to_cpu(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_to_cpu(item) for item in value)
+    return value

@@ -1,0 +1,92 @@
+"""Signals that reach a training in other ways: with nohup, by a terminal that closes, on one rank of two."""
+
+import fcntl
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from epo_lightning.run.checkpoint import read_checkpoint
+from epo_lightning.run.interruption import GracefulStop
+from tests.support.command_line import ENDLESS, wait_for_rows
+
+FOREVER = ("fit", "--config", "tiny.yaml", *ENDLESS, "--run_dir", "run")
+
+
+@contextmanager
+def training(*args: str, **kwargs: Any) -> Iterator[subprocess.Popen[str]]:
+    """A run without an end in a process of its own, some iterations old."""
+    command = [sys.executable, "-u", "-m", "epo_lightning", *FOREVER, *args]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    kwargs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **kwargs}
+    with subprocess.Popen(command, env=environment, text=True, **kwargs) as process:
+        try:
+            wait_for_rows(Path("run/metrics.csv"), 7, process)
+            yield process
+        finally:
+            process.kill()
+
+
+def saved_iterations() -> int:
+    return read_checkpoint(Path("run/checkpoints/last.ckpt"))["epoch"] + 1
+
+
+def test_nohup_is_respected(cli, rows):
+    def ignore() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    with training(preexec_fn=ignore) as process:
+        process.send_signal(signal.SIGHUP)
+        wait_for_rows(Path("run/metrics.csv"), len(rows(Path("run"))) + 20, process)
+        process.send_signal(signal.SIGUSR1)
+        err = process.communicate(timeout=200)[1]
+    assert process.returncode == 128 + signal.SIGUSR1
+    assert "SIGHUP" not in err
+    assert saved_iterations() == len(rows(Path("run")))
+
+
+def test_a_terminal_that_closes_does_not_cost_the_iteration(cli, rows):
+    """Printing fails from then on."""
+    ours, theirs = pty.openpty()
+
+    def take_terminal() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    terminal = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    with training(start_new_session=True, preexec_fn=take_terminal, **terminal) as process:
+        os.close(theirs)
+        os.close(ours)
+        assert process.wait(timeout=200) == 128 + signal.SIGHUP
+    assert saved_iterations() == len(rows(Path("run")))
+
+
+def test_a_second_sigterm_ends_at_once_but_not_one_after_a_warning():
+    stop, before = GracefulStop(), {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        stop._note(signal.SIGUSR1, None)
+        assert {number: signal.getsignal(number) for number in before} == before
+        stop._note(signal.SIGTERM, None)
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+        assert stop.signal == signal.SIGUSR1
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_signal_to_one_rank_stops_both(cli, rows):
+    with training("--trainer.devices", "2", "--data.num_envs", "16") as process:
+        (other,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(other), signal.SIGUSR1)
+        out, err = process.communicate(timeout=100)
+    assert process.returncode == 128 + signal.SIGUSR1, err
+    assert "Traceback" not in err
+    assert "Continue:  python -m epo_lightning fit" in out
+    assert saved_iterations() == len(rows(Path("run")))
+    assert len(read_checkpoint(Path("run/checkpoints/last.ckpt"))["RolloutDataModule"]["ranks"]) == 2

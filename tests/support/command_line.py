@@ -1,0 +1,38 @@
+"""Runs through the command line: a tiny one, one without an end, and how they end."""
+
+import subprocess
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+TINY = """
+model:
+  num_agents: 4
+  network: {gene_dim: 3, hidden: [8]}
+data:
+  env: {class_path: epo_lightning.envs.classic.Probe, init_args: {max_steps: 3}}
+  num_envs: 16
+  eval_episodes: 8
+  eval_envs: 4
+  rollout: {horizon: 4, num_epochs: 1, num_minibatches: 2}
+trainer: {accelerator: cpu, devices: 1, max_epochs: 2}
+"""
+ENDLESS = ("--trainer.max_epochs=-1", "--checkpoint.every_n_iterations=2", "--data.num_envs=64")
+
+
+class Outcome(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def wait_for_rows(metrics: Path, count: int, process: subprocess.Popen[str]) -> None:
+    """Until the run of `process` has written more than `count` lines of `metrics`, heading included."""
+    for _ in range(10_000):
+        if metrics.exists() and len(metrics.read_text().splitlines()) > count:
+            return
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    raise AssertionError("the run did not start")

@@ -1,0 +1,173 @@
+"""What `test_kills.py` runs: `python -m tests.support.killed_runs FOLDER`.
+
+A training is killed before each of its file operations in turn, and the same command is given again. Every process is
+forked from one that has imported everything, so that it costs no more than its three iterations.
+"""
+
+import csv
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from epo_lightning.cli.entry import main
+from epo_lightning.cli.fit import fit  # noqa: F401  (imported once, before the forks)
+from epo_lightning.envs.base import StepResult
+from epo_lightning.envs.classic import Probe
+from epo_lightning.run.checkpoint import read_checkpoint
+from tests.support.command_line import TINY
+from tests.support.sameness import differences
+
+RUN = "run"
+COMMAND = ("fit", "--config", "tiny.yaml", "--config", "evolution.yaml", "--run_dir", RUN, "--resume")
+EVOLUTION = {
+    "data": {"env": {"class_path": "tests.support.killed_runs.UpAndDown", "init_args": {"max_steps": 3}}},
+    "checkpoint": {"every_n_iterations": 2},
+    "trainer": {
+        "max_epochs": 3,
+        "callbacks+": [
+            {
+                "class_path": "epo_lightning.callbacks.ElitePreservation",
+                "init_args": {"archive_size": 1, "every_n_env_steps": 64},
+            },
+            {
+                "class_path": "epo_lightning.callbacks.GeneticEvolution",
+                "init_args": {
+                    "every_n_env_steps": 64, "warmup_env_steps": 0, "num_elites": 1, "spread_threshold": 0.0,
+                },
+            },
+        ],
+    },
+}  # fmt: skip
+
+
+class UpAndDown(Probe):
+    """Rewards of the second iteration are worse, those of the third better: the best one changes there."""
+
+    def __init__(self, num_envs: int, device: torch.device, seed: int, max_steps: int) -> None:
+        super().__init__(num_envs, device, seed, max_steps)
+        self.age = 0
+
+    def step(self, actions: torch.Tensor) -> StepResult:
+        result = super().step(actions)
+        bonus = (0.0, -5.0, 5.0)[self.age // 4]
+        self.age += 1
+        return result._replace(reward=result.reward + bonus)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "age": self.age}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict({key: value for key, value in state.items() if key != "age"})
+        self.age = state["age"]
+
+
+_CHANGES = ("os.rename", "os.link", "os.symlink", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "shutil.copyfile")
+
+
+def changed_paths(event: str, args: tuple[Any, ...]) -> Iterator[str]:
+    """The paths that an audited operation is about to change."""
+    if event == "open" and isinstance(args[0], str | Path) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        yield str(args[0])
+    elif event in _CHANGES:
+        yield from (str(path) for path in args[:2] if isinstance(path, str | Path))
+
+
+def killer(last: int | None, count: Path) -> Callable[[str, tuple[Any, ...]], None]:
+    """An audit hook that kills this process before the `last`-th change in the run folder (0 is the first)."""
+    number = 0
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal number
+        if any(RUN in Path(path).parts for path in changed_paths(event, args)):
+            if number == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            number += 1
+            with open(count, "w") as file:
+                file.write(str(number))
+
+    return hook
+
+
+def run(folder: Path, last: int | None = None) -> int:
+    """The command in a process of its own in `folder`; how it ended, as `os.waitpid` says."""
+    pid = os.fork()
+    if pid == 0:
+        os.chdir(folder)
+        out = os.open("out.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        sys.addaudithook(killer(last, folder / "count.txt"))
+        code = 99
+        try:
+            code = main(list(COMMAND))
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    return os.waitpid(pid, 0)[1]
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """What a run folder says, without what a clock measured."""
+    found: dict[str, Any] = {}
+    for path in sorted((folder / RUN).rglob("*")):
+        name = str(path.relative_to(folder / RUN))
+        if path.suffix == ".ckpt":
+            found[name] = read_checkpoint(path)
+        elif path.name == "metrics.csv":
+            with path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            timed = ("time/", "charts/sps")
+            found[name] = [{key: row[key] for key in row if not key.startswith(timed)} for row in rows]
+        else:
+            found[name] = path.read_bytes() if path.is_file() else None
+    return found
+
+
+def prepare(folder: Path) -> Path:
+    """An empty place for a run."""
+    folder.mkdir()
+    (folder / "tiny.yaml").write_text(TINY)
+    (folder / "evolution.yaml").write_text(yaml.safe_dump(EVOLUTION))
+    return folder
+
+
+def scenario(root: Path, kills: tuple[int, ...]) -> tuple[tuple[int, ...], list[str]]:
+    """Kill, give the command again (and kill that), until it may end: what differs from the run that nobody killed."""
+    folder = prepare(root / "-".join(map(str, kills)))
+    for last in kills:
+        if (status := run(folder, last)) != signal.SIGKILL:
+            return kills, [f"was not killed, but ended with {status}"]
+    if run(folder) != 0:
+        return kills, ["did not continue: " + (folder / "out.txt").read_text()[-500:]]
+    return kills, differences(contents(root / "whole"), contents(folder))
+
+
+def main_process(root: Path) -> None:
+    """All of it; prints the number of operations, and the differences per scenario."""
+    torch.set_num_threads(1)
+    whole = prepare(root / "whole")
+    assert run(whole) == 0, (whole / "out.txt").read_text()
+    operations = int((whole / "count.txt").read_text())
+    # A second kill counts from the start of the second process, whose operations before training are fewer than 8
+    scenarios = [(n,) for n in range(operations)] + [(n, 3 + n % 5) for n in range(0, operations - 9, 5)]
+    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+        results = list(pool.map(scenario, [root] * len(scenarios), scenarios))
+    faults = {"-".join(map(str, kills)): found for kills, found in results if found}
+    files = contents(whole)
+    best = files["checkpoints/best.ckpt"]["callbacks"]["RunCheckpoints"]["best_iteration"]
+    generations = len(files["lineage.jsonl"].splitlines())
+    told = {"files": sorted(files), "best": best, "generations": generations, "faults": faults}
+    print(json.dumps({"operations": operations, "scenarios": len(scenarios), **told}))
+
+
+if __name__ == "__main__":
+    main_process(Path(sys.argv[1]))

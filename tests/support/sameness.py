@@ -1,0 +1,41 @@
+"""Whether two runs ended alike, to the bit."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from epo_lightning.modules.contents import CONFIG as CONFIG_KEY
+from epo_lightning.run.checkpoint import read_checkpoint
+
+
+def differences(a: Any, b: Any, where: str = "") -> list[str]:
+    """Where two of them differ in a bit, entry by entry; NaN is NaN."""
+    if type(a) is not type(b):
+        return [f"{where}: {type(a).__name__}, {type(b).__name__}"]
+    if isinstance(a, dict):
+        if a.keys() != b.keys():
+            return [f"{where}: {sorted(map(str, a.keys() ^ b.keys()))} on one side only"]
+        return [line for key in a for line in differences(a[key], b[key], f"{where}/{key}")]
+    if isinstance(a, list | tuple):
+        if len(a) != len(b):
+            return [f"{where}: {len(a)}, {len(b)} entries"]
+        return [line for i, pair in enumerate(zip(a, b, strict=True)) for line in differences(*pair, f"{where}[{i}]")]
+    if isinstance(a, torch.Tensor):
+        same = a.dtype == b.dtype and a.shape == b.shape and bool(((a == b) | (a != a) & (b != b)).all())
+    else:
+        same = a == b or (a != a and b != b)
+    return [] if same else [f"{where}: {str(a)[:80]}, {str(b)[:80]}"]
+
+
+def assert_same(a: Any, b: Any) -> None:
+    """Equal to the bit."""
+    found = differences(a, b)
+    assert not found, "\n".join(found)
+
+
+def final_state(folder: str) -> dict[str, Any]:
+    """The last checkpoint of a run, without its configuration."""
+    checkpoint = read_checkpoint(Path(folder) / "checkpoints/last.ckpt")
+    del checkpoint[CONFIG_KEY]
+    return checkpoint

@@ -1,0 +1,54 @@
+"""Two gloo ranks on one machine train one model."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What both ranks held after eight iterations with evolution."""
+    folder = tmp_path_factory.mktemp("ddp")
+    command = [sys.executable, "-m", "tests.support.two_ranks", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+def test_parameters_genes_and_normalisers_are_equal(ranks: list[dict[str, Any]]) -> None:
+    first, second = (rank["policy"] for rank in ranks)
+    assert {name for name in first if not torch.equal(first[name], second[name])} == set()
+    assert torch.equal(ranks[0]["learning_rate"], ranks[1]["learning_rate"])
+
+
+def test_rank_0_decides_and_both_evolve(ranks: list[dict[str, Any]]) -> None:
+    # 2 ranks x 16 envs x 4 steps: 128 env steps an iteration, a generation every second of eight iterations
+    assert [rank["generations"] for rank in ranks] == [4, 4]
+    assert [rank["env_steps"] for rank in ranks] == [1024, 1024]
+
+
+def test_the_normaliser_is_that_of_the_concatenated_data(ranks: list[dict[str, Any]]) -> None:
+    observations = torch.cat([rank["observations"].flatten(0, 1) for rank in ranks]).double()
+    policy = ranks[0]["policy"]
+    assert policy["obs_moments.count"] == len(observations) == 1024
+    torch.testing.assert_close(policy["obs_moments.mean"], observations.mean(0), rtol=0, atol=1e-6)
+    torch.testing.assert_close(policy["obs_moments.var"], observations.var(0, correction=0), rtol=0, atol=1e-6)
+
+
+def test_ranks_see_different_worlds_but_log_the_same_population(ranks: list[dict[str, Any]]) -> None:
+    assert not torch.equal(ranks[0]["observations"], ranks[1]["observations"])
+    assert ranks[0]["return_mean"] == ranks[1]["return_mean"]
+
+
+def test_fitness_is_that_of_the_environments_of_both_ranks(ranks: list[dict[str, Any]]) -> None:
+    by_hand = torch.stack([rank["fitness_of_envs"] for rank in ranks]).double()  # 4 environments an agent and rank
+    by_hand = by_hand.view(2, 3, 4, 4).mean((0, 3))
+    torch.testing.assert_close(ranks[0]["fitness"], by_hand, rtol=1e-12, atol=0)
+    assert torch.equal(ranks[0]["fitness"], ranks[1]["fitness"])
+    assert torch.equal(ranks[0]["individuals"], ranks[1]["individuals"])

@@ -1,0 +1,24 @@
+"""kill -9 before every single file operation of a run loses nothing: the same command ends in the same files."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_run_killed_before_any_of_its_file_operations_ends_as_if_it_had_not_been(tmp_path):
+    command = [sys.executable, "-m", "tests.support.killed_runs", str(tmp_path / "runs")]
+    (tmp_path / "runs").mkdir()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=550, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["faults"] == {}
+    assert told["best"] == 3, "the best checkpoint must be written twice"
+    assert told["generations"] >= 1
+    assert told["operations"] >= 25
+    assert told["scenarios"] > told["operations"]
+    assert {f"checkpoints/{name}.ckpt" for name in ("last", "best", "best_master")} <= set(told["files"])
+    assert {"config.yaml", "lineage.jsonl", "metrics.csv"} <= set(told["files"])
+    assert not [name for name in told["files"] if name.endswith(".part")]
