@@ -1,11 +1,13 @@
 """Where a training writes: the run folder that a command line means."""
 
+import re
 from pathlib import Path
 
 from jsonargparse import Namespace
 
 from epo_lightning.cli.arguments import RESUME
 from epo_lightning.limits import Mistake
+from epo_lightning.modules import DEFAULT_ALGORITHM
 from epo_lightning.run.folder import RUNS, RunFolder
 
 
@@ -14,7 +16,7 @@ def choose_folder(config: Namespace, name: str | None, *, is_first_rank: bool) -
 
     Args:
         config: The parsed configuration.
-        name: What a new run is called; None: after its task.
+        name: What a new run is called; None: after its task. It tells the algorithm when that is not the usual one.
         is_first_rank: Only that one makes a new folder, and minds who was there before.
 
     Raises:
@@ -35,4 +37,7 @@ def choose_folder(config: Namespace, name: str | None, *, is_first_rank: bool) -
         return home
     if not is_first_rank:
         return RunFolder(RUNS)  # learns the name from rank 0 in RunRecorder
-    return RunFolder.new(name or config.data.env.class_path.rpartition(".")[2].lower(), config.seed_everything)
+    name = name or config.data.env.class_path.rpartition(".")[2].lower()
+    if config.algorithm not in (DEFAULT_ALGORITHM, *re.split(r"[-_]", name)):
+        name = f"{name}-{config.algorithm}"
+    return RunFolder.new(name, config.seed_everything)

@@ -1,5 +1,6 @@
 """What the command line of a command with a configuration means: parsed, and built on LightningCLI."""
 
+import argparse
 import contextlib
 import pkgutil
 from typing import Any
@@ -10,15 +11,17 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
 from epo_lightning import __version__
+from epo_lightning.cli.algorithm import choose_algorithm
 from epo_lightning.cli.commands import RunCommand
 from epo_lightning.cli.destination import choose_folder
+from epo_lightning.cli.other_algorithms import require_own_settings
 from epo_lightning.cli.parser import OF_ONE_INVOCATION, add_origins, add_parts, require_said_where_it_counts
 from epo_lightning.cli.trained import read_trained
 from epo_lightning.cli.trainer import fixed_arguments, naming_the_key, put_loggers_into
 from epo_lightning.cli.trust.consent import signature_of
+from epo_lightning.modules import algorithm_class
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.data import RolloutDataModule
-from epo_lightning.modules.epo import EPOModule
 from epo_lightning.run.evaluation_report import EvaluationReport
 from epo_lightning.run.folder import RunFolder
 from epo_lightning.run.interruption import GracefulStop, TimeLimit
@@ -39,6 +42,7 @@ class Invocation(LightningCLI):
 
     Attributes:
         trained: The checkpoint that it names.
+        algorithm: Whose settings `model.*` are.
         command_line: What was parsed.
         resolved: The configuration that came out, as YAML.
         folder: Where a training writes; None when nothing is trained.
@@ -56,6 +60,8 @@ class Invocation(LightningCLI):
         self.command, self.name, self._at_end = command, name, at_end
         self.function = pkgutil.resolve_name(command.function)
         self.trained = read_trained(args)
+        self.algorithm = choose_algorithm(args, self.trained.algorithm)
+        self._given = args
         # the checkpoint's configuration comes first, so that what else is given overrides it
         self.command_line = [*(("--config", self.trained.used) if self.trained.used else ()), *args[1:]]
         self.folder: RunFolder | None = None
@@ -64,7 +70,7 @@ class Invocation(LightningCLI):
         self._changes: list[Change] = []
         silence()
         super().__init__(
-            EPOModule,
+            algorithm_class(self.algorithm),
             RolloutDataModule,
             save_config_callback=None,
             auto_configure_optimizers=False,
@@ -72,6 +78,7 @@ class Invocation(LightningCLI):
             run=False,  # of one command is built what it needs, and `run` below is it
             parser_kwargs={
                 "exit_on_error": False,
+                "allow_abbrev": False,
                 "dump_header": [f"epo-lightning {__version__}"],
                 "prog": f"epo-lightning {args[0]}",
                 "description": command.help,
@@ -96,7 +103,7 @@ class Invocation(LightningCLI):
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The settings."""
-        add_parts(parser, EPOModule)
+        add_parts(parser, algorithm_class(self.algorithm))
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What the command alone takes."""
@@ -104,7 +111,11 @@ class Invocation(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Without Lightning's warning about `sys.argv`."""
-        self.config = parser.parse_args(args)
+        try:
+            self.config = parser.parse_args(args)
+        except argparse.ArgumentError:
+            require_own_settings(self._given, self.algorithm)
+            raise
         require_said_where_it_counts(self.config, args, self.trained.path)
         self.config.ckpt_path = self.trained.path
 

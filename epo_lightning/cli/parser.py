@@ -10,9 +10,11 @@ import lightning as L
 from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
+from epo_lightning.cli.algorithm import FLAG
 from epo_lightning.cli.arguments import RESUME
 from epo_lightning.cli.trust.consent import TRUST
 from epo_lightning.limits import Mistake, require_range
+from epo_lightning.modules import ALGORITHMS, DEFAULT_ALGORITHM
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.run.run_checkpoints import RunCheckpoints
@@ -26,7 +28,7 @@ OF_ONE_INVOCATION = ("config", "base", "ckpt_path", "run_dir", "trust", "resume"
 
 
 def add_origins(parser: LightningArgumentParser) -> None:
-    """Where the settings come from, where the results go, and the seed."""
+    """Where the settings come from, where the results go, the algorithm, and the seed."""
     parser.add_argument(
         "-c",
         "--config",
@@ -61,6 +63,12 @@ def add_origins(parser: LightningArgumentParser) -> None:
         TRUST,
         action="store_true",
         help="With --ckpt_path: use everything that somebody else's checkpoint names, which can run any code.",
+    )
+    parser.add_argument(
+        FLAG,
+        choices=[*ALGORITHMS],
+        default=DEFAULT_ALGORITHM,
+        help=f"What trains; model.* are its settings, which `{FLAG} NAME --help` tells.",
     )
     parser.add_argument("--seed_everything", type=int, default=0, help="Seed of everything random.")
 

@@ -10,7 +10,7 @@ import yaml
 
 from epo_lightning.limits import Mistake
 
-SECTIONS = ("seed_everything", "trainer", "model", "data", "checkpoint")
+SECTIONS = ("algorithm", "seed_everything", "trainer", "model", "data", "checkpoint")
 """What is taken; everything else belongs to one invocation (`out`, `run_dir`, `ckpt_path`, `config`, ...)."""
 MAX_CHARACTERS, MAX_VALUES, MAX_DEPTH = 2**18, 100_000, 32
 """Of a configuration that somebody else wrote: a hundred times what a run of one's own needs."""
