@@ -23,7 +23,7 @@ def fit(run: Invocation) -> int:
     """
     trainer = run.trainer
     wanted, done = trainer.max_epochs, run.trained.iterations
-    if wanted not in (None, -1) and wanted < done and RESUME not in run.command_line:
+    if wanted not in (None, -1) and wanted < done and RESUME not in run.args:
         raise Mistake(
             f"trainer.max_epochs: the run has made {done} iterations, and {wanted} were asked for; to go on give more"
             f" than {done}"

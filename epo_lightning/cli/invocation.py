@@ -36,14 +36,14 @@ class Invocation(LightningCLI):
 
     Args:
         command: The row of the table.
-        args: Command line after `arguments.resolve`.
+        args: The command line.
         name: What a new run is called; None: after its task.
         at_end: Where to put what has to be undone when the command has ended.
 
     Attributes:
         trained: The checkpoint that it names.
         algorithm: Whose settings `model.*` are.
-        command_line: What was parsed.
+        args: The command line after `arguments.resolve`.
         resolved: The configuration that came out, as YAML.
         folder: Where a training writes; None when nothing is trained.
         stop: How a signal ends a training.
@@ -57,13 +57,10 @@ class Invocation(LightningCLI):
     trainer: L.Trainer
 
     def __init__(self, command: RunCommand, args: list[str], name: str | None, at_end: contextlib.ExitStack) -> None:
-        self.command, self.name, self._at_end = command, name, at_end
+        self.command, self.args, self.name, self._at_end = command, args, name, at_end
         self.function = pkgutil.resolve_name(command.function)
         self.trained = read_trained(args)
         self.algorithm = choose_algorithm(args, self.trained.algorithm)
-        self._given = args
-        # the checkpoint's configuration comes first, so that what else is given overrides it
-        self.command_line = [*(("--config", self.trained.used) if self.trained.used else ()), *args[1:]]
         self.folder: RunFolder | None = None
         self.stop = GracefulStop()
         self._signature: str | None = None
@@ -83,7 +80,8 @@ class Invocation(LightningCLI):
                 "prog": f"epo-lightning {args[0]}",
                 "description": command.help,
             },
-            args=self.command_line,
+            # the checkpoint's configuration comes first, so that what else is given overrides it
+            args=[*(("--config", self.trained.used) if self.trained.used else ()), *args[1:]],
         )
 
     @property
@@ -114,9 +112,9 @@ class Invocation(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except argparse.ArgumentError:
-            require_own_settings(self._given, self.algorithm)
+            require_own_settings(self.args, self.algorithm)
             raise
-        require_said_where_it_counts(self.config, args, self.trained.path)
+        require_said_where_it_counts(self.config, self.args, self.trained.path)
         self.config.ckpt_path = self.trained.path
 
     # The objects ----------------------------------------------------------------------------------------------------

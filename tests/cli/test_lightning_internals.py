@@ -1,6 +1,5 @@
-"""Private names of Lightning that the command line uses: gone from the installed version, one test here names it."""
+"""What the command line takes from inside Lightning: a version without it fails here, by name."""
 
-import inspect
 from pathlib import Path
 
 import lightning as L
@@ -15,12 +14,6 @@ def test_the_trainer_is_in_the_folder_of_its_private_default_root_dir(tmp_path: 
     assert trainer._default_root_dir == str(tmp_path / "own")
     trainer._default_root_dir = str(tmp_path / "of rank 0")  # as RunRecorder does
     assert trainer.default_root_dir == str(tmp_path / "of rank 0")
-
-
-def test_every_minibatch_asks_the_private_broadcast_of_sigterm() -> None:
-    loop = L.Trainer(accelerator="cpu", logger=False).fit_loop.epoch_loop
-    assert callable(loop._broadcast_sigterm_tensor)  # GracefulStop puts a function without a collective call there
-    assert "self._broadcast_sigterm_tensor()" in inspect.getsource(type(loop))
 
 
 @pytest.mark.parametrize("name", ["ddp", "ddp_spawn", "ddp_find_unused_parameters_true"])

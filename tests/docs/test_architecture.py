@@ -57,6 +57,7 @@ def test_dotted_names_exist(name: str) -> None:
         ("cli/arguments.py", {"resolve"}),
         ("cli/commands.py", {"Command", "RunCommand"}),
         ("cli/invocation.py", {"Invocation"}),
+        ("cli/algorithm.py", {"choose_algorithm"}),
     ],
 )
 def test_who_is_called_is_defined_there(file: str, names: set[str]) -> None:
