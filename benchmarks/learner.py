@@ -171,10 +171,10 @@ class System:
             NetworkSettings(gene_dim=gene_dim, hidden=hidden),
             LossSettings(value_coefficient=2.0, entropy_scale=0.005 if agents > 1 else 0.0),
             OptimizerSettings(),
+            RolloutSettings(horizon=HORIZON, num_epochs=EPOCHS, num_minibatches=MINIBATCHES),
         )
         self.envs: list[NoiseEnv] = []
-        rollout = RolloutSettings(horizon=HORIZON, num_epochs=EPOCHS, num_minibatches=MINIBATCHES)
-        self.data = RolloutDataModule(self._env, num_envs, rollout)
+        self.data = RolloutDataModule(self._env, num_envs)
 
     def _env(self, num_envs: int, device: torch.device, seed: int) -> NoiseEnv:
         self.envs.append(NoiseEnv(num_envs, device, seed))

@@ -16,11 +16,11 @@ from epo_lightning.algorithm.crossover import Average, Crossover, CrossoverName,
 from epo_lightning.algorithm.genetics import Inheritance, Offspring, evolve, rank_followers, should_evolve
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.callbacks.run_files import run_file
-from epo_lightning.experience.episodes import QUANTITIES
 from epo_lightning.experience.base import Experience
+from epo_lightning.experience.episodes import QUANTITIES
+from epo_lightning.experience.streams import Stream, derive_seed
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.base import PopulationCallback
-from epo_lightning.experience.streams import Stream, derive_seed
 from epo_lightning.run.folder import writing
 
 _RETURN = QUANTITIES.index("return")

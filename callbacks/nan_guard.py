@@ -7,7 +7,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
 
 from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.experience.base import Minibatch

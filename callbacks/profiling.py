@@ -18,6 +18,7 @@ from epo_lightning.limits import require_range
 from epo_lightning.modules.base import PopulationCallback
 from epo_lightning.run.folder import writing
 
+
 class NetworkScaleProfiler(PopulationCallback):
     """Prints and writes `profile.json`: parameters, FLOPs, time per part, env steps/s and peak memory.
 
@@ -65,13 +66,14 @@ class NetworkScaleProfiler(PopulationCallback):
         dataset.clock = time.perf_counter
         median = {name: statistics.median(seen[name] for seen in self._seen) for name in self._seen[0]}
         forward = forward_flops(module.policy, dataset.env.spec.obs_dim)
+        parts = (*dataset.seconds, "learning", "framework")
         self.report = {
             "parameters": sum(parameter.numel() for parameter in module.policy.parameters()),
             "network": module.model_settings,
             "forward_flops_per_env_step": forward,
             "flops_per_iteration": forward * dataset.forward_passes,
             "env_steps_per_second": median["charts/sps"],
-            "seconds_per_iteration": {part: median[f"time/{part}"] for part in (*dataset.seconds, "learning", "framework")},
+            "seconds_per_iteration": {part: median[f"time/{part}"] for part in parts},
             "experience_mib": dataset.nbytes / 2**20,
             "peak_memory_mib": peak_memory(module.device) / 2**20,
             "iterations": len(self._seen),

@@ -102,8 +102,9 @@ def hybrid_loss(
     samples = surrogate + 0.5 * settings.value_coefficient * critic + settings.bound_coefficient * bound
     total = hybrid_mean(samples - entropy_coefficient * entropy, batch.off_policy, settings.off_policy_weight)
     with torch.no_grad():
-        approx_kl = approximate_kl(new_over_old)
-        clipped = (new_over_old.expm1().abs() > settings.clip_eps).to(values.dtype)
+        change = new_over_old.expm1()
+        approx_kl = change - new_over_old
+        clipped = (change.abs() > settings.clip_eps).to(values.dtype)
         terms = torch.stack([surrogate, critic, bound, entropy.expand_as(bound), approx_kl, clipped])
         return HybridLoss(total, on_policy_means(terms, batch.off_policy))
 

@@ -17,7 +17,7 @@ from epo_lightning.algorithm.population import Population
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.contract import check_first, check_result, load_state
 from epo_lightning.experience.env_log import EnvLog
-from epo_lightning.experience.episodes import EpisodeLedger, FinishedEpisodes
+from epo_lightning.experience.episodes import AgentMean, EpisodeLedger, FinishedEpisodes
 from epo_lightning.experience.fitness import FitnessWindow
 from epo_lightning.experience.saved_state import require_readable
 from epo_lightning.experience.streams import Stream
@@ -56,6 +56,7 @@ class Experience(IterableDataset[Batch]):
         individuals: (K,) int64 on the CPU: who lives in each row of the population; a new gene is a new individual.
         env_steps: Env steps made so far, over all environments and ranks.
         iteration_env_steps: Those of an iteration.
+        recent_episodes: Averages the last episodes of the environments, per agent and over all ranks.
         obs: (N, O) what the environments returned last; None before the first step.
         episodes: What finished in the last iteration.
         diagnostics: Scalars on the device that describe the last iteration.
@@ -73,6 +74,7 @@ class Experience(IterableDataset[Batch]):
         self.agent_ids = population.agent_of_env(self.device)
         self.ledger = EpisodeLedger(population.num_envs, self.device)
         self.state = policy.initial_state(population.num_envs, self.device)
+        self.recent_episodes = AgentMean(population.num_agents).to(self.device)
         self.obs: Tensor | None = None
         self.env_steps = 0
         self.episodes: FinishedEpisodes | None = None

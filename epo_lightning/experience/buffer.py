@@ -8,6 +8,7 @@ LSTM a column is a sequence; without, its T entries are unrelated transitions.
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -87,21 +88,27 @@ class RolloutBuffer:
         """Whether samples are sequences."""
         return self.shape.state_shape[0] > 0
 
-    def gather(self, units: Tensor) -> RolloutBatch:
-        """The samples `units` (B,) as a minibatch."""
+    def minibatches(self, units: Tensor, count: int) -> Iterator[RolloutBatch]:
+        """The samples `units` (U,), in this order, as `count` minibatches."""
         samples: tuple[Tensor, ...] = (self.obs[:-1], self.actions, self._scalars[:-1])
         if self.recurrent:
-            column = units
+            columns = units
         else:
-            column = units % self.shape.columns
+            columns = units % self.shape.columns
             samples = tuple(field.flatten(0, 1) for field in samples)
+        indices = (units, columns, self.column_agents[columns], columns >= self.shape.population.num_envs)
+        for places in zip(*(each.tensor_split(count) for each in indices), strict=True):
+            yield self._gather(samples, *places)
+
+    def _gather(
+        self, samples: tuple[Tensor, ...], units: Tensor, column: Tensor, agent_ids: Tensor, off_policy: Tensor
+    ) -> RolloutBatch:
         obs, actions, scalars = (field.index_select(-2, units) for field in samples)
         log_probs, log_mu, targets, advantages, values = scalars.unbind(-1)
-        off_policy = column >= self.shape.population.num_envs
         return RolloutBatch(
             obs=obs,
             actions=actions,
-            agent_ids=self.column_agents[column],
+            agent_ids=agent_ids,
             log_probs=log_probs,
             log_mu=log_mu,
             values=values,

@@ -78,15 +78,15 @@ class RolloutDataset(Experience[RolloutBuffer]):
     def one_pass(self) -> Iterator[RolloutBatch]:
         """All samples of the rollout once, shuffled, in `num_minibatches` minibatches."""
         self._passes.append(torch.randperm(self.buffer.units, generator=self.generator, device=self.device))
-        for units in self._passes[-1].tensor_split(self.settings.num_minibatches):
-            yield self.buffer.gather(units)
+        yield from self.buffer.minibatches(self._passes[-1], self.settings.num_minibatches)
 
     def minibatch(self, index: int) -> Minibatch:
         """The `index`-th minibatch of this iteration; behind the environments stand the relabelled columns."""
         number, place = divmod(index, self.settings.num_minibatches)
         units = self._passes[number].tensor_split(self.settings.num_minibatches)[place]
         columns = units if self.buffer.recurrent else units % self.buffer.shape.columns
-        return Minibatch({**self.buffer.gather(units)._asdict(), "units": units}, columns, self.buffer.recurrent)
+        (batch,) = self.buffer.minibatches(units, 1)
+        return Minibatch({**batch._asdict(), "units": units}, columns, self.buffer.recurrent)
 
     @torch.no_grad()
     def collect(self) -> None:
@@ -110,12 +110,12 @@ class RolloutDataset(Experience[RolloutBuffer]):
         sampler = kind(buffer.actions[:, :envs], buffer.log_probs[:, :envs], rows.log_std, self.generator)
         buffer.states[:, :envs] = self.state
         buffer.final_obs.clear()
-        log = EnvLog(self.device)
+        log, normalize = EnvLog(self.device), policy.obs_moments.normalizer()
         start = self.clock()
         for t in range(self.settings.horizon):
             buffer.obs[t, :envs] = obs
             with self.autocast():
-                output = policy(policy.obs_moments.normalize(obs), rows, self.state)
+                output = policy(normalize(obs), rows, self.state)
             buffer.values[t, :envs] = output.value
             actions = sampler.sample(t, output.actions)
             result = self.advance(actions, log)
@@ -125,7 +125,7 @@ class RolloutDataset(Experience[RolloutBuffer]):
         self.diagnostics = {f"env/{name}": mean for name, mean in log.means().items()}
         buffer.obs[-1, :envs] = obs
         with self.autocast():
-            return policy(policy.obs_moments.normalize(obs), rows, self.state).value
+            return policy(normalize(obs), rows, self.state).value
 
     def _store(self, t: int, result: StepResult, rows: Expression, state: Tensor) -> None:
         """Keep the outcome of step t, and the values of the states in which episodes were truncated."""
@@ -149,7 +149,7 @@ class RolloutDataset(Experience[RolloutBuffer]):
         else:
             final_obs = result.final_obs[cut]
         obs = self.policy.obs_moments.normalize(final_obs)
-        expressions = [Expression(rows.genes[cut], rows.log_std[cut])]
+        expressions = [rows.at(cut)]
         if not self.policy.recurrent:
             expressions.append(self.policy.express(torch.full_like(cut, MASTER)))
         elif result.final_obs is not None:  # the master's state is another one: `Targets` rolls it

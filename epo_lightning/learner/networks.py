@@ -5,7 +5,6 @@ S recurrent state tensors (2 per LSTM: hidden and cell; 0 without).
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -15,6 +14,7 @@ from torch.nn import functional
 from epo_lightning.algorithm.distributions import ActionDistribution, Categorical, Gaussian
 from epo_lightning.learner.normalization import RunningMoments
 from epo_lightning.learner.policy import Policy
+from epo_lightning.learner.trunks import LSTMTrunk, MLPTrunk, Trunk
 from epo_lightning.limits import Mistake, require_range
 
 Activation = Literal["elu", "relu", "tanh", "silu"]
@@ -62,10 +62,22 @@ class NetworkSettings:
 
 
 class Expression(NamedTuple):
-    """An agent's individual parameters, looked up for a set of rows: `genes` (N, Z) and `log_std` (N, A)."""
+    """What makes agents differ, looked up for a set of rows.
 
-    genes: Tensor
+    Attributes:
+        actor: (N, F) the traits of their genes in the actor's trunk (see `trunks`).
+        critic: The same in the critic's own trunk; None where it has none.
+        log_std: (N, A).
+    """
+
+    actor: Tensor
+    critic: Tensor | None
     log_std: Tensor
+
+    def at(self, rows: Tensor) -> "Expression":
+        """Those of some of the rows (M,)."""
+        critic = None if self.critic is None else self.critic[rows]
+        return Expression(self.actor[rows], critic, self.log_std[rows])
 
 
 class PolicyOutput(NamedTuple):
@@ -80,54 +92,6 @@ class PolicyOutput(NamedTuple):
     actions: ActionDistribution
     value: Tensor
     state: Tensor
-
-
-class Trunk(nn.Module):
-    """[LSTM -> LayerNorm ->] MLP.
-
-    Args:
-        inputs: Width of the input.
-        settings: See `NetworkSettings`.
-    """
-
-    def __init__(self, inputs: int, settings: NetworkSettings) -> None:
-        super().__init__()
-        units = settings.width * (settings.lstm_units or 0)
-        self.cell = nn.LSTMCell(inputs, units) if units else None
-        self.norm = nn.LayerNorm(units) if units else None
-        widths = [units or inputs, *(settings.width * layer for layer in settings.hidden)]
-        layers: list[nn.Module] = []
-        for width, next_width in pairwise(widths):
-            layers += [nn.Linear(width, next_width), _ACTIVATIONS[settings.activation]()]
-        self.mlp = nn.Sequential(*layers)
-        self.outputs = widths[-1]
-
-    def forward(
-        self, x: Tensor, state: Tensor, resets: Tensor | None, every_state: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """Features and new state.
-
-        Args:
-            x: (N, inputs), or (T, N, inputs) when there is an LSTM.
-            state: (2, N, H) before the first step; ignored without an LSTM.
-            resets: (T, N) bool, zero the state before this step; None for no reset.
-            every_state: Of a sequence: the state after every step, (2, T, N, H), instead of the last one.
-        """
-        if self.cell is None or self.norm is None:
-            return self.mlp(x), state
-        steps = x if x.dim() == 3 else x[None]
-        hidden, cell = state[0], state[1]
-        outputs, cells = [], []
-        for t, step in enumerate(steps):
-            if resets is not None:
-                hidden, cell = (part.masked_fill(resets[t, :, None], 0.0) for part in (hidden, cell))
-            hidden, cell = self.cell(step, (hidden, cell))
-            outputs.append(hidden)
-            if every_state:
-                cells.append(cell)
-        features = torch.stack(outputs) if x.dim() == 3 else hidden
-        new_state = torch.stack([features, torch.stack(cells)] if every_state else [hidden, cell])
-        return self.mlp(self.norm(features)), new_state.to(state.dtype)
 
 
 class LatentActorCritic(Policy):
@@ -153,9 +117,8 @@ class LatentActorCritic(Policy):
         self.genes = nn.Parameter(torch.randn(num_agents, settings.gene_dim))
         log_std = torch.full((num_agents, 0 if discrete else act_dim), settings.log_std_init)
         self.log_std = nn.Parameter(log_std, requires_grad=not discrete)
-        inputs = obs_dim + settings.gene_dim
-        self.actor = Trunk(inputs, settings)
-        self.critic = Trunk(inputs, settings) if settings.separate_critic else None
+        self.actor = _trunk(obs_dim, settings)
+        self.critic = _trunk(obs_dim, settings) if settings.separate_critic else None
         self.action_head = nn.Linear(self.actor.outputs, act_dim)
         self.value_head = nn.Linear(self.actor.outputs, 1)
         units = settings.width * (settings.lstm_units or 0)
@@ -171,8 +134,15 @@ class LatentActorCritic(Policy):
         return torch.zeros(self.state_shape[0], rows, self.state_shape[1], device=device)
 
     def express(self, agent_ids: Tensor) -> Expression:
-        """Genes and log-std of the agents named by `agent_ids` (N,)."""
-        return Expression(functional.embedding(agent_ids, self.genes), functional.embedding(agent_ids, self.log_std))
+        """What makes the agents named by `agent_ids` (N,) differ."""
+        critic = None if self.critic is None else self._look_up(self.critic.traits(self.genes), agent_ids)
+        return Expression(
+            self._look_up(self.actor.traits(self.genes), agent_ids), critic, self._look_up(self.log_std, agent_ids)
+        )
+
+    def _look_up(self, table: Tensor, agent_ids: Tensor) -> Tensor:
+        """(N, ...) rows of a table (K, ...); a single agent's are the same, and the gradient of that is a sum."""
+        return table.expand(len(agent_ids), -1) if self.num_agents == 1 else functional.embedding(agent_ids, table)
 
     def forward(
         self,
@@ -186,17 +156,16 @@ class LatentActorCritic(Policy):
 
         Args:
             obs: (N, O) normalised observations; (T, N, O) for a sequence.
-            rows: Genes and log-std of the N rows.
+            rows: What makes the agents of the N rows differ (see `express`).
             state: (S, N, H) before the first step.
             resets: (T, N) bool: an episode starts at this step, its state is zeroed first.
             every_state: Of a sequence: give the state after every step, before the next one's reset.
         """
-        genes = rows.genes if obs.dim() == 2 else rows.genes.expand(len(obs), -1, -1)
-        x = torch.cat([obs, genes], dim=-1)
-        features, new_state = self.actor(x, state[:2], resets, every_state)
+        features, new_state = self.actor(obs, rows.actor, state[:2], resets, every_state)
         value_features = features
         if self.critic is not None:
-            value_features, critic_state = self.critic(x, state[2:], resets, every_state)
+            assert rows.critic is not None
+            value_features, critic_state = self.critic(obs, rows.critic, state[2:], resets, every_state)
             new_state = torch.cat([new_state, critic_state])
         head = self.action_head(features).float()
         value = self.value_head(value_features).squeeze(-1).float()
@@ -222,3 +191,12 @@ class LatentActorCritic(Policy):
         std, mean = self.value_moments.std(), self.value_moments.mean.float()
         self.value_head.weight.mul_(old_std / std)
         self.value_head.bias.mul_(old_std).add_(old_mean - mean).div_(std)
+
+
+def _trunk(obs_dim: int, settings: NetworkSettings) -> Trunk:
+    """The trunk that `settings` ask for."""
+    hidden = [settings.width * layer for layer in settings.hidden]
+    activation = _ACTIVATIONS[settings.activation]
+    if settings.lstm_units is None:
+        return MLPTrunk(obs_dim, settings.gene_dim, hidden, activation)
+    return LSTMTrunk(obs_dim, settings.gene_dim, settings.width * settings.lstm_units, hidden, activation)

@@ -6,9 +6,24 @@ Moments are float64 and are merged once per rollout, so that the result equals t
 many ranks collected it (Chan et al. 1979, parallel variance).
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+
+class Normalizer(NamedTuple):
+    """(x - mean) * scale, clipped to +-clip: `mean` and `scale` are (F,) float32."""
+
+    mean: Tensor
+    scale: Tensor
+    clip: float | None
+
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Of x (..., F); written to `out` when given (which may be `x`)."""
+        out = torch.sub(x, self.mean, out=out).mul_(self.scale)
+        return out if self.clip is None else out.clamp_(-self.clip, self.clip)
 
 
 class RunningMoments(nn.Module):
@@ -36,11 +51,13 @@ class RunningMoments(nn.Module):
         """(F,) float32 standard deviation by which `normalize` divides."""
         return (self.var + self.epsilon).sqrt().float()
 
+    def normalizer(self) -> "Normalizer":
+        """`normalize` with the present moments, for one who does it often before they change."""
+        return Normalizer(self.mean.float(), (self.var + self.epsilon).rsqrt().float(), self.clip)
+
     def normalize(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """(x - mean) / std, clipped; written to `out` when given (which may be `x`)."""
-        scale = (self.var + self.epsilon).rsqrt().float()
-        out = torch.sub(x, self.mean.float(), out=out).mul_(scale)
-        return out if self.clip is None else out.clamp_(-self.clip, self.clip)
+        return self.normalizer()(x, out)
 
     def denormalize(self, x: Tensor) -> Tensor:
         """x * std + mean."""

@@ -140,6 +140,10 @@ class PopulationModule(L.LightningModule, ABC):
 
     # Training -------------------------------------------------------------------------------------------------------
 
+    def setup(self, stage: str) -> None:
+        """Make the streams that the datamodule hands to Lightning."""
+        self.data.source = self
+
     def configure_model(self) -> None:
         """Build the network once the environments have told their sizes."""
         if not hasattr(self, "policy"):

@@ -4,9 +4,11 @@ Shape legend: N environments of this rank.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import lightning as L
 import torch
+from torch.utils.data import IterableDataset
 
 from epo_lightning.envs.base import EnvSpec, VectorEnv
 from epo_lightning.envs.contract import check_spec
@@ -14,6 +16,19 @@ from epo_lightning.experience.evaluation import fixed_difficulty
 from epo_lightning.experience.streams import Stream, derive_seed
 from epo_lightning.experience.world import World
 from epo_lightning.limits import Mistake, require_range
+
+
+class LoaderSource(Protocol):
+    """Who makes the streams that this datamodule hands to Lightning: the module, from the environments."""
+
+    def train_dataloader(self) -> IterableDataset[Any]:
+        """One pass of it is one iteration."""
+
+    def val_dataloader(self) -> IterableDataset[Any]:
+        """Episodes in environments of the run's seed."""
+
+    def test_dataloader(self) -> IterableDataset[Any]:
+        """Episodes in environments of the evaluation's seeds."""
 
 
 class RolloutDataModule(L.LightningDataModule):
@@ -56,6 +71,7 @@ class RolloutDataModule(L.LightningDataModule):
         self.env: VectorEnv | None = None
         self.eval_env: VectorEnv | None = None
         self.difficulty: dict[str, float] = {}
+        self.source: LoaderSource | None = None
         self._unused_seed: int | None = None
 
     @property
@@ -79,6 +95,22 @@ class RolloutDataModule(L.LightningDataModule):
         if self.eval_env is not None:
             self.eval_env.close()
             self.eval_env = None
+
+    def train_dataloader(self) -> IterableDataset[Any]:
+        """The module's stream of experience."""
+        return self._source().train_dataloader()
+
+    def val_dataloader(self) -> IterableDataset[Any]:
+        """The module's evaluation in environments of the run's seed."""
+        return self._source().val_dataloader()
+
+    def test_dataloader(self) -> IterableDataset[Any]:
+        """The module's evaluation in environments of the evaluation's seeds."""
+        return self._source().test_dataloader()
+
+    def _source(self) -> LoaderSource:
+        assert self.source is not None, "the module has not been set up"
+        return self.source
 
     def world(self) -> World:
         """The environments of the training, for the algorithm that learns from them."""

@@ -117,6 +117,7 @@ class EPOModule(PopulationModule):
         """`num_epochs` passes over one rollout in `num_minibatches` optimizer steps each."""
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
+        self._a = self._adam()
         for _ in range(self.rollout_settings.num_epochs):
             for minibatch in self.dataset.one_pass():
                 self._learn(minibatch, optimizer)
@@ -125,17 +126,19 @@ class EPOModule(PopulationModule):
     def _learn(self, batch: RolloutBatch, optimizer: LightningOptimizer) -> None:
         """One optimizer step on the hybrid loss of one minibatch."""
         output = self.policy(batch.obs, self.policy.express(batch.agent_ids), batch.states, batch.resets)
-        coefficient = self.entropy_coefficient[batch.agent_ids]
+        coefficient = self.entropy_coefficient.index_select(0, batch.agent_ids)
         loss = hybrid_loss(output.actions, output.value, batch, self.loss_settings, coefficient)
         self.minibatches.add(loss.total, loss.diagnostics)
         self._drop_gradients()
-        self.manual_backward(loss.total)
-        optimizer.step()
+        self.trainer.strategy.pre_backward(loss.total)
+        loss.total.backward()
+        self.on_before_optimizer_step(self._a)
+        self._a.step()
         self.policy.clamp_log_std()
 
     def _drop_gradients(self) -> None:
         """Optimizer.zero_grad takes ten times as long."""
-        for parameter in self._adam().param_groups[0]["params"]:
+        for parameter in self._a.param_groups[0]["params"]:
             parameter.grad = None
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

@@ -62,8 +62,8 @@ def require_same_identity(saved: Identity, mine: Identity, may_differ: Collectio
     """
     if saved.algorithm != mine.algorithm:
         raise Mistake(
-            f"--ckpt_path does not match: it was trained by the algorithm {saved.algorithm}, not {mine.algorithm}; leave"
-            " algorithm to the checkpoint"
+            f"--ckpt_path does not match: it was trained by the algorithm {saved.algorithm}, not {mine.algorithm};"
+            " leave algorithm to the checkpoint"
         )
     for key in _OF_THE_TASK:
         theirs, value = getattr(saved, key), getattr(mine, key)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from epo_lightning.experience.base import Experience
-from epo_lightning.experience.episodes import QUANTITIES, AgentMean
+from epo_lightning.experience.episodes import QUANTITIES
 from epo_lightning.modules.minibatches import MinibatchLog
 
 
@@ -71,12 +71,13 @@ class IterationLog:
 def _episodes(dataset: Experience[Any], champion: int) -> dict[str, Tensor]:
     """The last finished episode of every environment, per agent."""
     population, ledger = dataset.population, dataset.ledger
-    recent = AgentMean(population.num_agents).to(dataset.device)
+    recent = dataset.recent_episodes
     recent.update(ledger.last, ledger.has_finished)
     means, known_envs = recent.compute()
+    recent.reset()
     returns = means[0]
     best = torch.where(returns.isnan().all(), torch.nan, returns.nan_to_num(nan=-torch.inf).max())
-    coverage = known_envs[champion] / (population.envs_per_agent * dataset.world.world_size)
+    coverage = known_envs.view(-1)[champion] / (population.envs_per_agent * dataset.world.world_size)
     return {
         **{f"charts/episodic_{name}": means[row, champion] for row, name in enumerate(QUANTITIES)},
         "charts/episodic_coverage": coverage,

@@ -98,7 +98,7 @@ class TestHowMany:
 
     def test_more_than_there_is(self) -> None:
         with pytest.raises(
-            ValueError, match=r"data\.rollout\.off_policy_ratio must be at most 3 with 4 agents.*got 3\.5"
+            ValueError, match=r"model\.rollout\.off_policy_ratio must be at most 3 with 4 agents.*got 3\.5"
         ):
             off_policy_envs(POPULATION, 3.5, "all")
         with pytest.raises(

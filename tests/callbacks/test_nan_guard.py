@@ -55,9 +55,9 @@ def spoil_targets(module: EPOModule) -> None:
     module.data.dataset.buffer.targets[1, 3] = math.nan
 
 
-def whole_batches(**changes: Any) -> Any:
+def whole_batches(**network: Any) -> EPOModule:
     """Two minibatches an iteration, each with all the samples."""
-    return small_data(16, num_epochs=2, num_minibatches=1, **changes)
+    return small_module(rollout={"num_epochs": 2, "num_minibatches": 1}, **network)
 
 
 def test_a_healthy_run_passes(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_healthy_run_passes(tmp_path: Path) -> None:
 
 def test_parameters(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not finite at iteration 1, minibatch 1") as caught:
-        train(small_module(), whole_batches(), tmp_path, 4, Poison(spoil_parameters), NaNGuard())
+        train(whole_batches(), small_data(), tmp_path, 4, Poison(spoil_parameters), NaNGuard())
     message = str(caught.value)
     assert "batch tensors all finite" in message
     assert "'action_head.bias'" in message
@@ -80,14 +80,14 @@ def test_parameters(tmp_path: Path) -> None:
 @pytest.mark.parametrize("network", [{}, {"lstm_units": 4}])
 def test_a_tensor_of_the_batch_and_its_environments(tmp_path: Path, network: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="not finite at iteration 1, minibatch 1") as caught:
-        train(small_module(**network), whole_batches(), tmp_path, 4, Poison(spoil_targets, batch=0), NaNGuard())
+        train(whole_batches(**network), small_data(), tmp_path, 4, Poison(spoil_targets, batch=0), NaNGuard())
     assert r"batch tensors ['targets'] (envs [3])" in str(caught.value)
 
 
 @pytest.mark.parametrize("network", [{}, {"lstm_units": 4}])
 def test_the_batch_is_kept_and_holds_the_culprit(tmp_path: Path, network: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"the batch is in .*nan_batch\.pt"):
-        train(small_module(**network), whole_batches(), tmp_path, 4, Poison(spoil_targets, batch=0), NaNGuard())
+        train(whole_batches(**network), small_data(), tmp_path, 4, Poison(spoil_targets, batch=0), NaNGuard())
     batch = torch.load(tmp_path / "nan_batch.pt", weights_only=True)
     # 16 environments and 4 off-policy columns; transitions t * 20 + column, or sequences
     recurrent = bool(network)
@@ -103,14 +103,14 @@ def test_the_batch_is_kept_and_holds_the_culprit(tmp_path: Path, network: dict[s
 def test_a_batch_that_cannot_be_kept_hides_nothing(tmp_path: Path) -> None:
     (tmp_path / "nan_batch.pt").mkdir()
     with pytest.raises(ValueError, match=r"not finite at iteration 1.*could not be written to .* \(Is a directory\)"):
-        train(small_module(), whole_batches(), tmp_path, 4, Poison(spoil_targets, batch=0), NaNGuard())
+        train(whole_batches(), small_data(), tmp_path, 4, Poison(spoil_targets, batch=0), NaNGuard())
 
 
 @pytest.mark.parametrize("batch", [0, 1])
 def test_a_gradient(tmp_path: Path, batch: int) -> None:
     """Also in the last minibatch, whose loss is finite, before the parameters it spoils are used."""
     with pytest.raises(ValueError, match="loss or gradient not finite at iteration 0"):
-        train(small_module(), whole_batches(), tmp_path, 4, PoisonGradient(batch), NaNGuard())
+        train(whole_batches(), small_data(), tmp_path, 4, PoisonGradient(batch), NaNGuard())
 
 
 def test_a_reward_names_its_environments(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ class TestCheckpoints:
         checkpoints = RunCheckpoints(every_n_iterations=1)
         callbacks = [checkpoints, Poison(spoil_parameters), NaNGuard()]
         with pytest.raises(ValueError, match="not finite at iteration 1"):
-            fit(small_module(), whole_batches(), tmp_path, 4, callbacks=callbacks, enable_checkpointing=True)
+            fit(whole_batches(), small_data(), tmp_path, 4, callbacks=callbacks, enable_checkpointing=True)
         assert checkpoints.saved_iteration == 1
         for path in (tmp_path / "checkpoints").iterdir():
             self.assert_good(path)
@@ -156,7 +156,7 @@ class TestCheckpoints:
 
         elites = ElitePreservation(archive_size=2, every_n_env_steps=64)
         pair = [NaNGuard(), elites] if guard_first else [elites, NaNGuard()]
-        data = small_data(16, Rising, num_epochs=2, num_minibatches=1)
+        data = small_data(16, Rising)
         with pytest.raises(ValueError, match="not finite at iteration 1"):
-            train(small_module(), data, tmp_path, 4, Poison(spoil_parameters), *pair)
+            train(whole_batches(), data, tmp_path, 4, Poison(spoil_parameters), *pair)
         self.assert_good(tmp_path / "checkpoints" / "best_master.ckpt")

@@ -45,10 +45,10 @@ MISTAKES = {
     "wrong type": (["--model.loss.clip_eps=abc"], ["model.loss.clip_eps", "float"]),
     "NaN": (["--config=nan.yaml"], ["model.loss.clip_eps", "nan"]),
     "negative": (["--model.optimizer.learning_rate=-1"], ["model.optimizer.learning_rate", "greater than 0"]),
-    "negative horizon": (["--data.rollout.horizon=-4"], ["data.rollout.horizon", "at least 1"]),
+    "negative horizon": (["--model.rollout.horizon=-4"], ["model.rollout.horizon", "at least 1"]),
     "no off-policy sample": (
-        ["--data.rollout.off_policy_ratio=0.1"],
-        ["data.rollout.off_policy_ratio", "0.125", "or 0"],
+        ["--model.rollout.off_policy_ratio=0.1"],
+        ["model.rollout.off_policy_ratio", "0.125", "or 0"],
     ),
     "negative interval": (["--checkpoint.every_n_iterations=-1"], ["checkpoint.every_n_iterations"]),
     "unknown configuration": (["--config=nowhere"], ["config: nowhere", "packaged configurations"]),
@@ -125,7 +125,7 @@ def test_a_bug_of_this_package_does_too(workshop, monkeypatch):
     """A ValueError is the user's mistake because it says so, not because of the file that it comes from."""
     monkeypatch.setattr("epo_lightning.experience.settings.require_range", lambda *args, **kwargs: None)
     with pytest.raises(ValueError, match="math domain error"):  # log(0), in algorithm/aggregation.py
-        workshop("fit", "--config", "tiny.yaml", "--run_dir", "other", "--data.rollout.mu_cap=0")
+        workshop("fit", "--config", "tiny.yaml", "--run_dir", "other", "--model.rollout.mu_cap=0")
 
 
 def test_debug_mode_shows_the_traceback_of_a_mistake(workshop, monkeypatch):

@@ -27,7 +27,7 @@ OWNERS: dict[str, Any] = {
     "model.loss": LossSettings,
     "model.optimizer": OptimizerSettings,
     "data": RolloutDataModule,
-    "data.rollout": RolloutSettings,
+    "model.rollout": RolloutSettings,
     **{name: getattr(callbacks, name) for name in callbacks.__all__},
 }
 """Whose arguments the keys before the last dot are."""

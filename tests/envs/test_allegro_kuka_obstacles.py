@@ -28,7 +28,7 @@ def small_run(obstacles: str, **flags: object) -> list[object]:
     env = "--data.env=epo_lightning.envs.allegro_kuka.AllegroKuka"
     init = {"threads": 1, "obstacles": obstacles, **flags}
     arguments = [f"--data.env.init_args.{name}={value}" for name, value in init.items()]
-    return ["fit", "--config=tiny.yaml", env, *arguments, "--trainer.max_epochs=1", "--data.rollout.horizon=2"]
+    return ["fit", "--config=tiny.yaml", env, *arguments, "--trainer.max_epochs=1", "--model.rollout.horizon=2"]
 
 
 # ------------------------------------------------------------------------------------------------------------ overlap
@@ -114,7 +114,7 @@ def test_nothing_to_observe_costs_one_line(cli):
 def test_the_window_of_the_page_is_a_task(cli, tmp_path):
     (window,) = re.findall(r"```yaml\n(# window\.yaml\n.*?)```", PAGE.read_text(), re.DOTALL)
     Path("window.yaml").write_text(window)
-    flags = ["--data.num_envs=16", "--trainer.max_epochs=1", "--data.rollout.horizon=2", "--run_dir=run"]
+    flags = ["--data.num_envs=16", "--trainer.max_epochs=1", "--model.rollout.horizon=2", "--run_dir=run"]
     outcome = cli("fit", "--config=tiny.yaml", "--config=window.yaml", *flags)
     assert outcome.code == 0, outcome.err
     saved = torch.load("run/checkpoints/last.ckpt", weights_only=True)

@@ -621,7 +621,7 @@ def test_a_tiny_training_runs_resumes_and_is_evaluated(cli: Callable[..., Any]) 
         "--data.env.init_args.id=CartPole-v1",
         "--data.env.init_args.vectorization=own",
     ]
-    outcome = cli("fit", "--config", "tiny.yaml", "--run_dir", "run", *env, "--data.rollout.horizon", "16")
+    outcome = cli("fit", "--config", "tiny.yaml", "--run_dir", "run", *env, "--model.rollout.horizon", "16")
     assert outcome.code == 0, outcome.err
     outcome = cli("fit", "--ckpt_path", "run", "--trainer.max_epochs", "4")
     assert outcome.code == 0, outcome.err

@@ -419,7 +419,7 @@ class TestMinibatches:
         policy = make_policy(1, **NETWORKS[network])
         env = Scripted(num_envs=2)
         too_many = 3 if network == "lstm" else 2 * T + 1
-        with pytest.raises(ValueError, match=r"data\.rollout\.num_minibatches"):
+        with pytest.raises(ValueError, match=r"model\.rollout\.num_minibatches"):
             list(make_dataset(env, policy, num_minibatches=too_many))
 
     def test_env_steps(self) -> None:
@@ -757,7 +757,7 @@ class TestDiagnostics:
 class TestSettings:
     @pytest.mark.parametrize("name", ["horizon", "num_epochs", "num_minibatches", "n_step"])
     def test_at_least_one(self, name: str) -> None:
-        with pytest.raises(ValueError, match=rf"data\.rollout\.{name} must be at least 1, got 0"):
+        with pytest.raises(ValueError, match=rf"model\.rollout\.{name} must be at least 1, got 0"):
             RolloutSettings(**{name: 0})
 
     @pytest.mark.parametrize(
@@ -765,11 +765,11 @@ class TestSettings:
                             ("mu_cap", 0.0), ("mu_cap", math.nan), ("off_policy_ratio", -1.0)],
     )  # fmt: skip
     def test_out_of_range(self, name: str, value: float) -> None:
-        with pytest.raises(ValueError, match=rf"data\.rollout\.{name} must be"):
+        with pytest.raises(ValueError, match=rf"model\.rollout\.{name} must be"):
             RolloutSettings(**{name: value})
 
     def test_more_steps_ahead_than_there_are(self) -> None:
         RolloutSettings(horizon=2)  # `gae` does not read n_step
         RolloutSettings(horizon=2, estimator="n_step", n_step=2)
-        with pytest.raises(ValueError, match=r"data\.rollout\.n_step .*horizon.* must be .* at most 2, got 3"):
+        with pytest.raises(ValueError, match=r"model\.rollout\.n_step .*horizon.* must be .* at most 2, got 3"):
             RolloutSettings(horizon=2, estimator="n_step")

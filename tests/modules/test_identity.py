@@ -1,17 +1,20 @@
 """A network is not given a task, a population or weights that it was not made for."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic import Probe
-from epo_lightning.learner.networks import NetworkSettings
-from epo_lightning.modules.identity import CHANGEABLE, identity, require_same_identity
+from epo_lightning.limits import Mistake
+from epo_lightning.modules import contents
+from epo_lightning.modules.identity import Identity, require_same_identity
 
-MINE = identity(4, NetworkSettings(gene_dim=3), EnvSpec("Mine", 8, obs_dim=2, act_dim=3))
+MINE = Identity("epo", "Mine", obs_dim=2, act_dim=3, discrete=False, model={"num_agents": 4, "network.gene_dim": 3})
 
 
 class Twin(Probe):
@@ -26,33 +29,50 @@ TWIN = f"--data.env={__name__}.Twin"
 
 
 def test_the_same_passes_whatever_the_number_of_environments() -> None:
-    require_same_identity(MINE, identity(4, NetworkSettings(gene_dim=3), EnvSpec("Mine", 99, 2, 3)))
+    twins = [Identity.of("epo", EnvSpec("Mine", envs, 2, 3), MINE.model) for envs in (8, 99)]
+    assert twins == [MINE, MINE]
+    require_same_identity(*twins)
 
 
 @pytest.mark.parametrize(
     ("theirs", "words"),
     [
-        ({"task": "Other"}, r"it has task Other, not Mine; leave data\.env to the checkpoint \(.*EnvSpec\.name: Other"),
-        ({"observation size": 9}, r"it has observation size 9, not 2; leave data\.env to the checkpoint$"),
-        ({"discrete actions": True}, r"it has discrete actions True, not False; leave data\.env"),
-        ({"model.num_agents": 2}, r"it has model\.num_agents 2, not 4; leave model\.num_agents to the checkpoint$"),
-        (
-            {"model.network.activation": "relu"},
-            r"it has model\.network\.activation relu, not elu; leave model\.network\.act",
-        ),
-        ({"model.network.obs_clip": 9.0}, r"it has model\.network\.obs_clip 9\.0, not 5\.0"),
+        ({"algorithm": "sac"}, r"it was trained by the algorithm sac, not epo; leave algorithm to the checkpoint$"),
+        ({"task": "Other"}, r"its task is Other, not Mine; leave data\.env to the checkpoint \(.*EnvSpec\.name: Other"),
+        ({"obs_dim": 9}, r"its obs_dim is 9, not 2; leave data\.env to the checkpoint$"),
+        ({"discrete": True}, r"its discrete is True, not False; leave data\.env"),
+        ({"num_agents": 2}, r"it has model\.num_agents 2, not 4; leave model\.num_agents to the checkpoint$"),
+        ({"network.gene_dim": 5}, r"it has model\.network\.gene_dim 5, not 3"),
+        ({"network.width": 2}, r"it has model\.network\.width 2, not None"),
     ],
 )
-def test_what_differs_is_named(theirs: dict[str, object], words: str) -> None:
-    with pytest.raises(ValueError, match=f"^--ckpt_path does not match: {words}"):
-        require_same_identity(MINE | theirs, MINE)
+def test_what_differs_is_named(theirs: dict[str, Any], words: str) -> None:
+    own = {name: theirs[name] for name in theirs if hasattr(MINE, name)}
+    other = replace(MINE, **own) if own else replace(MINE, model={**MINE.model, **theirs})
+    with pytest.raises(Mistake, match=f"^--ckpt_path does not match: {words}"):
+        require_same_identity(other, MINE)
 
 
-def test_what_may_differ_and_what_the_oldest_checkpoints_do_not_tell() -> None:
-    require_same_identity(MINE | {"model.network.obs_clip": 9.0, "model.network.log_std_max": 1.0}, MINE, CHANGEABLE)
-    require_same_identity({key: value for key, value in MINE.items() if key != "task"}, MINE)
-    with pytest.raises(ValueError, match="action size None"):
-        require_same_identity({key: value for key, value in MINE.items() if key != "action size"}, MINE)
+def test_what_may_differ() -> None:
+    other = replace(MINE, model={**MINE.model, "network.gene_dim": 5})
+    require_same_identity(other, MINE, ["network.gene_dim"])
+    with pytest.raises(Mistake, match=r"model\.network\.gene_dim"):
+        require_same_identity(other, MINE, ["network.width"])
+
+
+def test_a_checkpoint_tells_it_and_older_ones_tell_it_in_other_words() -> None:
+    assert contents.identity_of({"identity": MINE.as_dict()}) == MINE
+    old = {"task": "Mine", "observation size": 2, "action size": 3, "discrete actions": False, "layout": 2}
+    assert contents.identity_of({"epo": {**old, "model.num_agents": 4, "model.network.gene_dim": 3}}) == MINE
+    lists = {**MINE.as_dict(), "model": {"network.hidden": [8, 4]}}
+    assert contents.identity_of({"identity": lists}).model == {"network.hidden": (8, 4)}
+
+
+@pytest.mark.parametrize("told", [None, 3, {}, {"algorithm": "epo"}, {**MINE.as_dict(), "model": 3}, {"what": 1}])
+def test_a_checkpoint_that_does_not_tell_is_refused(told: object) -> None:
+    for checkpoint in ({}, {"identity": told}):
+        with pytest.raises(Mistake, match="does not say for which network"):
+            contents.identity_of(checkpoint)
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "play", "view"])
@@ -80,10 +100,10 @@ def test_a_run_of_an_older_layout_is_evaluated_but_not_continued(cli):
         cli("fit", "--config", "tiny.yaml", "--run_dir", "run", elites, "--trainer.callbacks.archive_size=1").code == 0
     )
     path = Path("run/checkpoints/last.ckpt")
-    contents = torch.load(path, weights_only=True)
-    del contents["epo"]["layout"]
-    contents["callbacks"]["ElitePreservation"] = {"what": "it kept then"}
-    torch.save(contents, path)
+    content = torch.load(path, weights_only=True)
+    content["layout"] -= 1
+    content["callbacks"]["ElitePreservation"] = {"what": "it kept then"}
+    torch.save(content, path)
     outcome = cli("fit", "--ckpt_path", "run", "--trainer.max_epochs", 3)
     assert outcome.code == 2
     assert outcome.err.splitlines()[-1].startswith("error: --ckpt_path was written by another version")

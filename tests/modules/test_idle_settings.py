@@ -14,10 +14,10 @@ from epo_lightning.modules.idle_settings import idle_settings
     ("agents", "rollout", "loss", "words"),
     [
         (1, {}, {"entropy_scale": 0.1}, ["model.loss.entropy_scale 0.1", "num_agents is 1", "entropy_floor"]),
-        (1, {"off_policy_ratio": 2.0, "mu_cap": 1.0}, {}, ["off_policy_ratio 2.0", "data.rollout.mu_cap 1.0"]),
+        (1, {"off_policy_ratio": 2.0, "mu_cap": 1.0}, {}, ["off_policy_ratio 2.0", "model.rollout.mu_cap 1.0"]),
         (4, {"off_policy_ratio": 0.0}, {"off_policy_clip": "unit"}, ["off_policy_clip unit", "off_policy_ratio is 0"]),
-        (4, {"n_step": 5}, {}, ["data.rollout.n_step 5", "data.rollout.estimator is gae"]),
-        (4, {"estimator": "n_step", "gae_lambda": 0.9}, {}, ["data.rollout.gae_lambda 0.9", "estimator is n_step"]),
+        (4, {"n_step": 5}, {}, ["model.rollout.n_step 5", "model.rollout.estimator is gae"]),
+        (4, {"estimator": "n_step", "gae_lambda": 0.9}, {}, ["model.rollout.gae_lambda 0.9", "estimator is n_step"]),
         (4, {}, {"value_coefficient": 0.0, "value_clip_eps": 0.1}, ["model.loss.value_clip_eps 0.1"]),
     ],
 )
@@ -47,7 +47,7 @@ def test_what_has_an_effect_is_not(agents: int, rollout: dict[str, Any], loss: d
 def test_the_training_says_so(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr(data, "rank_zero_info", told.append)
-    for args, lines in (([], 0), (["--data.rollout.n_step=5"], 1)):
+    for args, lines in (([], 0), (["--model.rollout.n_step=5"], 1)):
         told.clear()
         assert cli("fit", "--config", "tiny.yaml", "--trainer.max_epochs", 1, *args).code == 0
-        assert sum(line.startswith("Without effect: data.rollout.n_step 5") for line in told) == lines
+        assert sum(line.startswith("Without effect: model.rollout.n_step 5") for line in told) == lines

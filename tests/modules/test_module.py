@@ -28,9 +28,9 @@ class TestLog:
     def logger(self, tmp_path: Path) -> Recorder:
         """Of three iterations of AgentReward, 64 env steps and six minibatches each."""
         logger = Recorder()
-        data = small_data(16, AgentReward, num_epochs=3)
+        data = small_data(16, AgentReward)
         # every_n_steps 1 is the greediest that Lightning's own logging can be
-        fit(small_module(), data, tmp_path, 3, logger=logger, log_every_n_steps=1)
+        fit(small_module(rollout={"num_epochs": 3}), data, tmp_path, 3, logger=logger, log_every_n_steps=1)
         return logger
 
     def test_once_an_iteration_over_env_steps(self, logger: Recorder) -> None:
@@ -73,51 +73,50 @@ class TestLog:
     def test_no_episode_no_return(self, tmp_path: Path) -> None:
         """An episode of two steps has not ended after one: the return is missing, not zero or NaN."""
         logger = Recorder()
-        fit(small_module(), small_data(16, AgentReward, horizon=1), tmp_path, 2, logger=logger)
+        module = small_module(rollout={"horizon": 1})
+        fit(module, small_data(16, AgentReward), tmp_path, 2, logger=logger)
         missing = {"charts/episodic_return", "charts/episodic_length", "charts/episodic_successes",
                    "population/return_mean", "population/return_best"}  # fmt: skip
         assert set(logger.calls[0][0]) == NAMES - missing
         assert set(logger.calls[1][0]) == NAMES
 
     def test_losses_are_means_over_the_minibatches(self, tmp_path: Path) -> None:
-        module = small_module()
+        module = small_module(rollout={"num_epochs": 2})
         totals: list[float] = []
 
         class Sum(L.Callback):
             def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
-                totals.append(args[2]["loss"].item())
+                totals.extend(total.item() for total in module.minibatches.totals)
 
-        train(module, small_data(num_epochs=2), tmp_path, 2, Sum())
+        train(module, small_data(), tmp_path, 2, Sum())
         assert len(totals) == 8
         assert module.metrics["losses/total"] == pytest.approx(sum(totals[4:]) / 4, rel=1e-5)
 
     def test_the_learning_rate_is_adapted_by_the_kl_of_each_pass(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        module, used = small_module(), []
-        running: list[list[float]] = []
+        module, used = small_module(rollout={"num_epochs": 3}), []
+        seen: list[list[float]] = []
 
-        class Running(L.Callback):
-            """The sums of the KL since the beginning of each iteration."""
-
-            def on_train_epoch_start(self, *args: Any, **kwargs: Any) -> None:
-                running.append([0.0])
+        class Seen(L.Callback):
+            """The KL of every minibatch of each iteration."""
 
             def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
-                running[-1].append(module.sums["approx_kl"].item())
+                place = DIAGNOSTICS.index("approx_kl")
+                seen.append([diagnostics[place].item() for diagnostics in module.minibatches.diagnostics])
 
         monkeypatch.setattr(
             "epo_lightning.modules.epo.adapt_learning_rate", lambda rate, kl, settings: used.append(kl.item())
         )
-        train(module, small_data(num_epochs=3), tmp_path, 2, Running())
+        train(module, small_data(), tmp_path, 2, Seen())
         # two minibatches a pass
-        means = [(sums[end] - sums[end - 2]) / 2 for sums in running for end in (2, 4, 6)]
+        means = [(kls[end - 2] + kls[end - 1]) / 2 for kls in seen for end in (2, 4, 6)]
         assert used == pytest.approx(means, rel=1e-3)
         assert means[0] < means[1] < means[2]
 
     def test_the_learning_rate_follows_each_pass(self, tmp_path: Path) -> None:
         """Three passes of hardly any KL: x 1.5 three times, from 3e-4."""
-        module, data = small_module(), small_data(num_epochs=3)
+        module, data = small_module(rollout={"num_epochs": 3}), small_data()
         module.optimizer_settings = type(module.optimizer_settings)(target_kl=1e6)
         train(module, data, tmp_path, 1)
         assert module.metrics["charts/learning_rate"] == pytest.approx(3e-4 * 1.5**3, rel=1e-5)
@@ -256,7 +255,7 @@ class TestVariants:
             train(small_module(4, gene_dim=0), small_data(), tmp_path, 1)
 
     def test_log_std_stays_in_its_range(self, tmp_path: Path) -> None:
-        module = small_module(loss={"entropy_floor": 5.0}, log_std_max=0.001)
-        train(module, small_data(num_epochs=4), tmp_path, 3)
+        module = small_module(loss={"entropy_floor": 5.0}, rollout={"num_epochs": 4}, log_std_max=0.001)
+        train(module, small_data(), tmp_path, 3)
         assert module.policy.log_std.max().item() == pytest.approx(0.001)
         assert module.policy.log_std.max() <= torch.tensor(0.001)

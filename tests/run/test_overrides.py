@@ -137,15 +137,15 @@ APPLIED = [
     ["--model.loss.value_clip_eps=null"],
     ["--model.loss.entropy_scale=0.5"],
     ["--model.optimizer.max_grad_norm=0.1"],
-    ["--data.rollout.horizon=7"],
-    ["--data.rollout.num_epochs=3"],
-    ["--data.rollout.num_minibatches=3"],
-    ["--data.rollout.gamma=0.9"],
-    ["--data.rollout.reward_scale=0.1"],
-    ["--data.rollout.estimator=n_step"],
-    ["--data.rollout.off_policy_ratio=0.5"],
-    ["--data.rollout.off_policy_source=one_agent"],
-    ["--data.rollout.mu_cap=1.0"],
+    ["--model.rollout.horizon=7"],
+    ["--model.rollout.num_epochs=3"],
+    ["--model.rollout.num_minibatches=3"],
+    ["--model.rollout.gamma=0.9"],
+    ["--model.rollout.reward_scale=0.1"],
+    ["--model.rollout.estimator=n_step"],
+    ["--model.rollout.off_policy_ratio=0.5"],
+    ["--model.rollout.off_policy_source=one_agent"],
+    ["--model.rollout.mu_cap=1.0"],
     ["--data.eval_envs=2"],
     ["--data.env.init_args.max_steps=2"],
     ["--trainer.precision=bf16-mixed"],
@@ -170,7 +170,7 @@ class TestApplied:
 
     def test_with_a_recurrent_network(self, cli, rows):
         assert cli(*FIRST, "--model.network.lstm_units=6").code == 0
-        sizes = ("--data.rollout.horizon=6", "--data.rollout.num_epochs=2", "--data.rollout.num_minibatches=4")
+        sizes = ("--model.rollout.horizon=6", "--model.rollout.num_epochs=2", "--model.rollout.num_minibatches=4")
         steps = read_checkpoint(Path("run/checkpoints/last.ckpt"))["optimizer_states"][0]["state"][0]["step"]
         assert cli(*ON, 4, *sizes).code == 0
         now = read_checkpoint(Path("run/checkpoints/last.ckpt"))["optimizer_states"][0]["state"][0]["step"]
@@ -189,8 +189,8 @@ class TestApplied:
         assert cli("validate", "--ckpt_path", "run").code == 0
 
     def test_a_new_reward_scale_rescales_what_the_critic_knows(self, tmp_path):
-        data = small_data(reward_scale=0.5)
-        module = small_module()
+        data = small_data()
+        module = small_module(rollout={"reward_scale": 0.5})
         train(module, data, tmp_path, 2)
         old, moments = data.dataset, module.policy.value_moments
         assert old is not None

@@ -9,12 +9,12 @@ TINY = """
 model:
   num_agents: 4
   network: {gene_dim: 3, hidden: [8]}
+  rollout: {horizon: 4, num_epochs: 1, num_minibatches: 2}
 data:
   env: {class_path: epo_lightning.envs.classic.Probe, init_args: {max_steps: 3}}
   num_envs: 16
   eval_episodes: 8
   eval_envs: 4
-  rollout: {horizon: 4, num_epochs: 1, num_minibatches: 2}
 trainer: {accelerator: cpu, devices: 1, max_epochs: 2}
 """
 ENDLESS = ("--trainer.max_epochs=-1", "--checkpoint.every_n_iterations=2", "--data.num_envs=64")

@@ -18,17 +18,19 @@ from epo_lightning.modules.epo import EPOModule
 from epo_lightning.run.notices import silence
 
 
-def small_module(num_agents: int = 4, loss: dict[str, Any] | None = None, **network: Any) -> EPOModule:
-    """A population with a tiny network."""
+def small_module(
+    num_agents: int = 4, loss: dict[str, Any] | None = None, rollout: dict[str, Any] | None = None, **network: Any
+) -> EPOModule:
+    """A population with a tiny network, and short rollouts."""
     torch.manual_seed(0)
     settings = NetworkSettings(**{"gene_dim": 3, "hidden": (8,), **network})
-    return EPOModule(num_agents, settings, LossSettings(**(loss or {})), OptimizerSettings())
+    short = RolloutSettings(**{"horizon": 4, "num_epochs": 1, "num_minibatches": 2, **(rollout or {})})
+    return EPOModule(num_agents, settings, LossSettings(**(loss or {})), OptimizerSettings(), short)
 
 
-def small_data(num_envs: int = 16, env: Any = None, **rollout: Any) -> RolloutDataModule:
+def small_data(num_envs: int = 16, env: Any = None) -> RolloutDataModule:
     """The probe task with episodes of three steps, or the `env` factory given."""
-    settings = RolloutSettings(**{"horizon": 4, "num_epochs": 1, "num_minibatches": 2, **rollout})
-    return RolloutDataModule(env or (lambda n, device, seed: Probe(n, device, seed, max_steps=3)), num_envs, settings)
+    return RolloutDataModule(env or (lambda n, device, seed: Probe(n, device, seed, max_steps=3)), num_envs)
 
 
 def fit(module: EPOModule, data: RolloutDataModule, folder: Path, iterations: int = 2, **changes: Any) -> L.Trainer:

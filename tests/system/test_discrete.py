@@ -143,13 +143,13 @@ class TestResumeWithoutRestoring:
 
 
 CONFIG = f"""
-model: {{num_agents: 4, network: {{gene_dim: 3, hidden: [16]}}, optimizer: {{learning_rate: 0.003}}}}
+model: {{num_agents: 4, network: {{gene_dim: 3, hidden: [16]}}, optimizer: {{learning_rate: 0.003}},
+        rollout: {{horizon: 8, num_epochs: 2, num_minibatches: 2}}}}
 data:
   env: {{class_path: {__name__}.Bandit}}
   num_envs: 64
   eval_episodes: 64
   eval_envs: 16
-  rollout: {{horizon: 8, num_epochs: 2, num_minibatches: 2}}
 trainer:
   accelerator: cpu
   devices: 1

@@ -21,11 +21,14 @@ from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 SHORT, LONG, PAY, WINDOW = 50, 600, 100.0, 813
 AGENTS, ENVS, ELITES, GENERATIONS = 16, 512, 4, 20
 CONFIG = {
-    "model": {"num_agents": AGENTS, "network": {"gene_dim": 2, "hidden": [4]}},
+    "model": {
+        "num_agents": AGENTS,
+        "network": {"gene_dim": 2, "hidden": [4]},
+        "rollout": {"horizon": WINDOW // 3, "num_epochs": 1, "num_minibatches": 1},
+    },
     "data": {
         "env": {"class_path": f"{__name__}.Lottery"},
         "num_envs": ENVS,
-        "rollout": {"horizon": WINDOW // 3, "num_epochs": 1, "num_minibatches": 1},
     },
     "trainer": {
         "accelerator": "cpu",

@@ -21,6 +21,7 @@ from epo_lightning.callbacks import GeneticEvolution
 from epo_lightning.envs.base import EnvFactory
 from epo_lightning.envs.check import check_env
 from epo_lightning.experience import targets
+from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.learner.normalization import RunningMoments
 from epo_lightning.learner.optimizer import OptimizerSettings
@@ -56,8 +57,9 @@ def population(task: Task, folder: Path, num_agents: int, evolves: bool = False)
     lstm_units = 8 if task.needs_memory else None
     network = NetworkSettings(2 if num_agents > 1 else 0, hidden=(16,), lstm_units=lstm_units, log_std_init=-1.0)
     steps = OptimizerSettings(learning_rate=5e-3)
-    module = EPOModule(num_agents, network, LossSettings(), steps)
-    data = small_data(64, task.env, horizon=6, gamma=GAMMA, num_epochs=4)
+    rollout = RolloutSettings(horizon=6, gamma=GAMMA, num_epochs=4, num_minibatches=2)
+    module = EPOModule(num_agents, network, LossSettings(), steps, rollout)
+    data = small_data(64, task.env)
     # a follower is replaced every twelve iterations of 64 x 6 env steps, if they differ; the last one has time to learn
     evolution = GeneticEvolution(12 * 64 * 6, warmup_env_steps=0, num_elites=1, num_offspring=1, spread_threshold=0.0)
     train(module, data, folder, 45, *([evolution] if evolves else []))

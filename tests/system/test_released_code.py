@@ -58,7 +58,7 @@ class TestFitness:
                 result = super().step(actions)
                 return result._replace(reward=result.reward + (100.0 if self.clock <= 3 else 0.0))
 
-        module, data = small_module(num_agents=4), small_data(16, Lower, horizon=3)
+        module, data = small_module(num_agents=4, rollout={"horizon": 3}), small_data(16, Lower)
         callback = evolution(every_n_env_steps=48, num_offspring=1)
         # 48 env steps an iteration: the generation at the end of the first finds every environment, those of the elites
         # too, in the middle of an episode of which one step paid 100 more
@@ -208,14 +208,14 @@ class TestCriticTarget:
 
     @pytest.mark.parametrize("estimator", ["gae", "n_step"])
     def test_both_estimators_train(self, tmp_path: Path, estimator: str) -> None:
-        module, data = small_module(), small_data(estimator=estimator)
+        module, data = small_module(rollout={"estimator": estimator}), small_data()
         train(module, data, tmp_path, 2)
         assert module.metrics["charts/env_steps"] == 128
 
     def test_they_differ(self, tmp_path: Path) -> None:
         targets = []
         for estimator in ("gae", "n_step"):
-            module, data = small_module(), small_data(estimator=estimator)
+            module, data = small_module(rollout={"estimator": estimator}), small_data()
             train(module, data, tmp_path, 1)
             assert data.dataset is not None
             targets.append(data.dataset.buffer.targets[:, :16].clone())

@@ -1,6 +1,6 @@
 """The streams of random numbers: runs of earlier versions had these numbers, and no two are alike."""
 
-from epo_lightning.modules.streams import Stream, derive_seed
+from epo_lightning.experience.streams import Stream, derive_seed
 
 
 def test_the_numbers_of_the_streams_stay() -> None:
