@@ -68,7 +68,7 @@ COMMANDS: dict[str, Command] = {
         in_one_process=True,
     ),
     "view": RunCommand(
-        "Watch them in the browser, and push the object.", "epo_lightning.cli.shows:view", in_one_process=True
+        "Watch agents in the browser, and push the object.", "epo_lightning.cli.shows:view", in_one_process=True
     ),
     "doctor": Command("Tell what of this machine can be used.", "epo_lightning.cli.doctor:main"),
 }

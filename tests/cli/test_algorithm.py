@@ -9,6 +9,7 @@ import yaml
 
 from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.cli.algorithm import choose_algorithm, named_algorithm
+from epo_lightning.cli.trust.signature import sign
 from epo_lightning.learner.networks import NetworkSettings
 from epo_lightning.learner.optimizer import OptimizerSettings
 from epo_lightning.modules import ALGORITHMS, algorithm_class, contents
@@ -187,17 +188,23 @@ class TestACheckpoint:
             " it; leave it to the checkpoint, or start a new run\n"
         )
 
-    def test_of_before_there_were_several_is_of_the_first(self, both):
+    @pytest.mark.parametrize("signed", [True, False])
+    def test_of_before_there_were_several_is_of_the_first(self, both, signed):
         assert both("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
         path = Path("run/checkpoints/last.ckpt")
         checkpoint = torch.load(path, weights_only=True)
         config = yaml.safe_load(checkpoint[contents.CONFIG])
         del config["algorithm"]
+        config["data"]["rollout"] = config["model"].pop("rollout")  # where it stood then
         checkpoint[contents.CONFIG] = yaml.safe_dump(config)
+        checkpoint[contents.SIGNATURE] = sign(checkpoint[contents.CONFIG]) if signed else None
         torch.save(checkpoint, path)
+        assert both("validate", "--ckpt_path", "run").code == 0
         outcome = both("fit", "--ckpt_path", "run", "--trainer.max_epochs=3")
         assert outcome.code == 0, outcome.err
-        assert "algorithm" not in outcome.out
+        assert [line for line in outcome.out.splitlines() if line.startswith("Changed")] == [
+            "Changed on resume: trainer.max_epochs 2 -> 3"
+        ]
         assert saved("run")["algorithm"] == "epo"
 
     def test_of_an_algorithm_that_is_not_there(self, run, monkeypatch):

@@ -66,6 +66,7 @@ def parse(text: object, *, limited: bool) -> dict[str, Any]:
     config = {name: content[name] for name in SECTIONS if name in content}
     if limited:
         _require_plain(config)
+    _upgrade(config)
     _require_mappings(config)
     return config
 
@@ -103,6 +104,14 @@ def _require_plain(config: dict[str, Any]) -> None:
             raise Mistake(f"its configuration holds a value that is not plain ({type(value).__name__})")
         children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         waiting += [(child, depth + 1) for child in children]
+
+
+def _upgrade(config: dict[str, Any]) -> None:
+    """Older versions kept the settings of rollouts under `data`."""
+    data, model = config.get("data"), config.get("model") or {}
+    if isinstance(data, dict) and isinstance(model, dict) and "rollout" in data:
+        rollout = data.pop("rollout")
+        config["model"] = {"rollout": rollout, **model}
 
 
 def _require_mappings(config: dict[str, Any]) -> None:
