@@ -19,6 +19,7 @@ from epo_lightning.experience.base import Experience
 from epo_lightning.experience.episodes import QUANTITIES
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.base import PopulationCallback
+from epo_lightning.run.checkpoint import save
 from epo_lightning.run.every import Every
 
 _RETURN = QUANTITIES.index("return")
@@ -132,7 +133,7 @@ class ElitePreservation(PopulationCallback):
         if exceeds(master, self.best_master_fitness):
             self.best_master_fitness = master
             if self.save_best_master:
-                trainer.save_checkpoint(run_file(trainer, "checkpoints", "best_master.ckpt"), weights_only=False)
+                save(trainer, run_file(trainer, "checkpoints", "best_master.ckpt"))
 
     def _window_closes(self, dataset: Experience[Any]) -> bool:
         if self._evolution is not None:

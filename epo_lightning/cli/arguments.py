@@ -4,6 +4,7 @@ Everything else about arguments is jsonargparse's business.
 """
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -70,13 +71,18 @@ def with_bases(config: Path, above: tuple[Path, ...] = ()) -> list[Path]:
     return [*chain, config]
 
 
-def _bases(config: Path) -> list[str]:
-    """The values of the key `base`: a name or a list of names."""
+def read_mapping(config: Path) -> dict[str, Any]:
+    """The content of a YAML file; nothing of one that is none: the parser will say what is wrong."""
     try:
         content = yaml.safe_load(config.read_text())
     except (yaml.YAMLError, UnicodeDecodeError):
-        return []  # the parser will say what is wrong
-    given = content.get("base") if isinstance(content, dict) else None
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _bases(config: Path) -> list[str]:
+    """The values of the key `base`: a name or a list of names."""
+    given = read_mapping(config).get("base")
     names = given if isinstance(given, list) else [given] if given is not None else []
     if not all(isinstance(name, str) for name in names):
         raise Mistake(f"base of {config} must be names of configurations or files; got {given!r}")

@@ -1,4 +1,4 @@
-"""The command line: `python -m epo_lightning fit|validate|test|play|view --config NAME_OR_PATH ...`, and `doctor`.
+"""The command line: `python -m epo_lightning COMMAND ...`; `commands` has them all.
 
 A user's mistake is one line and exit code 2; a bug is a traceback. `EPO_DEBUG=1` shows the traceback always.
 """
@@ -12,8 +12,7 @@ import signal
 import sys
 
 from epo_lightning import __version__
-from epo_lightning.cli.arguments import resolve, run_name
-from epo_lightning.cli.process_settings import keep_freed_memory, yield_idle_threads
+from epo_lightning.cli.commands import find_command, overview
 from epo_lightning.limits import Mistake
 
 _USAGE = 2
@@ -35,16 +34,10 @@ def main(args: list[str] | None = None) -> int:
         print(f"epo-lightning {__version__}")
         return 0
     try:
-        if args[:1] == ["doctor"]:
-            from epo_lightning.cli.doctor import main as doctor
-
-            return doctor(args[1:])
-        resolved = resolve(args or ["--help"])
-        keep_freed_memory()
-        yield_idle_threads()
-        from epo_lightning.cli.training import Command
-
-        return Command(resolved, run_name(args)).exit_code
+        if not args or args[0] in ("-h", "--help"):
+            print(overview())
+            return 0
+        return find_command(args[0]).run(args[0], args[1:])
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:

@@ -8,8 +8,9 @@ from epo_lightning.limits import Mistake
 if TYPE_CHECKING:
     from epo_lightning.modules.base import PopulationModule
 
-ALGORITHMS = {"epo": "epo_lightning.modules.epo.EPOModule"}
+ALGORITHMS: dict[str, str] = {"epo": "epo_lightning.modules.epo.EPOModule"}
 """The class of each algorithm, by the name that `algorithm` has in configurations and checkpoints."""
+DEFAULT_ALGORITHM = "epo"
 
 
 def algorithm_class(name: str) -> "type[PopulationModule]":

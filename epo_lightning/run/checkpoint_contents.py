@@ -31,7 +31,10 @@ def require_sound(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> N
         Mistake: Naming the part.
     """
     saved_network(checkpoint)
-    for key, value in contents.identity_of(checkpoint).model.items():
+    identity = contents.identity_of(checkpoint)
+    if config.get("algorithm", identity.algorithm) != identity.algorithm:
+        raise Mistake("ckpt_path: its configuration and its weights have another algorithm: it is damaged")
+    for key, value in identity.model.items():
         said = _said(config.get("model"), key.split("."), value)
         if (tuple(said) if isinstance(said, list) else said) != value:
             raise Mistake(f"ckpt_path: its configuration and its weights have another model.{key}: it is damaged")

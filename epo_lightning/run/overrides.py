@@ -14,6 +14,7 @@ from epo_lightning.limits import Mistake
 UNSET = "unset"
 _WEIGHTS = "the checkpoint's weights are made for it"
 FIXED = {
+    "algorithm": _WEIGHTS,
     "seed_everything": "a run goes on with the random numbers that it has",
     "model.num_agents": "every agent has a gene in the checkpoint",
     **{f"model.network.{name}": _WEIGHTS for name in ("gene_dim", "hidden", "width", "lstm_units", "separate_critic")},

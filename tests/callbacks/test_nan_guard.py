@@ -12,7 +12,7 @@ import torch
 from epo_lightning.callbacks import ElitePreservation, NaNGuard
 from epo_lightning.envs.base import StepResult
 from epo_lightning.modules.epo import EPOModule
-from epo_lightning.run.checkpoint import RunCheckpoints
+from epo_lightning.run.run_checkpoints import RunCheckpoints
 from tests.support.agent_reward import AgentReward
 from tests.support.training import fit, small_data, small_module, train
 

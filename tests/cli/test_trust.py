@@ -19,7 +19,8 @@ from epo_lightning.cli.entry import main
 from epo_lightning.cli.trust import embedded_config
 from epo_lightning.cli.trust.allowlist import findings
 from epo_lightning.cli.trust.signature import is_signed, key_file, sign
-from epo_lightning.run.checkpoint import CONFIG_KEY, SIGNATURE_KEY
+from epo_lightning.modules.contents import CONFIG as CONFIG_KEY
+from epo_lightning.modules.contents import SIGNATURE as SIGNATURE_KEY
 from tests.support.command_line import TINY
 
 COMMANDS = ("fit", "validate", "test", "play", "view")
@@ -613,7 +614,7 @@ def test_packaged_configurations_need_no_consent(cli, monkeypatch, name):
         resolved.append(text)
         raise ValueError("enough")
 
-    monkeypatch.setattr("epo_lightning.cli.training.signature_of", stop)
+    monkeypatch.setattr("epo_lightning.cli.invocation.signature_of", stop)
     args = ["--config", name] if name != "laptop" else ["--config", "two_arm", "--config", "laptop"]
     with pytest.raises(ValueError, match="enough"):
         cli("fit", *args)

@@ -52,11 +52,12 @@ def test_dotted_names_exist(name: str) -> None:
         ("algorithm/crossover.py", {"Crossover", "Average", "Uniform", "KPoint"}),
         ("algorithm/losses.py", {"hybrid_loss", "LossSettings"}),
         ("learner/optimizer.py", {"clip_gradients", "adapt_learning_rate"}),
-        ("run/checkpoint.py", {"RunCheckpoints"}),
+        ("run/run_checkpoints.py", {"RunCheckpoints"}),
         ("cli/entry.py", {"main"}),
         ("cli/arguments.py", {"resolve"}),
-        ("cli/training.py", {"Command"}),
-        ("cli/trainer.py", {"EPOTrainer"}),
+        ("cli/commands.py", {"Command", "RunCommand"}),
+        ("cli/invocation.py", {"Invocation"}),
+        ("cli/algorithm.py", {"choose_algorithm"}),
     ],
 )
 def test_who_is_called_is_defined_there(file: str, names: set[str]) -> None:

@@ -80,7 +80,7 @@ def test_every_command_refuses_another_task_of_equal_sizes(cli, monkeypatch, com
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
     before = sorted(Path("run").rglob("*"))
     for module in ("require_viewer", "require_encoder"):
-        monkeypatch.setattr(f"epo_lightning.cli.trainer.{module}", lambda *port: None)
+        monkeypatch.setattr(f"epo_lightning.cli.shows.{module}", lambda *port: None)
     outcome = cli(command, "--ckpt_path", "run", TWIN)
     assert outcome.code == 2
     assert outcome.err.splitlines()[-1].startswith("error: --ckpt_path")

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from epo_lightning.run.checkpoint import CONFIG_KEY, AtomicCheckpointIO, RunCheckpoints, read_checkpoint
+from epo_lightning.modules.contents import CONFIG as CONFIG_KEY
+from epo_lightning.run.checkpoint import AtomicCheckpointIO, read_checkpoint
+from epo_lightning.run.run_checkpoints import RunCheckpoints
 
 GOOD = {CONFIG_KEY: "seed_everything: 0", "weights": torch.ones(1000)}
 
@@ -67,7 +69,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, monkeypatch, damage):
 
 def test_saving_takes_its_share_of_the_time_and_no_more(monkeypatch):
     now = 0.0
-    monkeypatch.setattr("epo_lightning.run.checkpoint.time.monotonic", lambda: now)
+    monkeypatch.setattr("epo_lightning.run.run_checkpoints.time.monotonic", lambda: now)
     checkpoints = RunCheckpoints(max_share=0.1)
     spent = 0.0
     for iteration in range(1, 101):

@@ -10,7 +10,8 @@ import torch
 import yaml
 
 from epo_lightning.experience.rollout import RolloutDataset
-from epo_lightning.run.checkpoint import CONFIG_KEY, read_checkpoint
+from epo_lightning.modules.contents import CONFIG as CONFIG_KEY
+from epo_lightning.run.checkpoint import read_checkpoint
 from epo_lightning.run.interruption import TimeLimit
 from epo_lightning.run.overrides import Change, find_changes, require_changeable
 from tests.support.training import small_data, small_module, train

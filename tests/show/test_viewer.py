@@ -402,7 +402,7 @@ class TestCommand:
         )
 
     def test_the_command_line_does_not_load_the_web_page(self):
-        code = "import sys, epo_lightning.cli.training; print([m for m in ('viser', 'trimesh') if m in sys.modules])"
+        code = "import sys, epo_lightning.cli.shows; print([m for m in ('viser', 'trimesh') if m in sys.modules])"
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
         assert result.stdout.strip() == "[]", result.stderr
 

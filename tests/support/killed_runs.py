@@ -19,7 +19,7 @@ import torch
 import yaml
 
 from epo_lightning.cli.entry import main
-from epo_lightning.cli.training import Command  # noqa: F401  (imported once, before the forks)
+from epo_lightning.cli.fit import fit  # noqa: F401  (imported once, before the forks)
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
 from epo_lightning.run.checkpoint import read_checkpoint

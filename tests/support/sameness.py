@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from epo_lightning.run.checkpoint import CONFIG_KEY, read_checkpoint
+from epo_lightning.modules.contents import CONFIG as CONFIG_KEY
+from epo_lightning.run.checkpoint import read_checkpoint
 
 
 def differences(a: Any, b: Any, where: str = "") -> list[str]:

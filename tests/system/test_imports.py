@@ -199,7 +199,7 @@ def test_the_core_runs_without_lightning_and_mujoco() -> None:
 def test_a_training_loads_nothing_that_draws() -> None:
     code = """
         import sys, torch
-        import epo_lightning.cli.training, epo_lightning.callbacks
+        import epo_lightning.cli.fit, epo_lightning.callbacks
         from epo_lightning.envs.allegro_kuka import AllegroKuka
         AllegroKuka(1, torch.device("cpu"), 0, threads=1).reset()
         print([m for m in ("OpenGL", "mujoco.egl", "imageio_ffmpeg", "viser") if m in sys.modules])

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from epo_lightning.run.checkpoint import CONFIG_KEY, AtomicCheckpointIO, read_checkpoint
+from epo_lightning.modules.contents import CONFIG as CONFIG_KEY
+from epo_lightning.run.checkpoint import AtomicCheckpointIO, read_checkpoint
 from tests.support.sameness import differences
 from tests.support.training import small_data, small_module, train
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, get_args
 
 from epo_lightning.algorithm import crossover
+from epo_lightning.cli.algorithm import is_known
 from epo_lightning.cli.trust.embedded_config import class_specs
 from epo_lightning.envs.allegro_kuka.objects import OBJECT_SETS
 
@@ -94,6 +95,8 @@ def findings(config: Mapping[str, Any]) -> list[Finding]:
             found += [Finding(key, f"import {_imports(spec)}") for spec in specs]
         elif not _is_plain_setting(name, value):
             found.append(Finding(key, f"set {key} to {shown(value)}"))
+    if "algorithm" in config and not is_known(config["algorithm"]):
+        found.append(Finding("algorithm", f"set algorithm to {shown(config['algorithm'])}"))
     data = dict(config.get("data") or {})
     found += _of_class(data.pop("env", None), "data.env")
     for section, values in (("model", config.get("model")), ("data", data), ("checkpoint", config.get("checkpoint"))):

@@ -10,7 +10,7 @@ import yaml
 
 from epo_lightning.limits import Mistake
 
-SECTIONS = ("seed_everything", "trainer", "model", "data", "checkpoint")
+SECTIONS = ("algorithm", "seed_everything", "trainer", "model", "data", "checkpoint")
 """What is taken; everything else belongs to one invocation (`out`, `run_dir`, `ckpt_path`, `config`, ...)."""
 MAX_CHARACTERS, MAX_VALUES, MAX_DEPTH = 2**18, 100_000, 32
 """Of a configuration that somebody else wrote: a hundred times what a run of one's own needs."""
@@ -66,6 +66,7 @@ def parse(text: object, *, limited: bool) -> dict[str, Any]:
     config = {name: content[name] for name in SECTIONS if name in content}
     if limited:
         _require_plain(config)
+    _upgrade(config)
     _require_mappings(config)
     return config
 
@@ -103,6 +104,14 @@ def _require_plain(config: dict[str, Any]) -> None:
             raise Mistake(f"its configuration holds a value that is not plain ({type(value).__name__})")
         children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         waiting += [(child, depth + 1) for child in children]
+
+
+def _upgrade(config: dict[str, Any]) -> None:
+    """Older versions kept the settings of rollouts under `data`."""
+    data, model = config.get("data"), config.get("model") or {}
+    if isinstance(data, dict) and isinstance(model, dict) and "rollout" in data:
+        rollout = data.pop("rollout")
+        config["model"] = {"rollout": rollout, **model}
 
 
 def _require_mappings(config: dict[str, Any]) -> None:

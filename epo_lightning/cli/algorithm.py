@@ -1,0 +1,45 @@
+"""Which algorithm a command line means; `model.*` are its settings, so it is known before the parser is built."""
+
+from pathlib import Path
+
+from epo_lightning.cli.arguments import is_complete, option_values, read_mapping
+from epo_lightning.modules import ALGORITHMS, DEFAULT_ALGORITHM, algorithm_class
+from epo_lightning.run.overrides import Change, require_changeable
+
+KEY = "algorithm"
+FLAG = f"--{KEY}"
+
+
+def choose_algorithm(args: list[str], trained: str | None) -> str:
+    """That of the checkpoint, of the last file or flag that names one, or the default.
+
+    Args:
+        args: Command line after `arguments.resolve`.
+        trained: What trained the checkpoint that it names; None without one.
+
+    Raises:
+        Mistake: When there is no such algorithm, or the checkpoint is of another one.
+    """
+    named = named_algorithm(args)
+    if named is None:
+        # a command that says everything itself, as the one that began the run did, says this by its silence
+        named = DEFAULT_ALGORITHM if trained is None or is_complete(args) else trained
+    algorithm_class(named)
+    if trained not in (None, named):
+        require_changeable([Change(KEY, trained, named)])
+    return named
+
+
+def named_algorithm(args: list[str]) -> str | None:
+    """What the files and flags of a command line say, the last of them as they stand; None where none does."""
+    flags, files = option_values(args, FLAG), option_values(args, "--config", "-c")
+    named = None
+    for place in sorted([*flags, *files]):
+        said = place[1] if place in flags else read_mapping(Path(place[1])).get(KEY)
+        named = named if said is None else str(said)
+    return named
+
+
+def is_known(name: object) -> bool:
+    """Whether `name` is that of an algorithm, and nothing else."""
+    return isinstance(name, str) and name in ALGORITHMS

@@ -1,0 +1,100 @@
+"""The commands, one row each; what a row names is imported when it runs.
+
+A command is a function in a file of its own. There are two kinds: one gets its arguments as they stand, the other reads
+a run's configuration and gets everything that is built from it.
+"""
+
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from epo_lightning.cli.arguments import resolve, run_name
+from epo_lightning.cli.process_settings import keep_freed_memory, yield_idle_threads
+from epo_lightning.limits import Mistake
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that needs no configuration.
+
+    Attributes:
+        help: What it does, in one line.
+        function: `module:function`; what follows the command's name -> exit code.
+    """
+
+    help: str
+    function: str
+
+    def run(self, name: str, args: Sequence[str]) -> int:
+        """Do it; returns the exit code.
+
+        Args:
+            name: What the user calls it.
+            args: What follows that.
+        """
+        return int(pkgutil.resolve_name(self.function)(args))
+
+
+@dataclass(frozen=True)
+class RunCommand(Command):
+    """A command that reads a run's configuration: files, flags, a checkpoint's.
+
+    Attributes:
+        function: `module:function`; an `Invocation`, and arguments that become flags, the docstring their help -> exit
+            code.
+        trains: It makes a run, or continues one.
+        in_one_process: Whatever the configuration says of devices.
+    """
+
+    trains: bool = False
+    in_one_process: bool = False
+
+    def run(self, name: str, args: Sequence[str]) -> int:
+        """Build what the configuration says, then do it."""
+        given = [name, *args]
+        resolved = resolve(given)
+        keep_freed_memory()
+        yield_idle_threads()
+        return int(pkgutil.resolve_name("epo_lightning.cli.invocation:run")(self, resolved, run_name(given)))
+
+
+COMMANDS: dict[str, Command] = {
+    "fit": RunCommand("Train a population, or continue a run.", "epo_lightning.cli.fit:fit", trains=True),
+    "validate": RunCommand("Evaluate the master of a checkpoint.", "epo_lightning.cli.evaluate:validate"),
+    "test": RunCommand("Evaluate it by protocol: the number for a table.", "epo_lightning.cli.evaluate:test"),
+    "play": RunCommand(
+        "Film agents of a checkpoint, or a policy without a network.",
+        "epo_lightning.cli.shows:play",
+        in_one_process=True,
+    ),
+    "view": RunCommand(
+        "Watch agents in the browser, and push the object.", "epo_lightning.cli.shows:view", in_one_process=True
+    ),
+    "doctor": Command("Tell what of this machine can be used.", "epo_lightning.cli.doctor:main"),
+}
+
+
+def find_command(name: str) -> Command:
+    """The command that the user calls `name`.
+
+    Raises:
+        Mistake: When there is none.
+    """
+    if name not in COMMANDS:
+        raise Mistake(f"{name} is not a command; the first word must be one of: {', '.join(COMMANDS)}")
+    return COMMANDS[name]
+
+
+def overview() -> str:
+    """What `--help` says."""
+    rows = "\n".join(f"  {name:10}{command.help}" for name, command in COMMANDS.items())
+    return f"""usage: epo-lightning COMMAND ...
+
+Evolutionary Policy Optimization.
+
+options:
+  -h, --help  Show this help message and exit; after a command: all of its settings.
+  --version   Show the version and exit.
+
+commands:
+{rows}"""

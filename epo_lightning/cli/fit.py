@@ -1,0 +1,65 @@
+"""`fit`: train, and say where the results are."""
+
+import shlex
+import signal
+
+from epo_lightning.cli.arguments import RESUME
+from epo_lightning.cli.invocation import Invocation
+from epo_lightning.limits import Mistake
+from epo_lightning.run.run_checkpoints import RunCheckpoints
+
+
+def fit(run: Invocation) -> int:
+    """Train a population, or continue a run.
+
+    Args:
+        run: What the command line means.
+
+    Returns:
+        0, 128 + n when signal n stopped the training, 130 when a second one ended it at once.
+
+    Raises:
+        Mistake: When the checkpoint has more iterations than were asked for.
+    """
+    trainer = run.trainer
+    wanted, done = trainer.max_epochs, run.trained.iterations
+    if wanted not in (None, -1) and wanted < done and RESUME not in run.args:
+        raise Mistake(
+            f"trainer.max_epochs: the run has made {done} iterations, and {wanted} were asked for; to go on give more"
+            f" than {done}"
+        )
+    ended_at_once = False
+    try:
+        trainer.fit(run.model, run.datamodule, ckpt_path=run.trained.path)
+    except SystemExit:  # how Lightning answers to Ctrl-C, of which only the second one comes so far
+        ended_at_once = True
+    except (ValueError, OSError):
+        if trainer.strategy.launcher is not None:  # the other ranks would wait for this one
+            trainer.strategy.launcher.kill(signal.SIGKILL)
+        raise
+    finally:
+        if trainer.is_global_zero:
+            _say_how_to_continue(run)
+    if run.stop.signal and trainer.is_global_zero:  # Lightning kills all ranks when another one fails
+        return 128 + run.stop.signal
+    return 128 + signal.SIGINT if ended_at_once else 0
+
+
+def _say_how_to_continue(run: Invocation) -> None:
+    assert run.folder is not None
+    done, wanted = run.trainer.current_epoch, run.trainer.max_epochs
+    checkpoints = run.trainer.checkpoint_callbacks
+    saved = next(each for each in checkpoints if isinstance(each, RunCheckpoints)).saved_iteration
+    if saved is None or not run.folder.last.exists():
+        if wanted not in (None, -1) and done >= wanted:
+            print(f"Nothing to do: the run has made its {done} iterations; raise --trainer.max_epochs to go on")
+        return
+    last = shlex.quote(str(run.folder.last))
+    more = f" --trainer.max_epochs {2 * saved}" if saved == wanted else ""
+    print(
+        f"Results in {run.folder.path}: {', '.join(run.folder.contents())} ({run.folder.last.name} is of iteration"
+        f" {saved})\n"
+        f"Continue:  python -m epo_lightning fit --ckpt_path {last}{more}\n"
+        f"Evaluate:  python -m epo_lightning validate --ckpt_path {last}",
+        flush=True,
+    )

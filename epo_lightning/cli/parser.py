@@ -1,0 +1,106 @@
+"""The arguments of every command that reads a run's configuration.
+
+The trainer's arguments are the ones that mean something here: one iteration is one epoch, evaluation is a command of
+its own, the gradient is clipped by the module.
+"""
+
+from collections.abc import Sequence
+
+import lightning as L
+from jsonargparse import ActionConfigFile, Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+
+from epo_lightning.cli.algorithm import FLAG
+from epo_lightning.cli.arguments import RESUME
+from epo_lightning.cli.trust.consent import TRUST
+from epo_lightning.limits import Mistake, require_range
+from epo_lightning.modules import ALGORITHMS, DEFAULT_ALGORITHM
+from epo_lightning.modules.base import PopulationModule
+from epo_lightning.modules.data import RolloutDataModule
+from epo_lightning.run.run_checkpoints import RunCheckpoints
+
+_TRAINER_ARGUMENTS = {
+    "accelerator", "strategy", "devices", "num_nodes", "precision", "logger", "callbacks", "max_epochs", "max_time",
+    "enable_progress_bar", "deterministic", "benchmark", "profiler", "detect_anomaly",
+}  # fmt: skip
+OF_ONE_INVOCATION = ("config", "base", "ckpt_path", "run_dir", "trust", "resume")
+"""What is not the run's, and no configuration keeps."""
+
+
+def add_origins(parser: LightningArgumentParser) -> None:
+    """Where the settings come from, where the results go, the algorithm, and the seed."""
+    parser.add_argument(
+        "-c",
+        "--config",
+        action=ActionConfigFile,
+        help="YAML file, or name of a packaged configuration; several overlay each other in order.",
+    )
+    parser.add_argument(
+        "--base",
+        type=list[str] | str | None,
+        default=None,
+        help="In a YAML file: the configurations that this file overlays, files or packaged ones.",
+    )
+    parser.add_argument(
+        "--ckpt_path",
+        type=str | None,
+        default=None,
+        help="Checkpoint, run folder, `last` or `best`: whose configuration and weights are used.",
+    )
+    parser.add_argument(
+        "--run_dir",
+        type=str | None,
+        default=None,
+        help="Run folder. fit: where the run goes (default: runs/<config>/<time>-seed<seed>, or with --ckpt_path"
+        " the folder of that checkpoint). With --ckpt_path last or best: whose checkpoint.",
+    )
+    parser.add_argument(
+        RESUME,
+        action="store_true",
+        help="fit: continue the run in --run_dir from its last checkpoint, or begin it where there is none.",
+    )
+    parser.add_argument(
+        TRUST,
+        action="store_true",
+        help="With --ckpt_path: use everything that somebody else's checkpoint names, which can run any code.",
+    )
+    parser.add_argument(
+        FLAG,
+        choices=[*ALGORITHMS],
+        default=DEFAULT_ALGORITHM,
+        help=f"What trains; model.* are its settings, which `{FLAG} NAME --help` tells.",
+    )
+    parser.add_argument("--seed_everything", type=int, default=0, help="Seed of everything random.")
+
+
+def add_parts(parser: LightningArgumentParser, module: type[PopulationModule]) -> None:
+    """The trainer's arguments that make sense, those of `module`, of the datamodule and of the checkpoints."""
+    skip = set(L.Trainer.__init__.__annotations__) - _TRAINER_ARGUMENTS
+    parser.add_class_arguments(L.Trainer, "trainer", instantiate=False, fail_untyped=False, skip=skip)
+    parser.set_defaults({"trainer.max_epochs": 1000})
+    parser.add_lightning_class_args(module, "model")
+    parser.add_lightning_class_args(RolloutDataModule, "data")
+    parser.add_lightning_class_args(RunCheckpoints, "checkpoint")
+    parser.link_arguments("seed_everything", "data.seed")
+
+
+def require_said_where_it_counts(config: Namespace, args: Sequence[str], checkpoint: str | None) -> None:
+    """Refuse in a configuration file what belongs to one invocation.
+
+    Args:
+        config: What has been parsed.
+        args: The command line from which.
+        checkpoint: The one that it names.
+
+    Raises:
+        Mistake: Naming the key.
+    """
+    require_range("seed_everything", config.seed_everything, 0, 2**32 - 1)
+    if config.trust and TRUST not in args:
+        raise Mistake(f"trust is for the command line only: leave it out of configuration files, and add {TRUST}")
+    if config.ckpt_path not in (None, checkpoint):
+        raise Mistake(
+            f"ckpt_path is not for configuration files: give --ckpt_path {config.ckpt_path} on the command line"
+        )
+    if config.resume and RESUME not in args:
+        raise Mistake(f"resume: give it on the command line, as {RESUME}")

@@ -1,0 +1,65 @@
+"""The checkpoint that a command line names, read before anything is parsed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from epo_lightning.cli.algorithm import KEY, is_known
+from epo_lightning.cli.arguments import is_complete, option_values
+from epo_lightning.cli.trust.allowlist import shown
+from epo_lightning.cli.trust.consent import consented_config
+from epo_lightning.cli.trust.embedded_config import dump, parse
+from epo_lightning.limits import Mistake
+from epo_lightning.modules import ALGORITHMS, contents
+from epo_lightning.run.checkpoint import read_checkpoint
+from epo_lightning.run.checkpoint_contents import require_sound
+
+
+class Trained(NamedTuple):
+    """The checkpoint that a command line names.
+
+    Attributes:
+        path: Its file; None without one.
+        config: The configuration in it.
+        used: What of that comes before the command line's own, as text for `--config`; None for nothing.
+        iterations: How many have been made.
+        algorithm: What trained it.
+    """
+
+    path: str | None = None
+    config: dict[str, Any] | None = None
+    used: str | None = None
+    iterations: int = 0
+    algorithm: str | None = None
+
+
+def read_trained(args: list[str]) -> Trained:
+    """What `--ckpt_path` in a resolved command line names.
+
+    Raises:
+        Mistake: When it cannot be used, or would do what the user has not consented to.
+    """
+    named = option_values(args, "--ckpt_path")
+    if not named:
+        return Trained()
+    path = named[-1][1]
+    checkpoint = read_checkpoint(Path(path))
+    algorithm, used = _algorithm_of(checkpoint, path), None
+    if is_complete(args):  # the same command that began the run: `callbacks+` would add once more
+        require_sound(checkpoint, {})
+    else:
+        config = consented_config(checkpoint, Path(path), args)
+        require_sound(checkpoint, config)
+        used = dump({KEY: algorithm, **config})
+    whole = {KEY: algorithm, **parse(checkpoint[contents.CONFIG], limited=False)}
+    return Trained(path, whole, used, checkpoint.get("epoch", -1) + 1, algorithm)
+
+
+def _algorithm_of(checkpoint: Mapping[str, Any], path: str) -> str:
+    """The oldest configurations do not tell it, every identity does."""
+    name = contents.identity_of(checkpoint).algorithm
+    if not is_known(name):
+        raise Mistake(
+            f"ckpt_path: {path} was trained by the algorithm {shown(name)}; this version has {', '.join(ALGORITHMS)}"
+        )
+    return name
