@@ -43,7 +43,7 @@ class RunningMoments(nn.Module):
         return out if self.clip is None else out.clamp_(-self.clip, self.clip)
 
     def denormalize(self, x: Tensor) -> Tensor:
-        """x * std + mean."""
+        """Undo `normalize`, but for its clipping: x * std + mean."""
         return x * self.std() + self.mean.float()
 
     @torch.no_grad()
