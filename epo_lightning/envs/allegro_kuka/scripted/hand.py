@@ -3,10 +3,11 @@
 Shape legend: B batch entries.
 
 The palm's frame: x points along the stretched fingers, y from the index to the ring finger, z out of the palm. Fingers
-and thumb meet along x. A pad is the end of the last link's axis; the skin lies `FINGER_RADIUS` around it.
+and thumb meet along x. A pad is the end of the last link's axis; the skin lies `FINGER_RADIUS` around it. All lengths
+are tuned by hand.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -65,9 +66,7 @@ class Hand:
     """The four fingers as chains from the palm's frame to their pads: index, middle, ring, thumb."""
 
     def __init__(self) -> None:
-        chains = []
-        for base, links in ((b, FINGER_LINKS) for b in FINGER_BASES.values()):
-            chains.append(_chain(base, links))
+        chains = [_chain(base, FINGER_LINKS) for base in FINGER_BASES.values()]
         self.fingers = [*chains, _chain(THUMB_LINKS[0][:2], THUMB_LINKS)]
         self.relaxed = torch.tensor(_RELAXED)
 
@@ -124,6 +123,6 @@ class Hand:
         return Grip(opened, touch, self.press(touch, forces))
 
 
-def _chain(base: tuple, links: tuple) -> Chain:
+def _chain(base: tuple[Any, ...], links: tuple[tuple[Any, ...], ...]) -> Chain:
     frames = [base, *((link[0], link[1]) for link in links[1:])]
     return Chain(frames, torch.tensor([link[2] for link in links]), (links[-1][5], _NO_TURN))
