@@ -23,7 +23,7 @@ _MAX_GEOMS = 2000
 class Marker(NamedTuple):
     """A sphere that is drawn but is no part of the physics: centre (3), radius (m), red, green, blue, opacity."""
 
-    pos: tuple[float, ...]
+    pos: tuple[float, float, float]
     radius: float
     rgba: tuple[float, float, float, float]
 
