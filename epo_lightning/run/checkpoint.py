@@ -42,7 +42,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     It is sound: weights, normalisers and Adam are finite, and everything reads back without running code.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
         """Write beside `path`, force to disk, then rename.
 
         Raises:
@@ -64,7 +64,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                     temporary.unlink(missing_ok=True)
                 raise
 
-    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: str | Path, map_location: object = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
         """Read `path`; never runs code from it."""
         return read_checkpoint(Path(path))
 
@@ -250,11 +252,14 @@ class RunCheckpoints(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The score to beat, whose it is, and at which difficulty."""
-        names = ("best_score", "best_iteration", "best_difficulty")
-        return {name: getattr(self, name) for name in names}
+        return {
+            "best_score": self.best_score,
+            "best_iteration": self.best_iteration,
+            "best_difficulty": self.best_difficulty,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue."""
+        """Go on with the score to beat of the run that is resumed."""
         self.best_score, self.best_iteration = state_dict["best_score"], state_dict.get("best_iteration")
         self.best_difficulty = dict(state_dict.get("best_difficulty", {}))
 
