@@ -163,13 +163,11 @@ class VectorEnv(ABC):
 
 @runtime_checkable
 class Simulated(Protocol):
-    """What `view` needs beyond `VectorEnv`: an environment that a MuJoCo scene stands behind.
+    """What `view` needs beyond `VectorEnv`: an environment that a MuJoCo scene stands behind."""
 
-    Attributes:
-        physics: The engine with the scene.
-    """
-
-    physics: Physics
+    @property
+    def physics(self) -> Physics:
+        """The engine with the scene."""
 
     def markers(self, env: int) -> "Sequence[Marker]":
         """What is drawn of environment number `env` beyond its scene."""

@@ -171,9 +171,9 @@ class Chain:
             joints, _ = self.towards(joints, goal, rest, pull)
         return joints, self.towards(joints, goal, rest)[1]
 
-    def reach(self, joints: Tensor, goal: Tensor, rest: Tensor) -> Tensor:
+    def reach(self, joints: Tensor, goal: Tensor, rest: Tensor, iterations: int = POINT_ITERATIONS) -> Tensor:
         """Angles (B, J) that bring the end's origin to `goal` (B, 3), near `rest` (B, J)."""
-        for _ in range(POINT_ITERATIONS):
+        for _ in range(iterations):
             end, linear, _ = self.forward(joints)
             joints = self.step(joints, goal - end.pos, linear, rest, FINGER_PULL)
         return joints
