@@ -177,7 +177,7 @@ def forearm_clearance(arm: Chain, joints: Tensor, table: float) -> Tensor:
     links = arm.frames(joints)
     found = []
     for number in LOW_LINKS:
-        end, radius = torch.tensor(ARM_LINKS[number][4]).float(), ARM_LINKS[number][5]
+        end, radius = torch.tensor(ARM_LINKS[number].end).float(), ARM_LINKS[number].radius
         for share in SHARES:
             point = links[number].point(share * end)
             found.append(torch.where(point[:, 1] < NEAR_EDGE, point[:, 2] - table - radius, NOTHING_BELOW))
