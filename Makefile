@@ -10,13 +10,15 @@ endif
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: train test nightly portable lint clean
+.PHONY: train test check nightly portable lint clean
 
 train: $(READY)  ## Two Kuka arms, at a size for a laptop
 	$(BIN)/python -m epo_lightning fit --config configs/two_arm.yaml --config configs/laptop.yaml
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+check: lint test  ## What every change must pass
 
 nightly: $(READY)  ## What takes too long for every change: slow tests, every task at a laptop's size
 	$(BIN)/python -m pytest -m slow -rs --durations 10
@@ -25,7 +27,7 @@ nightly: $(READY)  ## What takes too long for every change: slow tests, every ta
 portable: $(READY)  ## The tests under other instruction sets, threads, orders, environments and paths
 	$(BIN)/python -m tests.support.portable $(VARIANTS)
 
-lint: $(READY)
+lint: $(READY)  ## Style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -8,8 +8,15 @@ from torch import Tensor
 from epo_lightning.envs.allegro_kuka import AllegroKuka
 from epo_lightning.envs.allegro_kuka.cards import ARM_JOINTS, HAND_JOINTS, STEP_SECONDS
 from epo_lightning.envs.allegro_kuka.scripted import Phase, Script
+from epo_lightning.physics.mujoco import MujocoPhysics
 
 Figures = dict[str, float | int | str]
+
+
+def engine_of(env: AllegroKuka) -> MujocoPhysics:
+    """The engine of an environment on the CPU."""
+    assert isinstance(env.physics, MujocoPhysics)
+    return env.physics
 
 
 class Contacts:
@@ -22,7 +29,7 @@ class Contacts:
     """
 
     def __init__(self, env: AllegroKuka, kind: str = "all", envs: int | None = None) -> None:
-        self.model, self.batch = env.physics.model, env.physics.batch
+        self.model, self.batch = env.physics.model, engine_of(env).batch
         self.count = env.spec.num_envs if envs is None else envs
         self.data = mujoco.MjData(self.model)
         robot = {body for body in range(self.model.nbody) if self.model.body(body).name.startswith("base_")}
@@ -54,7 +61,8 @@ class Contacts:
         if self.kind == "all":
             return np.ones(len(geoms), dtype=bool)
         thing, robot = self.thing[geoms].any(axis=1), self.robot[geoms].any(axis=1)
-        return thing & (robot if self.kind == "object on robot" else ~robot)
+        found: np.ndarray = thing & (robot if self.kind == "object on robot" else ~robot)
+        return found
 
     def figures(self, when: str) -> Figures:
         """Deepest penetration, its 99 % quantile over all contacts (mm), and how many environments exceed 5 mm."""
@@ -124,7 +132,7 @@ class Watch:
 
     def look(self) -> None:
         """Count."""
-        physics = self.env.physics
+        physics = engine_of(self.env)
         state, (low, high) = physics.state, self.limits
         self.steps += 1
         self.blown_up += int(physics.blown_up.sum())
@@ -140,7 +148,7 @@ class Watch:
 
     def figures(self) -> Figures:
         """All counts and extremes of the run."""
-        physics, memory = self.env.physics, self.env.rules.memory
+        physics, memory = engine_of(self.env), self.env.rules.memory
         beyond = self.beyond.unflatten(0, (-1, ARM_JOINTS + HAND_JOINTS))
         arm, fingers = beyond[:, :ARM_JOINTS], beyond[:, ARM_JOINTS:]
         goal = torch.from_numpy(physics.batch.bind("mocap_pos")[:, 0]).float()
@@ -162,7 +170,7 @@ class Watch:
 
 def refine(env: AllegroKuka, substeps: int) -> None:
     """Let `env` make more and shorter physics steps per control step, with contacts as stiff as these allow."""
-    physics, step = env.physics, STEP_SECONDS / substeps
+    physics, step = engine_of(env), STEP_SECONDS / substeps
     physics.batch.expand("opt.timestep")[:] = step
     physics.batch.expand("geom_solref")[..., 0] = 2 * step
     physics.decimation = substeps

@@ -91,7 +91,7 @@ def main() -> None:
     every: list[Figures] = []
 
     def report(title: str, figures: Figures) -> None:
-        every.append({"what": title} | figures)
+        every.append({"what": title, **figures})
         print(f"\n{title}")
         for name, value in figures.items():
             print(f"  {name:<58} {value:.4g}" if isinstance(value, float) else f"  {name:<58} {value}", flush=True)

@@ -14,6 +14,7 @@ METRICS = ["charts/episodic_return", "env/fingertip_distance", "env/lifted"]
 
 
 def main() -> None:
+    """Draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--metrics", nargs="+", default=METRICS)

@@ -29,6 +29,7 @@ SMALL, LARGE = 64, 576
 
 
 def make(task: str, physics: str, num_envs: int, args: argparse.Namespace) -> AllegroKuka:
+    """An environment on Warp, or on the CPU engine."""
     device = torch.device(args.device if physics == "warp" else "cpu")
     room = {"contacts_per_world": args.contacts, "constraints_per_world": args.constraints}
     own = room if physics == "warp" else {"threads": args.threads}
@@ -97,7 +98,8 @@ def skill(task: str, physics: str, num_envs: int, args: argparse.Namespace) -> d
     env.reset()
     act = env.script()
     results = [
-        (step.successes.sum(), step.log["lifted"].mean()) for step in (env.step(act()) for _ in range(args.steps))
+        (step.successes.sum(), torch.as_tensor(step.log["lifted"]).mean())
+        for step in (env.step(act()) for _ in range(args.steps))
     ]
     successes, lifted = torch.tensor(results).T
     return {"goals": successes.sum().item() / num_envs, "lifted": lifted.mean().item()}
@@ -110,6 +112,7 @@ def in_own_process(function: Callable[..., dict[str, float]], *args: object) -> 
 
 
 def print_table(heads: list[str]) -> None:
+    """The head of a table in Markdown."""
     print("|", " | ".join(heads), "|")
     print("|" + "---|" * len(heads), flush=True)
 

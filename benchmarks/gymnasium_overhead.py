@@ -11,20 +11,21 @@ same seed and take the same actions; their steps alternate, so that both see the
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 
 from epo_lightning.envs.gymnasium import GymnasiumEnv
-from epo_lightning.envs.gymnasium.vectors import quiet_mujoco
+from epo_lightning.envs.gymnasium.vectors import Vectorization, quiet_mujoco
 
 TASKS = ["CartPole-v1", "Pendulum-v1", "HalfCheetah-v5", "Ant-v5"]
 
 
-def bare_vector(id: str, num_envs: int, vectorization: str) -> Any:
+def bare_vector(id: str, num_envs: int, vectorization: Vectorization) -> VectorEnv[Any, Any]:
     """What a user of Gymnasium would step."""
     gymnasium.make(id).close()  # loads MuJoCo, where the task needs it
     quiet_mujoco()
@@ -34,7 +35,9 @@ def bare_vector(id: str, num_envs: int, vectorization: str) -> Any:
     return gymnasium.make_vec(id, num_envs, vectorization, vector_kwargs=settings)
 
 
-def measure(id: str, num_envs: int, vectorization: Any, steps: int, warmup: int) -> tuple[float, float, float]:
+def measure(
+    id: str, num_envs: int, vectorization: Vectorization, steps: int, warmup: int
+) -> tuple[float, float, float]:
     """Env steps per second of the bare vector environment and of `GymnasiumEnv`, and the median of the ratios."""
     env = GymnasiumEnv(num_envs, torch.device("cpu"), 0, id, vectorization)
     bare = bare_vector(id, num_envs, vectorization)
@@ -45,8 +48,11 @@ def measure(id: str, num_envs: int, vectorization: Any, steps: int, warmup: int)
     for step in range(warmup + steps):
         actions = env.spec.random_actions(generator)
         arrays = env._act(actions)
-        sides = [("whole", env.step, actions), ("bare", bare.step, arrays)]
-        results = {}
+        sides: list[tuple[str, Callable[[Any], Any], Any]] = [
+            ("whole", env.step, actions),
+            ("bare", bare.step, arrays),
+        ]
+        results: dict[str, Any] = {}
         for name, act, given in sides if step % 2 else sides[::-1]:
             start = time.perf_counter()
             results[name] = act(given)

@@ -54,9 +54,11 @@ class NoiseEnv(VectorEnv):
         self.times: list[float] = []
 
     def reset(self) -> Tensor:
+        """The first observations of the store."""
         return self._obs[0]
 
-    def step(self, actions: Tensor) -> StepResult:
+    def step(self, actions: Tensor) -> StepResult:  # noqa: ARG002  (chance decides)
+        """The next of eight steps; the clock is read at the beginning of a rollout."""
         if self._step % HORIZON == 0:
             self.times.append(time.perf_counter())
         self._step += 1
@@ -64,10 +66,39 @@ class NoiseEnv(VectorEnv):
         return StepResult(self._obs[i], self._reward[i], self._terminated[i], self._never, self._zero)
 
     def state_dict(self) -> dict[str, Any]:
+        """The clock."""
         return {"step": self._step}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from it."""
         self._step = state["step"]
+
+
+class Moments:
+    """Running mean and variance of samples.
+
+    Args:
+        shape: Of a sample.
+    """
+
+    def __init__(self, *shape: int) -> None:
+        self.mean, self.var, self.count = torch.zeros(shape), torch.ones(shape), 1e-4
+
+    def merge(self, x: Tensor) -> None:
+        """Take in samples (n, ...)."""
+        var, mean = torch.var_mean(x, dim=0, correction=0)
+        n, total = len(x), self.count + len(x)
+        delta = mean - self.mean
+        self.var = (self.var * self.count + var * n + delta.square() * self.count * n / total) / total
+        self.mean, self.count = self.mean + delta * n / total, total
+
+    def scale(self) -> Tensor:
+        """What `normalize` divides by."""
+        return (self.var + 1e-5).sqrt()
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """(x - mean) / std, clipped."""
+        return ((x - self.mean) / self.scale()).clamp_(-5, 5)
 
 
 class PlainPPO:
@@ -85,19 +116,11 @@ class PlainPPO:
         self.parameters = [*modules.parameters(), self.log_std]
         self.adam = torch.optim.Adam(self.parameters, lr=3e-4, fused=True)
         self.obs = env.reset()
-        self.obs_stats = [torch.zeros(OBS), torch.ones(OBS), 1e-4]
-        self.value_stats = [torch.zeros(()), torch.ones(()), 1e-4]
-
-    @staticmethod
-    def merge(stats: list[Any], x: Tensor) -> None:
-        var, mean = torch.var_mean(x, dim=0, correction=0)
-        n, total = len(x), stats[2] + len(x)
-        delta = mean - stats[0]
-        stats[1] = (stats[1] * stats[2] + var * n + delta.square() * stats[2] * n / total) / total
-        stats[0], stats[2] = stats[0] + delta * n / total, total
+        self.obs_stats, self.value_stats = Moments(OBS), Moments()
 
     @torch.no_grad()
     def collect(self) -> tuple[Tensor, ...]:
+        """A rollout: observations, actions, log-probabilities, values, targets, advantages."""
         n = self.env.spec.num_envs
         obs, actions = torch.empty(HORIZON, n, OBS), torch.empty(HORIZON, n, ACT)
         log_probs, values, rewards = (torch.empty(HORIZON + i, n) for i in (0, 1, 0))
@@ -105,7 +128,7 @@ class PlainPPO:
         std = self.log_std.exp()
         for t in range(HORIZON):
             obs[t] = self.obs
-            h = self.trunk(((self.obs - self.obs_stats[0]) / (self.obs_stats[1] + 1e-5).sqrt()).clamp_(-5, 5))
+            h = self.trunk(self.obs_stats.normalize(self.obs))
             noise = torch.randn(n, ACT)
             actions[t] = self.mean(h) + std * noise
             log_probs[t] = -(0.5 * noise.square() + self.log_std + 0.9189385).sum(-1)
@@ -113,24 +136,25 @@ class PlainPPO:
             result = self.env.step(actions[t].clamp(-1, 1))
             rewards[t], keep[t] = result.reward, (~(result.terminated | result.truncated)).float()
             self.obs = result.obs
-        h = self.trunk(((self.obs - self.obs_stats[0]) / (self.obs_stats[1] + 1e-5).sqrt()).clamp_(-5, 5))
+        h = self.trunk(self.obs_stats.normalize(self.obs))
         values[-1] = self.value(h).squeeze(-1)
         flat = obs.flatten(0, 1)
-        normal = ((flat - self.obs_stats[0]) / (self.obs_stats[1] + 1e-5).sqrt()).clamp_(-5, 5)
-        self.merge(self.obs_stats, flat)
-        values = values * (self.value_stats[1] + 1e-5).sqrt() + self.value_stats[0]
+        normal = self.obs_stats.normalize(flat)
+        self.obs_stats.merge(flat)
+        values = values * self.value_stats.scale() + self.value_stats.mean
         advantages, last = torch.empty(HORIZON, n), torch.zeros(n)
         for t in reversed(range(HORIZON)):
             delta = rewards[t] + 0.99 * keep[t] * values[t + 1] - values[t]
             advantages[t] = last = delta + 0.99 * 0.95 * keep[t] * last
         targets = advantages + values[:-1]
-        self.merge(self.value_stats, targets.flatten())
-        scale, shift = (self.value_stats[1] + 1e-5).sqrt(), self.value_stats[0]
+        self.value_stats.merge(targets.flatten())
+        scale, shift = self.value_stats.scale(), self.value_stats.mean
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         flat_parts = (actions.flatten(0, 1), log_probs.flatten(), ((values[:-1] - shift) / scale).flatten())
         return normal, *flat_parts, ((targets - shift) / scale).flatten(), advantages.flatten()
 
     def iterate(self) -> None:
+        """A rollout and the passes over it."""
         data = self.collect()
         for _ in range(EPOCHS):
             kl = torch.zeros(())
@@ -157,6 +181,7 @@ class PlainPPO:
             self.adam.param_groups[0]["lr"] = min(max(rate, 1e-6), 1e-2)
 
     def run(self, iterations: int) -> None:
+        """Learn for `iterations`."""
         for _ in range(iterations):
             self.iterate()
 
@@ -182,9 +207,11 @@ class System:
 
     @property
     def env(self) -> NoiseEnv:
+        """That of the last run."""
         return self.envs[-1]
 
     def run(self, iterations: int) -> None:
+        """A training of its own of `iterations`, with the module of the last one."""
         callbacks: list[L.Callback] = [NaNGuard()]
         if self.agents > 2:
             callbacks.append(GeneticEvolution(4 * HORIZON * self.data.num_envs, 0, num_elites=self.agents // 8))
@@ -203,15 +230,16 @@ class System:
         trainer.fit(self.module, self.data)
 
 
-def measure(side: Any, iterations: int) -> list[float]:
+def measure(side: PlainPPO | System, iterations: int) -> list[float]:
     """Seconds of each iteration but the first of a run."""
-    start = len(side.env.times) if getattr(side, "envs", None) or isinstance(side, PlainPPO) else 0
+    start = len(side.env.times) if isinstance(side, PlainPPO) or side.envs else 0
     side.run(iterations)
     times = side.env.times[start:]
     return [b - a for a, b in pairwise(times[1:])]
 
 
 def main() -> None:
+    """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=sorted(PRESETS), default="learner")
     parser.add_argument("--rounds", type=int, default=3)
@@ -225,7 +253,7 @@ def main() -> None:
     torch.set_num_threads(threads)
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
-        sides: dict[str, Callable[[], Any]] = {
+        sides: dict[str, Callable[[], PlainPPO | System]] = {
             "plain loop": lambda: PlainPPO(NoiseEnv(envs, torch.device("cpu"), 0), hidden),
             "system, K=1, no gene": lambda: System(envs, hidden, 1, 0, folder),
             "system, K=1, gene": lambda: System(envs, hidden, 1, 32, folder),

@@ -29,6 +29,7 @@ def profile(configs: list[str], width: int, iterations: int) -> dict[str, float]
 
 
 def main() -> None:
+    """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", nargs="+", default=["two_arm", "laptop"])
     parser.add_argument("--widths", nargs="+", type=int, default=[1, 2, 4])

@@ -17,8 +17,9 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
+import numpy as np
 import psutil
 import torch
 from mujoco import batch, mjtStage
@@ -29,8 +30,18 @@ from epo_lightning.envs.allegro_kuka import AllegroKuka
 from epo_lightning.envs.allegro_kuka.cards import CARDS
 from epo_lightning.envs.allegro_kuka.scene import DECIMATION
 from epo_lightning.experience.buffer import RolloutBuffer, RolloutShape
+from epo_lightning.physics.mujoco import MujocoPhysics
 
 HORIZON = 16
+T = TypeVar("T")
+Call = tuple[str, tuple[Tensor | None, ...]]
+"""Name of a method of an engine, and its arguments."""
+
+
+def engine_of(env: AllegroKuka) -> MujocoPhysics:
+    """The engine of an environment on the CPU."""
+    assert isinstance(env.physics, MujocoPhysics)
+    return env.physics
 
 
 class Recorder:
@@ -38,7 +49,7 @@ class Recorder:
 
     def __init__(self, env: AllegroKuka) -> None:
         self.env = env
-        self.calls: list[tuple[str, tuple]] = []
+        self.calls: list[Call] = []
         self.seconds = {"physics": 0.0, "resets": 0.0}
         self._watch("step", "physics")
         for method in ("reset", "place_object", "place_goal"):
@@ -71,10 +82,10 @@ class Bare:
         self.qpos, self.qvel, self.ctrl = engine.bind("qpos"), engine.bind("qvel"), engine.bind("ctrl")
         self.force = engine.bind("xfrc_applied")[:, env.physics.model.body("object").id, :3]
         self.mocap_pos, self.mocap_quat = engine.bind("mocap_pos"), engine.bind("mocap_quat")
-        engine.state[:] = env.physics.batch.state
+        engine.state[:] = engine_of(env).batch.state
         engine.forward(stage=mjtStage.mjSTAGE_VEL)
 
-    def replay(self, calls: list[tuple[str, tuple]]) -> float:
+    def replay(self, calls: list[Call]) -> float:
         """Returns the seconds it took."""
         arrays = [(name, [None if arg is None else arg.numpy() for arg in args]) for name, args in calls]
         start = time.perf_counter()
@@ -82,33 +93,44 @@ class Bare:
             getattr(self, name)(*args)
         return time.perf_counter() - start
 
-    def step(self, targets, forces=None) -> None:
+    def step(self, targets: np.ndarray, forces: np.ndarray | None = None) -> None:
+        """As `Physics.step`."""
         self.ctrl[:] = targets
         if forces is not None:
             self.force[:] = forces
         self.batch.step(nstep=DECIMATION, stage=mjtStage.mjSTAGE_VEL)
 
-    def reset(self, ids, joint_pos, joint_vel, object_pos, object_quat) -> None:
+    def reset(
+        self,
+        ids: np.ndarray,
+        joint_pos: np.ndarray,
+        joint_vel: np.ndarray,
+        object_pos: np.ndarray,
+        object_quat: np.ndarray,
+    ) -> None:
+        """As `Physics.reset`."""
         self.batch.reset(ids, stage=mjtStage.mjSTAGE_NONE)
         self.qpos[ids, : self.joints], self.qvel[ids, : self.joints] = joint_pos, joint_vel
         self.place_object(ids, object_pos, object_quat)
         self.batch.forward(ids, stage=mjtStage.mjSTAGE_VEL)
 
-    def place_object(self, ids, pos, quat) -> None:
+    def place_object(self, ids: np.ndarray, pos: np.ndarray, quat: np.ndarray) -> None:
+        """As `Physics.place_object`."""
         self.qpos[ids, self.joints : self.joints + 3] = pos
         self.qpos[ids, self.joints + 3 : self.joints + 7] = quat[:, [3, 0, 1, 2]]
         self.qvel[ids, self.joints : self.joints + 6] = 0
 
-    def place_goal(self, ids, pos, quat) -> None:
+    def place_goal(self, ids: np.ndarray, pos: np.ndarray, quat: np.ndarray) -> None:
+        """As `Physics.place_goal`."""
         self.mocap_pos[ids, 0], self.mocap_quat[ids, 0] = pos, quat[:, [3, 0, 1, 2]]
 
 
 def shared_geometry(env: AllegroKuka) -> batch.Batch:
     """An engine whose environments all have the model's own object, a cube, with the damping that `env`'s have."""
-    model = env.physics.model
-    damped = env.physics.batch.expand("dof_damping")
+    engine, model = engine_of(env).batch, env.physics.model
+    damped = engine.expand("dof_damping")
     model.dof_damping[:] = damped[0]
-    return batch.Batch(model, env.spec.num_envs, env.physics.batch.nthread, persistent=True)
+    return batch.Batch(model, env.spec.num_envs, engine.nthread, persistent=True)
 
 
 class Memory(NamedTuple):
@@ -131,11 +153,11 @@ def memory_of(task: str, args: argparse.Namespace) -> Memory:
     rules = sum(field.nbytes for field in env.rules.memory)
     spec = env.spec
     shape = RolloutShape(HORIZON, Population(1, args.num_envs), args.num_envs, spec.obs_dim, spec.act_dim, (0, 0))
-    sizes = (grown - rules, env.physics.batch.state.nbytes, rules, RolloutBuffer.nbytes(shape))
+    sizes = (grown - rules, engine_of(env).batch.state.nbytes, rules, RolloutBuffer.nbytes(shape))
     return Memory(*(size / args.num_envs for size in sizes))
 
 
-def in_own_process(function: Callable[[str, argparse.Namespace], Any], task: str, args: argparse.Namespace) -> Any:
+def in_own_process(function: Callable[[str, argparse.Namespace], T], task: str, args: argparse.Namespace) -> T:
     """What `function` returns; memory that the engines keep when they are gone goes with the process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, task, args).result()
@@ -168,7 +190,7 @@ def measure(task: str, args: argparse.Namespace) -> dict[str, float]:
     env = make(task, args.objects, args)
     env.reset()
     act, recorder = actor(env, args.grip), Recorder(env)
-    bare = Bare(make(task, args.objects, args).physics.batch, env)
+    bare = Bare(engine_of(make(task, args.objects, args)).batch, env)
     times: dict[str, list[float]] = {"A": [], "B": []}
     for step in range(args.warmup + args.steps):
         if step == args.warmup:
@@ -176,7 +198,7 @@ def measure(task: str, args: argparse.Namespace) -> dict[str, float]:
             recorder.seconds = {"physics": 0.0, "resets": 0.0}
         times["B"].append(recorder.step(act()))
         times["A"].append(bare.replay(recorder.calls))
-    if abs(bare.batch.state - env.physics.batch.state).max() > 0:
+    if abs(bare.batch.state - engine_of(env).batch.state).max() > 0:
         raise RuntimeError(f"{task}: the bare loop did not do what the environment did")
     env.close()
     total = sum(times["B"])
@@ -196,7 +218,7 @@ def geometry_cost(task: str, args: argparse.Namespace) -> float:
     env = make(task, "cube", args)
     env.reset()
     act, recorder = actor(env, args.grip), Recorder(env)
-    own, shared = Bare(make(task, "cube", args).physics.batch, env), Bare(shared_geometry(env), env)
+    own, shared = Bare(engine_of(make(task, "cube", args)).batch, env), Bare(shared_geometry(env), env)
     ratios = []
     for step in range(args.warmup + args.steps):
         recorder.step(act())

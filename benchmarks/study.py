@@ -82,6 +82,7 @@ def draw(curves: dict[str, list[Curve]], ylabel: str, target: Path) -> None:
 
 
 def main() -> None:
+    """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configs", nargs="+", default=["quickstart", "sapg", "ppo"])
     parser.add_argument("--seeds", type=int, default=5)
@@ -93,7 +94,7 @@ def main() -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     jobs = [(config, seed) for config in args.configs for seed in range(args.seeds)]
     with ThreadPoolExecutor(args.jobs) as pool:
-        results = dict(zip(jobs, pool.map(lambda job: run(*job, args.folder), jobs), strict=True))
+        results = dict(zip(jobs, pool.map(lambda job: run(job[0], job[1], args.folder), jobs), strict=True))
     print(f"{'config':36} {'master success by seed':26} {'>= 0.9':>7} {'env steps':>10} {'median time':>12}")
     for config in args.configs:
         mine = [results[config, seed] for seed in range(args.seeds)]

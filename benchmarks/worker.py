@@ -9,12 +9,15 @@ one. The environment does nothing but hand over numbers that it has: all of the 
 process and back. Medians.
 """
 
+from __future__ import annotations  # Python 3.8 reads this file, too
+
 import argparse
 import os
 import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,23 +32,26 @@ class Store:
 
     obs_dim, act_dim, name = OBS, ACT, "Store"
 
-    def __init__(self, num_envs, seed):
+    def __init__(self, num_envs: int, seed: int) -> None:
         random = np.random.default_rng(seed)
         self.num_envs, self.clock = num_envs, 0
-        self.obs = random.standard_normal((8, num_envs, OBS), np.float32)
+        self.obs: np.ndarray = random.standard_normal((8, num_envs, OBS), np.float32)
         self.rewards = random.standard_normal((8, num_envs), np.float32)
         self.terminated, self.truncated = random.random((2, 8, num_envs)) < 0.005
 
-    def reset(self):
-        return self.obs[0]
+    def reset(self) -> np.ndarray:
+        """The first observations."""
+        first: np.ndarray = self.obs[0]
+        return first
 
-    def step(self, actions):
+    def step(self, actions: np.ndarray) -> tuple[Any, ...]:  # noqa: ARG002  (what an adapter is given)
+        """The next of eight steps."""
         self.clock = i = (self.clock + 1) % 8
         extras = {"final_obs": self.obs[i], "log": {"speed": self.rewards[i]}}
         return self.obs[i], self.rewards[i], self.terminated[i], self.truncated[i], extras
 
 
-def store(num_envs, seed):
+def store(num_envs: int, seed: int) -> Store:
     """The factory on the other side; this file is read there, too, and needs numpy only."""
     return Store(num_envs, seed)
 

@@ -68,7 +68,7 @@ def tie_width(fitness: Tensor) -> Tensor:
 
 
 def mutate(genes: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """genes + N(0, sigma^2)."""
+    """Genes with noise: genes + N(0, sigma^2)."""
     return genes + sigma * torch.randn(genes.shape, generator=generator, device=genes.device, dtype=genes.dtype)
 
 

@@ -10,13 +10,17 @@ command of this package works with it; `check_env` tells whether it keeps the co
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from epo_lightning.limits import Mistake
+from epo_lightning.physics.base import Physics
+
+if TYPE_CHECKING:
+    from epo_lightning.physics.drawing import Marker
 
 
 @dataclass(frozen=True)
@@ -90,9 +94,15 @@ class VectorEnv(ABC):
 
     A subclass's constructor takes `num_envs: int`, `device: torch.device`, `seed: int` first; whatever follows can be
     set in YAML under `data.env.init_args`. Two environments built with the same arguments behave alike to the bit.
+
+    Attributes:
+        spec: What the learner must know; set in the constructor.
+        curriculum_units: Units of those values of `curriculum()` that have one, such as {"tolerance": "m"}; captions
+            tell lengths in m as centimetres.
     """
 
     spec: EnvSpec
+    curriculum_units: Mapping[str, str] = {}
 
     @abstractmethod
     def reset(self) -> Tensor:
@@ -149,6 +159,18 @@ class VectorEnv(ABC):
 
     def close(self) -> None:  # noqa: B027  (nothing to free is the common case)
         """Free threads, processes and device memory."""
+
+
+@runtime_checkable
+class Simulated(Protocol):
+    """What `view` needs beyond `VectorEnv`: an environment that a MuJoCo scene stands behind."""
+
+    @property
+    def physics(self) -> Physics:
+        """The engine with the scene."""
+
+    def markers(self, env: int) -> "Sequence[Marker]":
+        """What is drawn of environment number `env` beyond its scene."""
 
 
 EnvFactory = Callable[[int, torch.device, int], VectorEnv]

@@ -145,13 +145,14 @@ def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:
     try:
         torch.save(state, file)
         file.seek(0)
-        return torch.load(file, weights_only=True)
+        loaded: dict[str, Any] = torch.load(file, weights_only=True)
+        return loaded
     except Exception as error:
         line = str(error).strip().split("\n")[0]
         raise Mistake(f"state_dict() must hold only tensors and plain values (weights_only=True): {line}") from error
 
 
-def _difference(a: Any, b: Any, path: str) -> str | None:
+def _difference(a: object, b: object, path: str) -> str | None:
     """The path of the first entry in which two states differ."""
     if isinstance(a, Tensor):
         return None if isinstance(b, Tensor) and torch.equal(a, b.to(a.device)) else path
@@ -173,6 +174,11 @@ def _check_curriculum(env: VectorEnv) -> None:
     env.set_curriculum(values)
     if env.curriculum() != values:
         raise Mistake(f"set_curriculum() must take over {values}, but curriculum() then returns {env.curriculum()}")
+    units = env.curriculum_units
+    if not isinstance(units, Mapping) or not all(
+        key in values and isinstance(unit, str) for key, unit in units.items()
+    ):
+        raise Mistake(f"curriculum_units must name units of values of curriculum() {sorted(values)}, got {units!r}")
 
 
 def env_factory(class_path: str, init_args: Mapping[str, Any]) -> EnvFactory:
@@ -193,7 +199,8 @@ def env_factory(class_path: str, init_args: Mapping[str, Any]) -> EnvFactory:
         parsed = parser.parse_object({"env": {"class_path": class_path, "init_args": init_args}})
     except ArgumentError as error:
         raise Mistake(" ".join(str(error).split())) from error
-    return parser.instantiate(parsed).env
+    factory: EnvFactory = parser.instantiate(parsed).env
+    return factory
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

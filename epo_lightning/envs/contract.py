@@ -16,7 +16,7 @@ from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.limits import Mistake
 
 
-def check_spec(env: Any) -> EnvSpec:
+def check_spec(env: object) -> EnvSpec:
     """Check what the environment says of itself.
 
     Raises:
@@ -40,7 +40,7 @@ def check_spec(env: Any) -> EnvSpec:
     return spec
 
 
-def check_result(result: Any, spec: EnvSpec, device: torch.device) -> None:
+def check_result(result: object, spec: EnvSpec, device: torch.device) -> None:
     """Check what can be told without waiting for the device: types, shapes, dtypes, devices, no gradient.
 
     It takes some microseconds: whoever steps an environment calls it after every step.
@@ -70,7 +70,7 @@ def check_result(result: Any, spec: EnvSpec, device: torch.device) -> None:
         _check_log(name, value, n, device)
 
 
-def _check_log(name: Any, value: Any, n: tuple[int], device: torch.device) -> None:
+def _check_log(name: object, value: object, n: tuple[int], device: torch.device) -> None:
     """What `env_log.EnvLog` can average: numbers, () and (N,) tensors of anything but complex numbers."""
     if not isinstance(name, str):
         raise Mistake(f"StepResult.log must have names that are strings, got {name!r}")
@@ -83,7 +83,7 @@ def _check_log(name: Any, value: Any, n: tuple[int], device: torch.device) -> No
 
 
 def _check_tensor(
-    name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype | None, device: torch.device
+    name: str, value: object, shape: tuple[int, ...], dtype: torch.dtype | None, device: torch.device
 ) -> None:
     if (  # the usual case, in half a microsecond
         type(value) is Tensor
@@ -105,7 +105,7 @@ def _check_tensor(
         raise Mistake(f"{name} must not require a gradient: compute it under torch.no_grad()")
 
 
-def check_first(obs: Any, spec: EnvSpec, device: torch.device | None) -> None:
+def check_first(obs: object, spec: EnvSpec, device: torch.device | None) -> None:
     """Check what `reset` returned; waits for the device, once per run.
 
     Args:
@@ -135,7 +135,7 @@ def load_state(env: VectorEnv, state: Mapping[str, Any]) -> None:
         raise Mistake(f"--ckpt_path: {env.spec.name} cannot continue from its saved state: {error}") from error
 
 
-def check_pictures(pictures: Any, shape: tuple[int, ...]) -> None:
+def check_pictures(pictures: object, shape: tuple[int, ...]) -> None:
     """Check what `render` returned.
 
     Raises:

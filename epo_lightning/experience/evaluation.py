@@ -21,6 +21,8 @@ from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake
 
 _STEPS_BETWEEN_CHECKS = 16
+_PATIENCE = 100_000
+"""Env steps that an episode may take where the task names no limit."""
 
 
 class Episodes(NamedTuple):
@@ -86,7 +88,7 @@ def play_episodes(env: VectorEnv, policy: Policy, agent: int, episodes_per_env: 
 
 def step_limit(env: VectorEnv, episodes_per_env: int) -> int:
     """Env steps after which every environment must have finished its episodes."""
-    return episodes_per_env * (env.spec.max_episode_steps or 100_000) + _STEPS_BETWEEN_CHECKS
+    return episodes_per_env * (env.spec.max_episode_steps or _PATIENCE) + _STEPS_BETWEEN_CHECKS
 
 
 def summarize(totals: Tensor) -> dict[str, Summary]:

@@ -3,7 +3,6 @@
 import io
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ _DEEPEST = 50
 """Levels down which a culprit is looked for: a state that contains itself has no end."""
 
 
-def tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+def tensors(value: object, name: str) -> Iterator[tuple[str, Tensor]]:
     """Every tensor in nested dicts, lists and tuples, with its path, such as `ranks[0].obs`."""
     if isinstance(value, Tensor):
         yield name, value
@@ -22,7 +21,7 @@ def tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
         yield from tensors(item, path)
 
 
-def not_finite(value: Any, name: str) -> list[str]:
+def not_finite(value: object, name: str) -> list[str]:
     """Paths of the floating-point tensors in `value` that hold NaN or infinity; waits for the device once."""
     named = [(path, tensor) for path, tensor in tensors(value, name) if tensor.is_floating_point()]
     if not named:
@@ -32,12 +31,12 @@ def not_finite(value: Any, name: str) -> list[str]:
     return [path for (path, _), good in zip(named, finite, strict=True) if not good]
 
 
-def oversized(value: Any, name: str) -> list[str]:
+def oversized(value: object, name: str) -> list[str]:
     """Paths of the tensors in `value` with more entries than their storage has: torch writes none of that kind."""
     return [path for path, tensor in tensors(value, name) if tensor.nbytes > tensor.untyped_storage().nbytes()]
 
 
-def require_readable(value: Any, name: str, remedy: str) -> None:
+def require_readable(value: object, name: str, remedy: str) -> None:
     """Refuse a state that could be written, but that `torch.load(weights_only=True)` would not read.
 
     Numbers of tensors are not looked at, so that it costs milliseconds whatever the size.
@@ -58,7 +57,7 @@ def require_readable(value: Any, name: str, remedy: str) -> None:
         )
 
 
-def _first_unreadable(value: Any, path: str) -> tuple[str, Any]:
+def _first_unreadable(value: object, path: str) -> tuple[str, object]:
     """Path and value of the innermost culprit."""
     for _ in range(_DEEPEST):
         for key in value if isinstance(value, dict) else ():
@@ -71,7 +70,7 @@ def _first_unreadable(value: Any, path: str) -> tuple[str, Any]:
     return path, value
 
 
-def _items(value: Any, name: str) -> list[tuple[str, Any]]:
+def _items(value: object, name: str) -> list[tuple[str, object]]:
     """The entries of a container with their paths; none of anything else."""
     if isinstance(value, dict):
         return [(f"{name}.{key}" if name else str(key), item) for key, item in value.items()]
@@ -80,7 +79,7 @@ def _items(value: Any, name: str) -> list[tuple[str, Any]]:
     return []
 
 
-def _reads_back(value: Any) -> bool:
+def _reads_back(value: object) -> bool:
     file = io.BytesIO()
     try:
         with warnings.catch_warnings():
@@ -93,12 +92,15 @@ def _reads_back(value: Any) -> bool:
     return True
 
 
-def _without_numbers(value: Any) -> Any:
+def _without_numbers(value: object) -> object:
     """The same structure with empty tensors."""
-    if type(value) in (Tensor, nn.Parameter) and value.layout is torch.strided and not value.is_quantized:
+    plain = type(value) in (Tensor, nn.Parameter)
+    if plain and isinstance(value, Tensor) and value.layout is torch.strided and not value.is_quantized:
         return value.detach().new_empty(0, device="cpu")
     if type(value) is dict:
         return {key: _without_numbers(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_without_numbers(item) for item in value)
+    if type(value) is list:
+        return [_without_numbers(item) for item in value]
+    if type(value) is tuple:
+        return tuple(_without_numbers(item) for item in value)
     return value

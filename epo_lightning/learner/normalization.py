@@ -60,7 +60,7 @@ class RunningMoments(nn.Module):
         return self.normalizer()(x, out)
 
     def denormalize(self, x: Tensor) -> Tensor:
-        """x * std + mean."""
+        """Undo `normalize`, but for its clipping: x * std + mean."""
         return x * self.std() + self.mean.float()
 
     @torch.no_grad()

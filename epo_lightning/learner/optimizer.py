@@ -11,6 +11,13 @@ from torch import Tensor, nn
 
 from epo_lightning.limits import require_range
 
+KL_HIGH, KL_LOW = 2.0, 0.5
+"""Multiples of `target_kl` above which the learning rate falls, and below which it rises."""
+RATE_FACTOR = 1.5
+"""What the learning rate is then divided by, or multiplied with."""
+NORM_FLOOR = 1e-6
+"""Added to the norm of the gradient before it divides, as torch's own clipping does."""
+
 
 @dataclass(frozen=True)
 class OptimizerSettings:
@@ -78,8 +85,8 @@ def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float) -> Tenso
     The same as `torch.nn.utils.clip_grad_norm_`, in half its time for small networks.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    torch._foreach_mul_(gradients, (max_norm / (norm + NORM_FLOOR)).clamp(max=1.0))
     return norm
 
 
@@ -87,5 +94,6 @@ def adapt_learning_rate(learning_rate: Tensor, kl: Tensor, settings: OptimizerSe
     """Change `learning_rate` (scalar tensor) in place by the mean KL (scalar tensor) of the last pass over the data."""
     if settings.target_kl is None:
         return
-    factor = torch.where(kl > 2 * settings.target_kl, 1 / 1.5, torch.where(kl < 0.5 * settings.target_kl, 1.5, 1.0))
+    rise = torch.where(kl < KL_LOW * settings.target_kl, RATE_FACTOR, 1.0)
+    factor = torch.where(kl > KL_HIGH * settings.target_kl, 1 / RATE_FACTOR, rise)
     learning_rate.mul_(factor).clamp_(settings.learning_rate_min, settings.learning_rate_max)

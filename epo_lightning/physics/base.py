@@ -10,12 +10,15 @@ quaternions are (x, y, z, w).
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from epo_lightning.limits import Mistake
+
+if TYPE_CHECKING:
+    import mujoco
 
 
 class PhysicsState(NamedTuple):
@@ -60,7 +63,7 @@ class Physics(ABC):
 
     num_envs: int
     device: torch.device
-    model: Any
+    model: "mujoco.MjModel"
     state: PhysicsState
     blown_up: Tensor
 
@@ -107,7 +110,7 @@ class Physics(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`; raises `Mistake` when it belongs to another number of environments or scene."""
 
-    def snapshot(self, env: int) -> tuple[Any, Any]:
+    def snapshot(self, env: int) -> "tuple[mujoco.MjModel, mujoco.MjData]":
         """Scene and present state of environment `env` as MuJoCo's (MjModel, MjData), to be drawn.
 
         Raises:

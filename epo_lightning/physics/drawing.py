@@ -8,7 +8,7 @@ import copy
 import os
 import sys
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import mujoco
 import numpy as np
@@ -23,9 +23,19 @@ _MAX_GEOMS = 2000
 class Marker(NamedTuple):
     """A sphere that is drawn but is no part of the physics: centre (3), radius (m), red, green, blue, opacity."""
 
-    pos: tuple[float, ...]
+    pos: tuple[float, float, float]
     radius: float
     rgba: tuple[float, float, float, float]
+
+
+class OffscreenContext(Protocol):
+    """An OpenGL context of MuJoCo's without a window."""
+
+    def make_current(self) -> None:
+        """Draw with it in this thread from now on."""
+
+    def free(self) -> None:
+        """Give it back to the driver."""
 
 
 class SceneDrawing:
@@ -91,7 +101,7 @@ def add_markers(scene: mujoco.MjvScene, markers: Iterable[Marker]) -> None:
         scene.ngeom += 1
 
 
-def offscreen_context(width: int, height: int) -> Any:
+def offscreen_context(width: int, height: int) -> OffscreenContext:
     """An OpenGL context without a window, current in this thread.
 
     Raises:
@@ -101,9 +111,10 @@ def offscreen_context(width: int, height: int) -> Any:
         if sys.platform.startswith("linux") and not os.environ.get("MUJOCO_GL"):
             # MuJoCo chooses when it is imported, which is long ago: a training must not depend on EGL
             from mujoco.egl import GLContext
+
+            context: OffscreenContext = GLContext(width, height)
         else:
-            GLContext = mujoco.GLContext
-        context = GLContext(width, height)
+            context = mujoco.GLContext(width, height)
         context.make_current()
     except Exception as error:  # ctypes, PyOpenGL, GLFW and MuJoCo raise half a dozen types
         raise _refusal(error) from error

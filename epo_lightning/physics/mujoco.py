@@ -10,7 +10,7 @@ of threads.
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mujoco
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from epo_lightning.limits import Mistake
 from epo_lightning.physics.base import Physics
+from epo_lightning.physics.forces import ObjectForces
 from epo_lightning.physics.readout import Readout
 
 STAGE = mujoco.mjtStage
@@ -81,7 +82,7 @@ class MujocoPhysics(Physics):
         self._rows, self._warning = self.batch.state, self.batch.warning
         self._qpos, self._qvel = self.batch.bind("qpos"), self.batch.bind("qvel")
         self._ctrl = torch.from_numpy(self.batch.bind("ctrl"))
-        self._force = torch.from_numpy(self.batch.bind("xfrc_applied"))[:, self._object, :3]
+        self._forces = ObjectForces(torch.from_numpy(self.batch.bind("xfrc_applied"))[:, self._object, :3])
         self._mocap_pos, self._mocap_quat = self.batch.bind("mocap_pos"), self.batch.bind("mocap_quat")
         self._pos64, self._vel64 = torch.from_numpy(self._qpos), torch.from_numpy(self._qvel)
         with warnings.catch_warnings():  # the engine's outputs are read-only arrays, and we only read them
@@ -92,7 +93,6 @@ class MujocoPhysics(Physics):
         self._readout = Readout(model, hands, num_envs, self.device)
         self.state = self._readout.state(self._pos[:, :joints], self._vel[:, :joints])
         self.blown_up = torch.zeros(num_envs, dtype=torch.bool)
-        self._pushes: list[tuple[int, Tensor]] = []
         self._refresh()
 
     def _set_objects(self, half_sizes: Tensor, masses: Tensor) -> None:
@@ -117,14 +117,8 @@ class MujocoPhysics(Physics):
     def step(self, targets: Tensor, object_force: Tensor | None = None) -> None:
         """Advance all environments by `decimation` physics steps; see `Physics.step`."""
         self._ctrl.copy_(targets)
-        if object_force is None:
-            self._force.zero_()
-        else:
-            self._force.copy_(object_force)
-        for env, force in self._pushes:
-            self._force[env] += force
-        self._pushes.clear()
-        failed: Any = None
+        self._forces.write(object_force)
+        failed: Sequence[int] = ()
         try:
             self.batch.step(nstep=self.decimation, stage=STAGE.mjSTAGE_VEL)
         except batch.SimulationError as error:  # e.g. out of contact memory: those kept the state before the step
@@ -134,7 +128,7 @@ class MujocoPhysics(Physics):
         # blown up: MuJoCo gave up on the state, or it is finite but absurd
         torch.logical_not(self._vel.abs().amax(dim=1) <= RUNAWAY, out=self.blown_up)  # true for NaN, too
         self.blown_up |= torch.from_numpy(self._warning[:, BAD_STATE, 1].any(axis=1))  # a reset clears these counters
-        if failed is not None:
+        if len(failed):
             self.blown_up[torch.as_tensor(failed, dtype=torch.int64)] = True
         if self.blown_up.any():
             for field in (self._pos, self._vel, self._readout.values):
@@ -183,12 +177,12 @@ class MujocoPhysics(Physics):
         self._rows[:] = rows.numpy()
         self.batch.forward(stage=STAGE.mjSTAGE_VEL)
         self.blown_up.zero_()
-        self._pushes.clear()
+        self._forces.forget()
         self._refresh()
 
     def push(self, env: int, force: Tensor) -> None:
         """See `Physics.push`."""
-        self._pushes.append((env, force))
+        self._forces.push(env, force)
 
     def snapshot(self, env: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
         """Copies of the model of environment `env`, with its own object, and of its state, positions up to date."""
@@ -219,7 +213,7 @@ def _wxyz(quat: Tensor) -> np.ndarray:
 
 def _is_box(model: mujoco.MjModel, geom: str) -> bool:
     index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_GEOM, geom)
-    return index >= 0 and model.geom_type[index] == mujoco.mjtGeom.mjGEOM_BOX
+    return bool(index >= 0 and model.geom_type[index] == mujoco.mjtGeom.mjGEOM_BOX)
 
 
 def _ignore(message: str) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from epo_lightning.limits import Mistake
 from epo_lightning.physics.base import Physics
+from epo_lightning.physics.forces import ObjectForces
 from epo_lightning.physics.readout import Readout
 from epo_lightning.physics.warp_worlds import TOO_FEW_CONSTRAINTS, TOO_FEW_CONTACTS, Worlds
 
@@ -77,7 +78,7 @@ class WarpPhysics(Physics):
 
         self._joints, self._goal = model.nu, model.body("goal").mocapid[0]
         self._kept = {name: worlds.field(name) for name in KEPT}
-        self._force = worlds.field("xfrc_applied")[:, model.body("object").id, :3]
+        self._forces = ObjectForces(worlds.field("xfrc_applied")[:, model.body("object").id, :3])
         self._ctrl, self._overflow = worlds.field("ctrl"), worlds.field("overflow")
         self._sensordata, self.blown_up = worlds.field("sensordata"), worlds.failures()
         start = mujoco.MjData(model)
@@ -85,20 +86,13 @@ class WarpPhysics(Physics):
 
         self._readout = Readout(model, hands, num_envs, device)
         self.state = self._readout.state(*(self._kept[name][:, : self._joints] for name in ("qpos", "qvel")))
-        self._pushes: list[tuple[int, Tensor]] = []
         self._steps = 0
         self._restore(self._start)
 
     def step(self, targets: Tensor, object_force: Tensor | None = None) -> None:
         """Advance all environments by `decimation` physics steps; see `Physics.step`."""
         self._ctrl.copy_(targets)
-        if object_force is None:
-            self._force.zero_()
-        else:
-            self._force.copy_(object_force)
-        for env, force in self._pushes:
-            self._force[env] += force.to(self.device)
-        self._pushes.clear()
+        self._forces.write(object_force)
         self._worlds.launch("advance")
         self._readout.take(self._sensordata)
         self._steps += 1
@@ -147,13 +141,13 @@ class WarpPhysics(Physics):
         for name, value in self._kept.items():
             value.copy_(state[name])
         self.blown_up.zero_()
-        self._pushes.clear()
+        self._forces.forget()
         self._worlds.launch("read")
         self._readout.take(self._sensordata)
 
     def push(self, env: int, force: Tensor) -> None:
         """See `Physics.push`."""
-        self._pushes.append((env, force))
+        self._forces.push(env, force)
 
     def snapshot(self, env: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
         """The model of environment `env`, with its own object, and its state in MuJoCo's own form."""

@@ -9,7 +9,6 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import mujoco
 import torch
@@ -130,11 +129,13 @@ class Worlds:
 
     def failures(self) -> Tensor:
         """`failed` as a tensor of the same memory."""
-        return wp.to_torch(self.failed)
+        failed: Tensor = wp.to_torch(self.failed)
+        return failed
 
     def field(self, name: str) -> Tensor:
         """The array `name` of `data` as a tensor of the same memory."""
-        return wp.to_torch(getattr(self.data, name))
+        array: Tensor = wp.to_torch(getattr(self.data, name))
+        return array
 
     def model_of(self, world: int) -> mujoco.MjModel:
         """The scene with the object of `world`."""
@@ -177,7 +178,7 @@ def _contain_failures(
             warmstart[env, i] = 0.0
 
 
-def _record(work: Callable[[], None]) -> Any:
+def _record(work: Callable[[], None]) -> wp.Graph:
     """The kernels that `work` launches, as a graph; no garbage may be collected meanwhile, it would be recorded."""
     collects = gc.isenabled()
     gc.disable()

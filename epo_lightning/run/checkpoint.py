@@ -27,7 +27,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     It is sound: weights, normalisers and Adam are finite, and everything reads back without running code.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: list[str] | None = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: list[str] | None = None
+    ) -> None:
         """Write beside `path`, force to disk, then rename.
 
         Args:
@@ -62,7 +64,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                     temporary.unlink(missing_ok=True)
                 raise
 
-    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: str | Path, map_location: object = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
         """Read `path`; never runs code from it."""
         return read_checkpoint(Path(path))
 

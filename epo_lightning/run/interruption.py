@@ -54,7 +54,7 @@ class GracefulStop(L.Callback):
                 os.write(2, f"\n{name}: finishing this iteration, then saving; Ctrl-C to stop at once\n".encode())
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Agree between ranks."""
+        """Stop all ranks when any of them got a signal."""
         number = torch.tensor(self.signal, device=trainer.strategy.root_device)
         self.signal = int(trainer.strategy.reduce(number, reduce_op="max"))
         if self.signal:

@@ -30,12 +30,12 @@ class MetricsTable(Logger):
 
     @property
     def name(self) -> str:
-        """Lightning asks for it."""
+        """The name by which Lightning tells loggers apart."""
         return "metrics"
 
     @property
     def version(self) -> str:
-        """Lightning asks for it."""
+        """None: a run folder has one table."""
         return ""
 
     @property
@@ -43,7 +43,7 @@ class MetricsTable(Logger):
         """The run folder."""
         return str(self.path.parent)
 
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, params: object, *args: Any, **kwargs: Any) -> None:
         """They are in `config.yaml`."""
 
     @rank_zero_only

@@ -38,8 +38,8 @@ class Change(NamedTuple):
     """One key with its value in the checkpoint and the one that was given."""
 
     key: str
-    old: Any
-    new: Any
+    old: object
+    new: object
 
     def __str__(self) -> str:
         note = f" ({WITHOUT_EFFECT[self.key]})" if self.key in WITHOUT_EFFECT else ""
@@ -69,9 +69,10 @@ def require_changeable(changes: Sequence[Change]) -> None:
             )
 
 
-def _compare(key: str, old: Any, new: Any) -> Iterator[Change]:
-    if key in _LISTS and _are_objects(old) and _are_objects(new):
-        yield from _compare_objects(key, _by_name(old), _by_name(new))
+def _compare(key: str, old: object, new: object) -> Iterator[Change]:
+    before, after = (_objects(each) if key in _LISTS else None for each in (old, new))
+    if before is not None and after is not None:
+        yield from _compare_objects(key, _by_name(before), _by_name(after))
     elif isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in {**old, **new}:
             inner = f"{key}.{name}" if key else name
@@ -87,16 +88,16 @@ def _compare_objects(key: str, old: dict[str, Any], new: dict[str, Any]) -> Iter
         yield from _compare(f"{key}.{name}", old[name], new[name])
 
 
-def _are_objects(value: Any) -> bool:
-    """Whether `value` is what the configuration says of objects: none, one, or a list."""
-    items = value if isinstance(value, list) else [value] if value else []
-    return all(isinstance(each, Mapping) for each in items)
+def _objects(value: object) -> list[Mapping[str, Any]] | None:
+    """What the configuration says of objects (none, one, or a list) as a list; None where it says something else."""
+    items: list[Any] = value if isinstance(value, list) else [value] if value else []
+    return items if all(isinstance(each, Mapping) for each in items) else None
 
 
-def _by_name(value: Any) -> dict[str, Any]:
+def _by_name(objects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The arguments of every object by the name of its class, numbered where there are several of one."""
     found: dict[str, Any] = {}
-    for each in [value] if isinstance(value, Mapping) else value or []:
+    for each in objects:
         name = str(each["class_path"]).rpartition(".")[2]
         count = sum(known.partition("#")[0] == name for known in found)
         arguments = {"class_path": each["class_path"], **each.get("init_args", {})}
@@ -104,5 +105,5 @@ def _by_name(value: Any) -> dict[str, Any]:
     return found
 
 
-def _tell(value: Any) -> str:
+def _tell(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)

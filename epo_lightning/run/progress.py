@@ -27,7 +27,7 @@ class IterationProgress(PopulationCallback, ProgressBar):
         self._enabled = False
 
     def enable(self) -> None:
-        """The opposite of `disable`."""
+        """Show again what `disable` has hidden."""
         self._enabled = True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

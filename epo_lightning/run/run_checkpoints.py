@@ -124,11 +124,14 @@ class RunCheckpoints(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The score to beat, whose it is, and at which difficulty."""
-        names = ("best_score", "best_iteration", "best_difficulty")
-        return {name: getattr(self, name) for name in names}
+        return {
+            "best_score": self.best_score,
+            "best_iteration": self.best_iteration,
+            "best_difficulty": self.best_difficulty,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue."""
+        """Go on with the score to beat of the run that is resumed."""
         self.best_score, self.best_iteration = state_dict["best_score"], state_dict.get("best_iteration")
         self.best_difficulty = dict(state_dict.get("best_difficulty", {}))
 

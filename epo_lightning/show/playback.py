@@ -22,8 +22,6 @@ POLICIES = ("random", "zero", "scripted")
 """Who can act without a network: uniform in [-1, 1], not at all, or by the task's own controller."""
 SEPARATOR = " · "
 """Between the parts of a caption."""
-_METRES = ("tolerance",)
-"""Values of a curriculum that are lengths: captions tell them in centimetres."""
 
 
 class Playback:
@@ -70,8 +68,11 @@ class Playback:
         self._agent_rows, self._agents = self._agent_rows.to(device), self._agents.to(device)
         if self.policy is not None:
             self._state = self.policy.initial_state(len(self._agents), device)
-        self.successes, self.returns, self.total_successes = torch.zeros(3, count, device=device)
-        self.clock, self.episodes = torch.zeros(2, count, dtype=torch.long, device=device)
+        self.successes = torch.zeros(count, device=device)
+        self.returns = torch.zeros(count, device=device)
+        self.total_successes = torch.zeros(count, device=device)
+        self.clock = torch.zeros(count, dtype=torch.long, device=device)
+        self.episodes = torch.zeros(count, dtype=torch.long, device=device)
 
     def step(self) -> StepResult:
         """Everybody acts once; where an episode ended, its book and its recurrent state begin anew.
@@ -97,7 +98,8 @@ class Playback:
 
     def captions(self) -> list[str]:
         """What to write above each picture: label, book and difficulty, joined by `SEPARATOR`."""
-        difficulty = [_tell(name, value) for name, value in self.env.curriculum().items()]
+        units = self.env.curriculum_units
+        difficulty = [_tell(name, value, units.get(name, "")) for name, value in self.env.curriculum().items()]
         seconds = self.env.spec.step_seconds
         books = self.successes, self.total_successes, self.returns, self.clock
         rows = zip(self.labels, *(book.tolist() for book in books), strict=True)
@@ -151,6 +153,6 @@ def _label(actor: int | str, policy: Policy | None) -> str:
     return "master" if actor == MASTER else f"follower {actor}"
 
 
-def _tell(name: str, value: float) -> str:
-    """A value of a curriculum in words."""
-    return f"{name} {100 * value:.1f} cm" if name in _METRES else f"{name} {value:.3g}"
+def _tell(name: str, value: float, unit: str) -> str:
+    """A value of a curriculum in words; lengths in metres are told in centimetres."""
+    return f"{name} {100 * value:.1f} cm" if unit == "m" else f"{name} {value:.3g} {unit}".rstrip()

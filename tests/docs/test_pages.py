@@ -54,4 +54,5 @@ def test_the_readme_names_the_two_commands_of_the_makefile() -> None:
     assert train in readme
     assert train in makefile
     assert "make test" in readme
-    assert "make test" in (ROOT / ".ci" / "run").read_text()
+    assert "make check" in (ROOT / ".ci" / "run").read_text().splitlines()
+    assert re.search(r"^check: .*\btest\b", makefile, re.MULTILINE)

@@ -171,6 +171,14 @@ class IgnoresTheCurriculum(Sound):
         return {"level": self.level}
 
 
+class UnitsOfNothing(Sound):
+    curriculum_units: Mapping[str, str] = {"height": "m"}
+
+
+class UnitsThatAreNumbers(Sound):
+    curriculum_units: Mapping[str, str] = {"level": 1}  # type: ignore[dict-item]
+
+
 BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
     "no VectorEnv": (lambda: object(), r"object must derive from .*VectorEnv"),
     "no spec": (NoSpec, r"NoSpec\.spec must be an EnvSpec"),
@@ -264,6 +272,8 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
     "loads with KeyError": (LoadsWithKeyError, r"load_state_dict\(\) must refuse .* got KeyError"),
     "curriculum type": (CurriculumOfTensors, r"curriculum\(\) must return a dict from names to floats"),
     "curriculum ignored": (IgnoresTheCurriculum, r"set_curriculum\(\) must take over"),
+    "units of nothing": (UnitsOfNothing, r"curriculum_units must name units of values of curriculum\(\) \['level'\]"),
+    "units no strings": (UnitsThatAreNumbers, r"curriculum_units must name units .* got \{'level': 1\}"),
 }
 
 

@@ -19,6 +19,8 @@ from epo_lightning.show.playback import Playback, load_policy
 
 
 class Tally(VectorEnv):
+    curriculum_units: Mapping[str, str] = {"tolerance": "m", "angle": "rad"}
+
     def __init__(self, *lengths: int, step_seconds: float | None = 0.5, difficulty: dict[str, float] | None = None):
         self.spec = EnvSpec("Tally", len(lengths), 2, 3, max(lengths), step_seconds)
         self.lengths, self.difficulty = torch.tensor(lengths), difficulty or {}
@@ -80,13 +82,13 @@ class TestBook:
         assert all(not values.any() for values in book)
 
     def test_captions(self) -> None:
-        env = Tally(100, 100, difficulty={"tolerance": 0.0512, "height": 3.0})
+        env = Tally(100, 100, difficulty={"tolerance": 0.0512, "height": 3.0, "angle": 0.25})
         playback = Playback(env, [0, 3], network())
         for _ in range(2):
             playback.step()
         assert playback.captions() == [
-            "master · 1 success · return 2 · tolerance 5.1 cm · height 3 · 1.0 s",
-            "follower 3 · 1 success · return 4 · tolerance 5.1 cm · height 3 · 1.0 s",
+            "master · 1 success · return 2 · tolerance 5.1 cm · height 3 · angle 0.25 rad · 1.0 s",
+            "follower 3 · 1 success · return 4 · tolerance 5.1 cm · height 3 · angle 0.25 rad · 1.0 s",
         ]
 
     def test_captions_of_a_task_without_a_clock(self) -> None:

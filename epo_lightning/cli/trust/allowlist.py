@@ -111,7 +111,7 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def _of_class(spec: Any, key: str) -> list[Finding]:
+def _of_class(spec: Mapping[str, Any] | None, key: str) -> list[Finding]:
     """What a class at `key` needs: nothing when it is one of ours with plain arguments."""
     if spec is None:
         return []
@@ -125,7 +125,7 @@ def _of_class(spec: Any, key: str) -> list[Finding]:
     return list(_texts(arguments, key, forms))
 
 
-def _texts(value: Any, key: str, forms: Mapping[str, str] = _TEXTS) -> Iterator[Finding]:
+def _texts(value: object, key: str, forms: Mapping[str, str] = _TEXTS) -> Iterator[Finding]:
     """Texts, names and numbers under `key` that are none of `forms`."""
     if isinstance(value, dict) and "class_path" in value and key in _OWN:
         yield from _of_class(value, key)
@@ -142,14 +142,14 @@ def _texts(value: Any, key: str, forms: Mapping[str, str] = _TEXTS) -> Iterator[
         yield Finding(key, f"set {key} to {shown(value)}")
 
 
-def _is_plain(value: Any, form: str, most: int) -> bool:
+def _is_plain(value: object, form: str, most: int) -> bool:
     """Whether `value` is nothing, a truth value, a number up to `most`, or a text of this `form`."""
     if isinstance(value, str):
         return re.fullmatch(form, value, re.ASCII) is not None
     return value is None or isinstance(value, float) or (isinstance(value, int) and -(2**63) <= value <= most)
 
 
-def _is_plain_setting(name: str, value: Any) -> bool:
+def _is_plain_setting(name: str, value: object) -> bool:
     """Whether the trainer may be given `value` from anybody."""
     key = f"trainer.{name}"
     if isinstance(value, list) and len(value) > _MOST.get(key, 0):
@@ -157,12 +157,12 @@ def _is_plain_setting(name: str, value: Any) -> bool:
     return value is None or ((isinstance(value, str) or name in _NUMBERS) and not list(_texts(value, key)))
 
 
-def _imports(value: Any) -> str:
+def _imports(value: object) -> str:
     """The class paths in `value`, at any depth."""
     return ", ".join(dict.fromkeys(shown(path) for path in _class_paths(value)))
 
 
-def _class_paths(value: Any) -> Iterator[Any]:
+def _class_paths(value: object) -> Iterator[Any]:
     if isinstance(value, dict):
         if "class_path" in value:
             yield value["class_path"]

@@ -115,7 +115,7 @@ def given_settings(args: list[str]) -> dict[str, Any]:
     return given
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def _flat(value: object, prefix: str = "") -> dict[str, Any]:
     """Every key in nested mappings, with its value."""
     found: dict[str, Any] = {}
     for name, item in value.items() if isinstance(value, dict) else ():
@@ -138,13 +138,13 @@ def _gives(given: Mapping[str, Any], key: str) -> bool:
 def _drop(config: dict[str, Any], key: str) -> None:
     """Take `key` out, which may lead through a class to one of its arguments."""
     *groups, last = key.split(".")
-    group: Any = config
+    group: object = config
     for name in groups:
         group = _holder(group, name).get(name)
     _holder(group, last).pop(last, None)
 
 
-def _holder(group: Any, name: str) -> dict[str, Any]:
+def _holder(group: object, name: str) -> dict[str, Any]:
     """The mapping with the key `name`: `group`, or the arguments of that class."""
     holders = [group, group.get("init_args")] if isinstance(group, dict) else []
     return next((each for each in holders if isinstance(each, dict) and name in each), {})

@@ -76,15 +76,15 @@ def dump(config: dict[str, Any]) -> str:
     return f"{_NO_FILE_NAME}\n" + yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def at(config: dict[str, Any], key: str) -> Any:
+def at(config: dict[str, Any], key: str) -> object:
     """The value at a dotted `key`; None where there is none."""
-    value: Any = config
+    value: object = config
     for name in key.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     return value
 
 
-def class_specs(value: Any) -> list[Any]:
+def class_specs(value: object) -> list[Any]:
     """The classes that a key holds: none, one, or a list."""
     return value if isinstance(value, list) else [] if value is None or isinstance(value, bool) else [value]
 

@@ -8,7 +8,7 @@ One arm has 7 joints, its hand 16 (index, middle, ring, thumb, four each). Lengt
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Literal
+from typing import Any, Literal
 
 from epo_lightning.envs.allegro_kuka.obstacles import Block, Box
 from epo_lightning.limits import Mistake
@@ -115,8 +115,8 @@ class Card:
         return (self.object_box, ((-right, -left), y, z)) if self.object_mirrored else (self.object_box,)
 
 
-def _single(name: str, title: str, **fields: object) -> Card:
-    values: dict = {
+def _single(name: str, title: str, **fields: Any) -> Card:
+    values: dict[str, Any] = {
         "arms": 1,
         "arm_control": "integrated",
         "arm_speed": 10.0,
@@ -131,8 +131,8 @@ def _single(name: str, title: str, **fields: object) -> Card:
     return Card(name=name, title=title, **(values | fields))
 
 
-def _two(name: str, title: str, **fields: object) -> Card:
-    values: dict = {
+def _two(name: str, title: str, **fields: Any) -> Card:
+    values: dict[str, Any] = {
         "arms": 2,
         "arm_control": "absolute",
         "arm_speed": inf,

@@ -63,6 +63,8 @@ class AllegroKuka(VectorEnv):
         Mistake: When an argument is out of range or names nothing known.
     """
 
+    curriculum_units: Mapping[str, str] = {"tolerance": "m"}
+
     def __init__(
         self,
         num_envs: int,

@@ -4,6 +4,7 @@ Shape legend: K keypoints.
 """
 
 import torch
+from torch import Tensor
 
 from epo_lightning.envs.allegro_kuka.rotation import rotate
 from epo_lightning.envs.allegro_kuka.task import KEYPOINT_STRETCH, Rules
@@ -22,7 +23,13 @@ def goal_markers(rules: Rules, state: PhysicsState, env: int) -> list[Marker]:
     """The markers of environment `env`: a sphere of what counts as near, or the keypoints of object and goal."""
     goal = rules.memory.goal_keypoints[env]  # (K, 3)
     if rules.card.keypoints == 1:
-        return [Marker(tuple(goal[0].tolist()), KEYPOINT_STRETCH * rules.tolerance, NEAR)]
+        return [Marker(_centre(goal[0]), KEYPOINT_STRETCH * rules.tolerance, NEAR)]
     thing = state.object_pos[env] + rotate(state.object_frame[env, None, :4], rules.offsets[env])
-    points = torch.cat([goal, thing]).tolist()
-    return [Marker(tuple(point), DOT, colour) for point, colour in zip(points, PAIRS * 2, strict=True)]
+    points = torch.cat([goal, thing])
+    return [Marker(_centre(point), DOT, colour) for point, colour in zip(points, PAIRS * 2, strict=True)]
+
+
+def _centre(point: Tensor) -> tuple[float, float, float]:
+    """A point (3,) as three numbers."""
+    x, y, z = point.tolist()
+    return x, y, z

@@ -9,7 +9,7 @@ modulo S: with m near S times the golden ratio's fraction any block of environme
 with m coprime to S any S consecutive environments have every shape once. The seed draws o.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from math import gcd, prod, sqrt
 
@@ -66,7 +66,7 @@ def sticks() -> list[Scales]:
     return [s for s in _family((0.5, 0.75, 1, 2, 3, 4, 5, 6), 2.5, 6) if _elongated(s) and not _thin_plate(s)]
 
 
-OBJECT_SETS = {
+OBJECT_SETS: dict[str, Callable[[], list[Scales]]] = {
     "all": lambda: small_cuboids() + big_cuboids() + sticks(),
     "small": small_cuboids,
     "big": big_cuboids,
@@ -130,7 +130,7 @@ def half_sizes(scales: Tensor) -> Tensor:
 
 def reach(shapes: Sequence[Scales]) -> float:
     """How far the largest of `shapes` reaches from its centre, m: half its diagonal."""
-    return half_sizes(torch.tensor(shapes, dtype=torch.float64)).norm(dim=1).max().item()
+    return float(half_sizes(torch.tensor(shapes, dtype=torch.float64)).norm(dim=1).max())
 
 
 def masses(scales: Tensor) -> Tensor:

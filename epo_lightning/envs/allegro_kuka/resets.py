@@ -42,7 +42,7 @@ def draw_joints(
 def draw_in_box(count: int, box: Box, mirrored: bool, generator: torch.Generator) -> Tensor:
     """(M, 3) points, uniform in `box`; with `mirrored`, on its mirror image in x every other time."""
     noise = torch.rand(count, 4, generator=generator, device=generator.device)
-    low, high = _corners(box, generator.device)
+    low, high = _corners(box, generator.device).unbind()
     points = low + (high - low) * noise[:, :3]
     if mirrored:
         points[:, 0] *= torch.where(noise[:, 3] < 0.5, -1.0, 1.0)

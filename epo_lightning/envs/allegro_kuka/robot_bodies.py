@@ -4,6 +4,7 @@ Links are capsules and boxes fitted to the robot's bounding boxes. Gravity does 
 limits of the joints are not modelled.
 """
 
+from collections.abc import Sequence
 from math import cos, sin
 from typing import Any
 
@@ -12,17 +13,17 @@ import mujoco
 from epo_lightning.envs.allegro_kuka.robot import (
     ARM_LIMITS,
     ARM_LINKS,
-    FINGER_BASES,
-    FINGER_LINKS,
     FINGER_RADIUS,
     FINGER_TIP,
+    FINGERS,
     PALM_POINT,
     PALM_POS,
     PALM_QUAT,
-    THUMB_LINKS,
     THUMB_TIP,
     TORQUE,
+    FingerLink,
     Gains,
+    Vector,
 )
 
 GEOM = mujoco.mjtGeom
@@ -63,10 +64,9 @@ def add_robot(spec: mujoco.MjSpec, hand: int, base: tuple[float, ...], yaw: floa
         rgba=dark,
         **bits,
     )
-    for finger, (pos, quat) in FINGER_BASES.items():
-        links = ((pos, quat, *FINGER_LINKS[0][2:]), *FINGER_LINKS[1:])
-        _add_finger(spec, palm, finger, hand, links, FINGER_TIP, bits, gains)
-    _add_finger(spec, palm, "thumb", hand, THUMB_LINKS, THUMB_TIP, bits, gains)
+    for finger, links in FINGERS.items():
+        tip = THUMB_TIP if finger == "thumb" else FINGER_TIP
+        _add_finger(spec, palm, finger, hand, links, tip, bits, gains)
 
 
 def _add_finger(
@@ -74,24 +74,24 @@ def _add_finger(
     parent: mujoco.MjsBody,
     finger: str,
     hand: int,
-    links: tuple[tuple[Any, ...], ...],
-    tip: tuple[float, ...],
+    links: Sequence[FingerLink],
+    tip: Vector,
     bits: dict[str, int],
     gains: Gains,
 ) -> None:
     """Four links in a row; the last one ends in a fingertip that meets the hand's other fingertips, too."""
-    for number, (pos, quat, limits, mass, start, end) in enumerate(links):
+    for number, (pos, quat, limits, mass, ends) in enumerate(links):
         body = parent.add_body(name=f"{finger}{number}_{hand}", pos=pos, quat=quat, gravcomp=1)
         _add_joint(spec, body, f"{finger}{number}_{hand}", limits, "hand", gains)
         shape: dict[str, Any] = {"mass": mass, "size": [FINGER_RADIUS, 0, 0], "rgba": [0.36, 0.38, 0.42, 1]}
-        if start is None:
+        if ends is None:
             body.add_geom(type=GEOM.mjGEOM_SPHERE, contype=0, conaffinity=0, **shape)
         elif number < len(links) - 1:
-            body.add_geom(type=GEOM.mjGEOM_CAPSULE, fromto=[*start, *end], **shape, **bits)
+            body.add_geom(type=GEOM.mjGEOM_CAPSULE, fromto=[*ends[0], *ends[1]], **shape, **bits)
         else:
             soft = {"contype": bits["contype"] | TIP[hand], "conaffinity": bits["conaffinity"] | TIP[hand]}
             shape["rgba"] = [0.97, 0.97, 0.95, 1]
-            body.add_geom(type=GEOM.mjGEOM_CAPSULE, fromto=[*start, *end], condim=4, **shape, **soft)
+            body.add_geom(type=GEOM.mjGEOM_CAPSULE, fromto=[*ends[0], *ends[1]], condim=4, **shape, **soft)
             body.add_site(name=f"{finger}_{hand}", pos=tip, size=[0.004] * 3)
         parent = body
 

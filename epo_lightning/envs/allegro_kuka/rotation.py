@@ -17,11 +17,13 @@ def rotate(quat: Tensor, vectors: Tensor) -> Tensor:
     axis, w = quat[..., :3], quat[..., 3:]
     # v' = v + w t + u x t  with  t = 2 u x v
     axis, vectors = torch.broadcast_tensors(axis, vectors)
-    t = torch.linalg.cross(axis, vectors).mul_(2)
-    return torch.linalg.cross(axis, t).add_(vectors).addcmul_(w, t)
+    t: Tensor = torch.linalg.cross(axis, vectors).mul_(2)
+    turned: Tensor = torch.linalg.cross(axis, t).add_(vectors).addcmul_(w, t)
+    return turned
 
 
 def random_rotations(count: int, generator: torch.Generator) -> Tensor:
     """(count, 4) quaternions, uniform over all rotations."""
     quat = torch.randn(count, 4, generator=generator, device=generator.device)
-    return quat / quat.norm(dim=1, keepdim=True)
+    length: Tensor = quat.norm(dim=1, keepdim=True)
+    return quat / length

@@ -113,7 +113,7 @@ def _check_clearance(model: mujoco.MjModel, card: Card) -> None:
     robot = [geom for geom in range(model.ngeom) if model.body_rootid[model.geom_bodyid[geom]] in roots]
 
     def overlap(a: int, b: int) -> bool:
-        return mujoco.mj_geomDistance(model, data, a, b, 1.0, None) < -TOUCH
+        return bool(mujoco.mj_geomDistance(model, data, a, b, 1.0, None) < -TOUCH)
 
     for number, block in enumerate(card.obstacles):
         own = model.geom(f"obstacle_{number}").id
@@ -173,7 +173,7 @@ def _add_sensors(spec: mujoco.MjSpec, card: Card) -> None:
     arms = card.arms
     kind, obj = mujoco.mjtSensor, mujoco.mjtObj
 
-    def add(sensor: Any, objtype: Any, name: str) -> None:
+    def add(sensor: mujoco.mjtSensor, objtype: mujoco.mjtObj, name: str) -> None:
         spec.add_sensor(name=f"{sensor.name}_{name}", type=sensor, objtype=objtype, objname=name)
 
     for hand in range(arms):

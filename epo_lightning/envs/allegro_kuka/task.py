@@ -18,6 +18,7 @@ from epo_lightning.envs.allegro_kuka import resets
 from epo_lightning.envs.allegro_kuka.cards import ARM_JOINTS, HAND_JOINTS, STEP_SECONDS, Card
 from epo_lightning.envs.allegro_kuka.curriculum import Curriculum
 from epo_lightning.envs.allegro_kuka.memory import Memory, blank_memory
+from epo_lightning.envs.allegro_kuka.objects import EDGE
 from epo_lightning.envs.allegro_kuka.rotation import rotate
 from epo_lightning.physics.base import PhysicsState
 
@@ -50,8 +51,10 @@ KEYPOINT_SCALE = 200.0
 """Reward per metre by which the keypoints come nearer to the goal's than ever before."""
 GOAL_BONUS = 1000.0
 """Reward of a goal, in equal parts over the steps that the object must be near it."""
-ARM_SPEED_COST, HAND_SPEED_COST = 0.003, 0.0003
-"""What a rad/s of a joint costs in every step."""
+ARM_SPEED_COST = 0.003
+"""What a rad/s of an arm's joint costs in every step."""
+HAND_SPEED_COST = 0.0003
+"""What a rad/s of a finger's joint costs in every step."""
 
 KEYPOINT_STRETCH = 1.5
 """Keypoints lie at 1.5 times the half edges; the tolerance is stretched alike, with one keypoint, too."""
@@ -59,9 +62,14 @@ KEYPOINT_SIGNS = ((1, 1, 1), (1, 1, -1), (-1, -1, 1), (-1, -1, -1))
 BUCKET_TARGET = 0.05
 """Height of the goal over the bucket's underside, m."""
 
-FORCE_SCALE, FORCE_MASS = 2.0, 0.15
-"""A random force has a standard deviation of 2 N per kg of a typical object, 0.15 kg, per axis; all objects alike."""
+FORCE_SCALE = 2.0
+"""Standard deviation of a random force per axis, N per kg of a typical object."""
+FORCE_MASS = 0.15
+"""Of a typical object, kg: all objects are pushed alike."""
 FORCE_DECAY = 0.99 ** (STEP_SECONDS / 0.08)
+"""What is left of a random force after a step: 0.99 after 0.08 s."""
+CLOCK_SCALE = 10.0
+"""Steps in whose number the observation's logarithmic clock counts."""
 
 
 class View(NamedTuple):
@@ -113,7 +121,7 @@ class Rules:
         self.default = torch.tensor(pose, device=self.device).repeat(card.arms)
         signs = torch.tensor(KEYPOINT_SIGNS if card.goal == "pose" else [[0, 0, 0]], device=self.device)
         # offset = sign * scale * 0.05 m * 1.5 / 2
-        self.offsets = signs * self.scales[:, None] * (0.05 * KEYPOINT_STRETCH / 2)
+        self.offsets = signs * self.scales[:, None] * (EDGE * KEYPOINT_STRETCH / 2)
         self.num_envs = n = len(scales)
         self.memory = blank_memory(card, self.default.repeat(n, 1))
         self._obs = torch.zeros(n, card.obs_dim, device=self.device)
@@ -211,7 +219,7 @@ class Rules:
             *([state.blocks.flatten(1)] if self.card.blocks_observed else []),
             torch.where(m.closest_goal < 0, goal_distance, m.closest_goal)[:, None],
             *tail,
-            torch.log1p(m.progress / 10)[:, None],
+            torch.log1p(m.progress / CLOCK_SCALE)[:, None],
             torch.log1p(m.successes)[:, None],
             out.new_zeros(n, 1),
         ]

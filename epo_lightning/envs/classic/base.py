@@ -87,11 +87,13 @@ class ClassicEnv(VectorEnv):
         return self._state[list(envs)].tolist()
 
     def reset(self) -> Tensor:
+        """Draw N new states; see `VectorEnv.reset`."""
         self._state = self._draw()
         self._clock = torch.zeros_like(self._clock)
         return self._observe(self._state)
 
     def step(self, actions: Tensor) -> StepResult:
+        """The task's dynamics, the time limit, and new states where an episode ended; see `VectorEnv.step`."""
         if self._state is None:
             raise RuntimeError("call reset() or load_state_dict() before step()")
         clock = self._clock + 1
@@ -114,6 +116,7 @@ class ClassicEnv(VectorEnv):
         )
 
     def state_dict(self) -> dict[str, Any]:
+        """The task's name, the states, the clocks and the random generator."""
         if self._state is None:
             raise RuntimeError("call reset() or load_state_dict() before state_dict()")
         return {
@@ -124,6 +127,11 @@ class ClassicEnv(VectorEnv):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue to the bit from `state`.
+
+        Raises:
+            Mistake: When it is of another task, or of other sizes.
+        """
         expected = {"task", "state", "clock", "generator"}
         if set(state) != expected:
             raise Mistake(f"{self.spec.name}: a saved state has {sorted(expected)}, got {sorted(state)}")

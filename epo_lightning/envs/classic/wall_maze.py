@@ -164,6 +164,7 @@ class WallMaze(ClassicEnv):
         return Transition(position, reward, reached, successes, log={"distance": distance})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`, with a picture's trail forgotten; see `ClassicEnv.load_state_dict`."""
         super().load_state_dict(state)
         if self._past is not None:
             self._past.clear()

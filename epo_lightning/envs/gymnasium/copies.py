@@ -105,7 +105,7 @@ class HeldCopy(gymnasium.Wrapper):
             told |= dict.fromkeys(SUCCESS, goal)
         return obs, reward, bool(ended), bool(cut), told
 
-    def _misfit(self, obs: Any) -> str:
+    def _misfit(self, obs: object) -> str:
         """How the observation differs from its declared space; empty where it fits."""
         fits = type(obs) is np.ndarray and obs.shape == self._shape and obs.dtype.kind in "biuf"
         return "" if fits else self._rows.misfit(obs)
@@ -124,7 +124,7 @@ def _is_of_the_interface(error: Exception) -> bool:
     return _LIBRARY in origin.parents and _TASKS not in origin.parents
 
 
-def _describe(value: Any) -> str:
+def _describe(value: object) -> str:
     if isinstance(value, tuple):
         return f"got a tuple of {', '.join(type(each).__name__ for each in value)}"
     shape = f" of shape {value.shape}" if isinstance(value, np.ndarray) else ""

@@ -137,7 +137,7 @@ class GymnasiumEnv(VectorEnv):
             raise self._mistake(next(each for each in result[-1][FAULT] if each is not None))
         return result
 
-    def _numbers(self, name: str, values: Any) -> np.ndarray:
+    def _numbers(self, name: str, values: object) -> np.ndarray:
         """(N,) numbers or bools out of what `vector` returned."""
         numbers = np.asarray(values)
         if numbers.size != self.spec.num_envs or numbers.dtype.kind not in "biuf":

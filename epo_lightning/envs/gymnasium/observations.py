@@ -41,14 +41,14 @@ class ObservationRows:
         if not self.size:
             raise Mistake(f"{_ID}: the observation must have an entry, got {space}")
 
-    def write(self, batch: Any, out: np.ndarray) -> None:
+    def write(self, batch: object, out: np.ndarray) -> None:
         """Put a batch, as a `gymnasium.vector.VectorEnv` returns it, into the first O columns of `out` (N, ...)."""
         start = 0
         for part in self._parts:
             part.write(batch, out[:, start : start + part.size])
             start += part.size
 
-    def misfit(self, observation: Any) -> str:
+    def misfit(self, observation: object) -> str:
         """How a single environment's observation differs from the space, in words; empty where it fits."""
         for part in self._parts:
             try:
@@ -60,12 +60,12 @@ class ObservationRows:
                 return f"an observation {_name(part.path)}that {wanted}; got {value.dtype} of shape {value.shape}"
         return ""
 
-    def shares_memory(self, batch: Any, other: Any) -> bool:
+    def shares_memory(self, batch: object, other: object) -> bool:
         """Whether two batches, of arrays, overlap in memory."""
         pairs = ((_at(batch, part.path), _at(other, part.path)) for part in self._parts)
         return any(isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and np.shares_memory(a, b) for a, b in pairs)
 
-    def row(self, observation: Any) -> np.ndarray:
+    def row(self, observation: object) -> np.ndarray:
         """A single environment's observation, (O,)."""
         from gymnasium import spaces
 
@@ -78,7 +78,7 @@ class _Numbers:
     def __init__(self, shape: tuple[int, ...], path: tuple[Any, ...]) -> None:
         self.size, self.shape, self.path = int(np.prod(shape)), shape, path
 
-    def write(self, batch: Any, out: np.ndarray) -> None:
+    def write(self, batch: object, out: np.ndarray) -> None:
         out[:] = _batch_of(self.shape, batch, self.path, len(out))
 
 
@@ -91,7 +91,7 @@ class _Choices:
         blocks = np.cumsum(counts) - counts
         self._offsets, self._ends = blocks - self._starts, self._starts + counts
 
-    def write(self, batch: Any, out: np.ndarray) -> None:
+    def write(self, batch: object, out: np.ndarray) -> None:
         values = _batch_of(self.shape, batch, self.path, len(out))
         if not ((values >= self._starts) & (values < self._ends)).all():
             raise Mistake(f"{_ID}: an observation {_name(self.path)}is no choice of observation_space")
@@ -122,7 +122,7 @@ def _parts(space: "Space[Any]", path: tuple[Any, ...]) -> Iterator[_Numbers | _C
         )
 
 
-def _batch_of(shape: tuple[int, ...], batch: Any, path: tuple[Any, ...], num_envs: int) -> np.ndarray:
+def _batch_of(shape: tuple[int, ...], batch: object, path: tuple[Any, ...], num_envs: int) -> np.ndarray:
     """(N, entries) numbers of one part of a batch; a wrong shape would be spread without a word."""
     values = np.asarray(_at(batch, path))
     if values.shape != (num_envs, *shape):

@@ -50,7 +50,7 @@ def draw(vector: "GymnasiumVector[Any, Any]", envs: Sequence[int], name: str) ->
             del os.environ["MUJOCO_GL"]
 
 
-def _picture(drawn: Any) -> np.ndarray:
+def _picture(drawn: object) -> np.ndarray:
     picture = np.asarray(drawn)
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
         got = type(drawn).__name__ if picture.ndim == 0 else f"{picture.dtype} of shape {picture.shape}"

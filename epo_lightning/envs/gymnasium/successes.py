@@ -13,13 +13,13 @@ from epo_lightning.limits import Mistake
 
 SUCCESS = ("is_success", "success")
 """Entries of `info` by which tasks tell that a goal is reached."""
-_NUMBERS = frozenset((float, int, bool, np.float64, np.float32, np.bool_))
-"""What needs no further look."""
+_NUMBERS = (float, int, np.float32, np.bool_)
+"""What needs no further look; bool is an int, np.float64 a float."""
 
 
-def number(value: Any) -> float | None:
+def number(value: object) -> float | None:
     """`value` as a float where it is one number, also in an array of size 1; else None."""
-    if type(value) in _NUMBERS:
+    if isinstance(value, _NUMBERS):
         return float(value)
     try:
         array = np.asarray(value)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import gymnasium
     from gymnasium.vector import VectorEnv as GymnasiumVector
 
+    Task = gymnasium.envs.registration.EnvSpec | Callable[..., Any]
+    """What an id stands for: a registered task, or the function that it names."""
+
 Vectorization = Literal["sync", "async", "own"]
 _ID = "data.env.init_args.id"
 
@@ -68,13 +71,13 @@ def build_vector(id: str, num_envs: int, vectorization: Vectorization, env_args:
         raise Mistake(f"data.env.init_args.env_args: {id}: {' '.join(str(error).split())}") from error
 
 
-def _find(id: str) -> "gymnasium.envs.registration.EnvSpec | Callable[..., Any]":
+def _find(id: str) -> "Task":
     """The function that `id` names, or the registered task."""
     import gymnasium
 
     module, _, name = id.rpartition(":")
     if module:
-        function = getattr(importlib.import_module(module), name, None)
+        function: Callable[..., Any] | None = getattr(importlib.import_module(module), name, None)
         if callable(function):
             return function
     if name not in gymnasium.registry:
@@ -104,26 +107,27 @@ class _Maker:
         return HeldCopy(env) if isinstance(env, gymnasium.Env) else env
 
 
-def _vector_of_copies(id: str, task: Any, num_envs: int, processes: bool, env_args: Mapping[str, Any]) -> Vector:
+def _vector_of_copies(id: str, task: "Task", num_envs: int, processes: bool, env_args: Mapping[str, Any]) -> Vector:
     """N single environments, one after the other or each in a process."""
     import gymnasium
     from gymnasium.envs.registration import EnvSpec, load_env_creator
     from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
     arguments = dict(env_args)
-    registered = isinstance(task, EnvSpec)
-    if registered:
+    function: Callable[..., Any] = gymnasium.make
+    if not isinstance(task, EnvSpec):
+        function = task
+    else:
         if isinstance(task.entry_point, str):
             load_env_creator(task.entry_point)  # whatever library it needs is loaded before a copy is made
         arguments["id"] = id
         arguments.setdefault("disable_env_checker", True)  # `HeldCopy` is stricter, in every step and without a warning
-    function = gymnasium.make if registered else task
     sample = _Maker(function, arguments)()
     if not isinstance(sample, gymnasium.Env):
         raise Mistake(f"{_ID}: {id} must return a gymnasium.Env, got {type(sample).__name__}; or vectorization: own")
     steps = sample.spec.max_episode_steps if sample.spec else None
     seconds = _step_seconds(getattr(sample.unwrapped, "dt", None), sample.metadata)
-    draws = registered and not processes and "rgb_array" in (sample.metadata.get("render_modes") or ())
+    draws = isinstance(task, EnvSpec) and not processes and "rgb_array" in (sample.metadata.get("render_modes") or ())
     sample.close()
     if draws and "render_mode" not in arguments:
         with_pictures = arguments | {"render_mode": "rgb_array"}  # costs nothing until a picture is asked for
@@ -140,7 +144,7 @@ def _vector_of_copies(id: str, task: Any, num_envs: int, processes: bool, env_ar
     return Vector(vector(makers, copy=False, autoreset_mode=mode), steps, seconds)
 
 
-def _own_vector(id: str, task: Any, num_envs: int, env_args: Mapping[str, Any]) -> Vector:
+def _own_vector(id: str, task: "Task", num_envs: int, env_args: Mapping[str, Any]) -> Vector:
     """The task's own vector environment."""
     import gymnasium
     from gymnasium.envs.registration import EnvSpec
@@ -172,7 +176,7 @@ def _own_vector(id: str, task: Any, num_envs: int, env_args: Mapping[str, Any]) 
     return Vector(env, steps, _step_seconds(None, metadata))
 
 
-def _step_seconds(dt: Any, metadata: Mapping[str, Any]) -> float | None:
+def _step_seconds(dt: object, metadata: Mapping[str, Any]) -> float | None:
     """From the task's own clock, or else from the frames that it wants to be shown in a second."""
     if isinstance(dt, float | int) and dt > 0:
         return float(dt)

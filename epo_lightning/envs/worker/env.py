@@ -135,7 +135,8 @@ class WorkerEnv(VectorEnv):
     def curriculum(self) -> dict[str, float]:
         """What the simulator's adapter tells."""
         answer, _ = self.worker.request("curriculum")
-        return answer["values"]
+        values: dict[str, float] = answer["values"]
+        return values
 
     def set_curriculum(self, values: Mapping[str, float]) -> None:
         """Hold it; see `VectorEnv.set_curriculum`."""
@@ -182,8 +183,8 @@ class _Pinned:
         weakref.finalize(self, _unlock, address, memory)
 
 
-def _unlock(address: int, memory: mmap.mmap) -> None:
-    """Before `memory`, which this call keeps, is unmapped."""
+def _unlock(address: int, _memory: mmap.mmap) -> None:
+    """Let the memory at `address` go; its map stays open as long as this call is due, as it has it."""
     torch.cuda.cudart().cudaHostUnregister(address)
 
 

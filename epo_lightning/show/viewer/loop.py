@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from epo_lightning.envs.base import Simulated
 from epo_lightning.limits import Mistake
-from epo_lightning.physics.base import Physics
 from epo_lightning.show.playback import SEPARATOR, Playback
 
 FRAME_SECONDS = 1 / 30
@@ -27,7 +27,7 @@ SPEEDS = (0.1, 4.0)
 class Loop:
     """A playback that runs in real time, one environment of which is shown and can be pushed.
 
-    The environment must have `physics` (see `physics.base.Physics`); its `markers(env)`, where it has them, are shown.
+    The environment must be `envs.base.Simulated`.
 
     Args:
         playback: The environments and who acts in them.
@@ -48,13 +48,14 @@ class Loop:
     """
 
     def __init__(self, playback: Playback, clock: Callable[[], float] = time.monotonic) -> None:
-        spec = playback.env.spec
-        physics = getattr(playback.env, "physics", None)
-        if not isinstance(physics, Physics) or spec.step_seconds is None:
+        task, spec = playback.env, playback.env.spec
+        if not isinstance(task, Simulated) or spec.step_seconds is None:
             raise Mistake(
                 f"view shows tasks that run in MuJoCo, such as --config single_arm_regrasp; {spec.name} has no physics"
             )
-        self.playback, self.physics, self.clock, self.step_seconds = playback, physics, clock, spec.step_seconds
+        self.playback, self.clock, self.step_seconds = playback, clock, spec.step_seconds
+        self._task: Simulated = task
+        self.physics = task.physics
         self.env, self.paused, self.speed, self.reached_speed = 0, False, 1.0, 0.0
         self.force: Tensor | None = None
         self.refresh()
@@ -132,8 +133,7 @@ class Loop:
     def refresh(self) -> None:
         """Copy the shown environment into `model`, `data` and `markers`."""
         self.model, self.data = self.physics.snapshot(self.env)
-        env = self.playback.env
-        self.markers = env.markers(self.env) if hasattr(env, "markers") else []
+        self.markers = self._task.markers(self.env)
 
     def _let_go(self) -> None:
         self.force, self._push_steps, self._target = None, 0, None

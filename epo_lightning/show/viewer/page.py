@@ -137,7 +137,7 @@ class Page:
 
     def _wish(self, action: Callable[[], None]) -> Callable[[Any], None]:
         """A callback that leaves `action` to the loop's thread."""
-        return lambda event: self.wishes.put(action)
+        return lambda _: self.wishes.put(action)
 
     def _pause(self, paused: bool) -> None:
         self.loop.pause(paused)
@@ -155,7 +155,8 @@ class Page:
         direction = torch.tensor(DIRECTIONS[self.direction.value], dtype=torch.float32)
         self.loop.push(direction, self.strength.value)
 
-    def _go_home(self, event: Any) -> None:
+    def _go_home(self, event: viser.GuiEvent[Any]) -> None:
+        assert event.client is not None
         view = event.client.camera
         with event.client.atomic():
             view.position, view.look_at, view.fov = self._home

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import mujoco
 import numpy as np
 import trimesh
-from viser import SceneApi, SceneNodeDragEvent, SceneNodeHandle
+from viser import BoxHandle, CylinderHandle, GridHandle, IcosphereHandle, MeshHandle, SceneApi, SceneNodeDragEvent
 
 from epo_lightning.limits import Mistake
 from epo_lightning.physics.drawing import Marker
@@ -26,6 +26,10 @@ UNSET_RGBA = (0.5, 0.5, 0.5, 1.0)
 """MuJoCo's colour of a geom that names none: its material's holds then."""
 STEP_BACK = 1.15
 """How much farther away the page's camera is: the controls leave a narrower picture than a video's."""
+
+
+Node = GridHandle | IcosphereHandle | CylinderHandle | BoxHandle | MeshHandle
+"""What `Shape` becomes."""
 
 
 class Shape(NamedTuple):
@@ -77,14 +81,14 @@ def rgba(model: mujoco.MjModel, geom: int) -> list[float]:
     """(4,) colour of a geom; where its material has a picture, the mean colour of that."""
     own, material = model.geom_rgba[geom], model.geom_matid[geom]
     if material < 0:
-        return own.tolist()
+        return [float(part) for part in own]
     color = (model.mat_rgba[material] if np.allclose(own, UNSET_RGBA) else own).copy()
     texture = model.mat_texid[material, mujoco.mjtTextureRole.mjTEXROLE_RGB]
     if texture >= 0:
         count = model.tex_height[texture] * model.tex_width[texture] * model.tex_nchannel[texture]
         pixels = model.tex_data[model.tex_adr[texture] :][:count].reshape(-1, model.tex_nchannel[texture])
         color[:3] *= pixels[:, :3].mean(axis=0) / 255
-    return color.tolist()
+    return [float(part) for part in color]
 
 
 def poses(data: mujoco.MjData) -> tuple[np.ndarray, np.ndarray]:
@@ -120,9 +124,10 @@ class Nodes:
         on_drag: Callable[[SceneNodeDragEvent[Any]], Any],
     ) -> None:
         self.geoms = [_node(api, shape) for shape in shapes(model)]
-        self.markers = [_node(api, _sphere(number, marker)) for number, marker in enumerate(markers)]
+        self.markers = [_ball(api, _sphere(number, marker)) for number, marker in enumerate(markers)]
         body = model.body("object")
         for handle in self.geoms[body.geomadr[0] : body.geomadr[0] + body.geomnum[0]]:
+            assert not isinstance(handle, GridHandle), "a plane does not move"
             handle.on_drag(on_drag)
 
     def move(self, data: mujoco.MjData, markers: Sequence[Marker]) -> None:
@@ -141,16 +146,14 @@ def _sphere(number: int, marker: Marker) -> Shape:
     return Shape(f"/markers/{number}", "sphere", (marker.radius, 0.0, 0.0), (red, green, blue), marker.rgba[3])
 
 
-def _node(api: SceneApi, shape: Shape) -> Any:
+def _node(api: SceneApi, shape: Shape) -> Node:
     """The node of `shape`, at the origin."""
     x, y, z = shape.size
-    look: dict[str, Any] = {"color": shape.color}
-    if shape.opacity < 1:
-        look |= {"opacity": shape.opacity, "cast_shadow": False}
+    look = _look(shape)
     if shape.kind == "plane":
         return _ground(api, shape)
     if shape.kind == "sphere":
-        return api.add_icosphere(shape.name, radius=x, **look)
+        return _ball(api, shape)
     if shape.kind == "cylinder":
         return api.add_cylinder(shape.name, radius=x, height=2 * y, **look)
     if shape.kind == "box":
@@ -159,7 +162,18 @@ def _node(api: SceneApi, shape: Shape) -> Any:
     return api.add_mesh_simple(shape.name, vertices=mesh.vertices, faces=mesh.faces, **look)
 
 
-def _ground(api: SceneApi, shape: Shape) -> SceneNodeHandle:
+def _look(shape: Shape) -> dict[str, Any]:
+    """Colour, and no shadow of what is seen through."""
+    look: dict[str, Any] = {"color": shape.color}
+    return look | {"opacity": shape.opacity, "cast_shadow": False} if shape.opacity < 1 else look
+
+
+def _ball(api: SceneApi, shape: Shape) -> IcosphereHandle:
+    """A sphere, whose radius can be changed."""
+    return api.add_icosphere(shape.name, radius=shape.size[0], **_look(shape))
+
+
+def _ground(api: SceneApi, shape: Shape) -> GridHandle:
     """A floor with lines every half metre."""
     x, y, _ = shape.size
     red, green, blue = (round(0.85 * part) for part in shape.color)

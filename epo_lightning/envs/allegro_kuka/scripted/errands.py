@@ -2,7 +2,8 @@
 
 Shape legend: N environments.
 
-All poses are in the frame of the arm's base; the base's own axis is vertical.
+All poses are in the frame of the arm's base; the base's own axis is vertical. All lengths but the bucket's are tuned by
+hand.
 """
 
 import torch

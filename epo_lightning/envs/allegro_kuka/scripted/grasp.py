@@ -3,7 +3,8 @@
 Shape legend: M environments, C candidates.
 
 All poses are in the frame of the arm's base: the arm looks along -y. The palm faces down and the fingers reach round
-the object from above; the hand turns about the vertical so that thumb and fingers press on two opposite faces.
+the object from above; the hand turns about the vertical so that thumb and fingers press on two opposite faces. Limits
+and costs are tuned by hand.
 """
 
 from math import pi, radians
@@ -28,9 +29,15 @@ WIDEST = 0.105
 ABOVE = 0.09
 """Height from which the hand comes down, m."""
 GAP = 0.0015
-"""Room between fingers and table, and five times as much between palm and object, m."""
+"""Room between fingers and table, m."""
+PALM_GAP = 5 * GAP
+"""Room between palm and object, m."""
 HOPELESS = 10.0
 """Cost from which on a grasp is not worth trying."""
+TOO_WIDE_COST = 2 * HOPELESS
+"""What an object costs that does not fit."""
+CLEARLY = 10 * TIE
+"""By how much more than its forerunner a later way must save to be taken: more than rounding."""
 OFF, TURN_COST, SHORT_COST = 0.35, 0.5, 0.5
 """The misalignment that costs 1, rad; what a turn of the hand by one radian costs, and a grip with two fingers."""
 COMFORTABLE, WIDTH_COST = 0.06, 100.0
@@ -47,6 +54,8 @@ LOW_LINKS, SHARES = (4, 5), (0.0, 0.5, 1.0)
 """Forearm and wrist among the arm's links, and the shares of their length at which their height is looked at."""
 NEAR_EDGE = -0.52
 """The table begins about here in front of the arm, m."""
+NOTHING_BELOW = 1.0
+"""Clearance where there is no table, m."""
 
 
 class Plan(NamedTuple):
@@ -110,10 +119,9 @@ def ways(thing: Frame, half: Tensor) -> Ways:
     chosen = yaw.clamp(-limit, limit)
     off = (yaw - chosen).abs()
     cost = (off / OFF).square() + TURN_COST * chosen.abs() + SHORT_COST * (length < SHORT)
-    cost = cost + 2 * HOPELESS * (width > WIDEST) + WIDTH_COST * (width - COMFORTABLE).clamp(min=0)
+    cost = cost + TOO_WIDE_COST * (width > WIDEST) + WIDTH_COST * (width - COMFORTABLE).clamp(min=0)
     every = Ways(chosen, off, width, length, cost)
-    # Of equal ways the first: a later one must be better by more than rounding
-    best = (cost + 10 * TIE * torch.arange(cost.shape[1])).topk(DIRECTIONS, dim=1, largest=False).indices
+    best = (cost + CLEARLY * torch.arange(cost.shape[1])).topk(DIRECTIONS, dim=1, largest=False).indices
     return Ways(*(field.gather(1, best) for field in every))
 
 
@@ -138,7 +146,7 @@ def plan(arm: Chain, hand: Hand, ready: Tensor, thing: Frame, half: Tensor, tabl
 
     height = (thing.rot[:, 2].abs() * half).sum(dim=1)  # half the object's extent upwards
     middle, top = thing.pos[:, 2, None], (thing.pos[:, 2] + height)[:, None]
-    pads = torch.maximum(middle, top + 5 * GAP - centre[..., 2] * tilt.cos()).clamp(min=table + FINGER_RADIUS + GAP)
+    pads = torch.maximum(middle, top + PALM_GAP - centre[..., 2] * tilt.cos()).clamp(min=table + FINGER_RADIUS + GAP)
     spot = torch.cat([thing.pos[:, None, :2].expand(-1, options, 2), pads[..., None]], dim=-1)
     palm = Frame((spot - (rot @ centre[..., None])[..., 0]).flatten(0, 1), rot.flatten(0, 1))
     start = ready.repeat(count * options // elbows, 1)
@@ -169,10 +177,10 @@ def forearm_clearance(arm: Chain, joints: Tensor, table: float) -> Tensor:
     links = arm.frames(joints)
     found = []
     for number in LOW_LINKS:
-        end, radius = torch.tensor(ARM_LINKS[number][4]).float(), ARM_LINKS[number][5]
+        end, radius = torch.tensor(ARM_LINKS[number].end).float(), ARM_LINKS[number].radius
         for share in SHARES:
             point = links[number].point(share * end)
-            found.append(torch.where(point[:, 1] < NEAR_EDGE, point[:, 2] - table - radius, 1.0))
+            found.append(torch.where(point[:, 1] < NEAR_EDGE, point[:, 2] - table - radius, NOTHING_BELOW))
     return torch.stack(found).amin(dim=0)
 
 

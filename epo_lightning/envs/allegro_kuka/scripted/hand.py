@@ -3,15 +3,17 @@
 Shape legend: B batch entries.
 
 The palm's frame: x points along the stretched fingers, y from the index to the ring finger, z out of the palm. Fingers
-and thumb meet along x. A pad is the end of the last link's axis; the skin lies `FINGER_RADIUS` around it.
+and thumb meet along x. A pad is the end of the last link's axis; the skin lies `FINGER_RADIUS` around it. All lengths
+are tuned by hand.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from epo_lightning.envs.allegro_kuka.robot import FINGER_BASES, FINGER_LINKS, FINGER_RADIUS, THUMB_LINKS
+from epo_lightning.envs.allegro_kuka.robot import FINGER_RADIUS, FINGERS, FingerLink
 from epo_lightning.envs.allegro_kuka.scripted.kinematics import Chain
 
 _NO_TURN = (1.0, 0.0, 0.0, 0.0)
@@ -65,10 +67,7 @@ class Hand:
     """The four fingers as chains from the palm's frame to their pads: index, middle, ring, thumb."""
 
     def __init__(self) -> None:
-        chains = []
-        for base, links in ((b, FINGER_LINKS) for b in FINGER_BASES.values()):
-            chains.append(_chain(base, links))
-        self.fingers = [*chains, _chain(THUMB_LINKS[0][:2], THUMB_LINKS)]
+        self.fingers = [_chain(links) for links in FINGERS.values()]
         self.relaxed = torch.tensor(_RELAXED)
 
     def pads(self, joints: Tensor) -> Tensor:
@@ -124,6 +123,8 @@ class Hand:
         return Grip(opened, touch, self.press(touch, forces))
 
 
-def _chain(base: tuple, links: tuple) -> Chain:
-    frames = [base, *((link[0], link[1]) for link in links[1:])]
-    return Chain(frames, torch.tensor([link[2] for link in links]), (links[-1][5], _NO_TURN))
+def _chain(links: Sequence[FingerLink]) -> Chain:
+    last = links[-1].ends
+    assert last is not None
+    frames = [(link.pos, link.quat) for link in links]
+    return Chain(frames, torch.tensor([link.limits for link in links]), (last[1], _NO_TURN))

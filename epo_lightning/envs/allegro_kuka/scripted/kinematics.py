@@ -2,7 +2,8 @@
 
 Shape legend: B batch entries, J joints of a chain.
 
-The chains are built from the same tables as the model (`robot`), so they agree with MuJoCo to rounding.
+The chains are built from the same tables as the model (`robot`), so they agree with MuJoCo to rounding. Constants
+without a source are tuned by hand.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,12 @@ ARM_PULL, FINGER_PULL = 0.02, 0.05
 """How much of the way to the preferred angles arm and fingers make in the null space in a step."""
 TURN_WEIGHT = 0.2
 """How many metres of shift a turn of one radian is worth."""
+FREE_STRIDE = (1.0, 3.0)
+"""Longest shift, m, and turn, rad, of the end in one step where nobody sees it: almost no limit."""
+POSE_ITERATIONS, POINT_ITERATIONS = 60, 25
+"""Steps to a pose of the arm's end, and to a point for a finger's."""
+SMALL = 1e-9
+"""Sines below it are nobody's: no division by zero."""
 
 
 class Frame(NamedTuple):
@@ -44,22 +51,27 @@ def matrix(quat: Tensor) -> Tensor:
         2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
         2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
     ]  # fmt: skip
-    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+    return by_rows(rows)
 
 
 def turn(angle: Tensor) -> Tensor:
     """(..., 3, 3) rotation by `angle` (...) about z."""
     c, s, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
-    return torch.stack([c, -s, zero, s, c, zero, zero, zero, one], dim=-1).unflatten(-1, (3, 3))
+    return by_rows([c, -s, zero, s, c, zero, zero, zero, one])
+
+
+def by_rows(entries: Sequence[Tensor]) -> Tensor:
+    """(..., 3, 3) matrices of nine `entries` (...), row by row."""
+    return torch.stack(list(entries), dim=-1).reshape(*entries[0].shape, 3, 3)
 
 
 def rotation_vector(rot: Tensor) -> Tensor:
     """(..., 3) axis times angle, rad, of rotation matrices (..., 3, 3); exact below 180 degrees."""
     skew = rot - rot.transpose(-1, -2)
     axis = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], dim=-1) / 2  # u sin(angle)
-    sine = axis.norm(dim=-1)
+    sine: Tensor = axis.norm(dim=-1)
     cosine = (rot.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
-    return axis * (torch.atan2(sine, cosine) / sine.clamp(min=1e-9))[..., None]
+    return axis * (torch.atan2(sine, cosine) / sine.clamp(min=SMALL))[..., None]
 
 
 class Chain:
@@ -128,7 +140,7 @@ class Chain:
         goal: Frame,
         rest: Tensor,
         pull: float | Tensor = ARM_PULL,
-        stride: tuple[float | Tensor, float] = (1.0, 3.0),
+        stride: tuple[float | Tensor, float] = FREE_STRIDE,
         turn_weight: float | Tensor = TURN_WEIGHT,
     ) -> tuple[Tensor, Tensor]:
         """One step that brings the end towards a pose, in a straight line.
@@ -151,7 +163,7 @@ class Chain:
         jacobian = torch.cat([linear, angular * heavy], dim=-2)
         return self.step(joints, change, jacobian, rest, pull), torch.cat([shift, spin], dim=-1)
 
-    def solve(self, joints: Tensor, goal: Frame, iterations: int = 60) -> tuple[Tensor, Tensor]:
+    def solve(self, joints: Tensor, goal: Frame, iterations: int = POSE_ITERATIONS) -> tuple[Tensor, Tensor]:
         """Angles (B, J) that bring the end to the pose `goal`, from the guess `joints`, and the error left, (B, 6)."""
         rest = joints
         for number in range(iterations):
@@ -159,7 +171,7 @@ class Chain:
             joints, _ = self.towards(joints, goal, rest, pull)
         return joints, self.towards(joints, goal, rest)[1]
 
-    def reach(self, joints: Tensor, goal: Tensor, rest: Tensor, iterations: int = 25) -> Tensor:
+    def reach(self, joints: Tensor, goal: Tensor, rest: Tensor, iterations: int = POINT_ITERATIONS) -> Tensor:
         """Angles (B, J) that bring the end's origin to `goal` (B, 3), near `rest` (B, J)."""
         for _ in range(iterations):
             end, linear, _ = self.forward(joints)
@@ -169,9 +181,11 @@ class Chain:
 
 def _shorten(vectors: Tensor, most: float | Tensor) -> Tensor:
     """(B, 3) vectors that are no longer than `most`, a number or (B, 1)."""
-    return vectors / (vectors.norm(dim=-1, keepdim=True) / most).clamp(min=1)
+    excess: Tensor = (vectors.norm(dim=-1, keepdim=True) / most).clamp(min=1)
+    return vectors / excess
 
 
 def _unit(quat: Sequence[float]) -> Tensor:
     value = torch.tensor(quat, dtype=torch.float32)
-    return value / value.norm()
+    length: Tensor = value.norm()
+    return value / length

@@ -2,7 +2,8 @@
 
 Shape legend: N environments, M chosen ones.
 
-A pilot sees poses in its arm's base frame and gives joint targets; every environment has its own phase and clock.
+A pilot sees poses in its arm's base frame and gives joint targets; every environment has its own phase and clock. All
+constants are tuned by hand.
 """
 
 from enum import IntEnum
@@ -14,7 +15,7 @@ from torch import Tensor
 from epo_lightning.envs.allegro_kuka.cards import ARM_JOINTS, HAND_JOINTS, STEP_SECONDS
 from epo_lightning.envs.allegro_kuka.scripted.grasp import facing_down, plan
 from epo_lightning.envs.allegro_kuka.scripted.hand import Hand
-from epo_lightning.envs.allegro_kuka.scripted.kinematics import ARM_PULL, TURN_WEIGHT, Chain, Frame
+from epo_lightning.envs.allegro_kuka.scripted.kinematics import ARM_PULL, TURN_WEIGHT, Chain, Frame, by_rows
 
 DOWN_SPEED, LIFT_SPEED, CARRY_SPEED = 0.2, 0.4, 0.8
 """Of the palm, m/s."""
@@ -47,6 +48,10 @@ MOVED, TURNED = 0.01, 0.02
 """The object is no longer where a grasp was planned, m; nor as it was turned, 2 (1 - cos angle): about 8 degrees."""
 LOST = 0.08
 """The object counts as lost when it is farther than this from the point between the pads, m."""
+SOMEWHERE = (0.0, -0.8)
+"""Place on the table of the plan that every environment begins with, until it has seen its object, m."""
+NEARLY_OPPOSITE = 1e-3
+"""1 + cosine down to which a palm is turned round as if it did not face straight up."""
 
 
 class Phase(IntEnum):
@@ -95,7 +100,7 @@ class Pilot:
         self.ticks = 0
         self.seen = Frame(torch.zeros(n, 3), torch.eye(3).repeat(n, 1, 1))
         self.top = torch.zeros(n, 3)
-        ahead = Frame(torch.tensor([0.0, -0.8, table]).expand(n, 3), self.seen.rot)
+        ahead = Frame(torch.tensor([*SOMEWHERE, table]).expand(n, 3), self.seen.rot)
         self.plan = plan(arm, self.hand, self.ready, ahead, half, table)
         self.squeeze = torch.zeros(n, HAND_JOINTS)
 
@@ -220,8 +225,8 @@ def upright(rot: Tensor) -> Tensor:
     # R = 1 + [a] + [a]^2 / (1 + cos)   with   a = face x down
     x, y, z = axis.unbind(-1)
     zero = torch.zeros_like(x)
-    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
-    return torch.eye(3) + skew + skew @ skew / (1 - face[:, 2]).clamp(min=1e-3)[:, None, None]
+    skew = by_rows([zero, -z, y, z, zero, -x, -y, x, zero])
+    return torch.eye(3) + skew + skew @ skew / (1 - face[:, 2]).clamp(min=NEARLY_OPPOSITE)[:, None, None]
 
 
 def _stride(move: Tensor, most: float) -> Tensor:

@@ -29,7 +29,7 @@ def arm_chain(point: Sequence[float] = (0.0, 0.0, 0.0)) -> Chain:
     limits = torch.tensor([(-limit, limit) for limit in ARM_LIMITS])
     palm = Frame(torch.tensor(PALM_POS), matrix(torch.tensor(PALM_QUAT)))
     end = palm.point(torch.tensor(point)).tolist()
-    return Chain([link[:2] for link in ARM_LINKS], limits, (end, PALM_QUAT))
+    return Chain([(link.pos, link.quat) for link in ARM_LINKS], limits, (end, PALM_QUAT))
 
 
 class Script:

@@ -61,7 +61,7 @@ def load_callable(path: str) -> Callable[..., Any]:
         spec.loader.exec_module(module)
     else:
         module = need(place, f"{key} {path}")
-    found = getattr(module, name, None)
+    found: Callable[..., Any] | None = getattr(module, name, None)
     if not callable(found):
         raise Mistake(f"{key}: {place} has nothing callable named {name}")
     return found

@@ -69,12 +69,15 @@ class IsaacGymTask:
 
     def _timed_out(self, before: np.ndarray | None, info: dict[str, Any]) -> np.ndarray:
         """(N,) whether the time is up, from the clocks `before` the step or from what the task tells after it."""
-        last = self.env.max_episode_length - 1
+        last = int(self.env.max_episode_length) - 1
+        over: np.ndarray
         if before is not None:
-            return before + 1 >= last
-        if "time_outs" in info:
-            return as_array(info["time_outs"]) != 0
-        return as_array(self.env.progress_buf) >= last
+            over = before + 1 >= last
+        elif "time_outs" in info:
+            over = as_array(info["time_outs"]) != 0
+        else:
+            over = as_array(self.env.progress_buf) >= last
+        return over
 
     def curriculum(self) -> dict[str, float]:
         """The tolerance reached, in metres, of the tasks that have one."""

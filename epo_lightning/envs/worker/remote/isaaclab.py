@@ -28,6 +28,7 @@ class IsaacLab(Lab):
         self.runtime, self.final_obs = runtime, final_obs
 
     def step(self, actions: np.ndarray) -> tuple[Any, ...]:
+        """One control step; see `Server.step`."""
         obs, reward, terminated, truncated, extras = self.act(actions)
         more = {"log": self.log(extras.get("log", {}))}
         if self.success is not None:

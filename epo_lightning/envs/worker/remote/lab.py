@@ -74,6 +74,7 @@ class Lab:
         return list(self.ends.active_terms) if self.ends is not None else []
 
     def reset(self) -> Any:
+        """New episodes; their first observations, (N, O)."""
         return self.env.reset()[0][self.group]
 
     def act(self, actions: np.ndarray) -> tuple[Any, ...]:
@@ -87,9 +88,15 @@ class Lab:
         return obs, reward, terminated, truncated, extras
 
     def curriculum(self) -> dict[str, float]:
+        """The step counter that the task's own curricula follow."""
         return {"common_step_counter": float(self.base.common_step_counter)}
 
     def set_curriculum(self, values: dict[str, float], hold: bool) -> None:
+        """Set the step counter; with `hold`, it stands still from then on.
+
+        Raises:
+            Mistake: When `values` does not have it.
+        """
         if "common_step_counter" not in values:
             raise Mistake(f"data.env: {self.name} has the curriculum common_step_counter, got {sorted(values)}")
         self.base.common_step_counter = int(values["common_step_counter"])
@@ -105,6 +112,7 @@ class Lab:
         return {name: value for name, value in numbers.items() if np.isfinite(value)}
 
     def close(self) -> None:
+        """Close the simulator's environment."""
         self.env.close()
 
 

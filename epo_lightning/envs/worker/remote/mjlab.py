@@ -23,10 +23,12 @@ class Mjlab(Lab):
         return [*super().success_terms(), *(name for name, term in self.commands.items() if _tells_success(term))]
 
     def reset(self) -> Any:
+        """New episodes, none of which has succeeded; their first observations."""
         self.succeeded[:] = False
         return super().reset()
 
     def step(self, actions: np.ndarray) -> tuple[Any, ...]:
+        """One control step, and the resets of the episodes that it ended; see `Server.step`."""
         obs, reward, terminated, truncated, extras = self.act(actions)
         last, log = obs[self.group], dict(extras["log"])
         more: dict[str, Any] = {"final_obs": last}
@@ -54,7 +56,7 @@ class Mjlab(Lab):
         return first
 
 
-def _tells_success(term: Any) -> bool:
+def _tells_success(term: object) -> bool:
     return callable(getattr(term, "compute_success", None))
 
 

@@ -12,7 +12,7 @@ from .memory import as_array
 from .mistakes import Mistake
 
 
-def pack(state: Any) -> bytes:
+def pack(state: object) -> bytes:
     """A state as bytes: a tree in JSON whose leaves that JSON does not know are arrays of an .npz file.
 
     Raises:
@@ -20,7 +20,7 @@ def pack(state: Any) -> bytes:
     """
     arrays: list[np.ndarray] = []
 
-    def node(value: Any, path: str) -> Any:
+    def node(value: object, path: str) -> Any:
         if value is None or isinstance(value, (bool, int, float, str)):
             return value
         if isinstance(value, dict):
