@@ -105,17 +105,13 @@ class ReplayBuffer:
             result: What came of it. Where it was truncated, its final observation follows; `obs` again where the
                 environment does not tell that.
         """
-        row = self._rows[self.position]
-        before, act, reward, after, terminated = row.split(self._widths, dim=-1)
-        before.copy_(obs)
-        act.copy_(actions)
-        reward.copy_(result.reward[:, None])
         final_obs = result.final_obs
         if final_obs is None:
             self._tell_of_missing_final_obs(result)
             final_obs = obs
-        torch.where(result.truncated[:, None], final_obs, result.obs, out=after)
-        terminated.copy_(result.terminated[:, None])
+        following = torch.where(result.truncated[:, None], final_obs, result.obs)
+        parts = [obs, actions, result.reward[:, None], following, result.terminated[:, None]]
+        torch.cat(parts, dim=-1, out=self._rows[self.position])
         self.position = (self.position + 1) % self.shape.capacity_per_env
         self.filled = min(self.filled + 1, self.shape.capacity_per_env)
 
