@@ -117,8 +117,15 @@ class ReplayBuffer:
 
     def sample(self, batch: int, generator: torch.Generator) -> Transitions:
         """Draw `batch` of the stored transitions, each alike and with replacement."""
-        chosen = torch.randint(len(self), (batch,), generator=generator, device=self._rows.device)
-        rows = self._rows.flatten(0, 1).index_select(0, chosen)
+        return self.gather(self.draw(batch, generator))
+
+    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
+        """(B,) numbers of stored transitions; that of the environment is the remainder by N."""
+        return torch.randint(len(self), (batch,), generator=generator, device=self._rows.device)
+
+    def gather(self, numbers: Tensor) -> Transitions:
+        """The transitions that are stored under `numbers` (B,)."""
+        rows = self._rows.flatten(0, 1).index_select(0, numbers)
         obs, actions, rewards, next_obs, terminated = rows.split(self._widths, dim=-1)
         return Transitions(obs, actions, rewards.squeeze(-1), next_obs, terminated.squeeze(-1) > 0)
 

@@ -40,11 +40,10 @@ def filled(steps: int, shape: ReplayShape = SHAPE) -> ReplayBuffer:
 
 
 def everything(buffer: ReplayBuffer) -> Transitions:
-    """So many samples that each stored transition comes; in the order of the first observation entry, each once."""
-    drawn = buffer.sample(64 * len(buffer), seeded(0))
-    _, first = torch.unique(drawn.obs[:, 0], return_inverse=True)
-    order = torch.stack([(first == number).nonzero()[0, 0] for number in range(int(first.max()) + 1)])
-    return Transitions(*(field[order] for field in drawn))
+    """What is stored, in the order of the first observation entry."""
+    stored = buffer.gather(torch.arange(len(buffer)))
+    order = stored.obs[:, 0].argsort()
+    return Transitions(*(field[order] for field in stored))
 
 
 class TestInsert:
@@ -125,6 +124,11 @@ class TestSample:
         got = filled(3).sample(7, seeded())
         assert [tuple(field.shape) for field in got] == [(7, 2), (7, 1), (7,), (7, 2), (7,)]
         assert [field.dtype for field in got] == [torch.float32] * 4 + [torch.bool]
+
+    def test_a_number_tells_the_environment(self) -> None:
+        numbers = filled(5).draw(64, seeded())
+        envs = filled(5).gather(numbers).obs[:, 0] % 10
+        assert envs.tolist() == (numbers % SHAPE.num_envs).tolist()
 
     def test_samples_outlive_what_is_overwritten(self) -> None:
         buffer = filled(3)
