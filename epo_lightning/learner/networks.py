@@ -18,7 +18,7 @@ from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake, require_range
 
 Activation = Literal["elu", "relu", "tanh", "silu"]
-ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Trunk(nn.Module):
         widths = [units or inputs, *(settings.width * layer for layer in settings.hidden)]
         layers: list[nn.Module] = []
         for width, next_width in pairwise(widths):
-            layers += [nn.Linear(width, next_width), ACTIVATIONS[settings.activation]()]
+            layers += [nn.Linear(width, next_width), _ACTIVATIONS[settings.activation]()]
         self.mlp = nn.Sequential(*layers)
         self.outputs = widths[-1]
 
