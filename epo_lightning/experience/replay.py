@@ -1,0 +1,163 @@
+"""The last transitions of every environment, to learn from again and again.
+
+Shape legend: N environments, C capacity per environment, O observation, A action, B samples, W = 2 O + A + 2.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from epo_lightning.envs.base import StepResult
+from epo_lightning.limits import Mistake, require_range
+
+CAPACITY = "model.replay.capacity_per_env"
+
+
+@dataclass(frozen=True)
+class ReplaySettings:
+    """What is remembered, and how much of it each update sees.
+
+    Args:
+        capacity_per_env: Transitions that are kept of every environment; older ones make room.
+        batch_size: Transitions of one update, on every rank.
+        warmup: Env steps of random actions that every environment makes before anything is learnt.
+    """
+
+    capacity_per_env: int = 1024
+    batch_size: int = 8192
+    warmup: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("capacity_per_env", "batch_size", "warmup"):
+            require_range(f"model.replay.{name}", getattr(self, name), 1)
+
+
+class ReplayShape(NamedTuple):
+    """Sizes of a replay buffer: C, N, O, A."""
+
+    capacity_per_env: int
+    num_envs: int
+    obs_dim: int
+    act_dim: int
+
+
+class Transitions(NamedTuple):
+    """What was seen, done and got.
+
+    Attributes:
+        obs: (B, O) raw observations.
+        actions: (B, A) as the environment took them.
+        rewards: (B,).
+        next_obs: (B, O) what followed in the same episode; means nothing where `terminated`.
+        terminated: (B,) bool, nothing follows.
+    """
+
+    obs: Tensor
+    actions: Tensor
+    rewards: Tensor
+    next_obs: Tensor
+    terminated: Tensor
+
+
+class ReplayBuffer:
+    """A ring of transitions per environment, allocated once; all of them turn together.
+
+    One row holds a whole transition, so that a sample is one read of W neighbouring numbers. The observation that
+    follows is stored again, which doubles the memory: wherever an episode was truncated, it is not the next row's.
+
+    Args:
+        shape: Sizes.
+        device: Where it lies.
+
+    Attributes:
+        position: Where the next step goes, 0 .. C - 1.
+        filled: Steps that are stored, at most C.
+        lacks_final_obs: An episode was truncated and the environment did not say in which observation.
+    """
+
+    def __init__(self, shape: ReplayShape, device: torch.device) -> None:
+        self.shape = shape
+        self.position = self.filled = 0
+        self.lacks_final_obs = False
+        self._rows = torch.zeros(_sizes(shape), device=device)
+        self._widths = (shape.obs_dim, shape.act_dim, 1, shape.obs_dim, 1)
+
+    @staticmethod
+    def nbytes(shape: ReplayShape) -> int:
+        """Bytes that a buffer of this shape takes: linear in capacity x environments."""
+        return 4 * math.prod(_sizes(shape))
+
+    def __len__(self) -> int:
+        """Transitions that are stored."""
+        return self.filled * self.shape.num_envs
+
+    def insert(self, obs: Tensor, actions: Tensor, result: StepResult) -> None:
+        """Keep one env step of every environment.
+
+        Args:
+            obs: (N, O) raw observations in which they acted.
+            actions: (N, A) as the environment took them.
+            result: What came of it. Where it was truncated, its final observation follows; `obs` again where the
+                environment does not tell that.
+        """
+        final_obs = result.final_obs
+        if final_obs is None:
+            self._tell_of_missing_final_obs(result)
+            final_obs = obs
+        following = torch.where(result.truncated[:, None], final_obs, result.obs)
+        parts = [obs, actions, result.reward[:, None], following, result.terminated[:, None]]
+        torch.cat(parts, dim=-1, out=self._rows[self.position])
+        self.position = (self.position + 1) % self.shape.capacity_per_env
+        self.filled = min(self.filled + 1, self.shape.capacity_per_env)
+
+    def sample(self, batch: int, generator: torch.Generator) -> Transitions:
+        """Draw `batch` of the stored transitions, each alike and with replacement."""
+        return self.gather(self.draw(batch, generator))
+
+    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
+        """(B,) numbers of stored transitions; that of the environment is the remainder by N."""
+        return torch.randint(len(self), (batch,), generator=generator, device=self._rows.device)
+
+    def gather(self, numbers: Tensor) -> Transitions:
+        """The transitions that are stored under `numbers` (B,)."""
+        rows = self._rows.flatten(0, 1).index_select(0, numbers)
+        obs, actions, rewards, next_obs, terminated = rows.split(self._widths, dim=-1)
+        return Transitions(obs, actions, rewards.squeeze(-1), next_obs, terminated.squeeze(-1) > 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the ring stands, and copies of the filled rows on the CPU."""
+        return {
+            "capacity_per_env": self.shape.capacity_per_env,
+            "position": self.position,
+            "rows": self._rows[: self.filled].to("cpu", copy=True),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state` exactly.
+
+        Raises:
+            Mistake: When a buffer of another capacity wrote it.
+        """
+        capacity = state["capacity_per_env"]
+        if capacity != self.shape.capacity_per_env:
+            raise Mistake(
+                f"--ckpt_path was trained with {CAPACITY} {capacity}: set it so, not to {self.shape.capacity_per_env}"
+            )
+        self.position, self.filled = state["position"], len(state["rows"])
+        self._rows[: self.filled] = state["rows"]
+
+    def _tell_of_missing_final_obs(self, result: StepResult) -> None:
+        """Once, when it first matters; until then one scalar per env step goes to the host."""
+        if self.lacks_final_obs or not bool(result.truncated.any()):
+            return
+        warnings.warn("data.env gives no final_obs: truncated episodes are bootstrapped with Q(s_t)", stacklevel=3)
+        self.lacks_final_obs = True
+
+
+def _sizes(shape: ReplayShape) -> tuple[int, int, int]:
+    return shape.capacity_per_env, shape.num_envs, 2 * shape.obs_dim + shape.act_dim + 2

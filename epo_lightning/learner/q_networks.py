@@ -1,0 +1,141 @@
+"""The networks of soft actor-critic: an actor with squashed actions, and two critics of observation and action.
+
+Shape legend: N rows (environments or samples), O observation, A action, M atoms.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from epo_lightning.algorithm.q_values import CategoricalValues, QValues, ScalarValues
+from epo_lightning.algorithm.squashed import SquashedGaussian
+from epo_lightning.learner.networks import _ACTIVATIONS, Activation
+from epo_lightning.learner.normalization import RunningMoments
+from epo_lightning.learner.policy import Policy
+from epo_lightning.limits import Mistake, require_range
+
+
+@dataclass(frozen=True)
+class SACNetworkSettings:
+    """Size and shape of actor and critics.
+
+    Args:
+        actor: Widths of the actor's layers.
+        critic: Widths of each critic's layers.
+        activation: Non-linearity of both.
+        layer_norm: Normalise each layer before its non-linearity.
+        log_std_min: The log standard deviations of the actions, before they are squashed, do not fall below this.
+        log_std_max: They do not rise above this. A new actor begins in the middle.
+        atoms: M, the critics tell a distribution of the return over so many atoms; null for its mean alone.
+        value_min: The first atom, in units of the discounted return: what is worse counts as this.
+        value_max: The last atom.
+        obs_clip: Normalised observations are clipped to +-obs_clip.
+    """
+
+    actor: tuple[int, ...] = (512, 256, 128)
+    critic: tuple[int, ...] = (768, 384, 192)
+    activation: Activation = "silu"
+    layer_norm: bool = True
+    log_std_min: float = -5.0
+    log_std_max: float = 0.0
+    atoms: int | None = 101
+    value_min: float = -20.0
+    value_max: float = 20.0
+    obs_clip: float = 5.0
+
+    def __post_init__(self) -> None:
+        key = "model.network"
+        for name in ("actor", "critic"):
+            for units in getattr(self, name):
+                require_range(f"{key}.{name}", units, 1)
+        require_range(f"{key}.log_std_max", self.log_std_max, self.log_std_min)
+        if self.atoms is not None:
+            require_range(f"{key}.atoms", self.atoms, 2)
+            require_range(f"{key}.value_max", self.value_max, self.value_min, open_low=True)
+        require_range(f"{key}.obs_clip", self.obs_clip, 0, open_low=True)
+
+
+def build_mlp(inputs: int, widths: tuple[int, ...], outputs: int, settings: SACNetworkSettings) -> nn.Sequential:
+    """Linear [-> LayerNorm] -> non-linearity for each of `widths`, and a linear head, the last module."""
+    layers: list[nn.Module] = []
+    for width, next_width in pairwise((inputs, *widths)):
+        layers.append(nn.Linear(width, next_width))
+        if settings.layer_norm:
+            layers.append(nn.LayerNorm(next_width))
+        layers.append(_ACTIVATIONS[settings.activation]())
+    return nn.Sequential(*layers, nn.Linear(widths[-1] if widths else inputs, outputs))
+
+
+class SquashedActor(Policy):
+    """pi(a | s), one agent. It begins with the mode 0 in every state.
+
+    Args:
+        obs_dim: O.
+        act_dim: A.
+        settings: See `SACNetworkSettings`.
+    """
+
+    num_agents = 1
+
+    def __init__(self, obs_dim: int, act_dim: int, settings: SACNetworkSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip)
+        self.mlp = build_mlp(obs_dim, settings.actor, 2 * act_dim, settings)
+        head = self.mlp[-1]
+        assert isinstance(head, nn.Linear)
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+
+    def initial_state(self, rows: int, device: torch.device | None = None) -> Tensor:
+        """(0, N, 0): there is nothing to remember."""
+        return torch.zeros(0, rows, 0, device=device)
+
+    def forward(self, obs: Tensor) -> SquashedGaussian:
+        """The distribution of the actions for normalised observations (N, O)."""
+        mean, raw = self.mlp(obs).float().chunk(2, dim=-1)
+        low, high = self.settings.log_std_min, self.settings.log_std_max
+        return SquashedGaussian(mean, low + 0.5 * (high - low) * (1.0 + raw.tanh()))
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, agent_ids: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The actions without noise for raw observations (N, O), and the state as it is."""
+        return self(self.obs_moments.normalize(obs)).mode(), state
+
+
+class TwinCritic(nn.Module):
+    """Two critics Q(s, a) that share nothing.
+
+    Args:
+        obs_dim: O.
+        act_dim: A.
+        settings: See `SACNetworkSettings`.
+    """
+
+    atoms: Tensor
+
+    def __init__(self, obs_dim: int, act_dim: int, settings: SACNetworkSettings) -> None:
+        super().__init__()
+        outputs = 1 if settings.atoms is None else settings.atoms
+        self.categorical = settings.atoms is not None
+        self.register_buffer("atoms", torch.linspace(settings.value_min, settings.value_max, outputs), persistent=False)
+        # Stacked weights and one batched product for both take as long on a CPU, or a fifth longer at the default sizes
+        self.critics = nn.ModuleList(build_mlp(obs_dim + act_dim, settings.critic, outputs, settings) for _ in range(2))
+
+    def forward(self, obs: Tensor, actions: Tensor) -> QValues:
+        """What both say of actions (N, A) in normalised observations (N, O): (2, N) values or distributions."""
+        x = torch.cat([obs, actions], dim=-1)
+        outputs = torch.stack([critic(x) for critic in self.critics]).float()
+        return CategoricalValues(outputs, self.atoms) if self.categorical else ScalarValues(outputs.squeeze(-1))
+
+
+def require_continuous(name: str, discrete: bool) -> None:
+    """Refuse a task of choices: squashed actions are numbers.
+
+    Raises:
+        Mistake: When there is nothing to squash.
+    """
+    if discrete:
+        raise Mistake(f"data.env: {name} has discrete actions, and SAC acts by numbers: use another algorithm for it")
