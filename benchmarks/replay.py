@@ -67,6 +67,7 @@ def peak_mib() -> float:
 
 
 def main() -> None:
+    """Run the comparison and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-envs", type=int, default=4096)
     parser.add_argument("--obs", type=int, default=100)

@@ -3,8 +3,6 @@
 Shape legend: B minibatches of an iteration.
 """
 
-from typing import Any
-
 import lightning as L
 import torch
 
@@ -22,7 +20,7 @@ class NaNGuard(PopulationCallback):
     """
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """After the iteration's last batch, look at all its losses: one wait for the device.
 

@@ -99,7 +99,8 @@ def forward_flops(policy: Policy, obs_dim: int, envs_per_agent: int) -> int:
     agents = torch.arange(policy.num_agents, device=device).repeat_interleave(envs_per_agent)
     with FlopCounterMode(display=False) as counter:
         policy.act(torch.zeros(len(agents), obs_dim, device=device), agents, policy.initial_state(len(agents), device))
-    return round(counter.get_total_flops() / len(agents))
+    flops: int = counter.get_total_flops()
+    return round(flops / len(agents))
 
 
 def peak_memory(device: torch.device) -> int:

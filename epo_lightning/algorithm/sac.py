@@ -51,7 +51,7 @@ def critic_targets(
     temperature: Tensor,
     settings: SACLossSettings,
 ) -> Tensor:
-    """r + gamma (1 - terminated) (Q'(s', a') - alpha log pi(a'|s')), for actions a' that the policy draws in s'.
+    """R + gamma (1 - terminated) (Q'(s', a') - alpha log pi(a'|s')), for actions a' that the policy draws in s'.
 
     Args:
         next_values: (C, B) Q'(s', a') of the target nets.
@@ -98,5 +98,5 @@ def temperature_loss(log_temperature: Tensor, log_probs: Tensor, settings: SACLo
 
 @torch.no_grad()
 def polyak_average(targets: Sequence[Tensor], sources: Sequence[Tensor], tau: float) -> None:
-    """target <- (1 - tau) target + tau source, in place, for all of them at once."""
+    """Target <- (1 - tau) target + tau source, in place, for all of them at once."""
     torch._foreach_lerp_(list(targets), list(sources), tau)

@@ -50,5 +50,5 @@ class SquashedGaussian(NamedTuple):
 
 
 def log_slope(x: Tensor) -> Tensor:
-    """log (1 - tanh(x)^2) = 2 (log 2 - x - log (1 + e^-2x)): finite and exact where tanh has long rounded to 1."""
+    """Log (1 - tanh(x)^2) = 2 (log 2 - x - log (1 + e^-2x)): finite and exact where tanh has long rounded to 1."""
     return 2.0 * (LOG_2 - x - functional.softplus(-2.0 * x))

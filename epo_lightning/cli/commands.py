@@ -25,7 +25,7 @@ class Command:
     help: str
     function: str
 
-    def run(self, name: str, args: Sequence[str]) -> int:
+    def run(self, name: str, args: Sequence[str]) -> int:  # noqa: ARG002  (which a `RunCommand` needs)
         """Do it; returns the exit code.
 
         Args:

@@ -91,7 +91,7 @@ def leave_output() -> int:
 
 
 def leave_process_group() -> None:
-    """gloo's threads abort a process that ends without this."""
+    """The threads of gloo abort a process that ends without this."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()

@@ -95,6 +95,11 @@ class Experience(IterableDataset[Batch]):
         """Bytes that the stored samples take on this rank."""
 
     @property
+    def kept_nbytes(self) -> int:
+        """Bytes of those samples that a checkpoint has to hold."""
+        return 0
+
+    @property
     @abstractmethod
     def forward_passes(self) -> int:
         """Samples times passes through the network in an iteration of this rank; a backward pass counts as two."""

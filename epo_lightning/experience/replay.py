@@ -4,7 +4,6 @@ Shape legend: N environments, C capacity per environment, O observation, A actio
 """
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -26,14 +25,17 @@ class ReplaySettings:
         capacity_per_env: Transitions that are kept of every environment; older ones make room.
         batch_size: Transitions of one update, on every rank.
         warmup: Env steps of random actions that every environment makes before anything is learnt.
+        horizon: T, env steps that every environment makes per iteration; it says how often something is logged,
+            evaluated and saved, and nothing about what is learnt.
     """
 
     capacity_per_env: int = 1024
     batch_size: int = 8192
     warmup: int = 10
+    horizon: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("capacity_per_env", "batch_size", "warmup"):
+        for name in ("capacity_per_env", "batch_size", "warmup", "horizon"):
             require_range(f"model.replay.{name}", getattr(self, name), 1)
 
 
@@ -77,13 +79,11 @@ class ReplayBuffer:
     Attributes:
         position: Where the next step goes, 0 .. C - 1.
         filled: Steps that are stored, at most C.
-        lacks_final_obs: An episode was truncated and the environment did not say in which observation.
     """
 
     def __init__(self, shape: ReplayShape, device: torch.device) -> None:
         self.shape = shape
         self.position = self.filled = 0
-        self.lacks_final_obs = False
         self._rows = torch.zeros(_sizes(shape), device=device)
         self._widths = (shape.obs_dim, shape.act_dim, 1, shape.obs_dim, 1)
 
@@ -105,10 +105,7 @@ class ReplayBuffer:
             result: What came of it. Where it was truncated, its final observation follows; `obs` again where the
                 environment does not tell that.
         """
-        final_obs = result.final_obs
-        if final_obs is None:
-            self._tell_of_missing_final_obs(result)
-            final_obs = obs
+        final_obs = obs if result.final_obs is None else result.final_obs
         following = torch.where(result.truncated[:, None], final_obs, result.obs)
         parts = [obs, actions, result.reward[:, None], following, result.terminated[:, None]]
         torch.cat(parts, dim=-1, out=self._rows[self.position])
@@ -150,13 +147,6 @@ class ReplayBuffer:
             )
         self.position, self.filled = state["position"], len(state["rows"])
         self._rows[: self.filled] = state["rows"]
-
-    def _tell_of_missing_final_obs(self, result: StepResult) -> None:
-        """Once, when it first matters; until then one scalar per env step goes to the host."""
-        if self.lacks_final_obs or not bool(result.truncated.any()):
-            return
-        warnings.warn("data.env gives no final_obs: truncated episodes are bootstrapped with Q(s_t)", stacklevel=3)
-        self.lacks_final_obs = True
 
 
 def _sizes(shape: ReplayShape) -> tuple[int, int, int]:

@@ -24,7 +24,7 @@ from epo_lightning.experience.env_log import EnvLog
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.experience.targets import Targets
 from epo_lightning.experience.world import World
-from epo_lightning.learner.networks import Expression, LatentActorCritic
+from epo_lightning.learner.networks import Expression, LatentActorCritic, PolicyOutput
 from epo_lightning.limits import Mistake
 
 
@@ -126,7 +126,8 @@ class RolloutDataset(Experience[RolloutBuffer]):
         self.diagnostics = {f"env/{name}": mean for name, mean in log.means().items()}
         buffer.obs[-1, :envs] = obs
         with self.autocast():
-            return policy(normalize(obs), rows, self.state).value
+            last: PolicyOutput = policy(normalize(obs), rows, self.state)
+        return last.value
 
     def _store(self, t: int, result: StepResult, rows: Expression, state: Tensor) -> None:
         """Keep the outcome of step t, and the values of the states in which episodes were truncated."""

@@ -8,7 +8,10 @@ from epo_lightning.limits import Mistake
 if TYPE_CHECKING:
     from epo_lightning.modules.base import PopulationModule
 
-ALGORITHMS: dict[str, str] = {"epo": "epo_lightning.modules.epo.EPOModule"}
+ALGORITHMS: dict[str, str] = {
+    "epo": "epo_lightning.modules.epo.EPOModule",
+    "sac": "epo_lightning.modules.sac.SACModule",
+}
 """The class of each algorithm, by the name that `algorithm` has in configurations and checkpoints."""
 DEFAULT_ALGORITHM = "epo"
 

@@ -222,7 +222,9 @@ class PopulationModule(L.LightningModule, ABC):
         checkpoint[contents.IDENTITY] = self.identity(self.data.spec).as_dict()
         checkpoint[contents.LAYOUT] = contents.PRESENT_LAYOUT
         if self._dataset is not None:
-            checkpoint[contents.RANKS] = contents.gather(self._dataset.saved())
+            ranks = contents.gather(self._dataset.saved())
+            if ranks is not None:
+                checkpoint[contents.RANKS] = ranks
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another algorithm, population, network or task by name.

@@ -80,13 +80,13 @@ def curriculum_of(checkpoint: Mapping[str, Any]) -> dict[str, float] | None:
     return ranks[0]["curriculum"] if ranks else None
 
 
-def gather(local: dict[str, Any]) -> list[dict[str, Any]]:
-    """`local` of every rank, on the CPU: a collective call when there are several."""
+def gather(local: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """`local` of every rank, on the CPU of the first, who writes: a collective call when there are several."""
     local = cast(dict[str, Any], _to_cpu(local))
     if not (dist.is_available() and dist.is_initialized()):
         return [local]
-    ranks: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(ranks, local)
+    ranks: list[Any] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+    dist.gather_object(local, ranks)
     return ranks
 
 
@@ -125,7 +125,7 @@ def require_resumable(checkpoint: Mapping[str, Any], world_size: int, num_envs: 
         )
 
 
-def _to_cpu(value: Any) -> Any:
+def _to_cpu(value: object) -> object:
     """`value` with every tensor in it copied to the CPU."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)

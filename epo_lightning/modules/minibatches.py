@@ -18,7 +18,7 @@ class MinibatchLog:
     Attributes:
         totals: U losses, ().
         diagnostics: U times the diagnostics, (D,).
-        grad_norms: U norms of the gradients before they were clipped, ().
+        grad_norms: Norms of the gradients before they were clipped, (): one of each optimizer step.
     """
 
     def __init__(self, names: Sequence[str]) -> None:

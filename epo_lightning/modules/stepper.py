@@ -4,14 +4,15 @@ Automatic optimisation runs some thirty hooks per optimizer step, and manual opt
 small network waits for. An iteration is one batch here, so nothing of Lightning has to happen between its steps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from torch import Tensor
+from torch import Tensor, nn
 
 from epo_lightning.learner.optimizer import clip_gradients
 from epo_lightning.limits import Mistake
@@ -33,14 +34,14 @@ class Stepper:
 
     Args:
         trainer: Which runs a fit.
-        optimizer: The optimizer; it has one group of parameters.
+        optimizer: The optimizer.
         max_grad_norm: Gradients are scaled down to this norm.
     """
 
     def __init__(self, trainer: L.Trainer, optimizer: torch.optim.Optimizer, max_grad_norm: float) -> None:
         self.optimizer, self.max_grad_norm = optimizer, max_grad_norm
-        (group,) = optimizer.param_groups
-        self.parameters: list[torch.nn.Parameter] = group["params"]
+        self.parameters: list[nn.Parameter] = [each for group in optimizer.param_groups for each in group["params"]]
+        self._world_size = trainer.world_size
         self._before_backward: Callable[[Tensor], None] = trainer.strategy.pre_backward
         self._scaler: torch.amp.GradScaler | None = getattr(trainer.precision_plugin, "scaler", None)
         self._count = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
@@ -60,9 +61,37 @@ class Stepper:
             norm = clip_gradients(self.parameters, self.max_grad_norm)
             self._scaler.step(self.optimizer)
             self._scaler.update()
+        self._count_step()
+        return norm
+
+    def step_for(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
+        """As `step`, but only `parameters` learn: the other ones have no gradient, so that the optimizer skips them.
+
+        DDP expects a gradient of every parameter: here the ranks' gradients are averaged by one call of our own.
+        """
+        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            parameter.grad = gradient
+        if self._world_size > 1:
+            _average_over_ranks([parameter.grad for parameter in parameters if parameter.grad is not None])
+        norm = clip_gradients(parameters, self.max_grad_norm)
+        self.optimizer.step()
+        for parameter in parameters:
+            parameter.grad = None
+        self._count_step()
+        return norm
+
+    def _count_step(self) -> None:
         self._count.increment_ready()
         self._count.increment_completed()
-        return norm
+
+
+def _average_over_ranks(gradients: Sequence[Tensor]) -> None:
+    """Replace each by its mean over the ranks: one collective call."""
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def require_supported(trainer: L.Trainer) -> None:

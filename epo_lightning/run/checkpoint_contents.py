@@ -63,7 +63,7 @@ def saved_network(checkpoint: Mapping[str, Any]) -> Policy:
     return policy
 
 
-def _said(config: Any, path: Sequence[str], default: Any) -> Any:
+def _said(config: object, path: Sequence[str], default: object) -> object:
     """What a configuration says at `path`; `default` where it says nothing."""
     for name in path:
         if not isinstance(config, Mapping) or name not in config:

@@ -22,6 +22,9 @@ MONITOR = "charts/episodic_return"
 COVERAGE = "charts/episodic_coverage"
 """Share of the master's environments of which `MONITOR` is the mean; only of all of them it is a score."""
 
+_HEAVY = 2**28
+"""Bytes of kept samples from which a checkpoint is not written for every new best."""
+
 
 class RunCheckpoints(Checkpoint):
     """Keeps `last.ckpt` and `best.ckpt` in the run folder, at ends of iterations only.
@@ -30,6 +33,9 @@ class RunCheckpoints(Checkpoint):
     iteration has a score once every environment of the master has finished an episode, so that quick endings do not
     weigh more; a new best is saved in its own iteration, whatever the clock says. Where the task's curriculum has moved
     on since the best, the next score is the new best: returns at two difficulties do not compare.
+
+    A checkpoint that holds a large replay buffer takes long to write: there a new best has to wait until a save is due,
+    and `best` is the best of the iterations that were saved.
 
     `last` is written first. It says which iteration is the best; when that is its own and the process ends before
     `best` is there, the next one makes it.
@@ -97,13 +103,16 @@ class RunCheckpoints(Checkpoint):
         metrics = trainer.callback_metrics
         score = float(metrics[MONITOR]) if metrics.get(COVERAGE, 0.0) == 1.0 else -math.inf
         is_final = trainer.should_stop or iteration == trainer.max_epochs
-        difficulty = pl_module.difficulty() if isinstance(pl_module, PopulationModule) else {}
+        is_heavy, difficulty = False, {}
+        if isinstance(pl_module, PopulationModule):
+            is_heavy, difficulty = pl_module.dataset.kept_nbytes > _HEAVY, pl_module.difficulty()
         beaten = self.best_score if alike(difficulty, self.best_difficulty) else -math.inf
-        decided = exceeds(score, beaten), self._is_due(iteration), difficulty
+        is_due = is_final or self._is_due(iteration)
+        decided = exceeds(score, beaten) and (is_due or not is_heavy), is_due, difficulty
         is_best, is_due, difficulty = trainer.strategy.broadcast(decided)
         if is_best:
             self.best_score, self.best_iteration, self.best_difficulty = score, iteration, difficulty
-        if is_final or is_best or is_due:
+        if is_best or is_due:
             self._save(trainer, iteration, is_best)
 
     def _is_due(self, iteration: int) -> bool:

@@ -1,0 +1,127 @@
+"""A stream of minibatches from a replay buffer, which grows by one env step before each batch.
+
+Shape legend: N environments, T env steps of an iteration, A action entries.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from epo_lightning.algorithm.population import Population
+from epo_lightning.envs.contract import refuse_unsound, sound
+from epo_lightning.experience.base import Experience, Minibatch
+from epo_lightning.experience.env_log import EnvLog
+from epo_lightning.experience.replay import ReplayBuffer, ReplaySettings, ReplayShape, Transitions
+from epo_lightning.experience.world import World
+from epo_lightning.learner.q_networks import SquashedActor
+
+
+class ReplayDataset(Experience[list[Transitions]]):
+    """One pass is T env steps; each yields the minibatches to learn from after it, none while it warms up.
+
+    Args:
+        world: The environments; N of them.
+        policy: The network that acts; its normaliser is updated here, after each env step.
+        settings: See `ReplaySettings`.
+        updates_per_step: Minibatches of a batch.
+
+    Attributes:
+        buffer: What is remembered.
+    """
+
+    policy: SquashedActor
+
+    def __init__(self, world: World, policy: SquashedActor, settings: ReplaySettings, updates_per_step: int) -> None:
+        population = Population(1, world.env.spec.num_envs)
+        super().__init__(world, policy, population)
+        self.settings, self.updates_per_step = settings, updates_per_step
+        self.buffer = ReplayBuffer(replay_shape(world, settings), self.device)
+        self.iteration_env_steps = population.num_envs * settings.horizon * world.world_size
+        self._drawn: list[Tensor] = []
+
+    def __len__(self) -> int:
+        return self.settings.horizon
+
+    def __iter__(self) -> Iterator[list[Transitions]]:
+        self.seconds = dict.fromkeys(("env", "inference"), 0.0)
+        self._drawn.clear()
+        envs, log = self.population.num_envs, EnvLog(self.device)
+        rewards, successes = torch.zeros(2, len(self), envs, device=self.device)
+        done, bad = torch.zeros(2, len(self), envs, dtype=torch.bool, device=self.device)
+        obs, made = self.begin(), self.env_steps // (envs * self.world.world_size)
+        for t in range(len(self)):
+            start, in_env = self.clock(), self.seconds["env"]
+            obs = obs.clone()  # the environment may write into its own in the next step
+            actions = self._act(obs, warm=made + t >= self.settings.warmup)
+            result = self.advance(actions, log)
+            if result.final_obs is None and not self.lacks_final_obs and bool(result.truncated.any()):
+                self.tell_of_missing_final_obs()
+            self.buffer.insert(obs, actions, result)
+            self.policy.obs_moments.update(obs)
+            rewards[t], successes[t] = result.reward, result.successes
+            done[t] = result.terminated | result.truncated
+            bad[t] = ~sound(result) & torch.isfinite(actions).all(1)  # an ill network is not the environment's fault
+            obs = self.obs = result.obs
+            if t == len(self) - 1:  # nobody comes back after the last batch
+                refuse_unsound(self.env.spec, bad.any(0))
+                self.count(rewards, successes, done)
+                self.diagnostics = {f"env/{name}": mean for name, mean in log.means().items()}
+            minibatches = self._draw() if made + t + 1 >= self.settings.warmup else []
+            self.seconds["inference"] += self.clock() - start - (self.seconds["env"] - in_env)
+            yield minibatches
+
+    @torch.no_grad()
+    def _act(self, obs: Tensor, warm: bool) -> Tensor:
+        """(N, A) what the policy draws; uniform while it is not `warm`."""
+        if not warm:
+            actions = torch.empty(len(obs), self.env.spec.act_dim, device=self.device)
+            return actions.uniform_(-1, 1, generator=self.generator)
+        with self.autocast():
+            drawn: Tensor = self.policy(self.policy.obs_moments.normalize(obs)).sample(self.generator).actions
+            return drawn
+
+    def _draw(self) -> list[Transitions]:
+        """The minibatches of an env step, read at once."""
+        numbers = self.buffer.draw(self.updates_per_step * self.settings.batch_size, self.generator)
+        self._drawn.append(numbers)
+        fields = (field.chunk(self.updates_per_step) for field in self.buffer.gather(numbers))
+        return [Transitions(*minibatch) for minibatch in zip(*fields, strict=True)]
+
+    @property
+    def nbytes(self) -> int:
+        """Of the buffer."""
+        return ReplayBuffer.nbytes(self.buffer.shape)
+
+    @property
+    def kept_nbytes(self) -> int:
+        """All of them: what is learned next is drawn from what is remembered."""
+        return self.nbytes
+
+    @property
+    def forward_passes(self) -> int:
+        """Of the actor: once forward to act, and forward in every update, whose following action it draws."""
+        updates = self.updates_per_step * self.settings.batch_size
+        return self.settings.horizon * (self.population.num_envs + updates)
+
+    def minibatch(self, index: int) -> Minibatch:
+        """The `index`-th minibatch of this iteration, of what the buffer still holds of it."""
+        step, place = divmod(index, self.updates_per_step)
+        numbers = self._drawn[step].chunk(self.updates_per_step)[place]
+        return Minibatch(self.buffer.gather(numbers)._asdict(), numbers % self.population.num_envs)
+
+    def saved(self) -> dict[str, Any]:
+        """Also what is remembered."""
+        return {**super().saved(), "replay": self.buffer.state_dict()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Also what was remembered."""
+        super().restore(state)
+        self.buffer.load_state_dict(state["replay"])
+
+
+def replay_shape(world: World, settings: ReplaySettings) -> ReplayShape:
+    """Sizes of the replay buffer of a rank."""
+    spec = world.env.spec
+    return ReplayShape(settings.capacity_per_env, spec.num_envs, spec.obs_dim, spec.act_dim)
