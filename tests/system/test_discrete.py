@@ -80,7 +80,8 @@ def test_the_checker_knows_choices(restores: bool) -> None:
 @pytest.mark.parametrize("network", [{}, {"lstm_units": 4}])
 def test_what_a_rollout_stores_of_choices(network: dict[str, Any]) -> None:
     dataset = make_dataset(**network)
-    (batch,) = dataset
+    dataset.collect()
+    (batch,) = dataset.one_pass()
     output = dataset.policy(batch.obs, dataset.policy.express(batch.agent_ids), batch.states, batch.resets)
     expected = Categorical(logits=output.actions.logits).log_prob(batch.actions.squeeze(-1))
     # before the first update r = 1 on-policy and mu off-policy
@@ -94,7 +95,8 @@ def test_what_a_rollout_stores_of_choices(network: dict[str, Any]) -> None:
 def test_every_trained_parameter_gets_a_gradient() -> None:
     # what DistributedDataParallel waits for: there is no log-std to train
     dataset = make_dataset()
-    (batch,) = dataset
+    dataset.collect()
+    (batch,) = dataset.one_pass()
     output = dataset.policy(batch.obs, dataset.policy.express(batch.agent_ids), batch.states)
     coefficients = torch.zeros(len(batch.agent_ids))
     hybrid_loss(output.actions, output.value, batch, LossSettings(), coefficients).total.backward()

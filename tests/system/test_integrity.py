@@ -134,5 +134,5 @@ def test_what_is_not_finite_is_neither_written_nor_read(tmp_path, value, where):
 
 def test_a_simulators_state_may_hold_nan(tmp_path):
     path = tmp_path / "last.ckpt"
-    AtomicCheckpointIO().save_checkpoint({**GOOD, "RolloutDataModule": {"obs": torch.tensor(torch.nan)}}, path)
+    AtomicCheckpointIO().save_checkpoint({**GOOD, "ranks": {"obs": torch.tensor(torch.nan)}}, path)
     assert refused(path) is None
