@@ -281,7 +281,7 @@ class TestTargets:
                 assert values_found[t, column].item() == pytest.approx(values[t], abs=2e-4)
 
     def test_off_policy_targets_are_the_masters(self) -> None:
-        """r + gamma V(s', phi_0), with V(final_obs, phi_0) where truncated and nothing where terminated (eq. 8)."""
+        """They are r + gamma V(s', phi_0), V(final_obs, phi_0) where truncated, nothing where terminated (eq. 8)."""
         env, policy = with_endings(), make_policy()
         reference = Reference(policy)
         dataset = make_dataset(env, policy, gae_lambda=0.8)
