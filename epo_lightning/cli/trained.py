@@ -1,16 +1,15 @@
 """The checkpoint that a command line names, read before anything is parsed."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from epo_lightning.cli.algorithm import KEY, is_known
+from epo_lightning.cli.algorithm import KEY, is_known, named_algorithm
 from epo_lightning.cli.arguments import is_complete, option_values
 from epo_lightning.cli.trust.allowlist import shown
 from epo_lightning.cli.trust.consent import consented_config
 from epo_lightning.cli.trust.embedded_config import dump, parse
 from epo_lightning.limits import Mistake
-from epo_lightning.modules import ALGORITHMS, contents
+from epo_lightning.modules import ALGORITHMS, admit, contents
 from epo_lightning.run.checkpoint import read_checkpoint
 from epo_lightning.run.checkpoint_contents import require_sound
 
@@ -44,22 +43,25 @@ def read_trained(args: list[str]) -> Trained:
         return Trained()
     path = named[-1][1]
     checkpoint = read_checkpoint(Path(path))
-    algorithm, used = _algorithm_of(checkpoint, path), None
+    algorithm, used = contents.identity_of(checkpoint).algorithm, None
     if is_complete(args):  # the same command that began the run: `callbacks+` would add once more
+        _require_known(algorithm, named_algorithm(args), path)
         require_sound(checkpoint, {})
     else:
         config = consented_config(checkpoint, Path(path), args)
+        _require_known(algorithm, config.get(KEY, named_algorithm(args)), path)
         require_sound(checkpoint, config)
         used = dump({KEY: algorithm, **config})
     whole = {KEY: algorithm, **parse(checkpoint[contents.CONFIG], limited=False)}
     return Trained(path, whole, used, checkpoint.get("epoch", -1) + 1, algorithm)
 
 
-def _algorithm_of(checkpoint: Mapping[str, Any], path: str) -> str:
-    """The oldest configurations do not tell it, every identity does."""
-    name = contents.identity_of(checkpoint).algorithm
-    if not is_known(name):
+def _require_known(algorithm: str, consented: object, path: str) -> None:
+    """Refuse an algorithm that is neither in the table nor the one that the user has consented to."""
+    if not is_known(algorithm) and algorithm == consented:
+        admit(algorithm)
+    if not is_known(algorithm):
         raise Mistake(
-            f"ckpt_path: {path} was trained by the algorithm {shown(name)}; this version has {', '.join(ALGORITHMS)}"
+            f"ckpt_path: {path} was trained by the algorithm {shown(algorithm)}; this version has"
+            f" {', '.join(ALGORITHMS)}"
         )
-    return name
