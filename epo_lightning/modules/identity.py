@@ -7,13 +7,7 @@ from typing import Any
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.limits import Mistake
 
-_OF_THE_TASK = {
-    "task": "task",
-    "obs_dim": "observation size",
-    "act_dim": "action size",
-    "discrete": "discrete actions",
-}
-"""What the fields that come from the task are called in a message."""
+_OF_THE_TASK = ("task", "obs_dim", "act_dim", "discrete")
 
 
 @dataclass(frozen=True)
@@ -71,12 +65,12 @@ def require_same_identity(saved: Identity, mine: Identity, may_differ: Collectio
             f"--ckpt_path does not match: it was trained by the algorithm {saved.algorithm}, not {mine.algorithm};"
             " leave algorithm to the checkpoint"
         )
-    for key, words in _OF_THE_TASK.items():
+    for key in _OF_THE_TASK:
         theirs, value = getattr(saved, key), getattr(mine, key)
         if theirs != value:
             own = f" (an environment of yours that is this task says so in EnvSpec.name: {theirs})"
             raise Mistake(
-                f"--ckpt_path does not match: it has {words} {theirs}, not {value}; leave data.env to the checkpoint"
+                f"--ckpt_path does not match: its {key} is {theirs}, not {value}; leave data.env to the checkpoint"
                 f"{own if key == 'task' else ''}"
             )
     for key in saved.model.keys() | mine.model.keys():
