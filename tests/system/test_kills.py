@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_run_killed_before_any_of_its_file_operations_ends_as_if_it_had_not_been(tmp_path):
+def test_a_run_killed_before_any_of_its_file_operations_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.support.killed_runs", str(tmp_path / "runs")]
     (tmp_path / "runs").mkdir()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=550, check=False)

@@ -8,13 +8,14 @@ A new algorithm is one row of `ALGORITHMS`.
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import torch
 from einops import rearrange
 from torch import Tensor
 
+from epo_lightning.algorithm.advantages import bootstrap_values, gae_targets
 from epo_lightning.algorithm.distributions import Gaussian
 from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.callbacks import GeneticEvolution
@@ -22,8 +23,8 @@ from epo_lightning.envs.base import EnvFactory
 from epo_lightning.envs.check import check_env
 from epo_lightning.experience import targets
 from epo_lightning.experience.settings import RolloutSettings
-from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
-from epo_lightning.learner.normalization import RunningMoments
+from epo_lightning.learner.networks import Expression, LatentActorCritic, NetworkSettings, PolicyOutput
+from epo_lightning.learner.normalization import RunningMoments, normalize_across_ranks
 from epo_lightning.learner.optimizer import OptimizerSettings
 from epo_lightning.modules.epo import EPOModule
 from tests.support.ladder import TARGET, Action, Constant, Delay, Memory, Observation, Rung
@@ -152,25 +153,22 @@ def test_every_algorithm_climbs_every_rung(algorithm: str, rung: str, tmp_path: 
 
 
 def negate_advantages(patch: pytest.MonkeyPatch) -> None:
-    normalize = targets.normalize_across_ranks
-    patch.setattr(targets, "normalize_across_ranks", lambda advantages: -normalize(advantages))
+    patch.setattr(targets, "normalize_across_ranks", lambda advantages: -normalize_across_ranks(advantages))
 
 
 def cut_at_time_limits(patch: pytest.MonkeyPatch) -> None:
-    bootstrap = targets.bootstrap_values
     patch.setattr(
         targets,
         "bootstrap_values",
-        lambda values, final, terminated, truncated: bootstrap(values, final, terminated | truncated, truncated),
+        lambda values, final, terminated, truncated: bootstrap_values(values, final, terminated | truncated, truncated),
     )
 
 
 def bootstrap_the_dead(patch: pytest.MonkeyPatch) -> None:
-    bootstrap = targets.bootstrap_values
     patch.setattr(
         targets,
         "bootstrap_values",
-        lambda values, final, terminated, truncated: bootstrap(values, final, terminated & False, truncated),
+        lambda values, final, terminated, truncated: bootstrap_values(values, final, terminated & False, truncated),
     )
 
 
@@ -184,10 +182,8 @@ def look_away(patch: pytest.MonkeyPatch) -> None:
 
 
 def credit_the_last_action_only(patch: pytest.MonkeyPatch) -> None:
-    gae = targets.gae_targets
-
     def one_step(rewards: Tensor, values: Tensor, following: Tensor, done: Tensor, gamma: float, _: float) -> Tensor:
-        return gae(rewards, values, following, done, gamma, gae_lambda=0.0)
+        return gae_targets(rewards, values, following, done, gamma, gae_lambda=0.0)
 
     patch.setattr(targets, "gae_targets", one_step)
 
@@ -195,9 +191,16 @@ def credit_the_last_action_only(patch: pytest.MonkeyPatch) -> None:
 def forget(patch: pytest.MonkeyPatch) -> None:
     forward = LatentActorCritic.forward
 
-    def forgetful(self: Any, obs: Tensor, rows: Any, state: Tensor, resets: Any = None, *args: Any, **kw: Any) -> Any:
+    def forgetful(
+        self: LatentActorCritic,
+        obs: Tensor,
+        rows: Expression,
+        state: Tensor,
+        _: Tensor | None = None,
+        every_state: bool = False,
+    ) -> PolicyOutput:
         every = torch.ones(obs.shape[:-1], dtype=torch.bool) if obs.dim() == 3 else None
-        return forward(self, obs, rows, torch.zeros_like(state), every, *args, **kw)
+        return forward(self, obs, rows, torch.zeros_like(state), every, every_state)
 
     patch.setattr(LatentActorCritic, "forward", forgetful)
 
