@@ -55,6 +55,8 @@ SOFT = yaml.safe_dump(
 @pytest.fixture
 def both(cli, monkeypatch):
     """The command line where there are two algorithms, and a `soft.yaml` beside `tiny.yaml`."""
+    for name in [*ALGORITHMS][1:]:
+        monkeypatch.delitem(ALGORITHMS, name)
     monkeypatch.setitem(ALGORITHMS, "soft", f"{__name__}.SoftModule")
     Path("soft.yaml").write_text(SOFT)
     return cli
