@@ -10,7 +10,8 @@ from epo_lightning.cli.trust.allowlist import shown
 from epo_lightning.cli.trust.consent import consented_config
 from epo_lightning.cli.trust.embedded_config import dump, parse
 from epo_lightning.limits import Mistake
-from epo_lightning.modules import ALGORITHMS, contents
+from epo_lightning.modules import ALGORITHMS, algorithm_class, contents
+from epo_lightning.modules.identity import Identity
 from epo_lightning.run.checkpoint import read_checkpoint
 from epo_lightning.run.checkpoint_contents import require_sound
 
@@ -24,6 +25,7 @@ class Trained(NamedTuple):
         used: What of that comes before the command line's own, as text for `--config`; None for nothing.
         iterations: How many have been made.
         algorithm: What trained it.
+        fixed: The keys behind `model.` that say what its weights mean.
     """
 
     path: str | None = None
@@ -31,6 +33,7 @@ class Trained(NamedTuple):
     used: str | None = None
     iterations: int = 0
     algorithm: str | None = None
+    fixed: frozenset[str] = frozenset()
 
 
 def read_trained(args: list[str]) -> Trained:
@@ -44,7 +47,8 @@ def read_trained(args: list[str]) -> Trained:
         return Trained()
     path = named[-1][1]
     checkpoint = read_checkpoint(Path(path))
-    algorithm, used = _algorithm_of(checkpoint, path), None
+    identity, used = _identity_of(checkpoint, path), None
+    algorithm = identity.algorithm
     if is_complete(args):  # the same command that began the run: `callbacks+` would add once more
         require_sound(checkpoint, {})
     else:
@@ -52,14 +56,16 @@ def read_trained(args: list[str]) -> Trained:
         require_sound(checkpoint, config)
         used = dump({KEY: algorithm, **config})
     whole = {KEY: algorithm, **parse(checkpoint[contents.CONFIG], limited=False)}
-    return Trained(path, whole, used, checkpoint.get("epoch", -1) + 1, algorithm)
+    fixed = identity.model.keys() - algorithm_class(algorithm).changeable
+    return Trained(path, whole, used, checkpoint.get("epoch", -1) + 1, algorithm, frozenset(fixed))
 
 
-def _algorithm_of(checkpoint: Mapping[str, Any], path: str) -> str:
-    """The oldest configurations do not tell it, every identity does."""
-    name = contents.identity_of(checkpoint).algorithm
-    if not is_known(name):
+def _identity_of(checkpoint: Mapping[str, Any], path: str) -> Identity:
+    """It tells the algorithm, which the oldest configurations do not."""
+    identity = contents.identity_of(checkpoint)
+    if not is_known(identity.algorithm):
         raise Mistake(
-            f"ckpt_path: {path} was trained by the algorithm {shown(name)}; this version has {', '.join(ALGORITHMS)}"
+            f"ckpt_path: {path} was trained by the algorithm {shown(identity.algorithm)}; this version has"
+            f" {', '.join(ALGORITHMS)}"
         )
-    return name
+    return identity
