@@ -1,8 +1,8 @@
 """What a user changes of a run when it resumes: keys given together with the checkpoint.
 
 Every key that is not in `FIXED`, and about which the network's identity says nothing, is applied: the trainer, the
-losses, the buffer, the callbacks and the environments are built anew from the configuration, and what the restored state
-would overwrite (Adam's learning rate, clocks) is set after it.
+losses, the buffer, the callbacks and the environments are built anew from the configuration, and what the restored
+state would overwrite (Adam's learning rate, clocks) is set after it.
 """
 
 import json

@@ -154,9 +154,7 @@ class Known(NamedTuple):
 LATE = (GAMMA**2, GAMMA, 1.0)
 RUNGS = {
     "constant reward": Known(Task(Constant), ZERO.view(1, 1, 1), ZERO + 1, (1.0,)),
-    "time limit": Known(
-        Task(partial(Constant, ending="truncated")), ZERO.view(1, 1, 1), ZERO + 1, (1 / (1 - GAMMA),)
-    ),
+    "time limit": Known(Task(partial(Constant, ending="truncated")), ZERO.view(1, 1, 1), ZERO + 1, (1 / (1 - GAMMA),)),
     "reward by action": Known(Task(Action), ZERO.view(1, 1, 1), ZERO + 1, (1.0,), ZERO + TARGET),
     "reward by observation": Known(Task(Observation), SIGNS.view(1, 2, 1), SIGNS, (1.0,), TARGET * SIGNS),
     "delayed reward, seen": Known(Task(Shown), ZERO.view(1, 1, 1), ZERO + 1, (GAMMA,), ZERO + TARGET),
@@ -164,7 +162,12 @@ RUNGS = {
         Task(Delay, hides=True), torch.tensor([-1.0, 0.0, 1.0]).view(3, 1, 1), ZERO + 1, LATE, ZERO + TARGET
     ),
     "memory": Known(
-        Task(Memory, needs_memory=True, hides=True), torch.stack([SIGNS, 0 * SIGNS, 0 * SIGNS])[..., None], SIGNS, LATE, TARGET * SIGNS, step=2
+        Task(Memory, needs_memory=True, hides=True),
+        torch.stack([SIGNS, 0 * SIGNS, 0 * SIGNS])[..., None],
+        SIGNS,
+        LATE,
+        TARGET * SIGNS,
+        step=2,
     ),
 }
 
