@@ -138,4 +138,7 @@ def require_continuous(name: str, discrete: bool) -> None:
         Mistake: When there is nothing to squash.
     """
     if discrete:
-        raise Mistake(f"data.env: {name} has discrete actions, and SAC acts by numbers: use another algorithm for it")
+        raise Mistake(
+            f"data.env: {name} has discrete actions, and SAC acts by numbers: choose by --algorithm another one, such as"
+            " epo"
+        )
