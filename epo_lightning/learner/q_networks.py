@@ -139,6 +139,6 @@ def require_continuous(name: str, discrete: bool) -> None:
     """
     if discrete:
         raise Mistake(
-            f"data.env: {name} has discrete actions, and SAC acts by numbers: choose by --algorithm another one, such as"
-            " epo"
+            f"data.env: {name} has discrete actions, and SAC acts by numbers: choose by --algorithm another one, such"
+            " as epo"
         )
