@@ -138,7 +138,7 @@ def _groups_of_model(algorithm: object) -> Iterator[str]:
 
 def _groups_of(kind: type, key: str) -> Iterator[str]:
     """The keys of the arguments of a class at `key` that are settings themselves, at any depth."""
-    for name, hint in get_type_hints(kind.__init__).items():  # type: ignore[misc]  (of the class itself)
+    for name, hint in get_type_hints(kind.__init__).items():  # type: ignore[misc]
         if is_dataclass(hint) and isinstance(hint, type):
             yield f"{key}.{name}"
             yield from _groups_of(hint, f"{key}.{name}")
