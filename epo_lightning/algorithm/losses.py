@@ -99,8 +99,9 @@ def hybrid_loss(
     surrogate = clipped_surrogate(ratio, advantages, settings.clip_eps, largest_ratio)
     critic = value_loss(values, batch.targets, batch.values, settings.value_clip_eps)
     bound, entropy = policy.bound_loss(), policy.entropy()
-    samples = surrogate + 0.5 * settings.value_coefficient * critic + settings.bound_coefficient * bound
-    total = hybrid_mean(samples - entropy_coefficient * entropy, batch.off_policy, settings.off_policy_weight)
+    samples = surrogate.add(critic, alpha=0.5 * settings.value_coefficient).add(bound, alpha=settings.bound_coefficient)
+    samples = samples.addcmul(entropy_coefficient, entropy, value=-1)
+    total = hybrid_mean(samples, batch.off_policy, settings.off_policy_weight)
     with torch.no_grad():
         change = new_over_old.expm1()
         approx_kl = change - new_over_old

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from epo_lightning.cli.arguments import is_complete, option_values, read_mapping
-from epo_lightning.modules import ALGORITHMS, DEFAULT_ALGORITHM, algorithm_class
+from epo_lightning.modules import ALGORITHMS, DEFAULT_ALGORITHM, admit, algorithm_class
 from epo_lightning.run.overrides import Change, require_changeable
 
 KEY = "algorithm"
@@ -24,6 +24,8 @@ def choose_algorithm(args: list[str], trained: str | None) -> str:
     if named is None:
         # a command that says everything itself, as the one that began the run did, says this by its silence
         named = DEFAULT_ALGORITHM if trained is None or is_complete(args) else trained
+    if named != trained:
+        admit(named)  # the user's own words
     algorithm_class(named)
     if trained not in (None, named):
         require_changeable([Change(KEY, trained, named)])

@@ -1,17 +1,15 @@
 """The checkpoint that a command line names, read before anything is parsed."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from epo_lightning.cli.algorithm import KEY, is_known
+from epo_lightning.cli.algorithm import KEY, is_known, named_algorithm
 from epo_lightning.cli.arguments import is_complete, option_values
 from epo_lightning.cli.trust.allowlist import shown
 from epo_lightning.cli.trust.consent import consented_config
 from epo_lightning.cli.trust.embedded_config import dump, parse
 from epo_lightning.limits import Mistake
-from epo_lightning.modules import ALGORITHMS, algorithm_class, contents
-from epo_lightning.modules.identity import Identity
+from epo_lightning.modules import ALGORITHMS, admit, algorithm_class, contents
 from epo_lightning.run.checkpoint import read_checkpoint
 from epo_lightning.run.checkpoint_contents import require_sound
 
@@ -47,12 +45,14 @@ def read_trained(args: list[str]) -> Trained:
         return Trained()
     path = named[-1][1]
     checkpoint = read_checkpoint(Path(path))
-    identity, used = _identity_of(checkpoint, path), None
+    identity, used = contents.identity_of(checkpoint), None
     algorithm = identity.algorithm
     if is_complete(args):  # the same command that began the run: `callbacks+` would add once more
+        _require_known(algorithm, named_algorithm(args), path)
         require_sound(checkpoint, {})
     else:
         config = consented_config(checkpoint, Path(path), args)
+        _require_known(algorithm, config.get(KEY, named_algorithm(args)), path)
         require_sound(checkpoint, config)
         used = dump({KEY: algorithm, **config})
     whole = {KEY: algorithm, **parse(checkpoint[contents.CONFIG], limited=False)}
@@ -60,12 +60,12 @@ def read_trained(args: list[str]) -> Trained:
     return Trained(path, whole, used, checkpoint.get("epoch", -1) + 1, algorithm, frozenset(fixed))
 
 
-def _identity_of(checkpoint: Mapping[str, Any], path: str) -> Identity:
-    """It tells the algorithm, which the oldest configurations do not."""
-    identity = contents.identity_of(checkpoint)
-    if not is_known(identity.algorithm):
+def _require_known(algorithm: str, consented: object, path: str) -> None:
+    """Refuse an algorithm that is neither in the table nor the one that the user has consented to."""
+    if not is_known(algorithm) and algorithm == consented:
+        admit(algorithm)
+    if not is_known(algorithm):
         raise Mistake(
-            f"ckpt_path: {path} was trained by the algorithm {shown(identity.algorithm)}; this version has"
+            f"ckpt_path: {path} was trained by the algorithm {shown(algorithm)}; this version has"
             f" {', '.join(ALGORITHMS)}"
         )
-    return identity

@@ -24,7 +24,7 @@ from epo_lightning.experience.evaluation import Episodes, EvaluationDataset, Sum
 from epo_lightning.experience.world import World
 from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake
-from epo_lightning.modules import contents
+from epo_lightning.modules import algorithm_name, contents
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.identity import Identity, require_same_identity
 from epo_lightning.modules.iteration_log import IterationLog
@@ -42,7 +42,6 @@ class PopulationModule(L.LightningModule, ABC):
         diagnostics: Names of what the loss tells of itself.
 
     Attributes:
-        algorithm: Its name in `ALGORITHMS`.
         changeable: Names of `model_settings` that may change when a run goes on.
         step_size: The key that bounds what an optimizer step changes, for advice.
         num_agents: K.
@@ -54,7 +53,6 @@ class PopulationModule(L.LightningModule, ABC):
         evaluation: The same, summed up.
     """
 
-    algorithm: ClassVar[str]
     changeable: ClassVar[Collection[str]] = ()
     step_size: ClassVar[str] = "model.optimizer.learning_rate"
     num_agents: int
@@ -87,13 +85,13 @@ class PopulationModule(L.LightningModule, ABC):
         """Learn from one batch of the experience."""
 
     @property
-    @abstractmethod
     def genome(self) -> Genome:
-        """What distinguishes the agents; a training runs."""
+        """What distinguishes the agents, while a training runs; nothing where there is one agent."""
+        return Genome({})
 
-    @abstractmethod
     def scalars(self) -> dict[str, Tensor]:
         """What the algorithm itself adds to the log of an iteration: () tensors by name."""
+        return {}
 
     @property
     @abstractmethod
@@ -102,7 +100,7 @@ class PopulationModule(L.LightningModule, ABC):
 
     def identity(self, spec: EnvSpec) -> Identity:
         """What this module's network is built for in environments as `spec` tells them."""
-        return Identity.of(self.algorithm, spec, self.model_settings)
+        return Identity.of(algorithm_name(type(self)), spec, self.model_settings)
 
     # The population -------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from epo_lightning.algorithm.genome import Genome
 from epo_lightning.algorithm.sac import SACLossSettings, actor_loss, critic_targets, polyak_average, temperature_loss
 from epo_lightning.experience.memory import require_memory
 from epo_lightning.experience.off_policy import ReplayDataset, replay_shape
@@ -41,7 +40,6 @@ class SACModule(PopulationModule):
         replay: What is remembered.
     """
 
-    algorithm = "sac"
     changeable = ("network.obs_clip",)
     num_agents = 1
     policy: SquashedActor
@@ -145,11 +143,6 @@ class SACModule(PopulationModule):
         return optimizer
 
     # The population -------------------------------------------------------------------------------------------------
-
-    @property
-    def genome(self) -> Genome:
-        """A single agent has nothing that would tell it from others."""
-        return Genome({}, self._adamw())
 
     @property
     def dataset(self) -> ReplayDataset:

@@ -12,7 +12,7 @@ from epo_lightning.cli.algorithm import choose_algorithm, named_algorithm
 from epo_lightning.cli.trust.signature import sign
 from epo_lightning.learner.networks import NetworkSettings
 from epo_lightning.learner.optimizer import OptimizerSettings
-from epo_lightning.modules import ALGORITHMS, algorithm_class, contents
+from epo_lightning.modules import ALGORITHMS, algorithm_class, algorithm_name, contents
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.modules.identity import Identity
@@ -29,8 +29,6 @@ class SoftModule(EPOModule):
         optimizer: Adam.
         temperature: Only here.
     """
-
-    algorithm = "soft"
 
     def __init__(
         self,
@@ -55,8 +53,6 @@ SOFT = yaml.safe_dump(
 @pytest.fixture
 def both(cli, monkeypatch):
     """The command line where there are two algorithms, and a `soft.yaml` beside `tiny.yaml`."""
-    for name in [*ALGORITHMS][1:]:
-        monkeypatch.delitem(ALGORITHMS, name)
     monkeypatch.setitem(ALGORITHMS, "soft", f"{__name__}.SoftModule")
     Path("soft.yaml").write_text(SOFT)
     return cli
@@ -77,7 +73,7 @@ def refused(outcome, message: str) -> None:
 def test_every_row_is_a_module_that_knows_its_name(name):
     module = algorithm_class(name)
     assert issubclass(module, PopulationModule)
-    assert module.algorithm == name
+    assert algorithm_name(module) == name
 
 
 class TestChoosing:
@@ -139,7 +135,7 @@ class TestARun:
         text = capsys.readouterr().out
         assert "--model.temperature TEMPERATURE\n" in text
         assert "--model.loss" not in text
-        assert "--algorithm {epo,soft}" in text
+        assert "--algorithm {epo,sac,soft}" in text
         with pytest.raises(SystemExit):
             both("fit", "--help")
         text = capsys.readouterr().out
@@ -214,18 +210,21 @@ class TestACheckpoint:
         outcome = run("validate", "--ckpt_path", "run")
         assert outcome.code == 2
         assert outcome.err == (
-            "error: ckpt_path: run/checkpoints/last.ckpt was trained by the algorithm soft; this version has epo\n"
+            "error: ckpt_path: run/checkpoints/last.ckpt was trained by the algorithm soft; this version has epo, sac\n"
         )
 
 
 class TestMistakes:
     def test_an_unknown_algorithm(self, both):
-        message = "algorithm must be one of epo, soft; got 'ppo'"
+        message = "algorithm must be one of epo, sac, soft, or a class path; got 'ppo'"
         refused(both("fit", "--config", "tiny.yaml", "--algorithm", "ppo"), message)
         Path("ppo.yaml").write_text("algorithm: ppo")
         refused(both("fit", "--config", "tiny.yaml", "--config=ppo.yaml"), message)
         Path("list.yaml").write_text("algorithm: [epo]")
-        refused(both("fit", "--config", "list.yaml"), "algorithm must be one of epo, soft; got \"['epo']\"")
+        refused(
+            both("fit", "--config", "list.yaml"),
+            "algorithm must be one of epo, sac, soft, or a class path; got \"['epo']\"",
+        )
 
     @pytest.mark.parametrize(
         ("config", "arg", "message"),
@@ -298,7 +297,7 @@ class TestAStranger:
         ("said", "identity", "words"),
         [
             ("epo", "soft", "its configuration and its weights have another algorithm: it is damaged"),
-            ("soft", "os.system", "was trained by the algorithm os.system; this version has epo, soft"),
+            ("soft", "os.system", "was trained by the algorithm os.system; this version has epo, sac, soft"),
             ("soft", ["soft"], "was trained by the algorithm"),
         ],
     )

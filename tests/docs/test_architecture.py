@@ -40,12 +40,14 @@ def test_dotted_names_exist(name: str) -> None:
 @pytest.mark.parametrize(
     ("file", "names"),
     [
-        ("modules/epo.py", {"EPOModule", "configure_model", "training_step", "on_train_epoch_end"}),
-        ("modules/base.py", {"PopulationModule", "PopulationCallback", "replace_agents"}),
-        ("modules/data.py", {"RolloutDataModule", "setup", "train_dataloader"}),
+        ("modules/epo.py", {"EPOModule", "experience", "update"}),
+        ("modules/base.py", {"PopulationModule", "PopulationCallback", "replace_agents", "configure_model"}),
+        ("modules/stepper.py", {"Stepper", "step"}),
+        ("modules/sac.py", {"SACModule", "update"}),
+        ("modules/data.py", {"RolloutDataModule", "setup"}),
         ("experience/rollout.py", {"RolloutDataset", "collect"}),
         ("experience/targets.py", {"Targets", "complete"}),
-        ("experience/buffer.py", {"gather"}),
+        ("experience/buffer.py", {"RolloutBuffer", "minibatches"}),
         ("algorithm/advantages.py", {"gae_targets", "n_step_targets"}),
         ("algorithm/aggregation.py", {"sample_followers", "relabel"}),
         ("algorithm/genetics.py", {"evolve"}),

@@ -131,8 +131,11 @@ def _require_mappings(config: dict[str, Any]) -> None:
 
 
 def _groups_of_model(algorithm: object) -> Iterator[str]:
-    """The keys under `model` that hold several settings; of every algorithm where none is named that is known."""
-    for name in [str(algorithm)] if is_known(algorithm) else ALGORITHMS:
+    """The keys under `model` that hold several settings; of every algorithm in the table where none is named.
+
+    What is named but not in the table is only used when it is the user's own.
+    """
+    for name in ALGORITHMS if algorithm is None else [str(algorithm)] if is_known(algorithm) else ():
         yield from _groups_of(algorithm_class(name), "model")
 
 
