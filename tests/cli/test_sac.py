@@ -10,21 +10,9 @@ import yaml
 from epo_lightning.modules import contents
 from epo_lightning.run import run_checkpoints
 from epo_lightning.run.checkpoint import read_checkpoint
+from tests.support.command_line import TINY_SAC
 from tests.support.sameness import assert_same, final_state
 
-TINY = """
-algorithm: sac
-model:
-  network: {actor: [8], critic: [8], atoms: 11}
-  optimizer: {updates_per_step: 2, actor_every: 2}
-  replay: {capacity_per_env: 20, batch_size: 16, warmup: 5, horizon: 4}
-data:
-  env: {class_path: epo_lightning.envs.classic.Probe, init_args: {max_steps: 3}}
-  num_envs: 16
-  eval_episodes: 8
-  eval_envs: 4
-trainer: {accelerator: cpu, devices: 1, max_epochs: 3}
-"""
 FIRST = ("fit", "--config", "sac.yaml", "--run_dir", "run")
 ON = ("fit", "--ckpt_path", "run", "--trainer.max_epochs")
 CALLBACKS = "epo_lightning.callbacks"
@@ -33,7 +21,7 @@ CALLBACKS = "epo_lightning.callbacks"
 @pytest.fixture
 def sac(cli):
     """The command line in a folder with a `sac.yaml`."""
-    Path("sac.yaml").write_text(TINY)
+    Path("sac.yaml").write_text(TINY_SAC)
     return cli
 
 
