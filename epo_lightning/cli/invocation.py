@@ -132,7 +132,7 @@ class Invocation(LightningCLI):
             self._signature = signature_of(self.resolved)
         if self.trained.config is not None:
             self._changes = find_changes(self.trained.config, yaml.safe_load(self.resolved))
-            require_changeable(self._changes)
+            require_changeable(self._changes, self.trained.fixed)
         self.folder = choose_folder(self.config, self.name, is_first_rank=is_first_rank)
         self._at_end.callback(self.folder.release)
         if is_first_rank:

@@ -44,6 +44,7 @@ class PopulationModule(L.LightningModule, ABC):
 
     Attributes:
         changeable: Names of `model_settings` that may change when a run goes on.
+        step_size: The key that bounds what an optimizer step changes, for advice.
         num_agents: K.
         policy: The network; there is none before `configure_model`.
         champion: The agent that is evaluated, and whose results are the run's.
@@ -54,6 +55,7 @@ class PopulationModule(L.LightningModule, ABC):
     """
 
     changeable: ClassVar[Collection[str]] = ()
+    step_size: ClassVar[str] = "model.optimizer.learning_rate"
     num_agents: int
     policy: Policy
     champion = MASTER

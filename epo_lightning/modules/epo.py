@@ -47,6 +47,7 @@ class EPOModule(PopulationModule):
     """
 
     changeable = tuple(f"network.{name}" for name in ("log_std_init", "log_std_min", "log_std_max", "obs_clip"))
+    step_size = "model.optimizer.learning_rate_max"
     entropy_coefficient: Tensor
     policy: LatentActorCritic
 

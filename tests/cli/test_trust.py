@@ -156,8 +156,8 @@ NO_DATA: dict[str, tuple[Any, str]] = {
     "an endless number": ("seed_everything: " + "9" * 100_000, "not plain YAML"),
     **{
         f"a file under {key}": (yaml.safe_dump({top: {rest: "secret.yaml"} if rest else "secret.yaml"}), key)
-        for key in ("model", "model.network", "model.loss", "model.optimizer", "data", "model.rollout", "data.env",
-                    "trainer", "trainer.callbacks", "trainer.logger", "checkpoint")
+        for key in ("model", "model.network", "model.loss", "model.optimizer", "data", "model.rollout", "model.replay",
+                    "data.env", "trainer", "trainer.callbacks", "trainer.logger", "checkpoint")
         for top, _, rest in [key.partition(".")]
     },
     "a file among callbacks": ("trainer: {callbacks: [secret.yaml]}", "trainer.callbacks"),
