@@ -112,7 +112,7 @@ def test_a_tensor_that_expands_beyond_its_storage_is_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("algorithm", "remedy"), [("epo", "learning_rate_max"), ("sac", "learning_rate")])
-def test_the_remedy_is_a_setting_of_the_algorithm(tmp_path, algorithm, remedy):
+def test_the_remedy_is_a_setting_of_the_algorithm(tmp_path: Path, algorithm: str, remedy: str) -> None:
     identity = Identity(algorithm, "Probe", 2, 2, False, {}).as_dict()
     bad = {**GOOD, IDENTITY: identity, "state_dict": {"policy.a": torch.tensor(torch.nan)}}
     with pytest.raises(ValueError, match=rf"lower model\.optimizer\.{remedy} or model\.optimizer\.max_grad_norm"):

@@ -8,16 +8,18 @@ A new algorithm is one row of `ALGORITHMS`.
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from einops import rearrange
 from torch import Tensor
 
+from epo_lightning.algorithm import sac as losses_of_sac
 from epo_lightning.algorithm.advantages import bootstrap_values, gae_targets
 from epo_lightning.algorithm.distributions import Gaussian
 from epo_lightning.algorithm.losses import LossSettings
+from epo_lightning.algorithm.q_values import QValues
 from epo_lightning.algorithm.sac import SACLossSettings
 from epo_lightning.callbacks import GeneticEvolution
 from epo_lightning.envs.base import EnvFactory
@@ -252,15 +254,15 @@ def forget(patch: pytest.MonkeyPatch) -> None:
 
 
 def act_against_the_critics(patch: pytest.MonkeyPatch) -> None:
-    loss = sac.actor_loss
+    loss = losses_of_sac.actor_loss
     patch.setattr(sac, "actor_loss", lambda *arguments: -loss(*arguments))
 
 
 def expect(ends: Callable[[Tensor], Tensor], patch: pytest.MonkeyPatch) -> None:
     """Take for terminated what `ends` makes of it."""
-    told = sac.critic_targets
+    told = losses_of_sac.critic_targets
 
-    def other(following: Any, log_probs: Tensor, rewards: Tensor, terminated: Tensor, *rest: Any) -> Tensor:
+    def other(following: QValues, log_probs: Tensor, rewards: Tensor, terminated: Tensor, *rest: Any) -> Tensor:
         return told(following, log_probs, rewards, ends(terminated), *rest)
 
     patch.setattr(sac, "critic_targets", other)
