@@ -67,7 +67,7 @@ class Targets:
         buffer, moments, envs = self.buffer, self.policy.value_moments, self.buffer.shape.population.num_envs
         buffer.values[-1, :envs] = last_value
         own_values = moments.denormalize(buffer.values[:, :envs])
-        final_values = moments.denormalize(buffer.final_values[0])
+        final_values = moments.denormalize(buffer.final_values)
         rewards = buffer.rewards * self.settings.reward_scale
         values, targets = own_values[:-1], self._on_policy_targets(rewards, own_values, final_values)
         diagnostics = {"losses/explained_variance": explained_variance(values, targets)}
@@ -168,5 +168,5 @@ class Targets:
         with self.autocast():
             master = self.policy.express(torch.full_like(env[0], MASTER))
             output = self.policy(now_and_next, master, self.policy.initial_state(0))
-        actions, final_value = output.actions.steps(horizon), buffer.final_values[1, step, env]
+        actions, final_value = output.actions.steps(horizon), buffer.master_final_values[step, env]
         return _Sampled(step, env, actions, output.value[:horizon], output.value[horizon:], final_value)
