@@ -80,6 +80,16 @@ class RolloutBuffer:
         return 4 * sum(map(math.prod, sizes.values())) + sum(map(math.prod, booleans.values()))
 
     @property
+    def population(self) -> Population:
+        """Who acts in which column."""
+        return self.shape.population
+
+    @property
+    def envs(self) -> int:
+        """N: the columns before those of relabelled samples."""
+        return self.shape.population.num_envs
+
+    @property
     def units(self) -> int:
         """How many samples there are to shuffle: transitions, or whole sequences with an LSTM."""
         return self.shape.columns * (1 if self.recurrent else self.shape.horizon)
@@ -97,7 +107,7 @@ class RolloutBuffer:
         else:
             columns = units % self.shape.columns
             samples = tuple(field.flatten(0, 1) for field in samples)
-        indices = (units, columns, self.column_agents[columns], columns >= self.shape.population.num_envs)
+        indices = (units, columns, self.column_agents[columns], columns >= self.envs)
         for places in zip(*(each.tensor_split(count) for each in indices), strict=True):
             yield self._gather(samples, *places)
 
