@@ -3,7 +3,7 @@
     python benchmarks/study.py --configs quickstart sapg ppo "ppo --model.loss.entropy_floor=0" --seeds 5
 
 A configuration may be followed by flags. Runs that are complete are not repeated, so a study can be interrupted. Two
-runs at a time, one thread each.
+runs at a time, one thread each. `--results` keeps evaluations and curves of all runs, for `comparison.py`.
 """
 
 import argparse
@@ -40,6 +40,7 @@ def run(config: str, seed: int, folder: Path) -> dict[str, float]:
     return {
         "success": evaluation["successes"]["mean"],
         "return": evaluation["return"]["mean"],
+        "standard_error": evaluation["return"]["standard_error"],
         "million_steps": steps / 1e6,
         "seconds": steps / len(rates) * sum(1 / rate for rate in rates),
     }
@@ -60,6 +61,34 @@ def curve(path: Path, name: str) -> Curve:
     """(million env steps, value) of one metric, where it is known."""
     rows = read_metrics(path)
     return [(float(row["charts/env_steps"]) / 1e6, float(row[name])) for row in rows if row.get(name)]
+
+
+def thinned(line: Curve, most: int = 60) -> Curve:
+    """At most that many of the points, evenly, with the last."""
+    return line[:: -(-len(line) // most)][:-1] + line[-1:] if len(line) > most else line
+
+
+def keep(results: dict[tuple[str, int], dict[str, float]], labels: list[str], folder: Path, target: Path) -> None:
+    """Write what came of every run as JSON: its evaluation, and its curve as (env steps, return)."""
+    configs = list(dict.fromkeys(config for config, _ in results))
+    runs = []
+    for (config, seed), result in results.items():
+        line = thinned(curve(run_path(config, seed, folder), "charts/episodic_return"))
+        points = [[round(1e6 * steps), round(value, 1)] for steps, value in line]
+        runs.append(
+            {
+                "label": labels[configs.index(config)],
+                "config": config,
+                "seed": seed,
+                "env_steps": round(1e6 * result["million_steps"]),
+                "seconds": round(result["seconds"]),
+                "return": round(result["return"], 1),
+                "standard_error": round(result["standard_error"], 1),
+                "curve": points,
+            }
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text("[\n" + ",\n".join(json.dumps(run) for run in runs) + "\n]\n")
 
 
 def draw(curves: dict[str, list[Curve]], ylabel: str, target: Path) -> None:
@@ -90,20 +119,26 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/study"))
     parser.add_argument("--metric", default="charts/episodic_successes")
     parser.add_argument("--picture", type=Path, default=None)
+    parser.add_argument("--score", choices=["success", "return"], default="success", help="column of the table")
+    parser.add_argument("--labels", nargs="+", default=None, help="short names of the configurations")
+    parser.add_argument("--results", type=Path, default=None)
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     jobs = [(config, seed) for config in args.configs for seed in range(args.seeds)]
     with ThreadPoolExecutor(args.jobs) as pool:
         results = dict(zip(jobs, pool.map(lambda job: run(job[0], job[1], args.folder), jobs), strict=True))
-    print(f"{'config':36} {'master success by seed':26} {'>= 0.9':>7} {'env steps':>10} {'median time':>12}")
-    for config in args.configs:
+    labels, digits = args.labels or args.configs, 2 if args.score == "success" else 0
+    print(f"{'config':36} {f'master {args.score} by seed':26} {'>= 0.9':>7} {'env steps':>10} {'median time':>12}")
+    for config, label in zip(args.configs, labels, strict=True):
         mine = [results[config, seed] for seed in range(args.seeds)]
-        successes = [result["success"] for result in mine]
+        scores = [result[args.score] for result in mine]
+        solved = f"{sum(value >= 0.9 for value in scores)}/{len(mine)}" if args.score == "success" else ""
         print(
-            f"{config:36} {' '.join(f'{value:.2f}' for value in successes):26}"
-            f" {sum(value >= 0.9 for value in successes):>4}/{len(mine)}"
-            f" {mine[0]['million_steps']:>8.1f} M {statistics.median(r['seconds'] for r in mine):>10.0f} s"
+            f"{label:36} {' '.join(f'{value:.{digits}f}' for value in scores):26} {solved:>6}"
+            f" {mine[0]['million_steps']:>8.3f} M {statistics.median(r['seconds'] for r in mine):>10.0f} s"
         )
+    if args.results:
+        keep(results, labels, args.folder, args.results)
     if args.picture:
         curves = {
             config: [curve(run_path(config, seed, args.folder), args.metric) for seed in range(args.seeds)]

@@ -14,6 +14,7 @@ from torch import Tensor
 from epo_lightning.algorithm.genetics import rank, rank_followers
 from epo_lightning.algorithm.ties import alike, exceeds
 from epo_lightning.callbacks.evolution import GeneticEvolution
+from epo_lightning.callbacks.followers import count_followers
 from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.experience.base import Experience
 from epo_lightning.experience.episodes import QUANTITIES
@@ -101,7 +102,7 @@ class ElitePreservation(PopulationCallback):
         super().setup(trainer, pl_module, stage)
         if stage != "fit":
             return
-        followers = self.module.num_agents - 1
+        followers = count_followers(self)
         if self.archive_size > followers:
             raise Mistake(
                 f"{_KEY}.archive_size must be at most the number of followers ({followers}), got {self.archive_size}"

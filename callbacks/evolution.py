@@ -15,6 +15,7 @@ from torch import Tensor
 from epo_lightning.algorithm.crossover import Average, Crossover, CrossoverName, by_name
 from epo_lightning.algorithm.genetics import Inheritance, Offspring, evolve, rank_followers, should_evolve
 from epo_lightning.algorithm.population import MASTER
+from epo_lightning.callbacks.followers import count_followers
 from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.experience.base import Experience
 from epo_lightning.experience.episodes import QUANTITIES
@@ -89,7 +90,7 @@ class GeneticEvolution(PopulationCallback):
         super().setup(trainer, pl_module, stage)
         if stage != "fit":
             return
-        followers = self.module.num_agents - 1
+        followers = count_followers(self)
         if self.num_elites >= followers:
             raise Mistake(
                 f"{_KEY}.num_elites must be less than the number of followers ({followers} with model.num_agents"

@@ -58,7 +58,7 @@ class NaNGuard(PopulationCallback):
         raise Mistake(
             f"loss or gradient not finite at iteration {trainer.current_epoch}, minibatch {index}: batch tensors"
             f" {fields or 'all finite'} (envs {_environments(minibatch, fields)}), parameters"
-            f" {parameters or 'all finite'}; {kept}. Lower model.optimizer.learning_rate_max or"
+            f" {parameters or 'all finite'}; {kept}. Lower {module.step_size} or"
             " model.optimizer.max_grad_norm, then resume from the last checkpoint"
         )
 

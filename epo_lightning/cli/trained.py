@@ -9,7 +9,7 @@ from epo_lightning.cli.trust.allowlist import shown
 from epo_lightning.cli.trust.consent import consented_config
 from epo_lightning.cli.trust.embedded_config import dump, parse
 from epo_lightning.limits import Mistake
-from epo_lightning.modules import ALGORITHMS, admit, contents
+from epo_lightning.modules import ALGORITHMS, admit, algorithm_class, contents
 from epo_lightning.run.checkpoint import read_checkpoint
 from epo_lightning.run.checkpoint_contents import require_sound
 
@@ -23,6 +23,7 @@ class Trained(NamedTuple):
         used: What of that comes before the command line's own, as text for `--config`; None for nothing.
         iterations: How many have been made.
         algorithm: What trained it.
+        fixed: The keys behind `model.` that say what its weights mean.
     """
 
     path: str | None = None
@@ -30,6 +31,7 @@ class Trained(NamedTuple):
     used: str | None = None
     iterations: int = 0
     algorithm: str | None = None
+    fixed: frozenset[str] = frozenset()
 
 
 def read_trained(args: list[str]) -> Trained:
@@ -43,7 +45,8 @@ def read_trained(args: list[str]) -> Trained:
         return Trained()
     path = named[-1][1]
     checkpoint = read_checkpoint(Path(path))
-    algorithm, used = contents.identity_of(checkpoint).algorithm, None
+    identity, used = contents.identity_of(checkpoint), None
+    algorithm = identity.algorithm
     if is_complete(args):  # the same command that began the run: `callbacks+` would add once more
         _require_known(algorithm, named_algorithm(args), path)
         require_sound(checkpoint, {})
@@ -53,7 +56,8 @@ def read_trained(args: list[str]) -> Trained:
         require_sound(checkpoint, config)
         used = dump({KEY: algorithm, **config})
     whole = {KEY: algorithm, **parse(checkpoint[contents.CONFIG], limited=False)}
-    return Trained(path, whole, used, checkpoint.get("epoch", -1) + 1, algorithm)
+    fixed = identity.model.keys() - algorithm_class(algorithm).changeable
+    return Trained(path, whole, used, checkpoint.get("epoch", -1) + 1, algorithm, frozenset(fixed))
 
 
 def _require_known(algorithm: str, consented: object, path: str) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from epo_lightning.envs.base import StepResult
-from epo_lightning.limits import Mistake, require_range
+from epo_lightning.limits import require_range
 
 CAPACITY = "model.replay.capacity_per_env"
 
@@ -135,18 +135,15 @@ class ReplayBuffer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state` exactly.
-
-        Raises:
-            Mistake: When a buffer of another capacity wrote it.
-        """
-        capacity = state["capacity_per_env"]
-        if capacity != self.shape.capacity_per_env:
-            raise Mistake(
-                f"--ckpt_path was trained with {CAPACITY} {capacity}: set it so, not to {self.shape.capacity_per_env}"
-            )
-        self.position, self.filled = state["position"], len(state["rows"])
-        self._rows[: self.filled] = state["rows"]
+        """Continue from `state`: exactly, or with its latest steps where another capacity wrote it."""
+        rows, capacity = state["rows"], self.shape.capacity_per_env
+        self.position = state["position"]
+        if state["capacity_per_env"] != capacity:
+            rows = rows.roll(-self.position, 0) if len(rows) == state["capacity_per_env"] else rows  # the oldest first
+            rows = rows[-capacity:]
+            self.position = len(rows) % capacity
+        self.filled = len(rows)
+        self._rows[: self.filled] = rows
 
 
 def _sizes(shape: ReplayShape) -> tuple[int, int, int]:

@@ -5,20 +5,18 @@ S recurrent state tensors (2 per LSTM: hidden and cell; 0 without).
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from epo_lightning.algorithm.distributions import ActionDistribution, Categorical, Gaussian
+from epo_lightning.learner.activations import ACTIVATIONS, Activation
 from epo_lightning.learner.normalization import RunningMoments
 from epo_lightning.learner.policy import Policy
 from epo_lightning.learner.trunks import LSTMTrunk, MLPTrunk, Trunk
 from epo_lightning.limits import Mistake, require_range
-
-Activation = Literal["elu", "relu", "tanh", "silu"]
-_ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
 
 
 @dataclass(frozen=True)
@@ -196,7 +194,7 @@ class LatentActorCritic(Policy):
 def _trunk(obs_dim: int, settings: NetworkSettings) -> Trunk:
     """The trunk that `settings` ask for."""
     hidden = [settings.width * layer for layer in settings.hidden]
-    activation = _ACTIVATIONS[settings.activation]
+    activation = ACTIVATIONS[settings.activation]
     if settings.lstm_units is None:
         return MLPTrunk(obs_dim, settings.gene_dim, hidden, activation)
     return LSTMTrunk(obs_dim, settings.gene_dim, settings.width * settings.lstm_units, hidden, activation)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from epo_lightning.algorithm.q_values import CategoricalValues, QValues, ScalarValues
 from epo_lightning.algorithm.squashed import SquashedGaussian
-from epo_lightning.learner.networks import _ACTIVATIONS, Activation
+from epo_lightning.learner.activations import ACTIVATIONS, Activation
 from epo_lightning.learner.normalization import RunningMoments
 from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake, require_range
@@ -64,7 +64,7 @@ def build_mlp(inputs: int, widths: tuple[int, ...], outputs: int, settings: SACN
         layers.append(nn.Linear(width, next_width))
         if settings.layer_norm:
             layers.append(nn.LayerNorm(next_width))
-        layers.append(_ACTIVATIONS[settings.activation]())
+        layers.append(ACTIVATIONS[settings.activation]())
     return nn.Sequential(*layers, nn.Linear(widths[-1] if widths else inputs, outputs))
 
 
@@ -138,4 +138,7 @@ def require_continuous(name: str, discrete: bool) -> None:
         Mistake: When there is nothing to squash.
     """
     if discrete:
-        raise Mistake(f"data.env: {name} has discrete actions, and SAC acts by numbers: use another algorithm for it")
+        raise Mistake(
+            f"data.env: {name} has discrete actions, and SAC acts by numbers: choose by --algorithm another one, such"
+            " as epo"
+        )

@@ -24,7 +24,8 @@ from epo_lightning.experience.evaluation import Episodes, EvaluationDataset, Sum
 from epo_lightning.experience.world import World
 from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake
-from epo_lightning.modules import algorithm_name, contents
+from epo_lightning.modules import contents
+from epo_lightning.modules.algorithm_table import algorithm_name
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.identity import Identity, require_same_identity
 from epo_lightning.modules.iteration_log import IterationLog
@@ -43,6 +44,7 @@ class PopulationModule(L.LightningModule, ABC):
 
     Attributes:
         changeable: Names of `model_settings` that may change when a run goes on.
+        step_size: The key that bounds what an optimizer step changes, for advice.
         num_agents: K.
         policy: The network; there is none before `configure_model`.
         champion: The agent that is evaluated, and whose results are the run's.
@@ -53,6 +55,7 @@ class PopulationModule(L.LightningModule, ABC):
     """
 
     changeable: ClassVar[Collection[str]] = ()
+    step_size: ClassVar[str] = "model.optimizer.learning_rate"
     num_agents: int
     policy: Policy
     champion = MASTER

@@ -47,6 +47,7 @@ class EPOModule(PopulationModule):
     """
 
     changeable = tuple(f"network.{name}" for name in ("log_std_init", "log_std_min", "log_std_max", "obs_clip"))
+    step_size = "model.optimizer.learning_rate_max"
     entropy_coefficient: Tensor
     policy: LatentActorCritic
 
@@ -75,7 +76,7 @@ class EPOModule(PopulationModule):
     @classmethod
     def build_policy(cls, identity: Identity) -> LatentActorCritic:
         """The shared network."""
-        settings = NetworkSettings(**identity.settings("network"))
+        settings = identity.settings("network", NetworkSettings)
         agents = identity.model["num_agents"]
         return LatentActorCritic(identity.obs_dim, identity.act_dim, agents, settings, identity.discrete)
 

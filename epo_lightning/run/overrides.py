@@ -1,12 +1,12 @@
 """What a user changes of a run when it resumes: keys given together with the checkpoint.
 
-Every key that is not in `FIXED` is applied: the trainer, the losses, the buffer, the callbacks and the environments are
-built anew from the configuration, and what the restored state would overwrite (Adam's learning rate, clocks) is set
-after it.
+Every key that is not in `FIXED`, and about which the network's identity says nothing, is applied: the trainer, the
+losses, the buffer, the callbacks and the environments are built anew from the configuration, and what the restored
+state would overwrite (Adam's learning rate, clocks) is set after it.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from epo_lightning.limits import Mistake
@@ -16,16 +16,17 @@ _WEIGHTS = "the checkpoint's weights are made for it"
 FIXED = {
     "algorithm": _WEIGHTS,
     "seed_everything": "a run goes on with the random numbers that it has",
-    "model.num_agents": "every agent has a gene in the checkpoint",
-    **{f"model.network.{name}": _WEIGHTS for name in ("gene_dim", "hidden", "width", "lstm_units", "separate_critic")},
-    "model.network.activation": _WEIGHTS,
     "data.num_envs": "every environment has a running episode in the checkpoint",
     "data.env.class_path": "the running episodes in the checkpoint are its own",
     "trainer.callbacks.GeneticEvolution.seed": "a run goes on with the random numbers that it has",
 }
-"""Keys that cannot change when a run resumes, and why; environments refuse more of their own `init_args`."""
+"""Keys that cannot change when a run resumes, whatever trains it, and why; environments refuse more of their own
+`init_args`."""
+_BEGINNING = "matters only where a run begins"
 WITHOUT_EFFECT = {
-    "model.network.log_std_init": "matters only where a run begins",
+    "model.network.log_std_init": _BEGINNING,
+    "model.loss.temperature": _BEGINNING,
+    "model.replay.warmup": "matters only until something is learnt",
     "trainer.callbacks.GeneticEvolution.warmup_env_steps": "matters only until the first generation",
 }
 """Keys whose time is over, or may be."""
@@ -55,16 +56,21 @@ def find_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]
     return [*_compare("", old, new)]
 
 
-def require_changeable(changes: Sequence[Change]) -> None:
+def require_changeable(changes: Sequence[Change], of_weights: Collection[str] = ()) -> None:
     """Refuse what cannot change.
+
+    Args:
+        changes: See `find_changes`.
+        of_weights: Keys behind `model.` that say what the weights in the checkpoint mean.
 
     Raises:
         Mistake: Naming the key, both values, the reason and the remedy.
     """
+    fixed = {**FIXED, **{f"model.{key}": _WEIGHTS for key in of_weights}}
     for change in changes:
-        if change.key in FIXED:
+        if change.key in fixed:
             raise Mistake(
-                f"--ckpt_path: {change} cannot change on resume, {FIXED[change.key]}; leave it to the checkpoint, or"
+                f"--ckpt_path: {change} cannot change on resume, {fixed[change.key]}; leave it to the checkpoint, or"
                 " start a new run"
             )
 

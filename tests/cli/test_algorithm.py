@@ -77,6 +77,15 @@ def test_every_row_is_a_module_that_knows_its_name(name: str) -> None:
     assert algorithm_name(module) == name
 
 
+@pytest.mark.parametrize("given", [["--data.rollout.gamma=0.9"], ["--config", "old.yaml"]])
+def test_a_setting_by_its_old_name_is_told_the_new_one(cli: Cli, given: list[str]) -> None:
+    Path("old.yaml").write_text("data: {rollout: {gamma: 0.9}}")
+    outcome = cli("fit", "--config", "tiny.yaml", *given)
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: data.rollout")
+    assert "is model.rollout" in outcome.err
+
+
 class TestChoosing:
     def test_the_last_that_files_and_flags_say(self, tmp_path: Path) -> None:
         for name, text in (("a", "algorithm: first"), ("b", "algorithm: second"), ("c", "x: 1"), ("d", "{")):

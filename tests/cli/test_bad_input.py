@@ -67,7 +67,7 @@ MISTAKES = {
     "other genes": (["--ckpt_path=run", "--model.network.gene_dim=5"], ["ckpt_path", "gene_dim"]),
     "other network": (["--ckpt_path=run", "--model.network.hidden=[9]"], ["ckpt_path", "hidden"]),
     "other envs": (["--ckpt_path=run", "--data.num_envs=32"], ["ckpt_path", "data.num_envs"]),
-    "other task": (["--ckpt_path=run", "--data.env.init_args.dim=3"], ["ckpt_path", "observation size"]),
+    "other task": (["--ckpt_path=run", "--data.env.init_args.dim=3"], ["ckpt_path", "obs_dim"]),
     "file as folder": (["--run_dir=tiny.yaml"], ["run_dir", "tiny.yaml"]),
     "impossible seed": (["--seed_everything=-1"], ["seed_everything", "at least 0"]),
     "unknown strategy": (["--trainer.strategy=magic"], ["trainer", "magic"]),

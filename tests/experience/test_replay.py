@@ -46,6 +46,12 @@ def everything(buffer: ReplayBuffer) -> Transitions:
     return Transitions(*(field[order] for field in stored))
 
 
+def stored_steps(buffer: ReplayBuffer) -> list[int]:
+    """The numbers of the steps that are stored, in the order of their rows."""
+    stored = buffer.gather(torch.arange(len(buffer)))
+    return [int(place) // 10 for place in stored.obs[:: buffer.shape.num_envs, 0]]
+
+
 class TestInsert:
     def test_fields_come_back_together(self) -> None:
         got = everything(filled(2))
@@ -182,10 +188,26 @@ class TestSavedState:
         buffer.insert(numbered(9, 0, 2), numbered(9, 0.25, 1), outcome(9))
         assert torch.equal(state["rows"], before)
 
-    def test_another_capacity_is_refused(self) -> None:
-        other = ReplayBuffer(SHAPE._replace(capacity_per_env=5), CPU)
-        with pytest.raises(Mistake, match=r"model\.replay\.capacity_per_env 3: set it so, not to 5"):
-            other.load_state_dict(filled(2).state_dict())
+    @pytest.mark.parametrize(
+        ("capacity", "steps", "kept"),
+        [
+            (5, 2, [0, 1]),
+            (5, 3, [0, 1, 2]),
+            (5, 7, [4, 5, 6]),  # the ring of 3 stands at 1: it begins with 6, 4, 5
+            (2, 1, [0]),
+            (2, 2, [0, 1]),
+            (2, 7, [5, 6]),
+            (1, 7, [6]),
+        ],
+    )
+    def test_another_capacity_keeps_the_latest_steps(self, capacity: int, steps: int, kept: list[int]) -> None:
+        other = ReplayBuffer(SHAPE._replace(capacity_per_env=capacity), CPU)
+        other.load_state_dict(filled(steps).state_dict())
+        assert stored_steps(other) == kept
+        for step in range(steps, steps + 7):
+            other.insert(numbered(step, 0, 2), numbered(step, 0.25, 1), outcome(step))
+            kept = [*kept, step][-capacity:]
+            assert sorted(stored_steps(other)) == kept
 
 
 class TestSettings:

@@ -246,7 +246,7 @@ MISTAKES = {
     "another task": ((*CHECKPOINT, f"--data.env={Probe.__module__}.Probe"), ["--ckpt_path", "Painted", "not Probe"]),
     "other sizes": (
         (*CHECKPOINT, "--data.env.init_args.dim=3"),
-        ["observation size 2, not 3", "leave data.env to the checkpoint"],
+        ["its obs_dim is 2, not 3", "leave data.env to the checkpoint"],
     ),
     "other network": ((*CHECKPOINT, "--model.num_agents=8"), ["--ckpt_path", "model.num_agents"]),
     "no checkpoint": (("--ckpt_path", "nothing.ckpt"), ["ckpt_path", "nothing.ckpt"]),

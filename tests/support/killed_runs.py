@@ -1,4 +1,4 @@
-"""What `test_kills.py` runs: `python -m tests.support.killed_runs FOLDER`.
+"""What `test_kills.py` runs: `python -m tests.support.killed_runs FOLDER CASE`.
 
 A training is killed before each of its file operations in turn, and the same command is given again. Every process is
 forked from one that has imported everything, so that it costs no more than its three iterations.
@@ -23,14 +23,17 @@ from epo_lightning.cli.fit import fit  # noqa: F401  (imported once, before the 
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
 from epo_lightning.run.checkpoint import read_checkpoint
-from tests.support.command_line import TINY
+from tests.support.command_line import TINY, TINY_SAC
 from tests.support.sameness import differences
 
 RUN = "run"
-COMMAND = ("fit", "--config", "tiny.yaml", "--config", "evolution.yaml", "--run_dir", RUN, "--resume")
-EVOLUTION = {
+COMMAND = ("fit", "--config", "tiny.yaml", "--config", "case.yaml", "--run_dir", RUN, "--resume")
+ENVIRONMENT = {
     "data": {"env": {"class_path": "tests.support.killed_runs.UpAndDown", "init_args": {"max_steps": 3}}},
     "checkpoint": {"every_n_iterations": 2},
+}
+EVOLUTION = {
+    **ENVIRONMENT,
     "trainer": {
         "max_epochs": 3,
         "callbacks+": [
@@ -47,6 +50,9 @@ EVOLUTION = {
         ],
     },
 }  # fmt: skip
+REPLAY = {**ENVIRONMENT, "trainer": {"max_epochs": 3}}
+CASES = {"evolution": (TINY, EVOLUTION, 1), "replay": (TINY_SAC, REPLAY, 4)}
+"""By name: the run, what is laid over it, and every how manyth of its operations it is killed at."""
 
 
 class UpAndDown(Probe):
@@ -132,17 +138,18 @@ def contents(folder: Path) -> dict[str, Any]:
     return found
 
 
-def prepare(folder: Path) -> Path:
+def prepare(folder: Path, case: str) -> Path:
     """An empty place for a run."""
     folder.mkdir()
-    (folder / "tiny.yaml").write_text(TINY)
-    (folder / "evolution.yaml").write_text(yaml.safe_dump(EVOLUTION))
+    tiny, over, _ = CASES[case]
+    (folder / "tiny.yaml").write_text(tiny)
+    (folder / "case.yaml").write_text(yaml.safe_dump(over))
     return folder
 
 
-def scenario(root: Path, kills: tuple[int, ...]) -> tuple[tuple[int, ...], list[str]]:
+def scenario(root: Path, case: str, kills: tuple[int, ...]) -> tuple[tuple[int, ...], list[str]]:
     """Kill, give the command again (and kill that), until it may end: what differs from the run that nobody killed."""
-    folder = prepare(root / "-".join(map(str, kills)))
+    folder = prepare(root / "-".join(map(str, kills)), case)
     for last in kills:
         if (status := run(folder, last)) != signal.SIGKILL:
             return kills, [f"was not killed, but ended with {status}"]
@@ -151,23 +158,26 @@ def scenario(root: Path, kills: tuple[int, ...]) -> tuple[tuple[int, ...], list[
     return kills, differences(contents(root / "whole"), contents(folder))
 
 
-def main_process(root: Path) -> None:
+def main_process(root: Path, case: str) -> None:
     """All of it; prints the number of operations, and the differences per scenario."""
     torch.set_num_threads(1)
-    whole = prepare(root / "whole")
+    whole = prepare(root / "whole", case)
     assert run(whole) == 0, (whole / "out.txt").read_text()
     operations = int((whole / "count.txt").read_text())
     # A second kill counts from the start of the second process, whose operations before training are fewer than 8
-    scenarios = [(n,) for n in range(operations)] + [(n, 3 + n % 5) for n in range(0, operations - 9, 5)]
+    stride = CASES[case][2]
+    scenarios: list[tuple[int, ...]] = [(n,) for n in range(0, operations, stride)]
+    scenarios += [(n, 3 + n % 5) for n in range(0, operations - 9, 5 * stride)]
     with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
-        results = list(pool.map(scenario, [root] * len(scenarios), scenarios))
+        results = list(pool.map(scenario, [root] * len(scenarios), [case] * len(scenarios), scenarios))
     faults = {"-".join(map(str, kills)): found for kills, found in results if found}
     files = contents(whole)
     best = files["checkpoints/best.ckpt"]["callbacks"]["RunCheckpoints"]["best_iteration"]
-    generations = len(files["lineage.jsonl"].splitlines())
-    told = {"files": sorted(files), "best": best, "generations": generations, "faults": faults}
+    generations = len(files.get("lineage.jsonl", b"").splitlines())
+    replay = len(files["checkpoints/last.ckpt"]["ranks"][0].get("replay", {}).get("rows", ()))
+    told = {"files": sorted(files), "best": best, "generations": generations, "replay": replay, "faults": faults}
     print(json.dumps({"operations": operations, "scenarios": len(scenarios), **told}))
 
 
 if __name__ == "__main__":
-    main_process(Path(sys.argv[1]))
+    main_process(Path(sys.argv[1]), sys.argv[2])

@@ -4,7 +4,7 @@ Shape legend: N environments, T steps of an episode, S entries of a state.
 
 A rung is one thing that a learner must be able to do; who falls from a rung lacks that thing or one of a rung below.
 Under a Gaussian of mean m and standard deviation sigma, far from the bounds of the action, the expected reward is
-E[c - (a - x)^2] = c - sigma^2 - (m - x)^2.
+E[c - (a - x)^2] = c - sigma^2 - (m - x)^2. That holds for every distribution with that mean and standard deviation.
 """
 
 from typing import Literal
@@ -110,6 +110,22 @@ class Delay(Rung):
 
     def pay(self, last: Tensor, memory: Tensor, action: Tensor) -> Tensor:
         return torch.where(last, 1 - (memory - TARGET).square(), 0.0)
+
+
+class Shown(Rung):
+    """As `Delay` in two steps, of which the first shows 0 and the second 2 + a: whatever the end depends on is seen.
+
+    The first mean becomes 0.5. With R = 1 - sigma^2: V = gamma R.
+    """
+
+    steps = 2
+
+    def _observe(self, state: Tensor) -> Tensor:
+        step, memory = state[:, :1], state[:, 1:]
+        return torch.where(step == 0, 0.0, 2 + memory)
+
+    remember = Delay.remember
+    pay = Delay.pay
 
 
 class Memory(Rung):

@@ -14,6 +14,7 @@ from epo_lightning.envs.classic import Probe
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.learner.networks import NetworkSettings
 from epo_lightning.learner.optimizer import OptimizerSettings
+from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.run.notices import silence
@@ -34,7 +35,9 @@ def small_data(num_envs: int = 16, env: EnvFactory | None = None) -> RolloutData
     return RolloutDataModule(env or (lambda n, device, seed: Probe(n, device, seed, max_steps=3)), num_envs)
 
 
-def fit(module: EPOModule, data: RolloutDataModule, folder: Path, iterations: int = 2, **changes: Any) -> L.Trainer:
+def fit(
+    module: PopulationModule, data: RolloutDataModule, folder: Path, iterations: int = 2, **changes: Any
+) -> L.Trainer:
     """Train for a few iterations on the CPU; `changes` are other arguments of the trainer, or its `ckpt_path`."""
     silence()
     ckpt_path = changes.pop("ckpt_path", None)
@@ -48,7 +51,7 @@ def fit(module: EPOModule, data: RolloutDataModule, folder: Path, iterations: in
 
 
 def train(
-    module: EPOModule, data: RolloutDataModule, folder: Path, iterations: int, *callbacks: L.Callback
+    module: PopulationModule, data: RolloutDataModule, folder: Path, iterations: int, *callbacks: L.Callback
 ) -> L.Trainer:
     """As `fit`, with callbacks."""
     return fit(module, data, folder, iterations, callbacks=list(callbacks))

@@ -58,20 +58,13 @@ class Witness(L.Callback):
         )
 
 
-def main(folder: str) -> None:
-    """Eight iterations with evolution on two gloo ranks."""
-    torch.set_num_threads(1)
-    callbacks = [
-        ElitePreservation(every_n_env_steps=128, archive_size=1),
-        GeneticEvolution(every_n_env_steps=256, warmup_env_steps=0, num_elites=1, spread_threshold=0.0),
-        NaNGuard(),
-        Witness(),
-    ]
-    trainer = L.Trainer(
+def on_two_ranks(folder: str, iterations: int, callbacks: list[L.Callback]) -> L.Trainer:
+    """A trainer of two gloo ranks."""
+    return L.Trainer(
         accelerator="cpu",
         devices=2,
         strategy=DDPStrategy(broadcast_buffers=False, process_group_backend="gloo"),
-        max_epochs=8,
+        max_epochs=iterations,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -81,7 +74,18 @@ def main(folder: str) -> None:
         callbacks=callbacks,
         default_root_dir=folder,
     )
-    trainer.fit(small_module(num_agents=4), small_data(16, RememberingProbe))
+
+
+def main(folder: str) -> None:
+    """Eight iterations with evolution."""
+    torch.set_num_threads(1)
+    callbacks = [
+        ElitePreservation(every_n_env_steps=128, archive_size=1),
+        GeneticEvolution(every_n_env_steps=256, warmup_env_steps=0, num_elites=1, spread_threshold=0.0),
+        NaNGuard(),
+        Witness(),
+    ]
+    on_two_ranks(folder, 8, callbacks).fit(small_module(num_agents=4), small_data(16, RememberingProbe))
 
 
 if __name__ == "__main__":

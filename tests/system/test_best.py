@@ -116,5 +116,5 @@ def test_it_does_not_depend_on_when_saves_are_due(cli: Cli, rows: Rows) -> None:
     for folder in ("each", "none", "clock", "parts"):
         checkpoint = best(folder)
         assert checkpoint["epoch"] == returns.index(max(returns))
-        for key in ("state_dict", "optimizer_states", "RolloutDataModule", "callbacks", "loops"):
+        for key in ("state_dict", "optimizer_states", "ranks", "callbacks", "loops"):
             assert_same(checkpoint[key], best("each")[key])

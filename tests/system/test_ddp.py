@@ -11,14 +11,18 @@ import torch
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What both ranks held after eight iterations with evolution."""
-    folder = tmp_path_factory.mktemp("ddp")
-    command = [sys.executable, "-m", "tests.support.two_ranks", str(folder)]
+def trained(program: str, folder: Path) -> list[dict[str, Any]]:
+    """What both ranks of a program held at its end."""
+    command = [sys.executable, "-m", f"tests.support.{program}", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Eight iterations with evolution."""
+    return trained("two_ranks", tmp_path_factory.mktemp("ddp"))
 
 
 def test_parameters_genes_and_normalisers_are_equal(ranks: list[dict[str, Any]]) -> None:
@@ -52,3 +56,19 @@ def test_fitness_is_that_of_the_environments_of_both_ranks(ranks: list[dict[str,
     torch.testing.assert_close(ranks[0]["fitness"], by_hand, rtol=1e-12, atol=0)
     assert torch.equal(ranks[0]["fitness"], ranks[1]["fitness"])
     assert torch.equal(ranks[0]["individuals"], ranks[1]["individuals"])
+
+
+def test_soft_actor_critic_learns_one_network_from_two_replays(tmp_path: Path) -> None:
+    first, second = trained("two_ranks_sac", tmp_path)
+    weights = first["weights"]
+    assert {name for name in weights if not torch.equal(weights[name], second["weights"][name])} == set()
+    for number, moments in first["optimizer"].items():
+        for name, value in moments.items():
+            assert torch.equal(value, second["optimizer"][number][name])
+    assert {name.split(".")[0] for name in weights} == {"policy", "critic", "target_critic", "log_temperature"}
+    assert not torch.equal(first["stored"], second["stored"])
+    # 2 ranks x 16 envs x 4 steps x 4 iterations; the normaliser has seen all of it
+    assert first["env_steps"] == weights["policy.obs_moments.count"] == 512
+    assert first["updates"] == 4 * 2
+    stored = torch.cat([first["stored"], second["stored"]]).double()
+    torch.testing.assert_close(weights["policy.obs_moments.mean"], stored.mean(0), rtol=0, atol=1e-6)

@@ -4,17 +4,31 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_run_killed_before_any_of_its_file_operations_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.support.killed_runs", str(tmp_path / "runs")]
-    (tmp_path / "runs").mkdir()
+def kill_everywhere(folder: Path, case: str) -> dict[str, Any]:
+    """What `killed_runs` tells of a case: nothing must differ from the run that nobody killed."""
+    command = [sys.executable, "-m", "tests.support.killed_runs", str(folder), case]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=550, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
-    told = json.loads(done.stdout.splitlines()[-1])
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert told["faults"] == {}
+    return told
+
+
+def test_a_replay_outlives_kills(tmp_path: Path) -> None:
+    """At every fourth operation: files are written as those of any other algorithm, only their contents are others."""
+    told = kill_everywhere(tmp_path, "replay")
+    assert told["replay"] == 12, "three iterations of four steps are remembered"
+    assert told["scenarios"] >= 5
+    assert told["best"] == 3
+
+
+def test_a_run_killed_before_any_of_its_file_operations_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    told = kill_everywhere(tmp_path, "evolution")
     assert told["best"] == 3, "the best checkpoint must be written twice"
     assert told["generations"] >= 1
     assert told["operations"] >= 25

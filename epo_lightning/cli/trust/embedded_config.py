@@ -4,17 +4,21 @@ jsonargparse reads a file wherever a text names one, and a class wherever a name
 reaches it as it stands: the text is parsed here, checked, and written anew.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from typing import Any, get_type_hints
 
 import yaml
 
+from epo_lightning.cli.algorithm import KEY, is_known
 from epo_lightning.limits import Mistake
+from epo_lightning.modules import ALGORITHMS, algorithm_class
 
-SECTIONS = ("algorithm", "seed_everything", "trainer", "model", "data", "checkpoint")
+SECTIONS = (KEY, "seed_everything", "trainer", "model", "data", "checkpoint")
 """What is taken; everything else belongs to one invocation (`out`, `run_dir`, `ckpt_path`, `config`, ...)."""
 MAX_CHARACTERS, MAX_VALUES, MAX_DEPTH = 2**18, 100_000, 32
 """Of a configuration that somebody else wrote: a hundred times what a run of one's own needs."""
-_GROUPS = ("trainer", "model", "model.network", "model.loss", "model.optimizer", "data", "model.rollout", "checkpoint")
+_GROUPS = ("trainer", "model", "data", "checkpoint")
 _CLASSES = ("trainer.callbacks", "trainer.logger")
 _NO_FILE_NAME = "#" * 256
 """A first line longer than any name of a file (NAME_MAX is 255): the text cannot be taken for a path."""
@@ -116,7 +120,7 @@ def _upgrade(config: dict[str, Any]) -> None:
 
 def _require_mappings(config: dict[str, Any]) -> None:
     """Where jsonargparse would read a file if there were its name."""
-    for key in _GROUPS:
+    for key in (*_GROUPS, *_groups_of_model(config.get(KEY))):
         if at(config, key) is not None and not isinstance(at(config, key), dict):
             raise Mistake(f"its configuration has no keys and values under {key}")
     for key in ("data.env", *_CLASSES):
@@ -124,3 +128,20 @@ def _require_mappings(config: dict[str, Any]) -> None:
         for spec in [value] if key == "data.env" and value is not None else class_specs(value):
             if not (isinstance(spec, dict) and isinstance(spec.get("class_path"), str)):
                 raise Mistake(f"its configuration has no class_path under {key}")
+
+
+def _groups_of_model(algorithm: object) -> Iterator[str]:
+    """The keys under `model` that hold several settings; of every algorithm in the table where none is named.
+
+    What is named but not in the table is only used when it is the user's own.
+    """
+    for name in ALGORITHMS if algorithm is None else [str(algorithm)] if is_known(algorithm) else ():
+        yield from _groups_of(algorithm_class(name), "model")
+
+
+def _groups_of(kind: type, key: str) -> Iterator[str]:
+    """The keys of the arguments of a class at `key` that are settings themselves, at any depth."""
+    for name, hint in get_type_hints(kind.__init__).items():  # type: ignore[misc]
+        if is_dataclass(hint) and isinstance(hint, type):
+            yield f"{key}.{name}"
+            yield from _groups_of(hint, f"{key}.{name}")

@@ -1,0 +1,21 @@
+"""What callbacks that select among followers need of an algorithm."""
+
+from epo_lightning.limits import Mistake
+from epo_lightning.modules import algorithm_name
+from epo_lightning.modules.base import PopulationCallback
+
+
+def count_followers(callback: PopulationCallback) -> int:
+    """How many followers the population of `callback` has.
+
+    Raises:
+        Mistake: When the algorithm never has any.
+    """
+    module = callback.module
+    if "num_agents" not in module.model_settings:
+        raise Mistake(
+            f"trainer.callbacks {type(callback).__name__} selects among followers, and the algorithm"
+            f" {algorithm_name(type(module))} has none: leave the callback out, or choose by --algorithm one with a"
+            " population, such as epo"
+        )
+    return module.num_agents - 1
