@@ -1,4 +1,4 @@
-"""Instruments of the physics report: how deep things are in each other, and what must not happen."""
+"""Instruments of the physics report: how deep bodies are in each other, and what must not happen."""
 
 import mujoco
 import numpy as np
@@ -25,7 +25,7 @@ class Contacts:
     Args:
         env: The environment.
         kind: "object on robot", "object on scene" (table, walls, bucket, ground) or "all".
-        envs: How many of its environments are looked at; None: all.
+        envs: How many of its environments are observed; None: all.
     """
 
     def __init__(self, env: AllegroKuka, kind: str = "all", envs: int | None = None) -> None:
@@ -112,8 +112,8 @@ class Watch:
 
     Args:
         env: The environment, whose engine's `step` is wrapped.
-        every: Control steps between two looks at the contacts.
-        envs: Environments whose contacts are looked at.
+        every: Control steps between two measurements of the contacts.
+        envs: Environments whose contacts are measured.
     """
 
     def __init__(self, env: AllegroKuka, every: int = 20, envs: int = 32) -> None:

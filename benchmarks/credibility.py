@@ -1,4 +1,4 @@
-"""How believable the physics is: scripted grasps, buckets and walls, things at rest, a million random steps.
+"""How believable the physics is: scripted grasps, buckets and walls, objects at rest, a million random steps.
 
 Nothing is learnt here and nothing is left out: every start of a run counts.
 

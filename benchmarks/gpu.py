@@ -1,4 +1,4 @@
-"""Control steps per second of the tasks on MuJoCo Warp, beside the CPU engine, and the memory that Warp takes.
+"""Control steps per second of the tasks on MuJoCo Warp, against the CPU engine, and the memory that Warp takes.
 
     python benchmarks/gpu.py --device cuda --num-envs 8192              # all eight tasks; needs an NVIDIA GPU
     python benchmarks/gpu.py --device cpu --num-envs 64 --steps 20      # shows that it works; no measure of anything

@@ -1,8 +1,8 @@
 """How much of the speed of Gymnasium's bare vector environments `GymnasiumEnv` keeps.
 
 In one process: (A) a vector environment of Gymnasium, stepped with arrays that are already what its task wants, and (B)
-the same under the contract of this package: tensors, scaled actions, float32 rows, ends told apart. Both begin with the
-same seed and take the same actions; their steps alternate, so that both see the same machine noise.
+the same under the contract of this package: tensors, scaled actions, float32 rows, both kinds of end. Both begin with
+the same seed and take the same actions; their steps alternate, so that both see the same machine noise.
 
     python benchmarks/gymnasium_overhead.py
     python benchmarks/gymnasium_overhead.py --tasks HalfCheetah-v5 --vectorization async --num-envs 2 8 32

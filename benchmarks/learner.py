@@ -1,4 +1,4 @@
-"""How much the Lightning system costs beside a plain hand-written PPO loop, and a population beside one agent.
+"""How much the Lightning system costs compared with a plain hand-written PPO loop, and a population with one agent.
 
     python benchmarks/learner.py                      # 4096 envs, [512, 256, 128]
     python benchmarks/learner.py --preset overhead    # 64 envs, [64, 64], one thread: host time per iteration

@@ -1,4 +1,4 @@
-"""The replay buffer beside a hand-written one: time to insert a vector step and to draw a minibatch, and peak memory.
+"""The replay buffer against a hand-written one: time to insert a vector step and to draw a minibatch, and peak memory.
 
     python benchmarks/replay.py                  # 4,096 envs, obs 100, act 23, batch 8,192, 128 steps kept of each
     python benchmarks/replay.py --capacity 1024 --threads 2

@@ -1,4 +1,4 @@
-"""What it costs that an environment lives in another process: `WorkerEnv` beside the same environment in this one.
+"""What it costs that an environment lives in another process: `WorkerEnv` against the same environment in this one.
 
     python benchmarks/worker.py                              # 4096 envs, 200 observations, 23 actions
     python benchmarks/worker.py --python ~/envs/rlgpu/bin/python

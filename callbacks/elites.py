@@ -63,15 +63,15 @@ class Archive(NamedTuple):
 class ElitePreservation(PopulationCallback):
     """Remembers the fittest individuals of all generations and brings them back when the population has lost them.
 
-    One that is alive is remembered as it is now: gene and fitness are those of the last look. One that was replaced is
+    A living one is remembered as it is now: gene and fitness are those of the last update. One that was replaced is
     remembered as it was measured last, until fitter ones need its place or the task's curriculum has changed, since
     what it was worth at another difficulty says little. It reads the fitness that `GeneticEvolution` selects by, when a
     window of that callback closes, so it stands before it in the list; without it, the archive has windows of its own.
 
     Args:
         archive_size: E, individuals to remember.
-        every_n_env_steps: Env steps between two looks at the population.
-        restore_margin: When the best follower's fitness falls below that of an archived individual who is not alive by
+        every_n_env_steps: Env steps between two updates of the archive.
+        restore_margin: When the best follower's fitness falls below that of an archived individual that is not alive by
             more than this fraction of its absolute value, such individuals replace the worst followers; null never
             restores.
         save_best_master: Write `checkpoints/best_master.ckpt` whenever the master's fitness reaches a new best, at the
@@ -148,18 +148,18 @@ class ElitePreservation(PopulationCallback):
         self.difficulty = dict(difficulty)
 
     def _remember(self, fitness: Tensor) -> None:
-        """The E fittest of the followers, as they are now, and of the archived individuals who are not alive."""
-        everybody = self._living(fitness).only(rank_followers(fitness))
+        """The E fittest of the followers, as they are now, and of the archived individuals that are not alive."""
+        candidates = self._living(fitness).only(rank_followers(fitness))
         if self.archive is not None:
-            everybody = self._missing().and_then(everybody)
-        self.archive = everybody.only(rank(everybody.fitness)).distinct().only(slice(self.archive_size))
+            candidates = self._missing().and_then(candidates)
+        self.archive = candidates.only(rank(candidates.fitness)).distinct().only(slice(self.archive_size))
 
     def _living(self, fitness: Tensor) -> Archive:
         """Everybody, in the order of agents."""
         return Archive(self.module.dataset.individuals.clone(), fitness, self.module.genome.read())
 
     def _missing(self) -> Archive:
-        """The archived individuals who are not alive."""
+        """The archived individuals that are not alive."""
         assert self.archive is not None
         return self.archive.only(~torch.isin(self.archive.individuals, self.module.dataset.individuals))
 
@@ -170,8 +170,8 @@ class ElitePreservation(PopulationCallback):
         missing, ranking = self._missing(), rank_followers(fitness)
         if not len(missing.fitness):
             return
-        bearable = missing.fitness[0] - self.restore_margin * missing.fitness[0].abs()
-        if not exceeds(float(bearable), float(fitness[ranking[0]])):
+        threshold = missing.fitness[0] - self.restore_margin * missing.fitness[0].abs()
+        if not exceeds(float(threshold), float(fitness[ranking[0]])):
             return
         worst = ranking.flip(0)[: len(missing.fitness)]
         better = missing.fitness > fitness[worst]

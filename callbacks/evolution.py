@@ -106,7 +106,7 @@ class GeneticEvolution(PopulationCallback):
             self._generator = torch.Generator().manual_seed(derive_seed(*words))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A resumed run writes the lineage up to its checkpoint anew, so that later generations are not told twice."""
+        """A resumed run writes the lineage up to its checkpoint anew, so that no generation is logged twice."""
         genome = self.module.genome
         for name in genome.parts.keys() - genome.averaged:
             self.crossover.check(genome.parts[name][0].numel())
@@ -118,11 +118,11 @@ class GeneticEvolution(PopulationCallback):
                 path.write_text("".join(json.dumps(record) + "\n" for record in self.lineage))
 
     def window_closes(self, dataset: Experience[Any]) -> bool:
-        """Whether fitness is to be looked at now; with several ranks a collective call."""
+        """Whether fitness is to be measured now; with several ranks a collective call."""
         return dataset.fitness.is_complete(dataset.env_steps, self.every_n_env_steps, dataset.ledger.running)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """When a window closes: look at the fitness, and evolve when it differs enough."""
+        """When a window closes: measure the fitness, and evolve when it differs enough."""
         module, dataset = self.module, self.module.dataset
         if not self.window_closes(dataset):
             return

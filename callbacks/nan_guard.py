@@ -22,7 +22,7 @@ class NaNGuard(PopulationCallback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """After the iteration's last batch, look at all its losses: one wait for the device.
+        """After the iteration's last batch, check all its losses: one wait for the device.
 
         Raises:
             Mistake: Naming the first bad minibatch, its tensors that are not finite and their environments.

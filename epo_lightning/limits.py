@@ -6,7 +6,7 @@ import math
 class Mistake(ValueError):
     """The user's, not ours: the message is one line that names a YAML key, a flag or a file, and the remedy.
 
-    The command line prints it without a traceback; any other ValueError is a bug, whoever's.
+    The command line prints it without a traceback; any other ValueError is a bug, of this package or of another.
     """
 
 

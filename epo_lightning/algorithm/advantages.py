@@ -59,7 +59,7 @@ def n_step_targets(rewards: Tensor, next_values: Tensor, done: Tensor, gamma: fl
     """
     targets = one_step_targets(rewards, next_values, gamma)
     for _ in range(n - 1):
-        # G^(m)_t = r_t + gamma G^(m-1)_t+1, or the bootstrap where there is no step t+1 to look at
+        # G^(m)_t = r_t + gamma G^(m-1)_t+1, or the bootstrap where there is no step t+1
         ahead = torch.where(done[:-1], next_values[:-1], targets[1:])
         targets = rewards + gamma * torch.cat([ahead, next_values[-1:]])
     return targets

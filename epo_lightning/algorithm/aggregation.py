@@ -59,10 +59,10 @@ def sample_followers(
     """Draw `count` samples without replacement from the followers' `steps` x environments.
 
     Args:
-        population: Who owns which environment.
+        population: Which agent owns which environment.
         count: M, samples to draw.
         steps: T for single transitions; 1 to draw whole sequences.
-        source: `all` draws from every follower alike, `one_agent` from one random follower (the released code).
+        source: `all` draws uniformly from all followers, `one_agent` from one random follower (the released code).
         generator: Source of randomness; its device is that of the results.
 
     Returns:

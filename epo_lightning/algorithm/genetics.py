@@ -102,7 +102,7 @@ def evolve(
 
     chosen = torch.randint(num_elites, (count,), generator=generator, device=fitness.device)
     first = elites[chosen]
-    # p_j ~ f_j - min f over the followers; all alike when nobody differs
+    # p_j ~ f_j - min f over the followers; uniform when all fitnesses are equal
     relative = fitness[MASTER + 1 :] - fitness[MASTER + 1 :].min()
     weights = torch.where(relative.max() > tie_width(fitness[MASTER + 1 :]), relative, torch.ones_like(relative))
     second = torch.multinomial(weights, count, replacement=True, generator=generator) + MASTER + 1

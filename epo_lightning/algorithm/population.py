@@ -13,7 +13,7 @@ from torch import Tensor
 from epo_lightning.limits import Mistake
 
 MASTER = 0
-"""The master agent's id. It learns from everybody's data and is never replaced by the genetic algorithm."""
+"""The master agent's id. It learns from the data of all agents and is never replaced by the genetic algorithm."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class ScalarValues(NamedTuple):
         Args:
             rewards: (B,) r.
             discount: (B,) gamma, and 0 where nothing follows.
-            bonus: (B,) what the following state is worth beside its return.
+            bonus: (B,) what the following state is worth on top of its return.
         """
         return rewards + discount * (self.values + bonus)
 

@@ -2,7 +2,7 @@
 
 Shape legend: C critics, B samples, A action entries, M atoms.
 
-Returns are soft: every state is worth alpha times the policy's entropy beside its rewards.
+Returns are soft: every state is worth alpha times the policy's entropy on top of its rewards.
 """
 
 from collections.abc import Sequence

@@ -17,7 +17,7 @@ def choose_folder(config: Namespace, name: str | None, *, is_first_rank: bool) -
     Args:
         config: The parsed configuration.
         name: What a new run is called; None: after its task. It tells the algorithm when that is not the usual one.
-        is_first_rank: Only that one makes a new folder, and minds who was there before.
+        is_first_rank: Only that one makes a new folder, and refuses one that holds another run.
 
     Raises:
         Mistake: When `--run_dir` holds another run.

@@ -76,7 +76,7 @@ def describe(error: Exception) -> str:
 
 
 def output_is_closed() -> bool:
-    """Whether nobody reads what this process prints any more, as after `... | head -1`."""
+    """Whether the reader of what this process prints has gone, as after `... | head -1`."""
     output = select.poll()
     output.register(1, 0)
     return any(event & select.POLLERR for _, event in output.poll(0))

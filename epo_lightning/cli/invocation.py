@@ -141,7 +141,7 @@ class Invocation(LightningCLI):
         put_loggers_into(self.folder, self.config)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """What every run has, beside what its configuration says."""
+        """What every run has, in addition to what its configuration says."""
         config = self.config_init["trainer"]
         recorder = RunRecorder(self.resolved, self._signature, self._changes)
         callbacks = [self.stop, EvaluationReport(self.config.data.env.as_dict()), recorder]

@@ -33,9 +33,9 @@ def play(
 
     Args:
         run: What the command line means.
-        agents: Numbers of the agents to play with their mean actions, such as 0,1,5; 0 is the master, who plays when
+        agents: Numbers of the agents to play with their mean actions, such as 0,1,5; 0 is the master, which plays when
             nothing is said.
-        policy: Who plays beside the agents, or without --ckpt_path alone.
+        policy: Which policy plays in addition to the agents, or alone without --ckpt_path.
         seconds: Length of the video, in the task's own time.
         out: The video (.mp4); by default in videos/ of the checkpoint's run folder, else in the working directory.
         width: Pixels of one environment's picture.
@@ -62,8 +62,8 @@ def view(run: Invocation, agents: str | None = None, policy: PolicyName | None =
 
     Args:
         run: What the command line means.
-        agents: Numbers of the agents to watch, such as 0,1,5; 0 is the master, who acts when nothing is said.
-        policy: Who acts beside the agents, or without --ckpt_path alone.
+        agents: Numbers of the agents to watch, such as 0,1,5; 0 is the master, which acts when nothing is said.
+        policy: Which policy acts in addition to the agents, or alone without --ckpt_path.
         port: Where the page is served, on this machine only; 0: any free port.
     """
     actors = _actors(run.trained.path, agents, policy)

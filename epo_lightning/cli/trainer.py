@@ -1,4 +1,4 @@
-"""What every trainer of the command line has, beside what its configuration says."""
+"""What every trainer of the command line has, in addition to what its configuration says."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -80,7 +80,7 @@ def _keep_buffers_of_ranks() -> None:
 
 
 def _as_list(loggers: Any) -> list[Any]:
-    """The loggers beside `metrics.csv`."""
+    """The loggers besides `metrics.csv`."""
     if loggers is True:
         raise Mistake("trainer.logger: name loggers by class_path; metrics.csv is always written")
     return loggers if isinstance(loggers, list) else [loggers] if loggers else []

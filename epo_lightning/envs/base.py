@@ -50,7 +50,7 @@ class EnvSpec:
     restores: bool = True
 
     def zero_actions(self) -> Tensor:
-        """All zero, or everybody's choice 0; on the CPU."""
+        """All zero, or choice 0 everywhere; on the CPU."""
         return torch.zeros(self.num_envs, dtype=torch.int64) if self.discrete else torch.zeros(*self._action_shape)
 
     def random_actions(self, generator: torch.Generator) -> Tensor:
@@ -134,7 +134,7 @@ class VectorEnv(ABC):
     def set_curriculum(self, values: Mapping[str, float]) -> None:  # noqa: B027  (a task may have none)
         """Take over the difficulty that another instance's `curriculum()` returned, and hold it.
 
-        From then on the difficulty does not change by itself: that is what an evaluation wants. A saved state says
+        From then on the difficulty does not change by itself: that is what an evaluation needs. A saved state says
         whether it is held.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What can be told of an environment while it runs: the checks that every caller of `step` and `reset` makes.
+"""What can be checked of an environment while it runs: the checks that every caller of `step` and `reset` makes.
 
 Shape legend: N environments of this rank, O observation entries.
 
@@ -41,9 +41,9 @@ def check_spec(env: object) -> EnvSpec:
 
 
 def check_result(result: object, spec: EnvSpec, device: torch.device) -> None:
-    """Check what can be told without waiting for the device: types, shapes, dtypes, devices, no gradient.
+    """Check what is known without waiting for the device: types, shapes, dtypes, devices, no gradient.
 
-    It takes some microseconds: whoever steps an environment calls it after every step.
+    It takes some microseconds; every caller of `step` calls it after every step.
 
     Args:
         result: What `step` returned.
@@ -111,7 +111,7 @@ def check_first(obs: object, spec: EnvSpec, device: torch.device | None) -> None
     Args:
         obs: The first observation.
         spec: The environment's `spec`.
-        device: The device that the environment was made for; None where nobody knows.
+        device: The device that the environment was made for; None where it is not known.
 
     Raises:
         Mistake: Naming what is wrong and what would be right.
@@ -127,7 +127,7 @@ def load_state(env: VectorEnv, state: Mapping[str, Any]) -> None:
     """Have `env` continue from `state`.
 
     Raises:
-        Mistake: When the environment says, as the contract wants it, that the state does not fit.
+        Mistake: When the environment says, as the contract requires, that the state does not fit.
     """
     try:
         env.load_state_dict(state)

@@ -53,7 +53,7 @@ class Experience(IterableDataset[Batch]):
 
     Attributes:
         fitness: What every agent's episodes return, since the window was opened.
-        individuals: (K,) int64 on the CPU: who lives in each row of the population; a new gene is a new individual.
+        individuals: (K,) int64 on the CPU: the individual in each row of the population; a new gene makes a new one.
         env_steps: Env steps made so far, over all environments and ranks.
         iteration_env_steps: Those of an iteration.
         recent_episodes: Averages the last episodes of the environments, per agent and over all ranks.
@@ -122,7 +122,7 @@ class Experience(IterableDataset[Batch]):
 
         Args:
             actions: As `VectorEnv.step` takes them.
-            log: Takes in what the environments tell beside their results.
+            log: Takes in what the environments log besides their results.
 
         Raises:
             Mistake: When the environment breaks its contract.
@@ -135,7 +135,7 @@ class Experience(IterableDataset[Batch]):
         return result
 
     def count(self, rewards: Tensor, successes: Tensor, done: Tensor) -> None:
-        """Enter the (T, N) outcomes of an iteration into the books."""
+        """Count the (T, N) outcomes of an iteration."""
         self.episodes = self.ledger.record(rewards, successes, done)
         self.fitness.update(self.episodes)
         self.env_steps += done.numel() * self.world.world_size

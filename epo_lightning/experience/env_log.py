@@ -1,4 +1,4 @@
-"""What an environment tells beside its results, averaged over a rollout."""
+"""What an environment logs besides its results, averaged over a rollout."""
 
 from collections.abc import Mapping
 from typing import Any

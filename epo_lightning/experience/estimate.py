@@ -1,4 +1,4 @@
-"""How long an iteration of paper size would take on a CPU, told before it is tried.
+"""How long an iteration of paper size would take on a CPU, estimated before it is tried.
 
 Shape legend: N environments, T horizon, B probe rows.
 """

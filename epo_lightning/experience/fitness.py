@@ -2,7 +2,7 @@
 
 Shape legend: N environments of this rank, T horizon, K agents, M measured quantities.
 
-A window opens for all agents at the same moment, and whatever was running then is nobody's: an environment counts with
+A window opens for all agents at the same moment, and episodes that run then do not count: an environment counts with
 the first `episodes` episodes that it begins inside the window. One that still runs when the window is measured counts
 with what it has returned so far. Every environment weighs the same, whether its episodes are short or long.
 """
@@ -28,7 +28,7 @@ class FitnessWindow:
         device: Where the tensors live.
 
     Attributes:
-        episodes: How many episodes of an environment count; 1 unless somebody asks for more.
+        episodes: How many episodes of an environment count; 1 unless it is set.
         opened_at: Env steps at which the window was opened.
     """
 

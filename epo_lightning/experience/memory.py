@@ -1,4 +1,4 @@
-"""What a large allocation would take, told before it is tried."""
+"""What a large allocation would take, printed before it is tried."""
 
 import os
 from pathlib import Path

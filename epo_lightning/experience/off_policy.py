@@ -62,9 +62,9 @@ class ReplayDataset(Experience[list[Transitions]]):
             self.policy.obs_moments.update(obs)
             rewards[t], successes[t] = result.reward, result.successes
             done[t] = result.terminated | result.truncated
-            bad[t] = ~sound(result) & torch.isfinite(actions).all(1)  # an ill network is not the environment's fault
+            bad[t] = ~sound(result) & torch.isfinite(actions).all(1)  # else the network is at fault
             obs = self.obs = result.obs
-            if t == len(self) - 1:  # nobody comes back after the last batch
+            if t == len(self) - 1:  # after the last batch the generator is not resumed
                 refuse_unsound(self.env.spec, bad.any(0))
                 self.count(rewards, successes, done)
                 self.diagnostics = {f"env/{name}": mean for name, mean in log.means().items()}

@@ -113,7 +113,7 @@ class ReplayBuffer:
         self.filled = min(self.filled + 1, self.shape.capacity_per_env)
 
     def sample(self, batch: int, generator: torch.Generator) -> Transitions:
-        """Draw `batch` of the stored transitions, each alike and with replacement."""
+        """Draw `batch` of the stored transitions, uniformly and with replacement."""
         return self.gather(self.draw(batch, generator))
 
     def draw(self, batch: int, generator: torch.Generator) -> Tensor:

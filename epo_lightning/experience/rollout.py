@@ -4,7 +4,7 @@ Shape legend: N environments, T horizon, K agents, O observation, A action, W = 
 state tensors, H LSTM units.
 
 One pass over `RolloutDataset` is one iteration: a rollout with the present parameters, its targets, and the relabelled
-samples for the master. The algorithm makes its passes over it in shuffled minibatches, as often as it wants.
+samples for the master. The algorithm makes its passes over it in shuffled minibatches, as often as it needs.
 """
 
 from collections.abc import Iterator, Mapping
@@ -169,7 +169,7 @@ class RolloutDataset(Experience[RolloutBuffer]):
         if bool(torch.isfinite(torch.stack([part.sum() for part in parts]).sum())):
             return
         if bool(torch.isfinite(obs[0]).all()) and not bool(torch.isfinite(actions[0].sum() + log_probs[0].sum())):
-            return  # the network is ill, not the environment: the loss will tell, and `NaNGuard` stops there
+            return  # it is the network that is not finite: so will the loss be, and `NaNGuard` stops there
         bad = [_columns_not_finite(part) for part in parts]
         named = {"obs": bad[1], "reward": bad[2], "successes": bad[3], "final_obs": bad[4]}
         faults = "; ".join(f"{name} not finite in envs {envs[:16]}" for name, envs in named.items() if envs)
@@ -177,13 +177,13 @@ class RolloutDataset(Experience[RolloutBuffer]):
             raise Mistake(f"data.env: {self.env.spec.name} returned {faults}")
 
     def saved(self) -> dict[str, Any]:
-        """Also the scale of the rewards, in which the critic's values are told."""
+        """Also the scale of the rewards, which is that of the critic's values."""
         return {**super().saved(), "reward_scale": self.settings.reward_scale}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Also under another scale of the rewards."""
         super().restore(state)
-        # values are linear in the scale: the critic, which tells normalised ones, knows as much under a new scale
+        # values are linear in the scale: the critic, which predicts normalised ones, stays right under a new scale
         self.policy.value_moments.rescale(self.settings.reward_scale / state["reward_scale"])
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from epo_lightning.limits import Mistake
 
 _DEEPEST = 50
-"""Levels down which a culprit is looked for: a state that contains itself has no end."""
+"""Levels down which a culprit is searched for: a state that contains itself has no end."""
 
 
 def tensors(value: object, name: str) -> Iterator[tuple[str, Tensor]]:
@@ -39,7 +39,7 @@ def oversized(value: object, name: str) -> list[str]:
 def require_readable(value: object, name: str, remedy: str) -> None:
     """Refuse a state that could be written, but that `torch.load(weights_only=True)` would not read.
 
-    Numbers of tensors are not looked at, so that it costs milliseconds whatever the size.
+    Numbers of tensors are not checked, so that it costs milliseconds whatever the size.
 
     Args:
         value: Nested dicts, lists and tuples.

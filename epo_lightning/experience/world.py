@@ -34,7 +34,7 @@ class World:
     build: Callable[[int, int], VectorEnv] | None = None
 
     def stream_seed(self, stream: Stream, *words: int) -> int:
-        """The seed of this rank's `stream`; of one of several such, told apart by `words`."""
+        """The seed of this rank's `stream`; of one of several such, distinguished by `words`."""
         return derive_seed(self.seed, self.rank, stream, *words)
 
     def generator(self, stream: Stream) -> torch.Generator:

@@ -52,7 +52,7 @@ class RunningMoments(nn.Module):
         return (self.var + self.epsilon).sqrt().float()
 
     def normalizer(self) -> "Normalizer":
-        """`normalize` with the present moments, for one who does it often before they change."""
+        """`normalize` with the present moments, for callers that normalise often before they change."""
         return Normalizer(self.mean.float(), (self.var + self.epsilon).rsqrt().float(), self.clip)
 
     def normalize(self, x: Tensor, out: Tensor | None = None) -> Tensor:

@@ -48,7 +48,7 @@ class OptimizerSettings:
 
 
 def build_adam(parameters: Iterable[nn.Parameter], settings: OptimizerSettings, *, fused: bool) -> torch.optim.Adam:
-    """Adam whose learning rate is a tensor beside the parameters, so that adapting it needs no synchronisation.
+    """Adam whose learning rate is a tensor on the device: adapting it needs no synchronisation.
 
     Args:
         parameters: What to optimise.

@@ -1,4 +1,4 @@
-"""What the network of any population offers to those who only want it to act.
+"""What the network of any population offers to callers that only want it to act.
 
 Shape legend: N environments, K agents, O observation entries, A action entries, S recurrent state tensors, H LSTM
 units.

@@ -3,7 +3,7 @@
 Shape legend: N rows (environments or samples), T steps, K agents, I observation entries, Z gene entries, F trait
 entries, H LSTM units.
 
-The gene is an input beside the observation. What it does in the first layer is computed once per agent and looked up
+The gene is an input next to the observation. What it does in the first layer is computed once per agent and looked up
 for every row, where that layer is linear: W [obs, gene] + b = W_obs obs + (W_gene gene + b).
 """
 

@@ -37,7 +37,7 @@ class PopulationModule(L.LightningModule, ABC):
     """A LightningModule that trains K agents in the environments of a `RolloutDataModule`.
 
     One epoch is one iteration. The module optimises by itself (`automatic_optimization` is False): a batch of its
-    experience is as many minibatches and optimizer steps as the algorithm wants.
+    experience is as many minibatches and optimizer steps as the algorithm makes of it.
 
     Args:
         diagnostics: Names of what the loss tells of itself.
@@ -149,7 +149,7 @@ class PopulationModule(L.LightningModule, ABC):
             require_supported(self.trainer)
 
     def configure_model(self) -> None:
-        """Build the network once the environments have told their sizes."""
+        """Build the network once the sizes of the environments are known."""
         if not hasattr(self, "policy"):
             self.policy = self.build_policy(self.identity(self.data.spec))
 

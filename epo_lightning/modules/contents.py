@@ -1,4 +1,4 @@
-"""What a checkpoint holds beside what Lightning puts into it, and under which names: the one place that knows.
+"""What a checkpoint holds besides what Lightning puts into it, and under which names: the one place that knows.
 
 Shape legend: N environments of a rank.
 
@@ -42,11 +42,11 @@ def identity_of(checkpoint: Mapping[str, Any]) -> Identity:
     Raises:
         Mistake: When it does not tell.
     """
-    told = checkpoint.get(IDENTITY, checkpoint.get(_OLD_IDENTITY))
+    stored = checkpoint.get(IDENTITY, checkpoint.get(_OLD_IDENTITY))
     try:
         if IDENTITY not in checkpoint:
-            told = _upgraded(cast(dict[str, Any], told))
-        identity = Identity(**cast(dict[str, Any], told))
+            stored = _upgraded(cast(dict[str, Any], stored))
+        identity = Identity(**cast(dict[str, Any], stored))
         model = {str(key): tuple(value) if isinstance(value, list) else value for key, value in identity.model.items()}
     except (TypeError, AttributeError, KeyError) as error:
         raise Mistake("ckpt_path: it does not say for which network its weights are") from error
@@ -81,7 +81,7 @@ def curriculum_of(checkpoint: Mapping[str, Any]) -> dict[str, float] | None:
 
 
 def gather(local: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """`local` of every rank, on the CPU of the first, who writes: a collective call when there are several."""
+    """`local` of every rank, on the CPU of the first, which writes: a collective call when there are several."""
     local = cast(dict[str, Any], _to_cpu(local))
     if not (dist.is_available() and dist.is_initialized()):
         return [local]

@@ -91,7 +91,7 @@ class RolloutDataModule(L.LightningDataModule):
     def teardown(self, stage: str) -> None:
         """Free what `setup` built."""
         if stage == "fit":
-            return  # the environments stay readable after training: notebooks look at them
+            return  # the environments stay readable after training: notebooks read them
         if self.eval_env is not None:
             self.eval_env.close()
             self.eval_env = None
@@ -133,7 +133,7 @@ class RolloutDataModule(L.LightningDataModule):
         return -(-self.eval_episodes // (self.eval_envs * self.trainer.world_size))
 
     def evaluation_env(self, seed: int, reached: Mapping[str, float]) -> VectorEnv:
-        """Environments of `seed` in which nobody has acted yet, at the difficulty of the evaluation.
+        """Environments of `seed` in which no step has been taken yet, at the difficulty of the evaluation.
 
         Args:
             seed: Of the environments.

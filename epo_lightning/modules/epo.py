@@ -81,7 +81,7 @@ class EPOModule(PopulationModule):
         return LatentActorCritic(identity.obs_dim, identity.act_dim, agents, settings, identity.discrete)
 
     def experience(self, world: World) -> RolloutDataset:
-        """Rollouts, whose memory is told, and whose time where a CPU will need long for them."""
+        """Rollouts; prints what memory they take, and the time where a CPU will need long for them."""
         population, settings = Population(self.num_agents, world.env.spec.num_envs), self.rollout_settings
         shape = rollout_shape(world.env, self.policy.state_shape, population, settings)
         rank_zero_info(

@@ -1,4 +1,4 @@
-"""Settings that somebody gave and that nothing reads, so that nobody waits for their effect."""
+"""Settings that were given and that nothing reads: a notice says that they have no effect."""
 
 from dataclasses import fields
 
@@ -33,11 +33,11 @@ def idle_settings(num_agents: int, rollout: RolloutSettings, loss: LossSettings)
     if loss.value_coefficient == 0:
         reasons["model.loss.value_clip_eps"] = "model.loss.value_coefficient is 0"
     given = _given("model.rollout", rollout) | _given("model.loss", loss)
-    told = [f"{key} {given[key]} ({reason})" for key, reason in reasons.items() if key in given]
-    return f"Without effect: {'; '.join(told)}" if told else ""
+    idle = [f"{key} {given[key]} ({reason})" for key, reason in reasons.items() if key in given]
+    return f"Without effect: {'; '.join(idle)}" if idle else ""
 
 
 def _given(prefix: str, settings: RolloutSettings | LossSettings) -> dict[str, object]:
-    """The values that are not the default's, nor 0, which switches things off, by their YAML key."""
+    """The values that are not the default's, nor 0, which switches a feature off, by their YAML key."""
     values = {field.name: (getattr(settings, field.name), field.default) for field in fields(settings)}
     return {f"{prefix}.{name}": value for name, (value, default) in values.items() if value not in (default, 0)}

@@ -79,7 +79,7 @@ class SACModule(PopulationModule):
             self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
 
     def experience(self, world: World) -> ReplayDataset:
-        """Env steps into a replay buffer, whose memory is told."""
+        """Env steps into a replay buffer, whose size in memory is printed."""
         nbytes = ReplayBuffer.nbytes(replay_shape(world, self.replay_settings))
         capacity = self.replay_settings.capacity_per_env
         rank_zero_info(f"Replay memory: {require_memory(nbytes, world.device, CAPACITY, capacity)}")

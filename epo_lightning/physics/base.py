@@ -119,7 +119,7 @@ class Physics(ABC):
         raise Mistake(f"{type(self).__name__} cannot be drawn: it does not implement snapshot()")
 
     def push(self, env: int, force: Tensor) -> None:
-        """Push the object of environment `env` during the next `step`, and no longer, beside its `object_force`.
+        """Push the object of environment `env` during the next `step` only, in addition to its `object_force`.
 
         Args:
             env: Number of the environment.

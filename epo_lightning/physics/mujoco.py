@@ -2,7 +2,7 @@
 
 Shape legend: N environments, D actuated joints, H hands, F fingertips per hand, B free blocks, M chosen environments.
 
-What the model must look like (see `envs.allegro_kuka.scene`): the D hinges with their D position actuators come first,
+What the model must contain (see `envs.allegro_kuka.scene`): the D hinges with their D position actuators come first,
 then the free joint `object`, then those of the B blocks; a mocap body `goal`; sensors in the order of `readout`. The
 engine keeps float64 rows, of which `state` is the float32 copy, made once per step. Results do not depend on the number
 of threads.

@@ -2,9 +2,9 @@
 
 Shape legend: N environments, D actuated joints, H hands, F fingertips per hand, B free blocks, M chosen environments.
 
-What the model must look like is told in `physics.mujoco`, whose scenes run here unchanged. A control step is one
+What the model must contain is documented in `physics.mujoco`, whose scenes run here unchanged. A control step is one
 recorded graph of kernels (`warp_worlds`). State stays on the device and `step` does not wait for it, except for every
-64th, which looks whether the buffers were large enough. The future depends on positions, velocities, the solver's last
+64th, which checks whether the buffers were large enough. The future depends on positions, velocities, the solver's last
 acceleration and the poses of the goals; everything else is computed from these in every step.
 """
 
@@ -25,7 +25,7 @@ from epo_lightning.physics.warp_worlds import TOO_FEW_CONSTRAINTS, TOO_FEW_CONTA
 CONTACTS, CONSTRAINTS = 48, 160
 """Default room per environment: contacts (a pool that all share) and rows of constraints (everyone its own)."""
 CHECK_EVERY = 64
-"""Control steps between two looks at whether the buffers were large enough."""
+"""Control steps between two checks whether the buffers were large enough."""
 KEPT = ("qpos", "qvel", "qacc_warmstart", "mocap_pos", "mocap_quat")
 """What the future depends on."""
 
@@ -161,11 +161,11 @@ class WarpPhysics(Physics):
         return model, data
 
     def close(self) -> None:
-        """Free the device's memory, as far as nobody holds `state`."""
+        """Free the device's memory, as far as no caller holds `state`."""
         del self._worlds
 
     def _check_room(self) -> None:
-        """Warn when contacts or constraints were dropped since the last look; waits for the device."""
+        """Warn when contacts or constraints were dropped since the last check; waits for the device."""
         bits = torch.tensor([TOO_FEW_CONTACTS, TOO_FEW_CONSTRAINTS], device=self.device)
         counts = ((self._overflow[:, None] & bits) != 0).sum(dim=0).tolist()
         if not any(counts):

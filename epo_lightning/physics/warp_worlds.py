@@ -31,7 +31,7 @@ CONVEX = 8
 ITERATIONS = 50
 """Of the solver, at most: in single precision it reaches the tolerance later."""
 COMPILE_NOTICE = 5.0
-"""Seconds of silence after which the user is told that kernels are being compiled."""
+"""Seconds of silence after which a notice says that kernels are being compiled."""
 
 _OVERFLOW = mjw.OverflowType
 TOO_FEW_CONTACTS = int(_OVERFLOW.BROADPHASE | _OVERFLOW.NARROWPHASE | _OVERFLOW.CCD)

@@ -31,12 +31,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: list[str] | None = None
     ) -> None:
-        """Write beside `path`, force to disk, then rename.
+        """Write next to `path`, force to disk, then rename.
 
         Args:
             checkpoint: Its contents.
             path: The file.
-            storage_options: Where a mistake is told instead of raised: the other ranks wait for this one (see `save`).
+            storage_options: Where a mistake is noted instead of raised: the other ranks wait for this one (see `save`).
 
         Raises:
             Mistake: When the checkpoint is not sound, or the file cannot be written; the old file stays.
@@ -79,8 +79,8 @@ def save(trainer: L.Trainer, path: Path) -> None:
         Mistake: When the checkpoint cannot or must not be written.
     """
     faults: list[str] = []
-    told = isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO)
-    trainer.save_checkpoint(path, weights_only=False, storage_options=faults if told else None)
+    notes = isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO)
+    trainer.save_checkpoint(path, weights_only=False, storage_options=faults if notes else None)
     faults = trainer.strategy.broadcast(faults)
     if faults:
         raise Mistake(faults[0])
@@ -98,12 +98,12 @@ def dump(content: dict[str, Any], file: IO[bytes]) -> None:
 
 def _require_sound(checkpoint: dict[str, Any], target: Path) -> None:
     """Refuse to write what would be refused when it is read."""
-    ill = not_finite({name: checkpoint.get(name) for name in _LEARNT}, "")
-    if ill:
+    wrong = not_finite({name: checkpoint.get(name) for name in _LEARNT}, "")
+    if wrong:
         name = contents.identity_of(checkpoint).algorithm
         module = algorithm_class(name) if name in ALGORITHMS else PopulationModule
         raise Mistake(
-            f"{target} was not written at iteration {checkpoint.get('epoch', -1) + 1}: {_some(ill)} not finite. Where"
+            f"{target} was not written at iteration {checkpoint.get('epoch', -1) + 1}: {_some(wrong)} not finite. Where"
             " it is a normaliser (moments), scale the observations and rewards of data.env; otherwise lower"
             f" {module.step_size} or model.optimizer.max_grad_norm; then resume from the last checkpoint"
         )
@@ -139,8 +139,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     if not (isinstance(checkpoint, dict) and contents.CONFIG in checkpoint):
         raise Mistake(f"ckpt_path: {path} is not a checkpoint of epo_lightning's command line")
-    if ill := not_finite({name: checkpoint.get(name) for name in _LEARNT}, ""):
-        raise Mistake(f"ckpt_path: {path} cannot be used: {_some(ill)} not finite; take an older checkpoint")
+    if wrong := not_finite({name: checkpoint.get(name) for name in _LEARNT}, ""):
+        raise Mistake(f"ckpt_path: {path} cannot be used: {_some(wrong)} not finite; take an older checkpoint")
     return checkpoint
 
 

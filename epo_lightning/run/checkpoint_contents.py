@@ -1,8 +1,8 @@
-"""What a checkpoint holds beside its configuration: looked at before anything is built from it.
+"""What a checkpoint holds besides its configuration: checked before anything is built from it.
 
 Shape legend: K agents.
 
-The sizes that a file names must be those of the weights that it holds, so that nobody allocates what is not there.
+The sizes that a file names must be those of the weights that it holds, so that nothing is allocated that is not there.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -13,7 +13,7 @@ from epo_lightning.modules.base import PopulationCallback
 
 
 class EvaluationReport(PopulationCallback):
-    """Prints the master's results and, with a checkpoint, writes them beside it.
+    """Prints the master's results and, with a checkpoint, writes them next to it.
 
     `validate` writes `<checkpoint>.evaluation.json`, `test` `<checkpoint>.test.json`.
 
@@ -58,7 +58,7 @@ class EvaluationReport(PopulationCallback):
         target = Path(trainer.ckpt_path).with_suffix(f".{kind}.json")
         try:
             target.write_text(json.dumps(content, indent=2) + "\n")
-        except OSError as error:  # the result is told all the same
+        except OSError as error:  # the result is printed all the same
             print(f"notice: {target} was not written: {error.strerror or error}", file=sys.stderr)
         else:
             print(f"Written to {target}")

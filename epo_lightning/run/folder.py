@@ -20,7 +20,7 @@ from pathlib import Path
 from epo_lightning.limits import Mistake
 
 RUNS = Path("runs")
-"""Where run folders are made and looked for, relative to the working directory."""
+"""Where run folders are made and searched for, relative to the working directory."""
 
 
 @contextlib.contextmanager
@@ -67,7 +67,7 @@ class RunFolder:
 
     @classmethod
     def new(cls, name: str, seed: int) -> "RunFolder":
-        """Make a folder that nobody else has, so that the same command can run twice, even at the same time."""
+        """Make a folder that did not exist, so that the same command can run twice, even at the same time."""
         stem = f"{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}"
         for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
             folder = cls(RUNS / name / f"{stem}{suffix}")
@@ -113,7 +113,7 @@ class RunFolder:
                 file.unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Undo `claim`; a folder that `create` made and nobody wrote to disappears."""
+        """Undo `claim`; a folder that `create` made and that is still empty disappears."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

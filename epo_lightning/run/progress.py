@@ -31,7 +31,7 @@ class IterationProgress(PopulationCallback, ProgressBar):
         self._enabled = True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Open the bar where a person looks."""
+        """Open the bar where a person reads it."""
         if self._enabled and sys.stderr.isatty():
             total = None if trainer.max_epochs in (None, -1) else trainer.max_epochs
             self._bar = tqdm(total=total, initial=trainer.current_epoch, unit="it", dynamic_ncols=True)
@@ -69,7 +69,7 @@ class IterationProgress(PopulationCallback, ProgressBar):
 
 
 def describe(metrics: dict[str, float]) -> str:
-    """The numbers to watch, in one line; a dash for what no episode has told yet."""
+    """The numbers to watch, in one line; a dash for what no finished episode has shown yet."""
     parts = [
         f"{metrics['charts/env_steps']:,.0f} env steps",
         f"{metrics['charts/sps']:,.0f}/s",

@@ -90,7 +90,7 @@ class RunCheckpoints(Checkpoint):
         return iterations == (self.best_iteration,) * 2 and state["best_score"] == self.best_score
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The clock of the saves starts; whatever cannot be saved is told before the first iteration."""
+        """The clock of the saves starts; whatever cannot be saved is named before the first iteration."""
         self._started = time.monotonic()
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             require_readable(

@@ -1,4 +1,4 @@
-"""Watching agents: an environment with one copy per label, and whoever acts in it.
+"""Watching agents: an environment with one copy per label, and what acts in it.
 
 Shape legend: M environments = labels, K agents, O observation entries, A action entries.
 
@@ -19,13 +19,13 @@ from epo_lightning.limits import Mistake
 from epo_lightning.run.checkpoint_contents import saved_network, saved_weights
 
 POLICIES = ("random", "zero", "scripted")
-"""Who can act without a network: uniform in [-1, 1], not at all, or by the task's own controller."""
+"""What can act without a network: uniform in [-1, 1], not at all, or by the task's own controller."""
 SEPARATOR = " · "
 """Between the parts of a caption."""
 
 
 class Playback:
-    """An environment and one actor per copy, with a book of what they achieve.
+    """An environment and one actor per copy, with counts of what they achieve.
 
     Args:
         env: M environments.
@@ -61,7 +61,7 @@ class Playback:
         self.reset()
 
     def reset(self) -> None:
-        """New episodes everywhere, and an empty book."""
+        """New episodes everywhere, and counts of zero."""
         self._obs = self.env.reset()
         check_first(self._obs, self.env.spec, None if self.policy is None else self.policy.device)
         device, count = self._obs.device, len(self.labels)
@@ -75,7 +75,7 @@ class Playback:
         self.episodes = torch.zeros(count, dtype=torch.long, device=device)
 
     def step(self) -> StepResult:
-        """Everybody acts once; where an episode ended, its book and its recurrent state begin anew.
+        """Every actor acts once; where an episode ended, its counts and its recurrent state begin anew.
 
         Raises:
             Mistake: When the environment breaks its contract.
@@ -97,12 +97,12 @@ class Playback:
         return result
 
     def captions(self) -> list[str]:
-        """What to write above each picture: label, book and difficulty, joined by `SEPARATOR`."""
+        """What to write above each picture: label, counts and difficulty, joined by `SEPARATOR`."""
         units = self.env.curriculum_units
-        difficulty = [_tell(name, value, units.get(name, "")) for name, value in self.env.curriculum().items()]
+        difficulty = [_in_words(name, value, units.get(name, "")) for name, value in self.env.curriculum().items()]
         seconds = self.env.spec.step_seconds
-        books = self.successes, self.total_successes, self.returns, self.clock
-        rows = zip(self.labels, *(book.tolist() for book in books), strict=True)
+        counts = self.successes, self.total_successes, self.returns, self.clock
+        rows = zip(self.labels, *(count.tolist() for count in counts), strict=True)
         return [
             SEPARATOR.join(
                 [
@@ -118,7 +118,7 @@ class Playback:
         ]
 
     def _actions(self) -> Tensor:
-        """What everybody does next, as `VectorEnv.step` takes it."""
+        """What every actor does next, as `VectorEnv.step` takes it."""
         actions = self.env.spec.zero_actions().to(self._obs.device)
         if self.policy is not None and len(self._agents):
             likeliest, self._state = self.policy.act(self._obs[self._agent_rows], self._agents, self._state)
@@ -153,6 +153,6 @@ def _label(actor: int | str, policy: Policy | None) -> str:
     return "master" if actor == MASTER else f"follower {actor}"
 
 
-def _tell(name: str, value: float, unit: str) -> str:
-    """A value of a curriculum in words; lengths in metres are told in centimetres."""
+def _in_words(name: str, value: float, unit: str) -> str:
+    """A value of a curriculum in words; lengths in metres are given in centimetres."""
     return f"{name} {100 * value:.1f} cm" if unit == "m" else f"{name} {value:.3g} {unit}".rstrip()

@@ -119,7 +119,7 @@ def caption(text: str, width: int, picture: np.ndarray) -> np.ndarray:
 
 
 def tile(pictures: list[np.ndarray]) -> np.ndarray:
-    """Pictures of one size (h, w, 3) in rows of at most four, padded to even edges, which the video format wants."""
+    """Pictures of one size (h, w, 3) in rows of at most four, padded to even edges, which the video format needs."""
     rows = math.ceil(len(pictures) / MAX_COLUMNS)
     columns = math.ceil(len(pictures) / rows)
     height, width, _ = pictures[0].shape

@@ -1,6 +1,6 @@
-"""`doctor`: what of this machine the package can use, and the one thing to do about each part that is missing.
+"""`doctor`: what of this machine the package can use, and what to do about each part that is missing.
 
-It needs no configuration. `machine` looks into this interpreter, `interpreters` into those of simulators.
+It needs no configuration. `machine` checks this interpreter, `interpreters` those of simulators.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def examine(pythons: Sequence[str] = ()) -> list[Finding]:
     """Everything, in the order of the report.
 
     Args:
-        pythons: Interpreters of simulators to look into.
+        pythons: Interpreters of simulators to check.
     """
     gpus = find_gpus()
     checks: list[Callable[[], Finding]] = [
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
         action="extend",
         default=[],
         metavar="PATH",
-        help="interpreters of simulators, as under data.env.init_args.python: look into these, too",
+        help="interpreters of simulators, as under data.env.init_args.python: check these, too",
     )
     parsed, unknown = parser.parse_known_args(arguments)
     if unknown:

@@ -15,7 +15,7 @@ class Finding(NamedTuple):
         name: Of the part.
         state: ok, missing (not installed, and not needed), or broken.
         detail: Version, device.
-        remedy: The one thing to do, or empty.
+        remedy: What to do, or empty.
         needed: The default path needs it: torch, Lightning, MuJoCo on the CPU.
     """
 

@@ -100,7 +100,7 @@ def check_wandb() -> Finding:
 
 
 def _is_logged_in() -> bool:
-    """Whether a key is set or kept for the host; what it is, is not looked at."""
+    """Whether a key is set or kept for the host; what it is, is not read."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]

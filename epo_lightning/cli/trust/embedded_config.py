@@ -1,7 +1,7 @@
 """The configuration in a checkpoint, as data: a mapping of plain values, and never the name of a file.
 
 jsonargparse reads a file wherever a text names one, and a class wherever a name is one. So nothing of a checkpoint
-reaches it as it stands: the text is parsed here, looked at, and written anew.
+reaches it as it stands: the text is parsed here, checked, and written anew.
 """
 
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ _Loader.add_constructor("tag:yaml.org,2002:timestamp", _text)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes every text in quotes: whoever reads it takes it for a text."""
+    """Writes every text in quotes: every reader takes it for a text."""
 
 
 _Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))

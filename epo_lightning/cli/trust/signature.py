@@ -1,7 +1,7 @@
 """The mark by which a user's own checkpoints are known again: a keyed hash of the configuration in them.
 
-The key lies in the user's state folder, readable by nobody else. Whoever does not have it cannot make the mark, and a
-run folder that is moved or copied keeps it.
+The key lies in the user's state folder, readable by nobody else. Without it the mark cannot be made; a run
+folder that is moved or copied keeps its mark.
 """
 
 import contextlib
@@ -59,7 +59,7 @@ def _mark(key: bytes, text: str) -> str:
 
 
 def _read_key(file: Path) -> bytes:
-    """The key, when it is this user's alone: who can read it can make the mark."""
+    """The key, when only this user can read it: everyone who can read it can make the mark."""
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         status = os.fstat(descriptor)

@@ -38,7 +38,7 @@ def add_appearance(spec: mujoco.MjSpec, card: Card) -> None:
 
 
 def _view(card: Card) -> tuple[list[float], list[float]]:
-    """Where the camera stands and what it looks at: all that the task can be about lies in its picture."""
+    """Where the camera stands and what it points at: all that matters to the task lies in its picture."""
     if card.arms == 2:
         return [0.4, -2.23, 1.77], [0.07, -0.4, 0.9]
     if card.goal == "bucket":
@@ -47,7 +47,7 @@ def _view(card: Card) -> tuple[list[float], list[float]]:
 
 
 def _aim(pos: np.ndarray, target: np.ndarray) -> list[float]:
-    """Axes of an upright camera at `pos` that looks at `target`: to the right, and up."""
+    """Axes of an upright camera at `pos` that points at `target`: to the right, and up."""
     forward = target - pos
     right = np.cross(forward, [0, 0, 1])
     up = np.cross(right, forward)

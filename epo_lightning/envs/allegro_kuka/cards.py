@@ -151,7 +151,7 @@ def _two(name: str, title: str, **fields: Any) -> Card:
 
 
 # Walls across the middle of the table, 5 cm thick and as wide as the table. The hole is between z = 0.8 and 1.0; the
-# partition stands loose on the table: the first thing to push aside.
+# partition stands loose on the table: the first obstacle to push aside.
 HOLE = (Block((0.05, 0.4, 0.3), (0.0, 0.0, 0.65)), Block((0.05, 0.4, 1.0), (0.0, 0.0, 1.5)))
 BARRIER = (Block((0.05, 0.4, 1.5), (0.0, 0.0, 1.25)),)
 PARTITION = (Block((0.05, 0.4, 0.3), (0.0, 0.0, 0.68), mass=0.5),)

@@ -5,7 +5,7 @@ Shape legend: N environments, O observation entries, D joints = action entries.
 Two conventions differ from the original implementation, the numbers do not. (1) Episodes that end are reset within the
 step that ends them, not at the beginning of the next one; `obs` is then the first observation of the new episode, whose
 running minima, as before, begin with the first step. A goal that is reached in mid-episode is replaced at the beginning
-of the next step: the observation after a success still shows the old goal. (2) Ends are told apart: `terminated` when
+of the next step: the observation after a success still shows the old goal. (2) Ends are of two kinds: `terminated` when
 the object has fallen below z = 0.10 m, a fingertip is too far away (single-arm reorientation) or the simulation blew
 up; `truncated` when the time for a goal is over or 50 goals are reached. The original cuts the return in both cases.
 """

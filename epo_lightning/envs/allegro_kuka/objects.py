@@ -107,7 +107,7 @@ def object_scales(objects: str | Sequence[Scales], num_envs: int, seed: int) -> 
     Args:
         objects: See `object_shapes`.
         num_envs: N.
-        seed: Draws the first environment's shape, and so everybody's.
+        seed: Draws the first environment's shape, and so all others'.
 
     Returns:
         (N, 3) float64.

@@ -37,7 +37,7 @@ class Block:
 
 
 def check_obstacles(blocks: Sequence[Block], starts: Sequence[Box], reach: float) -> None:
-    """Refuse blocks that cannot stand where they are; `scene` looks after table and robots.
+    """Refuse blocks that cannot stand where they are; `scene` checks table and robots.
 
     Args:
         blocks: The obstacles.

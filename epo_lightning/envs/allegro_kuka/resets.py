@@ -21,7 +21,7 @@ FORCE_PROBABILITY = (0.001, 0.1)
 
 
 class Start(NamedTuple):
-    """The physical state in which episodes begin, as `Physics.reset` wants it: (M, D), (M, D), (M, 3), (M, 4)."""
+    """The physical state in which episodes begin, as `Physics.reset` takes it: (M, D), (M, D), (M, 3), (M, 4)."""
 
     joint_pos: Tensor
     joint_vel: Tensor

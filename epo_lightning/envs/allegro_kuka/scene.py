@@ -126,7 +126,7 @@ def _check_clearance(model: mujoco.MjModel, card: Card) -> None:
 
 
 def _add_goal(world: mujoco.MjsBody, goal: str) -> None:
-    """What shows the goal: a ghost of the object, a small sphere, or a bucket that things can hit."""
+    """What shows the goal: a ghost of the object, a small sphere, or a bucket that the object can hit."""
     body = world.add_body(name="goal", mocap=True, pos=[0, 0, 1])
     ghost: dict[str, Any] = {"contype": 0, "conaffinity": 0, "rgba": [0.1, 0.75, 0.35, 0.5]}
     if goal == "pose":

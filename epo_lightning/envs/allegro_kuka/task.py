@@ -73,7 +73,7 @@ CLOCK_SCALE = 10.0
 
 
 class View(NamedTuple):
-    """One look at environments: observation (N, O), fingertip distances (N, T), keypoint distance (N,)."""
+    """What is observed of environments: observation (N, O), fingertip distances (N, T), keypoint distance (N,)."""
 
     obs: Tensor
     tip_distance: Tensor

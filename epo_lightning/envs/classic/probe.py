@@ -1,4 +1,4 @@
-"""The probe: a task that every correct learner solves within seconds. For tests and for a first look at a new set-up.
+"""The probe: a task that every correct learner solves within seconds. For tests and for a first try of a new set-up.
 
 Shape legend: N environments of this rank, D entries of the observation and of the action.
 """

@@ -63,7 +63,7 @@ class WallMaze(ClassicEnv):
     Observation: position (x, y). Action: velocity; a full action moves the point by `speed` in x and in y. The move is
     made along x first and then along y; each leg stops at the first wall. The reward of a step is minus
     `distance_scale` times the distance to the goal after it, so every detour costs at once and pays later: a greedy
-    learner settles at the bottom of the cup, and the agents that leave it look worse until one of them finds the goal.
+    learner settles at the bottom of the cup, and the agents that leave it score worse until one of them finds the goal.
     Reaching the goal adds `goal_reward`, counts one success and terminates.
 
     What makes it harder: a deeper cup (more is lost on the detour; a `cup_depth` of 0.4 is clearly harder), a wider cup

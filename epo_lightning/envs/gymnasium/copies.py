@@ -22,7 +22,7 @@ _TASKS = _LIBRARY / "envs"
 
 
 class HeldCopy(gymnasium.Wrapper):
-    """A task whose results are what Gymnasium's vector environments take, or whose fault is told in `info[FAULT]`.
+    """A task whose results are what Gymnasium's vector environments take, or whose fault stands in `info[FAULT]`.
 
     The observation of an end is a copy: tasks may return the same array in every step, and a reset would overwrite it.
 
@@ -100,10 +100,10 @@ class HeldCopy(gymnasium.Wrapper):
             goal = goal_of_one(info)
         except ValueError as error:
             return self._fault(str(error))
-        told: dict[str, Any] = dict(info) if self.keeps_info else {}
+        kept: dict[str, Any] = dict(info) if self.keeps_info else {}
         if goal is not None:
-            told |= dict.fromkeys(SUCCESS, goal)
-        return obs, reward, bool(ended), bool(cut), told
+            kept |= dict.fromkeys(SUCCESS, goal)
+        return obs, reward, bool(ended), bool(cut), kept
 
     def _misfit(self, obs: object) -> str:
         """How the observation differs from its declared space; empty where it fits."""
@@ -119,7 +119,7 @@ class HeldCopy(gymnasium.Wrapper):
 
 
 def _is_of_the_interface(error: Exception) -> bool:
-    """Whether Gymnasium's own wrappers raised it; what the task itself raises is the task's affair."""
+    """Whether Gymnasium's own wrappers raised it; what the task itself raises is not a fault of the interface."""
     origin = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
     return _LIBRARY in origin.parents and _TASKS not in origin.parents
 

@@ -3,7 +3,7 @@
 Shape legend: N environments, O observation entries, A action entries, M environments in a picture.
 
 Gymnasium knows three moments at which a copy whose episode has ended is reset. Copies that are made here are reset in
-the same step. A vector environment that leaves the reset to its user is told to reset these copies, and only them. One
+the same step. A vector environment that leaves the reset to its user is asked to reset these copies, and only them. One
 that resets in the next step lets a step go by in which the copy takes no action: the observation then has an entry
 more, which is 1 between two episodes. That pause is the first step of an episode, with reward 0, and every transition
 is what has really happened: the end comes with its own step, and what the pause leads to is a beginning.

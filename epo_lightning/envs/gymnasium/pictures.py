@@ -59,7 +59,7 @@ def _picture(drawn: object) -> np.ndarray:
 
 
 def prefer_egl() -> bool:
-    """On Linux MuJoCo's tasks draw through EGL, unless `MUJOCO_GL` says otherwise: Gymnasium would look for a display.
+    """On Linux MuJoCo's tasks draw through EGL, unless `MUJOCO_GL` says otherwise: Gymnasium would need a display.
 
     Returns:
         Whether `MUJOCO_GL` was set. It must not be while MuJoCo is imported: that would then fail where EGL is missing.

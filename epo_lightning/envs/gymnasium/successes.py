@@ -1,4 +1,4 @@
-"""Goals that Gymnasium's tasks tell of.
+"""Goals that Gymnasium's tasks report.
 
 Shape legend: N environments.
 """
@@ -12,9 +12,9 @@ import numpy as np
 from epo_lightning.limits import Mistake
 
 SUCCESS = ("is_success", "success")
-"""Entries of `info` by which tasks tell that a goal is reached."""
+"""Entries of `info` by which tasks report a reached goal."""
 _NUMBERS = (float, int, np.float32, np.bool_)
-"""What needs no further look; bool is an int, np.float64 a float."""
+"""Types that need no conversion by numpy; bool is an int, np.float64 a float."""
 
 
 def number(value: object) -> float | None:
@@ -29,24 +29,24 @@ def number(value: object) -> float | None:
 
 
 def goal_of_one(info: Mapping[str, Any]) -> bool | None:
-    """Whether one environment's `info` tells of a reached goal; None where it does not say.
+    """Whether one environment's `info` reports a reached goal; None where it does not say.
 
     Raises:
         Mistake: When it says so by something that is no number.
     """
-    told = None
+    reported = None
     for name in SUCCESS:
         value = info.get(name)
         if value is not None:
             flag = number(value)
             if flag is None:
                 raise Mistake(f"info[{name!r}] must be a bool or a number, got {type(value).__name__}")
-            told = bool(told) or (flag != 0.0 and not math.isnan(flag))
-    return told
+            reported = bool(reported) or (flag != 0.0 and not math.isnan(flag))
+    return reported
 
 
 def goals(infos: Mapping[str, Any], num_envs: int) -> np.ndarray:
-    """(N,) bool: whether any of `SUCCESS` is told, false where an environment does not say.
+    """(N,) bool: whether any of `SUCCESS` is reported, false where an environment does not say.
 
     Raises:
         Mistake: When one says so by something that is no number.
@@ -55,13 +55,13 @@ def goals(infos: Mapping[str, Any], num_envs: int) -> np.ndarray:
     for name in SUCCESS:
         if name not in infos:
             continue
-        told = np.asarray(infos[name])
-        if told.dtype == object and told.shape == (num_envs,):
-            reached |= np.array([bool(goal_of_one({name: value})) for value in told])
-        elif told.dtype.kind in "biuf" and told.size == num_envs:
-            told = told.reshape(num_envs)
-            reached |= (told != 0) & ~np.isnan(told)
+        values = np.asarray(infos[name])
+        if values.dtype == object and values.shape == (num_envs,):
+            reached |= np.array([bool(goal_of_one({name: value})) for value in values])
+        elif values.dtype.kind in "biuf" and values.size == num_envs:
+            values = values.reshape(num_envs)
+            reached |= (values != 0) & ~np.isnan(values)
         else:
-            what = "dict" if isinstance(infos[name], Mapping) else f"{told.dtype} of shape {told.shape}"
+            what = "dict" if isinstance(infos[name], Mapping) else f"{values.dtype} of shape {values.shape}"
             raise Mistake(f"info[{name!r}] must be a bool or a number, got {what}")
     return reached

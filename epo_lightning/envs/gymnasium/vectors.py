@@ -177,7 +177,7 @@ def _own_vector(id: str, task: "Task", num_envs: int, env_args: Mapping[str, Any
 
 
 def _step_seconds(dt: object, metadata: Mapping[str, Any]) -> float | None:
-    """From the task's own clock, or else from the frames that it wants to be shown in a second."""
+    """From the task's own clock, or else from its frames per second."""
     if isinstance(dt, float | int) and dt > 0:
         return float(dt)
     rate = metadata.get("render_fps")

@@ -131,7 +131,7 @@ class WorkerProcess:
         except (EOFError, OSError):
             needs = " (it must be Python 3.8 or newer, with numpy)" if request == "start" else ""
             raise self._error(f"{self._death()} during {request}{needs}") from None
-        except BaseException:  # Ctrl-C: nobody would read the answer
+        except BaseException:  # Ctrl-C: no caller would read the answer
             self._end()
             raise
         if kind == DONE:
@@ -169,7 +169,7 @@ class _Output:
         self._thread.start()
 
     def last_lines(self) -> list[str]:
-        """The last few lines, each cut to a bearable length."""
+        """The last few lines, each cut to `_SHOWN_LENGTH` characters."""
         self._thread.join(1.0)
         lines = [line.strip() for line in self._kept.decode(errors="replace").splitlines()]
         return [line[-_SHOWN_LENGTH:] for line in lines if line.strip("^~")][-_SHOWN_LINES:]

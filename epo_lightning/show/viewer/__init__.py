@@ -15,7 +15,7 @@ from epo_lightning.show.viewer.loop import Loop
 __all__ = ["HOST", "Loop", "require_viewer", "view"]
 
 HOST = "127.0.0.1"
-"""Only this machine can open the page: whoever opens it can push."""
+"""Only this machine can open the page, because every visitor can push."""
 
 
 def require_viewer(port: int) -> None:
@@ -40,7 +40,7 @@ def view(playback: Playback, port: int) -> None:
     """Show `playback` in the browser until Ctrl-C.
 
     Args:
-        playback: The environments and who acts in them.
+        playback: The environments and their actors.
         port: Where the page is served; 0: any free port.
 
     Raises:

@@ -15,7 +15,7 @@ FRAME_SECONDS = 1 / 30
 PUSH_SECONDS = 0.1
 """Simulated time that a push lasts, at least one step."""
 GRAVITY = 9.81
-"""m/s2; forces are told in multiples of the object's weight."""
+"""m/s2; forces are given in multiples of the object's weight."""
 PULL_RATE = 15.0
 """1/s: an object that is dragged follows the mouse like a critically damped spring of this natural frequency."""
 PULL_LIMIT = 10.0
@@ -30,7 +30,7 @@ class Loop:
     The environment must be `envs.base.Simulated`.
 
     Args:
-        playback: The environments and who acts in them.
+        playback: The environments and their actors.
         clock: Tells the time in seconds.
 
     Attributes:
@@ -41,7 +41,7 @@ class Loop:
         force: (3,) force in N that the user put on the object in the last step, or None.
         model: MuJoCo's MjModel of the environment that is shown.
         data: Its present MjData.
-        markers: `physics.drawing.Marker`s to be drawn beside it.
+        markers: `physics.drawing.Marker`s to be drawn with it.
 
     Raises:
         Mistake: When the task has no physics that can be shown.
@@ -163,7 +163,7 @@ class Loop:
             self._window_start, self._window_steps = now, 0
 
     def readout(self) -> list[str]:
-        """Label and book of the shown environment, the episodes it has finished, and the speed, in words."""
+        """Label and counts of the shown environment, the episodes it has finished, and the speed, in words."""
         finished = int(self.playback.episodes[self.env])
         return [
             *self.playback.captions()[self.env].split(SEPARATOR),

@@ -58,7 +58,7 @@ class Page:
         self.update()
 
     def run(self) -> None:
-        """Run until Ctrl-C; the time stands still while nobody has the page open."""
+        """Run until Ctrl-C; the time stands still while no browser has the page open."""
         while True:
             begin = time.monotonic()
             if self.server.get_clients():

@@ -51,7 +51,7 @@ class Shape(NamedTuple):
 
 
 class Camera(NamedTuple):
-    """Where the page looks from: position (3,), a point (3,) in the middle of the picture, vertical angle in rad."""
+    """The view of the page: position (3,), a point (3,) in the middle of the picture, vertical angle in rad."""
 
     position: np.ndarray
     look_at: np.ndarray
@@ -112,7 +112,7 @@ class Nodes:
     Args:
         api: The page's scene.
         model: The environment's model, with its own object size.
-        markers: What is drawn beside the geoms; later ones must be as many.
+        markers: What is drawn in addition to the geoms; later ones must be as many.
         on_drag: Called while the object is dragged with the mouse.
     """
 
@@ -149,28 +149,28 @@ def _sphere(number: int, marker: Marker) -> Shape:
 def _node(api: SceneApi, shape: Shape) -> Node:
     """The node of `shape`, at the origin."""
     x, y, z = shape.size
-    look = _look(shape)
+    material = _material(shape)
     if shape.kind == "plane":
         return _ground(api, shape)
     if shape.kind == "sphere":
         return _ball(api, shape)
     if shape.kind == "cylinder":
-        return api.add_cylinder(shape.name, radius=x, height=2 * y, **look)
+        return api.add_cylinder(shape.name, radius=x, height=2 * y, **material)
     if shape.kind == "box":
-        return api.add_box(shape.name, dimensions=(2 * x, 2 * y, 2 * z), **look)
+        return api.add_box(shape.name, dimensions=(2 * x, 2 * y, 2 * z), **material)
     mesh = trimesh.creation.capsule(height=2 * y, radius=x, count=[16, 16])
-    return api.add_mesh_simple(shape.name, vertices=mesh.vertices, faces=mesh.faces, **look)
+    return api.add_mesh_simple(shape.name, vertices=mesh.vertices, faces=mesh.faces, **material)
 
 
-def _look(shape: Shape) -> dict[str, Any]:
+def _material(shape: Shape) -> dict[str, Any]:
     """Colour, and no shadow of what is seen through."""
-    look: dict[str, Any] = {"color": shape.color}
-    return look | {"opacity": shape.opacity, "cast_shadow": False} if shape.opacity < 1 else look
+    material: dict[str, Any] = {"color": shape.color}
+    return material | {"opacity": shape.opacity, "cast_shadow": False} if shape.opacity < 1 else material
 
 
 def _ball(api: SceneApi, shape: Shape) -> IcosphereHandle:
     """A sphere, whose radius can be changed."""
-    return api.add_icosphere(shape.name, radius=shape.size[0], **_look(shape))
+    return api.add_icosphere(shape.name, radius=shape.size[0], **_material(shape))
 
 
 def _ground(api: SceneApi, shape: Shape) -> GridHandle:

@@ -2,7 +2,7 @@
 
 Shape legend: M environments, C candidates.
 
-All poses are in the frame of the arm's base: the arm looks along -y. The palm faces down and the fingers reach round
+All poses are in the frame of the arm's base: the arm faces along -y. The palm faces down and the fingers reach round
 the object from above; the hand turns about the vertical so that thumb and fingers press on two opposite faces. Limits
 and costs are tuned by hand.
 """
@@ -51,7 +51,7 @@ TRAVEL_COST = 0.3
 ABOVE_ITERATIONS, GRASP_ITERATIONS = 30, 15
 """Steps of inverse kinematics to the pose over the object, and from there down to it."""
 LOW_LINKS, SHARES = (4, 5), (0.0, 0.5, 1.0)
-"""Forearm and wrist among the arm's links, and the shares of their length at which their height is looked at."""
+"""Forearm and wrist among the arm's links, and the shares of their length at which their height is checked."""
 NEAR_EDGE = -0.52
 """The table begins about here in front of the arm, m."""
 NOTHING_BELOW = 1.0

@@ -29,7 +29,7 @@ SPREAD = 0.04
 EDGE = 0.008
 """Pads stay this far from an object's edge, m."""
 SHORT = 0.06
-"""Shorter objects have no room for three fingers beside each other, m."""
+"""Shorter objects have no room for three fingers next to each other, m."""
 LEAST_SPREAD = 0.026
 """Fingers next to each other touch at a smaller distance, m."""
 PAIR = 0.0135

@@ -15,17 +15,17 @@ from torch import Tensor
 DAMPING = 0.05
 """Of the least squares: keeps steps small where the arm is stretched (m/rad, or 1)."""
 LONGEST_STEP = 0.3
-"""Most that a joint moves in one step, rad: beyond it the Jacobian tells little."""
+"""Most that a joint moves in one step, rad: beyond it the Jacobian is a poor guide."""
 ARM_PULL, FINGER_PULL = 0.02, 0.05
 """How much of the way to the preferred angles arm and fingers make in the null space in a step."""
 TURN_WEIGHT = 0.2
 """How many metres of shift a turn of one radian is worth."""
 FREE_STRIDE = (1.0, 3.0)
-"""Longest shift, m, and turn, rad, of the end in one step where nobody sees it: almost no limit."""
+"""Longest shift, m, and turn, rad, of the end in one iteration whose path the arm does not follow: almost no limit."""
 POSE_ITERATIONS, POINT_ITERATIONS = 60, 25
 """Steps to a pose of the arm's end, and to a point for a finger's."""
 SMALL = 1e-9
-"""Sines below it are nobody's: no division by zero."""
+"""Smaller sines count as this: no division by zero."""
 
 
 class Frame(NamedTuple):

@@ -140,7 +140,7 @@ class Pilot:
         return torch.cat([arm, self._fingers(last[:, ARM_JOINTS:], fingers)], dim=1)
 
     def _line(self, arm: Tensor, palm: Frame, errand: Errand | None) -> tuple[Tensor, Tensor]:
-        """One step of the arm in a straight line to where the phase wants the palm; and how far off it is."""
+        """One step of the arm in a straight line towards the palm pose of the phase; and how far off it is."""
         phase = self.phase[:, None]
         up, carry = (phase == Phase.LIFT) | (phase == Phase.RELEASE), phase == Phase.CARRY
         pos, rot = torch.where(up | carry, self.top, self.plan.pos), self.plan.rot

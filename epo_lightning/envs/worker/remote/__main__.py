@@ -1,7 +1,7 @@
 """`python remote SOCKET FILE BY_SIGNAL`: this folder, run by its path, serves a learner.
 
 Its files are called after the simulators that they make. So it leaves the import path before anything is imported, and
-is a package under a name that nobody else has.
+is a package under a name that no other package has.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ NAME = "_epo_lightning_remote"
 
 
 def load() -> None:
-    """Make the folder the package `NAME`, and the working folder the first place to look for the user's modules."""
+    """Make the folder the package `NAME`, and search the working folder first for the user's modules."""
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [os.getcwd(), *[place for place in sys.path if os.path.abspath(place) != here]]
     file = os.path.join(here, "__init__.py")

@@ -47,7 +47,7 @@ def load_callable(path: str) -> Callable[..., Any]:
     """What `module:callable` or `file.py:callable` names.
 
     Raises:
-        Mistake: When there is no such thing.
+        Mistake: When there is no such factory.
     """
     key, (place, _, name) = "data.env.init_args.factory", path.rpartition(":")
     if place.endswith(".py"):

@@ -31,7 +31,7 @@ class IsaacGymTask:
         self.name = f"IsaacGym/{name}"
         self.num_envs, self.obs_dim, self.act_dim = env.num_envs, env.num_obs, env.num_acts
         if not self.obs_dim or getattr(env, "num_agents", 1) != 1:
-            raise Mistake(f"{OPTIONS}.task: {name} has not one flat observation per environment, which is needed here")
+            raise Mistake(f"{OPTIONS}.task: {name} must return one flat vector of observations per environment")
         self.most_goals = int(getattr(env, "max_consecutive_successes", 0))
         # where goals are counted, a goal that is reached sets the clock back
         self.max_episode_steps = int(env.max_episode_length) * max(1, self.most_goals)
@@ -59,7 +59,7 @@ class IsaacGymTask:
         done, reached = as_array(reset) != 0, self._reached()
         cut = self._timed_out(before, info)
         if self.most_goals:
-            cut = cut | (reached >= self.most_goals)  # there is a future, only nobody looks at it
+            cut = cut | (reached >= self.most_goals)  # a time limit: the episode has a future that is not simulated
         successes = np.maximum(reached - np.where(self.ended, 0.0, self.reached), 0.0)
         self.ended, self.reached = done, reached
         extras = {"successes": successes, "log": self._log(info)}
@@ -212,7 +212,7 @@ def yaml_names(folder: str) -> list[str]:
 
 
 def load_libpython() -> None:
-    """Isaac Gym's library wants libpython, which the loader does not look for where conda keeps it."""
+    """Isaac Gym's library needs libpython, which the loader does not search for where conda keeps it."""
     import ctypes
     import sysconfig
 

@@ -37,7 +37,7 @@ def missing(error: ModuleNotFoundError, whose: str) -> Mistake:
 
 
 def one_line(error: BaseException) -> str:
-    """Its message without line breaks, of bearable length."""
+    """Its message without line breaks, of at most 500 characters."""
     return " ".join(str(error).split())[:500]
 
 
