@@ -315,7 +315,7 @@ class TestAllegroKuka:
         assert cli("validate", "--ckpt_path=run", *other).code == 0
         outcome = cli("validate", "--ckpt_path=run", "--data.env.init_args.task=two_arm_hole")
         assert outcome.code == 2
-        assert "task AllegroKuka/two_arm, not AllegroKuka/two_arm_hole" in outcome.err.splitlines()[-1]
+        assert "task is AllegroKuka/two_arm, not AllegroKuka/two_arm_hole" in outcome.err.splitlines()[-1]
 
 
 class TestHowLong:
