@@ -3,14 +3,14 @@
 import csv
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import lightning  # noqa: F401  (its log handler keeps the stderr of its first import: not one of a single test)
 import pytest
 
 from epo_lightning.cli.entry import main
-from tests.support.command_line import TINY, Outcome
+from tests.support.command_line import TINY, Cli, Outcome, Rows
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -34,12 +34,12 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     """`epo-lightning` in an empty folder with a `tiny.yaml`."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(TINY)
 
-    def run(*args: str) -> Outcome:
+    def run(*args: object) -> Outcome:
         capsys.readouterr()
         code = main([str(arg) for arg in args])
         return Outcome(code, *capsys.readouterr())
@@ -48,7 +48,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 @pytest.fixture
-def rows() -> Callable[[Path], list[dict[str, str]]]:
+def rows() -> Rows:
     """The rows of a run folder's `metrics.csv` without what a clock measured."""
 
     def read(folder: Path) -> list[dict[str, str]]:

@@ -103,9 +103,8 @@ def hybrid_loss(
     samples = samples.addcmul(entropy_coefficient, entropy, value=-1)
     total = hybrid_mean(samples, batch.off_policy, settings.off_policy_weight)
     with torch.no_grad():
-        change = new_over_old.expm1()
-        approx_kl = change - new_over_old
-        clipped = (change.abs() > settings.clip_eps).to(values.dtype)
+        approx_kl = approximate_kl(new_over_old)
+        clipped = (new_over_old.expm1().abs() > settings.clip_eps).to(values.dtype)
         terms = torch.stack([surrogate, critic, bound, entropy.expand_as(bound), approx_kl, clipped])
         return HybridLoss(total, on_policy_means(terms, batch.off_policy))
 
@@ -146,8 +145,10 @@ def value_loss(values: Tensor, targets: Tensor, old_values: Tensor, clip_eps: fl
 
 def entropy_coefficients(num_agents: int, scale: float, floor: float = 0.0) -> Tensor:
     """(K,) c_ent: the first follower has floor + 0.5 `scale`, falling linearly to the master's `floor` (SAPG)."""
-    # linspace over K agents ends with the master, who is agent 0 here
-    return torch.linspace(0.5 * scale, 0.0, num_agents).roll(1) + floor if num_agents > 1 else torch.full((1,), floor)
+    coefficients = torch.full((num_agents,), floor)
+    # from the first follower down to the master, who would be the last of them: he is agent 0 here
+    coefficients[1:] += torch.linspace(0.5 * scale, 0.0, num_agents)[:-1]
+    return coefficients
 
 
 def hybrid_mean(samples: Tensor, off_policy: Tensor, off_policy_weight: float) -> Tensor:

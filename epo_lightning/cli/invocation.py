@@ -14,8 +14,8 @@ from epo_lightning import __version__
 from epo_lightning.cli.algorithm import choose_algorithm
 from epo_lightning.cli.commands import RunCommand
 from epo_lightning.cli.destination import choose_folder
-from epo_lightning.cli.other_algorithms import require_own_settings
 from epo_lightning.cli.parser import OF_ONE_INVOCATION, add_origins, add_parts, require_said_where_it_counts
+from epo_lightning.cli.strange_settings import require_own_settings, require_present_names
 from epo_lightning.cli.trained import read_trained
 from epo_lightning.cli.trainer import fixed_arguments, naming_the_key, put_loggers_into
 from epo_lightning.cli.trust.consent import signature_of
@@ -112,6 +112,7 @@ class Invocation(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except argparse.ArgumentError:
+            require_present_names(self.args)
             require_own_settings(self.args, self.algorithm)
             raise
         require_said_where_it_counts(self.config, self.args, self.trained.path)

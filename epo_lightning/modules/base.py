@@ -24,7 +24,8 @@ from epo_lightning.experience.evaluation import Episodes, EvaluationDataset, Sum
 from epo_lightning.experience.world import World
 from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake
-from epo_lightning.modules import algorithm_name, contents
+from epo_lightning.modules import contents
+from epo_lightning.modules.algorithm_table import algorithm_name
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.identity import Identity, require_same_identity
 from epo_lightning.modules.iteration_log import IterationLog

@@ -76,7 +76,7 @@ class EPOModule(PopulationModule):
     @classmethod
     def build_policy(cls, identity: Identity) -> LatentActorCritic:
         """The shared network."""
-        settings = NetworkSettings(**identity.settings("network"))
+        settings = identity.settings("network", NetworkSettings)
         agents = identity.model["num_agents"]
         return LatentActorCritic(identity.obs_dim, identity.act_dim, agents, settings, identity.discrete)
 

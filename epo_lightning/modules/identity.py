@@ -1,13 +1,18 @@
 """What a network was made for: every checkpoint tells it, and every command compares it."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
 
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.limits import Mistake
 
+Settings = TypeVar("Settings")
 _OF_THE_TASK = ("task", "obs_dim", "act_dim", "discrete")
+
+
+class UnknownSettingError(Mistake):
+    """A checkpoint was written by a version that had another setting."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,20 @@ class Identity:
         """Every value in it."""
         return [self.algorithm, self.task, self.obs_dim, self.act_dim, self.discrete, *self.model.values()]
 
-    def settings(self, group: str) -> dict[str, Any]:
-        """The settings of one group, such as `network`, by their name in it."""
+    def settings(self, group: str, kind: type[Settings]) -> Settings:
+        """The settings of one group, such as `network`, as the dataclass that holds them.
+
+        Raises:
+            UnknownSettingError: When it has one that this version does not have.
+        """
         prefix = f"{group}."
-        return {key.removeprefix(prefix): value for key, value in self.model.items() if key.startswith(prefix)}
+        values = {key.removeprefix(prefix): value for key, value in self.model.items() if key.startswith(prefix)}
+        known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+        if strange := next((name for name in values if name not in known), None):
+            raise UnknownSettingError(
+                f"ckpt_path: its network has {ascii(prefix + strange)[:80]}, which this version does not know"
+            )
+        return kind(**values)
 
 
 def require_same_identity(saved: Identity, mine: Identity, may_differ: Collection[str] = ()) -> None:

@@ -68,7 +68,7 @@ class SACModule(PopulationModule):
     def build_policy(cls, identity: Identity) -> SquashedActor:
         """The actor."""
         require_continuous(identity.task, identity.discrete)
-        return SquashedActor(identity.obs_dim, identity.act_dim, SACNetworkSettings(**identity.settings("network")))
+        return SquashedActor(identity.obs_dim, identity.act_dim, identity.settings("network", SACNetworkSettings))
 
     def configure_model(self) -> None:
         """The actor, the critics and their target nets."""

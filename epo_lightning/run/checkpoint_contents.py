@@ -14,6 +14,7 @@ from torch import Tensor
 from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake
 from epo_lightning.modules import algorithm_class, contents
+from epo_lightning.modules.identity import UnknownSettingError
 
 _KINDS = {"epoch": int, "global_step": int, "loops": dict, "callbacks": dict, "optimizer_states": list,
           "lr_schedulers": list}  # fmt: skip
@@ -56,6 +57,8 @@ def saved_network(checkpoint: Mapping[str, Any]) -> Policy:
             raise TypeError("not a number")
         with torch.device("meta"):
             policy = algorithm_class(identity.algorithm).build_policy(identity)
+    except UnknownSettingError:
+        raise
     except Exception as error:  # torch raises half a dozen types for sizes that cannot be
         raise Mistake(f"ckpt_path: there is no network of the sizes that it names ({type(error).__name__})") from error
     if fault := next(_misfits(weights, policy.state_dict()), None):

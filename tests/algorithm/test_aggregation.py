@@ -1,27 +1,32 @@
 """Which of the followers' samples the master gets, and how they are weighted."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from epo_lightning.algorithm.aggregation import effective_sample_fraction, off_policy_envs, relabel, sample_followers
+from epo_lightning.algorithm.aggregation import (
+    OffPolicySource,
+    effective_sample_fraction,
+    off_policy_envs,
+    relabel,
+    sample_followers,
+)
 from epo_lightning.algorithm.losses import LOG_RATIO_MAX
 from epo_lightning.algorithm.population import Population
 
 POPULATION = Population(num_agents=4, num_envs=12)  # master 0-2, followers 3-5, 6-8, 9-11
 
 
-def draw(count: int, steps: int, source: Any = "all", seed: int = 0) -> tuple[Tensor, Tensor]:
+def draw(count: int, steps: int, source: OffPolicySource = "all", seed: int = 0) -> tuple[Tensor, Tensor]:
     return sample_followers(POPULATION, count, steps, source, torch.Generator().manual_seed(seed))
 
 
 class TestSampling:
     @pytest.mark.parametrize("source", ["all", "one_agent"])
     @pytest.mark.parametrize("seed", range(5))
-    def test_no_sample_twice(self, source: Any, seed: int) -> None:
+    def test_no_sample_twice(self, source: OffPolicySource, seed: int) -> None:
         step, env = draw(12, 4, source, seed)
         assert len({*zip(step.tolist(), env.tolist(), strict=True)}) == 12
 
@@ -37,12 +42,12 @@ class TestSampling:
         assert sorted(env.tolist()) == list(range(3, 12))
 
     @pytest.mark.parametrize("source", ["all", "one_agent"])
-    def test_never_the_master(self, source: Any) -> None:
+    def test_never_the_master(self, source: OffPolicySource) -> None:
         for seed in range(50):
             assert draw(9, 3, source, seed)[1].min() >= 3
 
     @pytest.mark.parametrize("source", ["all", "one_agent"])
-    def test_uniform_over_followers_steps_and_environments(self, source: Any) -> None:
+    def test_uniform_over_followers_steps_and_environments(self, source: OffPolicySource) -> None:
         rounds, steps, count = 4000, 4, 6
         seen = torch.zeros(steps, 12)
         generator = torch.Generator().manual_seed(0)
@@ -78,7 +83,7 @@ class TestHowMany:
             (1, "one_agent", 3),
         ],
     )
-    def test_a_multiple_of_the_masters_environments(self, ratio: float, source: Any, columns: int) -> None:
+    def test_a_multiple_of_the_masters_environments(self, ratio: float, source: OffPolicySource, columns: int) -> None:
         assert off_policy_envs(POPULATION, ratio, source) == columns
 
     @pytest.mark.parametrize(

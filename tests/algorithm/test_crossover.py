@@ -12,6 +12,7 @@ from torch import Tensor
 from epo_lightning.algorithm.crossover import Average, Crossover, CrossoverName, KPoint, Uniform, by_name
 from epo_lightning.run.checkpoint import read_checkpoint
 from tests.support.chance import chi_square, seeded
+from tests.support.command_line import Cli, Outcome, Rows
 
 
 class TestCrossover:
@@ -86,17 +87,17 @@ class Blend(Crossover):
 GENES = "epo_lightning.callbacks.GeneticEvolution"
 
 
-def evolving(crossover: Any, **settings: Any) -> dict[str, Any]:
+def evolving(crossover: object, **settings: Any) -> dict[str, Any]:
     settings = {"every_n_env_steps": 64, "warmup_env_steps": 0, "num_elites": 1, "spread_threshold": 0.0, **settings}
     return {"trainer": {"callbacks": [{"class_path": GENES, "init_args": {**settings, "crossover": crossover}}]}}
 
 
 class TestCommandLine:
-    def fit(self, cli: Any, crossover: Any, run: str = "run", **settings: Any) -> Any:
+    def fit(self, cli: Cli, crossover: object, run: str = "run", **settings: Any) -> Outcome:
         Path("evolving.yaml").write_text(yaml.safe_dump(evolving(crossover, **settings)))
         return cli("fit", "--config", "tiny.yaml", "--config", "evolving.yaml", "--run_dir", run)
 
-    def test_an_operator_of_ones_own(self, cli: Any) -> None:
+    def test_an_operator_of_ones_own(self, cli: Cli) -> None:
         outcome = self.fit(cli, {"class_path": f"{__name__}.Blend", "init_args": {"share": 1.0}}, mutation_sigma=0.0)
         assert outcome.code == 0, outcome.err
         record = json.loads(Path("run/lineage.jsonl").read_text().splitlines()[-1])
@@ -109,7 +110,7 @@ class TestCommandLine:
                 assert torch.equal(genes[child], genes[parent])
 
     @pytest.mark.parametrize("short", ["KPoint", "epo_lightning.algorithm.crossover.KPoint"])
-    def test_the_class_does_what_the_name_does(self, cli: Any, rows: Any, short: str) -> None:
+    def test_the_class_does_what_the_name_does(self, cli: Cli, rows: Rows, short: str) -> None:
         assert self.fit(cli, "k_point", "name", crossover_points=1).code == 0
         assert self.fit(cli, {"class_path": short, "init_args": {"points": 1}}, "class").code == 0
         assert Path("class/lineage.jsonl").read_text() == Path("name/lineage.jsonl").read_text()
@@ -130,7 +131,7 @@ class TestCommandLine:
             ({"class_path": GENES}, {}, "crossover"),
         ],
     )
-    def test_mistakes_are_one_line(self, cli: Any, crossover: Any, settings: dict[str, Any], words: str) -> None:
+    def test_mistakes_are_one_line(self, cli: Cli, crossover: object, settings: dict[str, Any], words: str) -> None:
         outcome = self.fit(cli, crossover, **settings)
         assert outcome.code == 2
         assert outcome.err.startswith("error: ")

@@ -121,7 +121,7 @@ class TestEvolve:
         assert seen == set(genes)
 
     @pytest.mark.parametrize("kind", ["average", "uniform", "k_point"])
-    def test_log_std_is_averaged_whatever_the_crossover_and_never_mutated(self, kind: Any) -> None:
+    def test_log_std_is_averaged_whatever_the_crossover_and_never_mutated(self, kind: CrossoverName) -> None:
         genes, log_std = torch.randn(4, 6, generator=seeded()), torch.tensor([[9.0], [1.0], [2.0], [4.0]])
         rules = {"genes": Inheritance(by_name(kind, 2), 5.0), "log_std": Inheritance(Average())}
         fitness = torch.tensor([0.0, 3.0, 2.0, 1.0])

@@ -1,7 +1,7 @@
 """Every loss with numbers worked out by hand."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -78,7 +78,7 @@ class TestSurrogate:
         self, ratio: float, mu: float, advantage: float, loss: float, slope: float
     ) -> None:
         assert surrogate_and_slope(ratio, mu, advantage) == pytest.approx((loss, slope))
-        written_out = equation_4(*(torch.tensor([x]) for x in (ratio, mu, advantage)), clip_eps=0.2)
+        written_out = equation_4(torch.tensor([ratio]), torch.tensor([mu]), torch.tensor([advantage]), clip_eps=0.2)
         assert written_out.item() == pytest.approx(loss)
 
     def test_the_unit_clip_freezes_what_the_centred_clip_learns_from(self) -> None:
@@ -303,7 +303,7 @@ class TestHybridLoss:
         ],
     )
     def test_the_dual_clip_bounds_the_ratio_to_mu(
-        self, clip: Any, ratio: float, mu: float, loss: float, pulls: bool
+        self, clip: Literal["centered", "unit"], ratio: float, mu: float, loss: float, pulls: bool
     ) -> None:
         batch = self.batch()._replace(
             actions=self.sample(1.0, 1.0)[:, None],

@@ -1,6 +1,7 @@
 """The losses of soft actor-critic with numbers worked out by hand."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -126,8 +127,9 @@ class TestSettings:
         ],
     )
     def test_out_of_range(self, name: str, value: float) -> None:
+        changes: dict[str, Any] = {name: value}
         with pytest.raises(Mistake, match=rf"model\.loss\.{name}\b.* must be .*, got {value}"):
-            SACLossSettings(**{name: value})
+            SACLossSettings(**changes)
 
     def test_the_ends_of_the_ranges(self) -> None:
         SACLossSettings(gamma=1.0, tau=1.0, target_entropy=0.693)

@@ -3,7 +3,7 @@
 An iteration is 64 env steps: 4 agents with 4 environments, 4 steps. Episodes have two steps and pay `pay` each.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tests.support.training import small_data, small_module, train
 class Payroll(VectorEnv):
     """Pays agent k, in every step of iteration i, half of `table[i][k]`: its return. None means no episode ends."""
 
-    def __init__(self, num_envs: int, table: list[list[float | None]]) -> None:
+    def __init__(self, num_envs: int, table: Sequence[Sequence[float | None]]) -> None:
         self.spec = EnvSpec("Payroll", num_envs, obs_dim=1, act_dim=1, max_episode_steps=2)
         self.table, self.clock = table, 0
 
@@ -75,7 +75,7 @@ class Replace(L.Callback):
             pl_module.replace_agents(self.agents, genome)
 
 
-def paying(*table: list[float | None]) -> RolloutDataModule:
+def paying(*table: Sequence[float | None]) -> RolloutDataModule:
     return small_data(16, lambda num_envs, device, seed: Payroll(num_envs, list(table)))
 
 
@@ -84,7 +84,7 @@ def elites(**changes: Any) -> ElitePreservation:
 
 
 def run(
-    folder: Path, callback: ElitePreservation, *table: list[float | None], then: tuple[L.Callback, ...] = ()
+    folder: Path, callback: ElitePreservation, *table: Sequence[float | None], then: tuple[L.Callback, ...] = ()
 ) -> tuple[EPOModule, Witness]:
     module, witness = small_module(), Witness()
     train(module, paying(*table), folder, len(table), witness, callback, *then)
@@ -281,7 +281,8 @@ class TestRestore:
 
 class TestBestMaster:
     def saved(self, folder: Path) -> dict[str, Any]:
-        return torch.load(folder / "checkpoints" / "best_master.ckpt", weights_only=True)
+        checkpoint: dict[str, Any] = torch.load(folder / "checkpoints" / "best_master.ckpt", weights_only=True)
+        return checkpoint
 
     def test_written_when_the_master_is_better_than_ever(self, tmp_path: Path) -> None:
         archive = elites(save_best_master=True)

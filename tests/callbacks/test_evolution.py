@@ -73,7 +73,8 @@ def strict_json(line: str) -> dict[str, Any]:
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
 
-    return json.loads(line, parse_constant=refuse)
+    read: dict[str, Any] = json.loads(line, parse_constant=refuse)
+    return read
 
 
 def lineage_file(folder: Path) -> list[dict[str, Any]]:

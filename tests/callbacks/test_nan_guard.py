@@ -1,6 +1,7 @@
 """A NaN, wherever it comes from, ends the run with a name, and the last good checkpoint stays the last."""
 
 import math
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,11 @@ from tests.support.training import fit, small_data, small_module, train
 class Poison(L.Callback):
     """Calls `spoil(module)` when the network sees minibatch `batch` of iteration `iteration`."""
 
-    def __init__(self, spoil: Any, iteration: int = 1, batch: int = 1) -> None:
+    def __init__(self, spoil: Callable[[EPOModule], None], iteration: int = 1, batch: int = 1) -> None:
         self.spoil, self.iteration, self.batch = spoil, iteration, batch
 
     def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, EPOModule)
         if trainer.current_epoch == self.iteration:

@@ -5,7 +5,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from epo_lightning.callbacks import (
     ElitePreservation,
@@ -73,5 +73,5 @@ def test_another_kind_of_module_is_refused_in_one_line(tmp_path: Path, callback:
     )  # fmt: skip
     name = type(callback).__name__
     with pytest.raises(ValueError, match=rf"^trainer\.callbacks {name} works on a population .*, not on Other$"):
-        trainer.fit(Other(), DataLoader(torch.zeros(2, 1)))
+        trainer.fit(Other(), DataLoader(TensorDataset(torch.zeros(2, 1))))
     assert list(tmp_path.iterdir()) == []

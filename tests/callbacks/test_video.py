@@ -5,7 +5,7 @@ An iteration is 64 env steps: 4 agents with 4 environments, 4 steps. Episodes ha
 
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ from epo_lightning.callbacks import VideoRecorder
 from epo_lightning.callbacks import video as recorder
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
+from epo_lightning.learner.networks import LatentActorCritic
 from epo_lightning.modules.epo import EPOModule
+from epo_lightning.show.playback import Playback
+from tests.support.command_line import Cli
 from tests.support.training import small_data, small_module, train
 
 
@@ -40,7 +43,7 @@ class Gallery(Probe):
     def curriculum(self) -> dict[str, float]:
         return {"difficulty": self.difficulty}
 
-    def set_curriculum(self, values: Any) -> None:
+    def set_curriculum(self, values: Mapping[str, float]) -> None:
         self.difficulty = values["difficulty"]
 
     def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:
@@ -115,25 +118,30 @@ class TestWhat:
         """Who is filmed, instead of a film."""
         seen: list[dict[str, Any]] = []
 
-        def note(playback: Any, path: Path, seconds: float, width: int, height: int) -> None:
+        def note(playback: Playback, _path: Path, _seconds: float, width: int, height: int) -> None:
+            assert isinstance(playback.policy, LatentActorCritic)
             values = {"labels": playback.labels, "obs": playback._obs.clone(), "size": (width, height)}
             seen.append(values | playback.env.curriculum() | {"weights": playback.policy.genes.detach().clone()})
 
         monkeypatch.setattr(recorder, "record", note)
         return seen
 
-    def test_the_master_and_two_followers_with_their_present_genes(self, tmp_path: Path, filmed: list) -> None:
+    def test_the_master_and_two_followers_with_their_present_genes(
+        self, tmp_path: Path, filmed: list[dict[str, Any]]
+    ) -> None:
         module = run(tmp_path, 4, film())
         assert [each["labels"] for each in filmed] == [["master", "follower 1", "follower 2"]] * 2
         assert torch.equal(filmed[1]["weights"], module.policy.genes)
         assert not torch.equal(filmed[0]["weights"], module.policy.genes)
         assert filmed[0]["size"] == (32, 24)
 
-    def test_agents_by_number(self, tmp_path: Path, filmed: list) -> None:
+    def test_agents_by_number(self, tmp_path: Path, filmed: list[dict[str, Any]]) -> None:
         run(tmp_path, 2, film(agents=[3, 0]))
         assert filmed[0]["labels"] == ["follower 3", "master"]
 
-    def test_as_difficult_as_the_training_and_alike_every_time(self, tmp_path: Path, filmed: list) -> None:
+    def test_as_difficult_as_the_training_and_alike_every_time(
+        self, tmp_path: Path, filmed: list[dict[str, Any]]
+    ) -> None:
         run(tmp_path, 4, film())
         assert [each["difficulty"] for each in filmed] == [8.0, 16.0]
         assert torch.equal(filmed[0]["obs"], filmed[1]["obs"])
@@ -170,7 +178,7 @@ class TestTraining:
             """Lightning would start a W&B run otherwise."""
 
             def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-                trainer._loggers = [desk]  # type: ignore[attr-defined]
+                trainer._loggers = [desk]
 
         desk = Desk()
         run(tmp_path, 1, Hire(), film(every_n_env_steps=64))
@@ -202,12 +210,13 @@ class TestRefusals:
         self.refused(tmp_path, r"VideoRecorder\.agents", film(agents=agents))
 
     @pytest.mark.parametrize(("name", "value"), [("every_n_env_steps", 0), ("seconds", 0), ("agents", [])])
-    def test_out_of_range(self, name: str, value: Any) -> None:
+    def test_out_of_range(self, name: str, value: object) -> None:
+        changes: dict[str, Any] = {name: value}
         with pytest.raises(ValueError, match=rf"trainer\.callbacks VideoRecorder\.{name} must"):
-            film(**{name: value})
+            film(**changes)
 
 
-def test_from_the_command_line(cli) -> None:
+def test_from_the_command_line(cli: Cli) -> None:
     options = [
         "--trainer.callbacks=epo_lightning.callbacks.VideoRecorder",
         "--trainer.callbacks.every_n_env_steps=64",

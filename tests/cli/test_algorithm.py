@@ -1,5 +1,6 @@
 """One key chooses the algorithm, whose settings `model.*` then are; its checkpoints know it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.modules.identity import Identity
 from epo_lightning.run.checkpoint import read_checkpoint
-from tests.support.command_line import TINY
+from tests.support.command_line import TINY, Cli, Outcome
 
 
 class SoftModule(EPOModule):
@@ -51,7 +52,7 @@ SOFT = yaml.safe_dump(
 
 
 @pytest.fixture
-def both(cli, monkeypatch):
+def both(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """The command line where there are two algorithms, and a `soft.yaml` beside `tiny.yaml`."""
     monkeypatch.setitem(ALGORITHMS, "soft", f"{__name__}.SoftModule")
     Path("soft.yaml").write_text(SOFT)
@@ -59,25 +60,34 @@ def both(cli, monkeypatch):
 
 
 def saved(path: str) -> dict[str, Any]:
-    config = yaml.safe_load(read_checkpoint(Path(path, "checkpoints/last.ckpt"))[contents.CONFIG])
+    config: dict[str, Any] = yaml.safe_load(read_checkpoint(Path(path, "checkpoints/last.ckpt"))[contents.CONFIG])
     assert config == yaml.safe_load(Path(path, "config.yaml").read_text())
     return config
 
 
-def refused(outcome, message: str) -> None:
+def refused(outcome: Outcome, message: str) -> None:
     assert (outcome.code, outcome.err) == (2, f"error: {message}\n")
     assert not list(Path().rglob("*.csv"))
 
 
 @pytest.mark.parametrize("name", list(ALGORITHMS))
-def test_every_row_is_a_module_that_knows_its_name(name):
+def test_every_row_is_a_module_that_knows_its_name(name: str) -> None:
     module = algorithm_class(name)
     assert issubclass(module, PopulationModule)
     assert algorithm_name(module) == name
 
 
+@pytest.mark.parametrize("given", [["--data.rollout.gamma=0.9"], ["--config", "old.yaml"]])
+def test_a_setting_by_its_old_name_is_told_the_new_one(cli: Cli, given: list[str]) -> None:
+    Path("old.yaml").write_text("data: {rollout: {gamma: 0.9}}")
+    outcome = cli("fit", "--config", "tiny.yaml", *given)
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: data.rollout")
+    assert "is model.rollout" in outcome.err
+
+
 class TestChoosing:
-    def test_the_last_that_files_and_flags_say(self, tmp_path):
+    def test_the_last_that_files_and_flags_say(self, tmp_path: Path) -> None:
         for name, text in (("a", "algorithm: first"), ("b", "algorithm: second"), ("c", "x: 1"), ("d", "{")):
             (tmp_path / name).write_text(text)
         a, b, c, d = (str(tmp_path / name) for name in "abcd")
@@ -87,7 +97,9 @@ class TestChoosing:
         assert named_algorithm(["fit", "-c", a, "--algorithm=x", "--algorithm", "y"]) == "y"
         assert named_algorithm(["fit", "--algorithm=x", "-c", a]) == "first"  # as every flag before a file
 
-    def test_a_checkpoints_own_counts_until_a_command_says_everything_itself(self, monkeypatch):
+    def test_a_checkpoints_own_counts_until_a_command_says_everything_itself(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setitem(ALGORITHMS, "soft", f"{__name__}.SoftModule")
         assert choose_algorithm(["fit"], None) == "epo"
         assert choose_algorithm(["validate"], "soft") == "soft"
@@ -98,12 +110,12 @@ class TestChoosing:
 
 
 class TestARun:
-    def test_the_default_is_told_by_the_configuration_and_the_checkpoint(self, cli):
+    def test_the_default_is_told_by_the_configuration_and_the_checkpoint(self, cli: Cli) -> None:
         assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
         assert saved("run")["algorithm"] == "epo"
         assert contents.identity_of(read_checkpoint(Path("run/checkpoints/last.ckpt"))).algorithm == "epo"
 
-    def test_a_file_chooses(self, both):
+    def test_a_file_chooses(self, both: Cli) -> None:
         assert both("fit", "--config", "soft.yaml").code == 0
         (folder,) = Path("runs").glob("*/*")
         assert folder.parent.name == "soft"
@@ -112,7 +124,7 @@ class TestARun:
         assert config["model"]["temperature"] == 0.25
         assert "loss" not in config["model"]
 
-    def test_a_base_chooses_and_a_flag_after_it_wins(self, both):
+    def test_a_base_chooses_and_a_flag_after_it_wins(self, both: Cli) -> None:
         Path("over.yaml").write_text("base: soft.yaml\nmodel: {temperature: 0.125}\n")
         assert both("fit", "--config", "over.yaml", "--run_dir", "run").code == 0
         assert saved("run")["algorithm"] == "soft"
@@ -123,13 +135,15 @@ class TestARun:
         assert both(*args, "--algorithm", "epo").code == 0
         assert saved("again")["algorithm"] == "epo"
 
-    def test_a_flag_chooses_and_stands_in_the_name_of_the_run(self, both):
+    def test_a_flag_chooses_and_stands_in_the_name_of_the_run(self, both: Cli) -> None:
         Path("mine.yaml").write_text(SOFT.replace("algorithm: soft\n", ""))
         assert both("fit", "--config", "mine.yaml", "--algorithm", "soft").code == 0
         assert [folder.name for folder in Path("runs").iterdir()] == ["mine-soft"]
 
     @pytest.mark.parametrize("args", [("--algorithm", "soft", "--help"), ("--help", "--algorithm=soft")])
-    def test_help_is_that_algorithms(self, both, capsys, args):
+    def test_help_is_that_algorithms(
+        self, both: Cli, capsys: pytest.CaptureFixture[str], args: tuple[str, ...]
+    ) -> None:
         with pytest.raises(SystemExit):
             both("fit", *args)
         text = capsys.readouterr().out
@@ -145,17 +159,17 @@ class TestARun:
 
 class TestACheckpoint:
     @pytest.fixture
-    def run(self, both):
+    def run(self, both: Cli) -> Cli:
         assert both("fit", "--config", "soft.yaml", "--run_dir", "run").code == 0
         return both
 
     @pytest.mark.parametrize("command", ["validate", "test"])
-    def test_is_evaluated_by_its_own(self, run, command):
+    def test_is_evaluated_by_its_own(self, run: Cli, command: str) -> None:
         outcome = run(command, "--ckpt_path", "run", "--data.eval_seeds=1")
         assert outcome.code == 0, outcome.err
         assert "of run/checkpoints/last.ckpt" in outcome.out
 
-    def test_is_played_by_its_own(self, run, monkeypatch):
+    def test_is_played_by_its_own(self, run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("epo_lightning.cli.shows.require_encoder", lambda: None)
         films = []
         monkeypatch.setattr("epo_lightning.cli.shows.record", lambda playback, *rest: films.append(playback.labels))
@@ -164,20 +178,20 @@ class TestACheckpoint:
         assert films == [["master", "follower 2"]]
 
     @pytest.mark.parametrize("args", [(), ("--algorithm", "soft"), ("--model.temperature=0.75",)])
-    def test_goes_on_with_its_own(self, run, args):
+    def test_goes_on_with_its_own(self, run: Cli, args: tuple[str, ...]) -> None:
         outcome = run("fit", "--ckpt_path", "run", "--trainer.max_epochs=3", *args)
         assert outcome.code == 0, outcome.err
         assert saved("run")["algorithm"] == "soft"
         assert "algorithm" not in outcome.out
 
-    def test_goes_on_by_the_command_that_began_it(self, run):
+    def test_goes_on_by_the_command_that_began_it(self, run: Cli) -> None:
         outcome = run("fit", "--config", "soft.yaml", "--run_dir", "run", "--resume", "--trainer.max_epochs=3")
         assert outcome.code == 0, outcome.err
         assert "Changed on resume: algorithm" not in outcome.out
 
     @pytest.mark.parametrize("command", ["fit", "validate", "test", "play", "view"])
     @pytest.mark.parametrize("args", [("--algorithm=epo",), ("--config", "epo.yaml")])
-    def test_does_not_become_one_of_another(self, run, command, args):
+    def test_does_not_become_one_of_another(self, run: Cli, command: str, args: tuple[str, ...]) -> None:
         Path("epo.yaml").write_text("algorithm: epo")
         outcome = run(command, "--ckpt_path", "run", *args)
         assert outcome.code == 2
@@ -187,7 +201,7 @@ class TestACheckpoint:
         )
 
     @pytest.mark.parametrize("signed", [True, False])
-    def test_of_before_there_were_several_is_of_the_first(self, both, signed):
+    def test_of_before_there_were_several_is_of_the_first(self, both: Cli, signed: bool) -> None:
         assert both("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
         path = Path("run/checkpoints/last.ckpt")
         checkpoint = torch.load(path, weights_only=True)
@@ -205,7 +219,7 @@ class TestACheckpoint:
         ]
         assert saved("run")["algorithm"] == "epo"
 
-    def test_of_an_algorithm_that_is_not_there(self, run, monkeypatch):
+    def test_of_an_algorithm_that_is_not_there(self, run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(ALGORITHMS, "soft")
         outcome = run("validate", "--ckpt_path", "run")
         assert outcome.code == 2
@@ -215,7 +229,7 @@ class TestACheckpoint:
 
 
 class TestMistakes:
-    def test_an_unknown_algorithm(self, both):
+    def test_an_unknown_algorithm(self, both: Cli) -> None:
         message = "algorithm must be one of epo, sac, soft, or a class path; got 'ppo'"
         refused(both("fit", "--config", "tiny.yaml", "--algorithm", "ppo"), message)
         Path("ppo.yaml").write_text("algorithm: ppo")
@@ -243,7 +257,7 @@ class TestMistakes:
             ),
         ],
     )
-    def test_a_setting_of_another(self, both, config, arg, message):
+    def test_a_setting_of_another(self, both: Cli, config: str, arg: str, message: str) -> None:
         refused(both("fit", "--config", f"{config}.yaml", arg), message)
         refused(both("fit", "--config", f"{config}.yaml", *arg.split("=")), message)
         value: Any = 0.1
@@ -252,23 +266,26 @@ class TestMistakes:
         Path("over.yaml").write_text(yaml.safe_dump(value))
         refused(both("fit", "--config", f"{config}.yaml", "--config", "over.yaml"), message)
 
-    def test_a_setting_of_nobody(self, both):
+    def test_a_setting_of_nobody(self, both: Cli) -> None:
         outcome = both("fit", "--config", "soft.yaml", "--model.hot=1")
         assert (outcome.code, outcome.err) == (2, "error: unrecognized arguments: --model.hot=1\n")
 
-    def test_an_option_is_written_out(self, both):
+    def test_an_option_is_written_out(self, both: Cli) -> None:
         outcome = both("fit", "--config", "soft.yaml", "--algo=soft")
         assert (outcome.code, outcome.err) == (2, "error: unrecognized arguments: --algo=soft\n")
 
 
+Theirs = Callable[..., str]
+
+
 class TestAStranger:
     @pytest.fixture
-    def theirs(self, both):
+    def theirs(self, both: Cli) -> Theirs:
         """Makes a checkpoint of somebody else whose configuration says something, and whose identity may, too."""
         assert both("fit", "--config", "soft.yaml", "--run_dir", "run").code == 0
         checkpoint = torch.load("run/checkpoints/last.ckpt", weights_only=True)
 
-        def make(said: Any, identity: Any = "soft") -> str:
+        def make(said: object, identity: object = "soft") -> str:
             config = {**yaml.safe_load(checkpoint[contents.CONFIG]), "algorithm": said}
             told = {**checkpoint[contents.IDENTITY], "algorithm": identity}
             torch.save(
@@ -279,7 +296,7 @@ class TestAStranger:
 
         return make
 
-    def test_may_name_an_algorithm_of_the_table(self, both, theirs):
+    def test_may_name_an_algorithm_of_the_table(self, both: Cli, theirs: Theirs) -> None:
         outcome = both("validate", "--ckpt_path", theirs("soft"))
         assert outcome.code == 0, outcome.err
 
@@ -287,7 +304,7 @@ class TestAStranger:
         "said",
         ["os.system", f"{__name__}.SoftModule", "epo_lightning.modules.epo.EPOModule", "EPO", "", 1, None, ["epo"]],
     )
-    def test_may_say_nothing_else(self, both, theirs, said):
+    def test_may_say_nothing_else(self, both: Cli, theirs: Theirs, said: int | list[str] | str | None) -> None:
         outcome = both("validate", "--ckpt_path", theirs(said))
         assert outcome.code == 2
         assert "is none of your own runs, and its configuration would set algorithm to" in outcome.err
@@ -301,13 +318,15 @@ class TestAStranger:
             ("soft", ["soft"], "was trained by the algorithm"),
         ],
     )
-    def test_tells_the_same_twice(self, both, theirs, said, identity, words):
+    def test_tells_the_same_twice(
+        self, both: Cli, theirs: Theirs, said: str, identity: list[str] | str, words: str
+    ) -> None:
         outcome = both("validate", "--ckpt_path", theirs(said, identity))
         assert outcome.code == 2
         assert words in outcome.err
         assert outcome.err.count("\n") == 1
 
 
-def test_an_identity_of_the_oldest_checkpoints_is_of_epo():
+def test_an_identity_of_the_oldest_checkpoints_is_of_epo() -> None:
     sizes = {"observation size": 2, "action size": 3, "discrete actions": False, "model.num_agents": 4}
     assert contents.identity_of({"epo": sizes}) == Identity("epo", "", 2, 3, False, {"num_agents": 4})

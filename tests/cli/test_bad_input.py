@@ -3,12 +3,14 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Never
 
 import pytest
 import torch
 
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
+from tests.support.command_line import Cli
 
 
 class WrongShape(Probe):
@@ -65,7 +67,7 @@ MISTAKES = {
     "other genes": (["--ckpt_path=run", "--model.network.gene_dim=5"], ["ckpt_path", "gene_dim"]),
     "other network": (["--ckpt_path=run", "--model.network.hidden=[9]"], ["ckpt_path", "hidden"]),
     "other envs": (["--ckpt_path=run", "--data.num_envs=32"], ["ckpt_path", "data.num_envs"]),
-    "other task": (["--ckpt_path=run", "--data.env.init_args.dim=3"], ["ckpt_path", "observation size"]),
+    "other task": (["--ckpt_path=run", "--data.env.init_args.dim=3"], ["ckpt_path", "obs_dim"]),
     "file as folder": (["--run_dir=tiny.yaml"], ["run_dir", "tiny.yaml"]),
     "impossible seed": (["--seed_everything=-1"], ["seed_everything", "at least 0"]),
     "unknown strategy": (["--trainer.strategy=magic"], ["trainer", "magic"]),
@@ -82,7 +84,7 @@ def snapshot() -> dict[str, bytes | None]:
 
 
 @pytest.fixture
-def workshop(cli, monkeypatch):
+def workshop(cli: Cli) -> Cli:
     """A folder with a run and with files of every bad kind."""
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run", "--trainer.max_epochs", 1).code == 0
     checkpoint = Path("run/checkpoints/last.ckpt").read_bytes()
@@ -95,7 +97,7 @@ def workshop(cli, monkeypatch):
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_one_line_names_the_key(workshop, mistake):
+def test_one_line_names_the_key(workshop: Cli, mistake: str) -> None:
     args, words = MISTAKES[mistake]
     before = snapshot()
     outcome = workshop("fit", "--config", "tiny.yaml", *args)
@@ -112,8 +114,8 @@ def test_one_line_names_the_key(workshop, mistake):
         assert after == before
 
 
-def test_a_bug_keeps_its_traceback(workshop, monkeypatch):
-    def bug(*args, **kwargs):
+def test_a_bug_keeps_its_traceback(workshop: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: object, **__: object) -> Never:
         raise ValueError("from the depths")
 
     monkeypatch.setattr(torch, "randperm", bug)
@@ -121,20 +123,21 @@ def test_a_bug_keeps_its_traceback(workshop, monkeypatch):
         workshop("fit", "--config", "tiny.yaml", "--run_dir", "other")
 
 
-def test_a_bug_of_this_package_does_too(workshop, monkeypatch):
+def test_a_bug_of_this_package_does_too(workshop: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """A ValueError is the user's mistake because it says so, not because of the file that it comes from."""
     monkeypatch.setattr("epo_lightning.experience.settings.require_range", lambda *args, **kwargs: None)
     with pytest.raises(ValueError, match="math domain error"):  # log(0), in algorithm/aggregation.py
         workshop("fit", "--config", "tiny.yaml", "--run_dir", "other", "--model.rollout.mu_cap=0")
 
 
-def test_debug_mode_shows_the_traceback_of_a_mistake(workshop, monkeypatch):
+def test_debug_mode_shows_the_traceback_of_a_mistake(workshop: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EPO_DEBUG", "1")
     with pytest.raises(ValueError, match="greater than 0"):
         workshop("fit", "--config", "tiny.yaml", "--model.optimizer.learning_rate=-1")
 
 
-def test_a_mistake_ends_the_process_with_code_2(workshop):
+@pytest.mark.usefixtures("workshop")
+def test_a_mistake_ends_the_process_with_code_2() -> None:
     command = [sys.executable, "-m", "epo_lightning", "fit", "--config", "nowhere"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert result.returncode == 2
@@ -143,13 +146,13 @@ def test_a_mistake_ends_the_process_with_code_2(workshop):
     assert result.stderr.count("\n") == 1
 
 
-def test_a_command_needs_a_configuration(cli):
+def test_a_command_needs_a_configuration(cli: Cli) -> None:
     outcome = cli("fit")
     assert outcome.code == 2
     assert "--config" in outcome.err
 
 
-def test_an_unknown_command_is_named(cli):
+def test_an_unknown_command_is_named(cli: Cli) -> None:
     outcome = cli("fot")
     assert outcome.code == 2
     assert "fot" in outcome.err

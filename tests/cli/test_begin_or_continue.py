@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from epo_lightning.run.checkpoint import read_checkpoint
+from tests.support.command_line import Cli, Rows
 from tests.support.sameness import assert_same, final_state
 
 BEGIN = ("fit", "--config", "tiny.yaml", "--run_dir", "run", "--resume")
 
 
-def test_it_begins_continues_and_says_when_it_is_done(cli, rows):
+def test_it_begins_continues_and_says_when_it_is_done(cli: Cli, rows: Rows) -> None:
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "whole", "--trainer.max_epochs", 4).code == 0
     assert cli(*BEGIN, "--trainer.max_epochs", 2).code == 0
     outcome = cli(*BEGIN, "--trainer.max_epochs", 4)
@@ -27,13 +28,13 @@ def test_it_begins_continues_and_says_when_it_is_done(cli, rows):
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
 
 
-def test_the_configuration_of_the_checkpoint_is_enough_to_continue(cli, rows):
+def test_the_configuration_of_the_checkpoint_is_enough_to_continue(cli: Cli, rows: Rows) -> None:
     assert cli(*BEGIN).code == 0
     assert cli("fit", "--run_dir", "run", "--resume", "--trainer.max_epochs", 3).code == 0
     assert len(rows(Path("run"))) == 3
 
 
-def test_an_overlay_that_adds_adds_once(cli):
+def test_an_overlay_that_adds_adds_once(cli: Cli) -> None:
     Path("more.yaml").write_text("trainer: {callbacks+: [{class_path: epo_lightning.callbacks.NaNGuard}]}")
     for iterations in (1, 2, 3):
         assert cli(*BEGIN, "--config", "more.yaml", "--trainer.max_epochs", iterations).code == 0
@@ -50,7 +51,7 @@ def leftovers() -> None:
         Path(part).write_text("half")
 
 
-def test_a_run_that_never_saved_begins_anew(cli):
+def test_a_run_that_never_saved_begins_anew(cli: Cli) -> None:
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "whole").code == 0
     leftovers()
     assert cli(*BEGIN).code == 0
@@ -65,7 +66,7 @@ def test_a_run_that_never_saved_begins_anew(cli):
     assert (first[0], len(first)) == (second[0], len(second))
 
 
-def test_without_the_flag_the_message_names_it(cli):
+def test_without_the_flag_the_message_names_it(cli: Cli) -> None:
     leftovers()
     outcome = cli("fit", "--config", "tiny.yaml", "--run_dir", "run")
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
@@ -76,7 +77,7 @@ def test_without_the_flag_the_message_names_it(cli):
     assert "--run_dir run --resume" in outcome.err
 
 
-def test_nothing_is_begun_anew_where_another_checkpoint_is_left(cli):
+def test_nothing_is_begun_anew_where_another_checkpoint_is_left(cli: Cli) -> None:
     assert cli(*BEGIN).code == 0
     Path("run/checkpoints/last.ckpt").unlink()
     before = Path("run/metrics.csv").read_text()
@@ -96,7 +97,7 @@ def test_nothing_is_begun_anew_where_another_checkpoint_is_left(cli):
         (["fit", "--config", "tiny.yaml", "--resume", "--run_dir", "tiny.yaml"], ["run_dir", "tiny.yaml"]),
     ],
 )
-def test_what_does_not_go_with_it_is_one_line(cli, args, words):
+def test_what_does_not_go_with_it_is_one_line(cli: Cli, args: list[str], words: list[str]) -> None:
     Path("flag.yaml").write_text("resume: true")
     outcome = cli(*args)
     assert (outcome.code, outcome.err.count("\n")) == (2, 1)
@@ -112,10 +113,10 @@ class TestBest:
     def best(folder: str) -> int:
         checkpoint = read_checkpoint(Path(folder) / "checkpoints/best.ckpt")
         assert checkpoint["callbacks"]["RunCheckpoints"]["best_iteration"] == checkpoint["epoch"] + 1
-        return checkpoint["epoch"] + 1
+        return int(checkpoint["epoch"]) + 1
 
     @pytest.fixture
-    def run(self, cli):
+    def run(self, cli: Cli) -> Cli:
         """Three iterations whose best is not the last, and the same with six."""
         for folder, iterations in (("run", 3), ("whole", 6)):
             args = ("--run_dir", folder, "--trainer.max_epochs", iterations)
@@ -123,12 +124,14 @@ class TestBest:
         assert self.best("run") < 3
         return cli
 
-    def test_it_is_the_same_in_another_folder(self, run):
+    def test_it_is_the_same_in_another_folder(self, run: Cli) -> None:
         assert run("fit", "--ckpt_path", "run", "--run_dir", "other", "--trainer.max_epochs", 6).code == 0
         assert self.best("other") == self.best("whole")
         assert_same(final_state("other"), final_state("whole"))
 
-    def test_where_it_is_lost_the_best_is_that_of_what_follows(self, run, rows, caplog):
+    def test_where_it_is_lost_the_best_is_that_of_what_follows(
+        self, run: Cli, rows: Rows, caplog: pytest.LogCaptureFixture
+    ) -> None:
         Path("run/checkpoints/best.ckpt").write_bytes(b"damaged")
         assert run("fit", "--ckpt_path", "run", "--trainer.max_epochs", 6).code == 0
         assert "is gone: the best one begins anew" in caplog.text
@@ -136,7 +139,9 @@ class TestBest:
         assert self.best("run") == 4 + returns.index(max(returns))
 
     @pytest.mark.parametrize("content", [None, b"", b"half of one"])
-    def test_it_is_made_where_the_last_checkpoint_says_that_it_is_the_best(self, cli, content):
+    def test_it_is_made_where_the_last_checkpoint_says_that_it_is_the_best(
+        self, cli: Cli, content: bytes | None
+    ) -> None:
         """Also when the run is finished; killed between the two files."""
         last, best = Path("run/checkpoints/last.ckpt"), Path("run/checkpoints/best.ckpt")
         assert cli(*BEGIN, "--trainer.max_epochs", 1).code == 0

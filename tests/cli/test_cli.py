@@ -10,6 +10,7 @@ from epo_lightning import __version__
 from epo_lightning.cli.arguments import CONFIGS, resolve, run_name
 from epo_lightning.cli.process_settings import keep_freed_memory
 from epo_lightning.run.progress import describe
+from tests.support.command_line import Cli, Rows
 
 
 def only_run(root: Path = Path("runs")) -> Path:
@@ -17,12 +18,12 @@ def only_run(root: Path = Path("runs")) -> Path:
     return config.parent
 
 
-def test_version(cli):
+def test_version(cli: Cli) -> None:
     assert cli("--version").out == f"epo-lightning {__version__}\n"
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test"])
-def test_every_parameter_has_help(cli, capsys, command):
+def test_every_parameter_has_help(cli: Cli, capsys: pytest.CaptureFixture[str], command: str) -> None:
     with pytest.raises(SystemExit) as end:
         cli(command, "--help")
     assert end.value.code == 0
@@ -35,7 +36,7 @@ def test_every_parameter_has_help(cli, capsys, command):
             assert len(described) > 2 or ".help" in option or "CONFIG" in option, section + option[:80]
 
 
-def test_fit_leaves_a_run_folder_and_says_how_to_continue(cli, rows):
+def test_fit_leaves_a_run_folder_and_says_how_to_continue(cli: Cli, rows: Rows) -> None:
     outcome = cli("fit", "--config", "tiny.yaml")
     assert outcome.code == 0
     folder = only_run()
@@ -51,21 +52,21 @@ def test_fit_leaves_a_run_folder_and_says_how_to_continue(cli, rows):
     assert "iteration 2/2, 128 env steps" in outcome.out
 
 
-def test_the_same_command_twice_makes_two_runs(cli):
+def test_the_same_command_twice_makes_two_runs(cli: Cli) -> None:
     for _ in range(2):
         assert cli("fit", "--config", "tiny.yaml").code == 0
     first, second = sorted(config.parent for config in Path("runs").glob("**/config.yaml"))
     assert (first / "config.yaml").read_text() == (second / "config.yaml").read_text()
 
 
-def test_the_saved_configuration_repeats_the_run(cli, rows):
+def test_the_saved_configuration_repeats_the_run(cli: Cli, rows: Rows) -> None:
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "a", "--seed_everything", "3").code == 0
     assert cli("fit", "--config", "a/config.yaml", "--run_dir", "b").code == 0
     assert rows(Path("a")) == rows(Path("b"))
     assert yaml.safe_load(Path("b/config.yaml").read_text())["seed_everything"] == 3
 
 
-def test_overlays_and_sweep_flags_override_in_order(cli):
+def test_overlays_and_sweep_flags_override_in_order(cli: Cli) -> None:
     Path("overlay.yaml").write_text("model: {loss: {clip_eps: 0.3, entropy_scale: 0.01}}\n")
     outcome = cli(
         "fit",
@@ -86,7 +87,7 @@ def test_overlays_and_sweep_flags_override_in_order(cli):
     assert config["model"]["network"]["gene_dim"] == 3
 
 
-def test_packaged_configurations_are_found_by_name_and_by_path(tmp_path, monkeypatch):
+def test_packaged_configurations_are_found_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("epo_lightning.cli.arguments.CONFIGS", tmp_path)
     (tmp_path / "known.yaml").write_text("{}")
     path = str(tmp_path / "known.yaml")
@@ -97,7 +98,7 @@ def test_packaged_configurations_are_found_by_name_and_by_path(tmp_path, monkeyp
         resolve(["fit", "--config", "unknown"])
 
 
-def test_a_configuration_comes_after_its_bases(tmp_path, monkeypatch):
+def test_a_configuration_comes_after_its_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("epo_lightning.cli.arguments.CONFIGS", tmp_path / "packaged")
     (tmp_path / "packaged").mkdir()
     for name, base in (
@@ -120,7 +121,7 @@ def test_a_configuration_comes_after_its_bases(tmp_path, monkeypatch):
     assert resolve(["fit", "-c", str(both)]) == ["fit", *bases, f"--config={ground}", "-c", str(both)]
 
 
-def test_a_base_is_overlaid_and_does_not_name_the_run(cli):
+def test_a_base_is_overlaid_and_does_not_name_the_run(cli: Cli) -> None:
     Path("overlay.yaml").write_text("base: tiny.yaml\nmodel: {loss: {clip_eps: 0.3}}\n")
     assert cli("fit", "--config", "overlay.yaml").code == 0
     assert only_run().parent.name == "overlay"
@@ -142,7 +143,7 @@ def test_a_base_is_overlaid_and_does_not_name_the_run(cli):
         ),
     ],
 )
-def test_a_bad_base_is_one_line(cli, files, message):
+def test_a_bad_base_is_one_line(cli: Cli, files: dict[str, str], message: str) -> None:
     for name, text in files.items():
         Path(f"{name}.yaml").write_text(text)
     outcome = cli("fit", "--config", "a.yaml")
@@ -151,15 +152,15 @@ def test_a_bad_base_is_one_line(cli, files, message):
     assert outcome.err.count("\n") == 1
 
 
-def test_base_is_not_a_flag(cli):
+def test_base_is_not_a_flag(cli: Cli) -> None:
     assert "base is a key of configuration files" in cli("fit", "--base", "tiny.yaml").err
 
 
-def test_configurations_are_inside_the_package():
+def test_configurations_are_inside_the_package() -> None:
     assert CONFIGS.is_dir()
 
 
-def test_validate_needs_only_a_checkpoint(cli):
+def test_validate_needs_only_a_checkpoint(cli: Cli) -> None:
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
     files = sorted(Path("run").rglob("*"))
     outcome = cli("validate", "--ckpt_path", "run/checkpoints/last.ckpt")
@@ -176,7 +177,7 @@ def test_validate_needs_only_a_checkpoint(cli):
     assert sorted(Path("run").rglob("*")) == sorted([*files, Path("run/checkpoints/last.evaluation.json")])
 
 
-def test_test_plays_the_same_episodes_for_every_run(cli):
+def test_test_plays_the_same_episodes_for_every_run(cli: Cli) -> None:
     results = []
     for seed in (3, 4):
         assert cli("fit", "--config", "tiny.yaml", "--run_dir", f"run{seed}", f"--seed_everything={seed}").code == 0
@@ -195,20 +196,20 @@ def test_test_plays_the_same_episodes_for_every_run(cli):
     assert again == results[1]
 
 
-def test_a_difficulty_that_the_task_does_not_have(cli):
+def test_a_difficulty_that_the_task_does_not_have(cli: Cli) -> None:
     outcome = cli("test", "--config", "tiny.yaml", "--data.eval_difficulty.tolerance=0.1")
     assert outcome.code == 2
     assert outcome.err == "error: data.eval_difficulty: Probe has none to set; got tolerance\n"
 
 
-def test_one_episode_has_no_standard_error(cli):
+def test_one_episode_has_no_standard_error(cli: Cli) -> None:
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
     assert cli("validate", "--ckpt_path", "best", "--run_dir", "run", "--data.eval_envs=1", "--data.eval_episodes=1")
     written = json.loads(Path("run/checkpoints/best.evaluation.json").read_text())
     assert written["length"] == {"mean": 3.0, "standard_error": None, "seed_means": [3.0], "seed_error": None}
 
 
-def test_progress_shows_a_dash_until_an_episode_has_ended():
+def test_progress_shows_a_dash_until_an_episode_has_ended() -> None:
     metrics = {
         "charts/iteration": 3,
         "charts/env_steps": 12_345,
@@ -220,31 +221,31 @@ def test_progress_shows_a_dash_until_an_episode_has_ended():
     assert describe({**metrics, "charts/generation": 4}).endswith(", generation 4")
 
 
-def test_the_allocator_takes_the_settings_or_is_left_alone():
+def test_the_allocator_takes_the_settings_or_is_left_alone() -> None:
     assert keep_freed_memory() in (True, False)
 
 
-def test_validate_without_a_checkpoint_plays_the_untrained_network(cli):
+def test_validate_without_a_checkpoint_plays_the_untrained_network(cli: Cli) -> None:
     outcome = cli("validate", "--config", "tiny.yaml")
     assert outcome.code == 0
     assert "untrained" in outcome.out
     assert not list(Path().rglob("*.json"))
 
 
-def test_time_limit_ends_at_the_end_of_an_iteration(cli, rows):
+def test_time_limit_ends_at_the_end_of_an_iteration(cli: Cli, rows: Rows) -> None:
     outcome = cli("fit", "--config", "tiny.yaml", "--trainer.max_epochs=-1", "--trainer.max_time=00:00:00:01")
     assert outcome.code == 0
     assert f"iteration {len(rows(only_run()))})" in outcome.out
 
 
 @pytest.mark.parametrize(("logger", "pattern"), [("TensorBoardLogger", "lightning_logs/**/events*")])
-def test_other_loggers_write_into_the_run_folder_beside_the_csv(cli, logger, pattern):
+def test_other_loggers_write_into_the_run_folder_beside_the_csv(cli: Cli, logger: str, pattern: str) -> None:
     assert cli("fit", "--config", "tiny.yaml", "--trainer.logger", logger, "--trainer.logger.save_dir", ".").code == 0
     assert list(only_run().glob(pattern))
     assert (only_run() / "metrics.csv").exists()
 
 
-def test_weights_and_biases_works_offline(cli, monkeypatch):
+def test_weights_and_biases_works_offline(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     assert cli("fit", "--config", "tiny.yaml", "--trainer.logger", "WandbLogger").code == 0

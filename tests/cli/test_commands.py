@@ -3,11 +3,12 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from epo_lightning.cli.commands import COMMANDS, Command, RunCommand
+from epo_lightning.cli.invocation import Invocation
+from tests.support.command_line import Cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,7 +19,7 @@ def count(args: list[str]) -> int:
     return 3
 
 
-def tell(run: Any, words: str = "nothing", times: int = 1) -> int:
+def tell(run: Invocation, words: str = "nothing", times: int = 1) -> int:
     """Tell something.
 
     Args:
@@ -30,14 +31,16 @@ def tell(run: Any, words: str = "nothing", times: int = 1) -> int:
     return 4
 
 
-def test_a_row_and_a_function_are_a_command(cli, monkeypatch):
+def test_a_row_and_a_function_are_a_command(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(COMMANDS, "count", Command("Count.", f"{__name__}:count"))
     outcome = cli("count", "--config", "nowhere", "-x")
     assert (outcome.code, outcome.out) == (3, "3 arguments\n")
     assert "\n  count     Count.\n" in cli("--help").out + "\n"
 
 
-def test_a_command_of_a_run_gets_what_the_configuration_says_and_its_own_flags(cli, monkeypatch, capsys):
+def test_a_command_of_a_run_gets_what_the_configuration_says_and_its_own_flags(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(COMMANDS, "tell", RunCommand("Tell.", f"{__name__}:tell"))
     outcome = cli("tell", "--config", "tiny.yaml", "--times", "2", "--words=much", "--data.num_envs=8")
     assert (outcome.code, outcome.out) == (4, "much of 4 agents in 8 envs\n" * 2)
@@ -50,7 +53,7 @@ def test_a_command_of_a_run_gets_what_the_configuration_says_and_its_own_flags(c
 
 
 @pytest.mark.parametrize("args", [[], ["--help"], ["-h"]])
-def test_the_overview_has_a_line_for_every_command(cli, args):
+def test_the_overview_has_a_line_for_every_command(cli: Cli, args: list[str]) -> None:
     outcome = cli(*args)
     assert outcome.code == 0
     lines = outcome.out.splitlines()
@@ -60,7 +63,7 @@ def test_the_overview_has_a_line_for_every_command(cli, args):
 
 
 @pytest.mark.parametrize("first", ["fitt", "--config"])
-def test_another_first_word_is_one_line(cli, first):
+def test_another_first_word_is_one_line(cli: Cli, first: str) -> None:
     outcome = cli(first, "fit")
     assert outcome.code == 2
     assert outcome.err == (
@@ -69,7 +72,7 @@ def test_another_first_word_is_one_line(cli, first):
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])
-def test_an_overview_loads_nothing_heavy(option):
+def test_an_overview_loads_nothing_heavy(option: str) -> None:
     heavy = "torch lightning jsonargparse mujoco numpy"
     code = (
         f"import sys; from epo_lightning.cli.entry import main; main(['{option}'])\n"

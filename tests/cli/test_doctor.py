@@ -145,7 +145,7 @@ class TestWandb:
 def test_a_machine_that_cannot_draw_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     from epo_lightning.physics import drawing
 
-    def refuse(width: int, height: int) -> None:
+    def refuse(*_: int) -> None:
         raise ValueError("this machine cannot draw; on Debian or Ubuntu: apt-get install libegl1 (X)")
 
     monkeypatch.setattr(drawing, "offscreen_context", refuse)

@@ -11,8 +11,8 @@ from epo_lightning.cli.trainer import fixed_arguments
 
 def test_the_trainer_is_in_the_folder_of_its_private_default_root_dir(tmp_path: Path) -> None:
     trainer = L.Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path / "own")
-    assert trainer._default_root_dir == str(tmp_path / "own")
-    trainer._default_root_dir = str(tmp_path / "of rank 0")  # as RunRecorder does
+    assert trainer._default_root_dir == str(tmp_path / "own")  # type: ignore[attr-defined]
+    trainer._default_root_dir = str(tmp_path / "of rank 0")  # type: ignore[attr-defined]  # as RunRecorder does
     assert trainer.default_root_dir == str(tmp_path / "of rank 0")
 
 

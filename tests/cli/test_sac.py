@@ -10,7 +10,8 @@ import yaml
 from epo_lightning.modules import contents
 from epo_lightning.run import run_checkpoints
 from epo_lightning.run.checkpoint import read_checkpoint
-from tests.support.command_line import TINY_SAC
+from epo_lightning.show.playback import Playback
+from tests.support.command_line import TINY_SAC, Cli, Outcome, Rows
 from tests.support.sameness import assert_same, final_state
 
 FIRST = ("fit", "--config", "sac.yaml", "--run_dir", "run")
@@ -19,13 +20,13 @@ CALLBACKS = "epo_lightning.callbacks"
 
 
 @pytest.fixture
-def sac(cli):
+def sac(cli: Cli) -> Cli:
     """The command line in a folder with a `sac.yaml`."""
     Path("sac.yaml").write_text(TINY_SAC)
     return cli
 
 
-def refused(outcome: Any, *words: str) -> None:
+def refused(outcome: Outcome, *words: str) -> None:
     assert outcome.code == 2
     assert outcome.err.startswith("error: ")
     assert outcome.err.count("\n") == 1
@@ -40,7 +41,7 @@ def said(out: str) -> list[str]:
 
 
 class TestCommands:
-    def test_fit_validate_and_test(self, sac, rows):
+    def test_fit_validate_and_test(self, sac: Cli, rows: Rows) -> None:
         assert sac(*FIRST).code == 0
         assert [row["charts/env_steps"] for row in rows(Path("run"))] == ["64", "128", "192"]
         for command in ("validate", "test"):
@@ -48,12 +49,12 @@ class TestCommands:
             assert outcome.code == 0, outcome.err
             assert "of run/checkpoints/last.ckpt" in outcome.out
 
-    def test_play_films_the_agent(self, sac, monkeypatch):
+    def test_play_films_the_agent(self, sac: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         assert sac(*FIRST).code == 0
         monkeypatch.setattr("epo_lightning.cli.shows.require_encoder", lambda: None)
         films: list[Any] = []
 
-        def record(playback: Any, *rest: Any) -> None:
+        def record(playback: Playback, *_: object) -> None:
             playback.step()
             films.append(playback.labels)
 
@@ -64,7 +65,7 @@ class TestCommands:
         refused(sac("play", "--ckpt_path", "run", "--agents", "0,1", "--out", "a.mp4"), "agents", "1")
 
     @pytest.mark.parametrize("again", [("--ckpt_path", "parts"), ("--config", "sac.yaml", "--resume")], ids=str)
-    def test_five_iterations_are_two_and_three(self, sac, rows, again):
+    def test_five_iterations_are_two_and_three(self, sac: Cli, rows: Rows, again: tuple[str, ...]) -> None:
         # a ring of 6 steps is full after the second iteration: what is overwritten and drawn next must be the same
         size = "--model.replay.capacity_per_env=6"
         assert sac("fit", "--config", "sac.yaml", "--run_dir", "whole", "--trainer.max_epochs=5", size).code == 0
@@ -77,7 +78,7 @@ class TestCommands:
         assert_same(whole, parts)
         assert rows(Path("whole")) == rows(Path("parts"))
 
-    def test_one_environment_is_enough(self, sac):
+    def test_one_environment_is_enough(self, sac: Cli) -> None:
         outcome = sac(*FIRST, "--data.num_envs=1")
         assert outcome.code == 0, outcome.err
         weights = read_checkpoint(Path("run/checkpoints/last.ckpt"))["state_dict"]
@@ -85,7 +86,7 @@ class TestCommands:
 
 
 class TestCallbacks:
-    def test_the_guard_and_the_profiler(self, sac):
+    def test_the_guard_and_the_profiler(self, sac: Cli) -> None:
         names = [f"{CALLBACKS}.NaNGuard", f"{CALLBACKS}.NetworkScaleProfiler"]
         overlay = {"trainer": {"callbacks": [{"class_path": name} for name in names]}}
         Path("over.yaml").write_text(yaml.safe_dump(overlay))
@@ -100,7 +101,7 @@ class TestCallbacks:
             "Lower model.optimizer.learning_rate or model.optimizer.max_grad_norm",
         )
 
-    def test_the_recorder(self, sac, monkeypatch):
+    def test_the_recorder(self, sac: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("epo_lightning.callbacks.video.require_encoder", lambda: None)
         monkeypatch.setattr("epo_lightning.callbacks.video.compose", lambda *rest: None)
         films: list[Any] = []
@@ -111,7 +112,7 @@ class TestCallbacks:
         assert [playback.labels for playback in films] == [["master"]]
 
     @pytest.mark.parametrize("name", ["GeneticEvolution", "ElitePreservation"])
-    def test_who_selects_among_followers_is_refused(self, sac, name):
+    def test_who_selects_among_followers_is_refused(self, sac: Cli, name: str) -> None:
         outcome = sac(*FIRST, f"--trainer.callbacks={CALLBACKS}.{name}")
         refused(outcome, f"trainer.callbacks {name}", "the algorithm sac has none", "--algorithm", "epo")
         assert not Path("run").exists()
@@ -147,7 +148,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_and_leaves_nothing(sac, mistake):
+def test_a_mistake_is_one_line_and_leaves_nothing(sac: Cli, mistake: str) -> None:
     args, words = MISTAKES[mistake]
     refused(sac(*FIRST, *args), *words)
     assert not Path("run").exists()
@@ -157,7 +158,7 @@ class TestOn:
     """What is given together with a checkpoint."""
 
     @pytest.fixture
-    def run(self, sac):
+    def run(self, sac: Cli) -> Cli:
         assert sac(*FIRST).code == 0
         return sac
 
@@ -168,7 +169,7 @@ class TestOn:
             "network.atoms=null", "network.value_min=-30.0", "network.value_max=30.0", "network.log_std_min=-4.0",
         ],
     )  # fmt: skip
-    def test_what_the_weights_are_made_for_stays(self, run, change):
+    def test_what_the_weights_are_made_for_stays(self, run: Cli, change: str) -> None:
         before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
         key, _, value = change.partition("=")
         refused(
@@ -194,7 +195,7 @@ class TestOn:
             ("replay.capacity_per_env=30", "replay.capacity_per_env 20 -> 30"),
         ],
     )
-    def test_everything_else_is_applied_and_told(self, run, rows, change, told):
+    def test_everything_else_is_applied_and_told(self, run: Cli, rows: Rows, change: str, told: str) -> None:
         outcome = run(*ON, 4, f"--model.{change}")
         assert outcome.code == 0, outcome.err
         assert said(outcome.out) == [f"model.{told}"]
@@ -202,13 +203,13 @@ class TestOn:
         assert run(*ON, 5).code == 0
 
     @pytest.mark.parametrize("command", ["fit", "validate", "test", "play"])
-    def test_a_checkpoint_of_each_is_refused_to_the_other(self, run, command):
+    def test_a_checkpoint_of_each_is_refused_to_the_other(self, run: Cli, command: str) -> None:
         assert run("fit", "--config", "tiny.yaml", "--run_dir", "evolved").code == 0
         for folder, other, change in (("run", "epo", "sac -> epo"), ("evolved", "sac", "epo -> sac")):
             outcome = run(command, "--ckpt_path", folder, "--algorithm", other)
             refused(outcome, f"algorithm {change} cannot change on resume", "leave it to the checkpoint")
 
-    def test_of_a_stranger(self, run):
+    def test_of_a_stranger(self, run: Cli) -> None:
         checkpoint = torch.load("run/checkpoints/last.ckpt", weights_only=True)
         config = yaml.safe_load(checkpoint[contents.CONFIG])
 
@@ -228,7 +229,9 @@ class TestOn:
 
 
 class TestReplayInCheckpoints:
-    def test_a_new_best_waits_for_a_due_save_where_the_replay_is_large(self, sac, monkeypatch):
+    def test_a_new_best_waits_for_a_due_save_where_the_replay_is_large(
+        self, sac: Cli, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         saved = {}
         for name, limit in (("light", 2**28), ("heavy", 0)):
             monkeypatch.setattr(run_checkpoints, "_HEAVY", limit)
@@ -239,7 +242,7 @@ class TestReplayInCheckpoints:
         assert saved["light"] not in (4, 6)  # which are due; the last one always is
         assert saved["heavy"] in (4, 6)
 
-    def test_a_checkpoint_is_as_large_as_what_is_remembered(self, sac):
+    def test_a_checkpoint_is_as_large_as_what_is_remembered(self, sac: Cli) -> None:
         assert sac(*FIRST, "--model.replay.capacity_per_env=100000").code == 0
         remembered = 4 * 12 * 16 * (2 * 2 + 2 + 2)  # three iterations of four steps
         assert remembered < Path("run/checkpoints/last.ckpt").stat().st_size < remembered + 60_000

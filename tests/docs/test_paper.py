@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,9 +58,10 @@ def rows() -> list[Row]:
 ROWS = rows()
 
 
-def code(function: str) -> Any:
+def code(function: str) -> Callable[..., Any]:
     """The function or class of that dotted path inside the package."""
-    return pkgutil.resolve_name(f"epo_lightning.{function}")
+    found: Callable[..., Any] = pkgutil.resolve_name(f"epo_lightning.{function}")
+    return found
 
 
 def numbers(text: str) -> set[int]:

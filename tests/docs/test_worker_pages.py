@@ -38,7 +38,8 @@ def test_the_command_of_the_page_works(folder: Path) -> None:
     assert done.stdout.strip() == ("epo_lightning.envs.worker.WorkerEnv keeps the contract: 8 environments, 100 steps")
 
 
-def test_the_yaml_of_the_page_makes_it(folder: Path) -> None:
+@pytest.mark.usefixtures("folder")
+def test_the_yaml_of_the_page_makes_it() -> None:
     (text,) = blocks("worker.md", "yaml")
     env = yaml.safe_load(text)["data"]["env"]
     module, _, name = env["class_path"].rpartition(".")

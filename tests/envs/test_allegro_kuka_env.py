@@ -2,7 +2,8 @@
 
 import subprocess
 import sys
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Never
 
 import pytest
 import torch
@@ -12,11 +13,13 @@ from epo_lightning.envs.allegro_kuka.cards import CARDS
 from epo_lightning.envs.allegro_kuka.objects import object_scales
 from epo_lightning.envs.allegro_kuka.obstacles import Block
 from epo_lightning.envs.base import StepResult
+from tests.support.command_line import Cli
+from tests.support.physics import mujoco_of
 
 CPU = torch.device("cpu")
 
 
-def make(num_envs=6, seed=0, **kwargs) -> AllegroKuka:
+def make(num_envs: int = 6, seed: int = 0, **kwargs: Any) -> AllegroKuka:
     return AllegroKuka(num_envs, CPU, seed, **kwargs)
 
 
@@ -33,11 +36,12 @@ def run(env: AllegroKuka, moves: torch.Tensor) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("task", list(CARDS))
-def test_every_task_steps(task):
+def test_every_task_steps(task: str) -> None:
     env = make(4, task=task)
     assert env.reset().shape == (4, env.spec.obs_dim)
     for move in actions(env, 20):
         result = env.step(move)
+        assert result.final_obs is not None
         assert result.obs.shape == result.final_obs.shape == (4, env.spec.obs_dim)
         assert result.obs.isfinite().all()
         assert result.obs.abs().max() <= 10
@@ -48,14 +52,14 @@ def test_every_task_steps(task):
     env.close()
 
 
-def test_spec():
+def test_spec() -> None:
     spec = make(2).spec
     assert (spec.name, spec.num_envs, spec.obs_dim, spec.act_dim) == ("AllegroKuka/two_arm", 2, 196, 46)
     assert spec.max_episode_steps == 50 * 599
     assert spec.step_seconds == pytest.approx(1 / 60)
 
 
-def test_first_observation_is_the_physical_state():
+def test_first_observation_is_the_physical_state() -> None:
     env = make(5)
     obs = env.reset()
     state = env.physics.state
@@ -71,7 +75,7 @@ def test_first_observation_is_the_physical_state():
     assert (env.rules.memory.closest_goal == -1).all()
 
 
-def test_same_seed_same_course_other_seed_other_course():
+def test_same_seed_same_course_other_seed_other_course() -> None:
     a, b, c = make(seed=1), make(seed=1, threads=1), make(seed=2)
     assert torch.equal(a.reset(), b.reset())
     assert not torch.equal(c.reset(), b._final_obs)
@@ -82,7 +86,7 @@ def test_same_seed_same_course_other_seed_other_course():
 
 
 @pytest.mark.parametrize("task", ["two_arm", "single_arm_regrasp", "two_arm_partition"])
-def test_resume_to_the_bit(task, tmp_path):
+def test_resume_to_the_bit(task: str, tmp_path: Path) -> None:
     first = make(8, task=task, tolerance=0.3)  # a wide tolerance: goals are reached, too
     first.reset()
     moves = actions(first, 80)
@@ -106,7 +110,7 @@ def test_resume_to_the_bit(task, tmp_path):
         assert (expected[0] != 0).any()
 
 
-def test_states_of_other_environments_are_refused():
+def test_states_of_other_environments_are_refused() -> None:
     env = make(4)
     with pytest.raises(ValueError, match=r"data\.num_envs must be 6 .* got 4"):
         env.load_state_dict(make(6).state_dict())
@@ -138,7 +142,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_on_the_command_line_is_one_line(cli, mistake):
+def test_a_mistake_on_the_command_line_is_one_line(cli: Cli, mistake: str) -> None:
     start, end = MISTAKES[mistake]
     env = "--data.env=epo_lightning.envs.allegro_kuka.AllegroKuka"
     outcome = cli("fit", "--config=tiny.yaml", env, f"--data.env.init_args.{mistake}")
@@ -149,21 +153,22 @@ def test_a_mistake_on_the_command_line_is_one_line(cli, mistake):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_tensors_are_handed_over_on_the_device():
+def test_tensors_are_handed_over_on_the_device() -> None:
     env = AllegroKuka(4, torch.device("cuda"), 0, threads=1)
     assert env.reset().is_cuda
     result = env.step(torch.zeros(4, 46, device="cuda"))
     tensors = [*result[:6], *result.log.values()]
-    assert all(tensor is not None and tensor.is_cuda for tensor in tensors)
+    assert all(isinstance(tensor, torch.Tensor) and tensor.is_cuda for tensor in tensors)
 
 
-def test_time_limit_truncates_after_599_steps_and_gives_the_final_observation():
+def test_time_limit_truncates_after_599_steps_and_gives_the_final_observation() -> None:
     env = make(3)
     env.reset()
     hold = torch.zeros(3, 46)
     env.rules.memory.progress[:] = torch.tensor([0.0, 597.0, 598.0])
     result = env.step(hold)
     assert result.truncated.tolist() == [False, False, True]
+    assert result.final_obs is not None
     # the last observation still shows the old clock, the new one a fresh one
     assert result.final_obs[2, 193] == pytest.approx(torch.log1p(torch.tensor(59.9)).item())
     assert result.obs[2, 193] == 0
@@ -173,19 +178,19 @@ def test_time_limit_truncates_after_599_steps_and_gives_the_final_observation():
     assert env.rules.memory.progress.tolist() == [2, 0, 1]
 
 
-def test_dropped_object_terminates_and_restarts():
+def test_dropped_object_terminates_and_restarts() -> None:
     env = make(3)
     env.reset()
     low = torch.tensor([[0.0, 0.7, 0.13]])
     env.physics.place_object(torch.tensor([1]), low, torch.tensor([[0.0, 0.0, 0.0, 1.0]]))
-    env.physics.batch.bind("qvel")[1, 48] = -3.0
+    mujoco_of(env).batch.bind("qvel")[1, 48] = -3.0
     result = env.step(torch.zeros(3, 46))
     assert result.terminated.tolist() == [False, True, False]
-    assert result.log["object_height"][1] < 0.1
+    assert torch.as_tensor(result.log["object_height"])[1] < 0.1
     assert env.physics.state.object_pos[1, 2] > 0.6
 
 
-def test_a_reached_goal_is_counted_and_replaced_one_step_later():
+def test_a_reached_goal_is_counted_and_replaced_one_step_later() -> None:
     env = make(2, tolerance=0.3)
     env.reset()
     goal = env.rules.memory.goal_keypoints
@@ -203,13 +208,13 @@ def test_a_reached_goal_is_counted_and_replaced_one_step_later():
     assert not torch.equal(env.rules.memory.goal_keypoints[0], old[0])
     assert torch.equal(env.rules.memory.goal_keypoints[1], old[1])
     # the marker follows, the object stays where it is
-    marker = torch.from_numpy(env.physics.batch.bind("mocap_pos"))[0, 0].float()
+    marker = torch.from_numpy(mujoco_of(env).batch.bind("mocap_pos"))[0, 0].float()
     assert torch.allclose(marker, env.rules.memory.goal_pos[0])
     assert abs(env.physics.state.object_pos[0, 2].item() - height) < 0.05
     assert env.rules.memory.successes.tolist() == [1, 0]
 
 
-def test_regrasping_puts_the_object_back_on_success():
+def test_regrasping_puts_the_object_back_on_success() -> None:
     env = make(2, task="two_arm_regrasp")
     env.reset()
     for _ in range(40):
@@ -222,19 +227,20 @@ def test_regrasping_puts_the_object_back_on_success():
     assert env.rules.memory.lifted.tolist() == [False, True]
 
 
-def test_blown_up_environment_is_counted_terminated_and_healed():
+def test_blown_up_environment_is_counted_terminated_and_healed() -> None:
     env, twin = make(4), make(4)
     for e in (env, twin):
         e.reset()
         for move in actions(e, 5):
             e.step(move)
-    env.physics.batch.bind("qpos")[2, 10] = float("nan")
+    mujoco_of(env).batch.bind("qpos")[2, 10] = float("nan")
     move = actions(env, 1)[0]
     result, expected = env.step(move), twin.step(move)
     assert result.log["physics_resets"] == 1
     assert result.terminated.tolist() == [False, False, True, False]
     assert result.reward[2] == 0
     assert result.obs.isfinite().all()
+    assert result.final_obs is not None
     assert result.final_obs.isfinite().all()
     others = [0, 1, 3]
     assert torch.equal(result.obs[others], expected.obs[others])
@@ -243,28 +249,28 @@ def test_blown_up_environment_is_counted_terminated_and_healed():
     default = env.rules.default
     assert (env.physics.state.joint_pos[2] - default).abs().max() < 0.6
     assert env.step(move).log["physics_resets"] == 0
-    env.physics.batch.bind("qpos")[2, 10] = float("nan")  # and once more
+    mujoco_of(env).batch.bind("qpos")[2, 10] = float("nan")  # and once more
     assert env.step(move).log["physics_resets"] == 1
 
 
-def test_a_failed_simulation_is_healed_too(monkeypatch):
+def test_a_failed_simulation_is_healed_too(monkeypatch: pytest.MonkeyPatch) -> None:
     from mujoco import batch
 
     env = make(3)
     env.reset()
-    real = env.physics.batch.step
+    real = mujoco_of(env).batch.step
 
-    def fail(**kwargs):
+    def fail(**kwargs: object) -> Never:
         real(**kwargs)
         raise batch.SimulationError(torch.tensor([1]).numpy(), "out of memory")
 
-    monkeypatch.setattr(env.physics.batch, "step", fail)
+    monkeypatch.setattr(mujoco_of(env).batch, "step", fail)
     result = env.step(torch.zeros(3, 46))
     assert result.terminated.tolist() == [False, True, False]
     assert result.log["physics_resets"] == 1
 
 
-def test_curriculum_is_handed_over():
+def test_curriculum_is_handed_over() -> None:
     env = make(2)
     env.set_curriculum({"tolerance": 0.05})
     assert env.curriculum() == {"tolerance": 0.05}
@@ -272,7 +278,7 @@ def test_curriculum_is_handed_over():
     assert env.step(torch.zeros(2, 46)).log["tolerance"] == pytest.approx(0.05)
 
 
-def test_a_tolerance_from_outside_is_held_in_a_saved_state_too():
+def test_a_tolerance_from_outside_is_held_in_a_saved_state_too() -> None:
     held, free, restored = (make(2, curriculum_interval=2) for _ in range(3))
     held.set_curriculum({"tolerance": 0.05})
     for env in (held, free, restored):
@@ -289,11 +295,14 @@ def test_a_tolerance_from_outside_is_held_in_a_saved_state_too():
             held.set_curriculum({"tolerance": wrong})
 
 
-def test_true_objective_is_logged_for_every_environment():
+def test_true_objective_is_logged_for_every_environment() -> None:
     env = make(2)
     env.reset()
     env.rules.memory.last_successes[:] = torch.tensor([0.0, 7.0])
-    objective = lambda: env.step(torch.zeros(2, 46)).log["true_objective"].tolist()  # noqa: E731
+
+    def objective() -> list[float]:
+        return torch.as_tensor(env.step(torch.zeros(2, 46)).log["true_objective"]).tolist()
+
     assert objective() == pytest.approx([0, 0.07])
     env.set_curriculum({"tolerance": 0.0425})  # half of the way from 0.075 to 0.01
     assert objective() == pytest.approx([0.5, 0.57])
@@ -301,13 +310,13 @@ def test_true_objective_is_logged_for_every_environment():
     assert objective() == [1, 8]
 
 
-def test_own_shapes_are_taken_in_turn_and_remembered():
+def test_own_shapes_are_taken_in_turn_and_remembered() -> None:
     shapes = [(1.0, 1.0, 1.0), (2.0, 1.0, 4.0)]
     env = make(3, objects=shapes)
     scales = env.rules.scales
     assert torch.equal(scales, object_scales(shapes, 3, 0).float())
     assert scales[0].tolist() == scales[2].tolist() != scales[1].tolist()
-    assert env.physics.batch.get_model(1).geom("object").size.tolist() == pytest.approx((0.025 * scales[1]).tolist())
+    assert mujoco_of(env).batch.get_model(1).geom("object").size.tolist() == pytest.approx((0.025 * scales[1]).tolist())
     state = env.state_dict()
     make(3, objects=[list(shape) for shape in shapes]).load_state_dict(state)
     with pytest.raises(ValueError, match=r"init_args\.objects must be \[\[1\.0, 1\.0, 1\.0\], \[2\.0, 1\.0, 4\.0\]\]"):
@@ -318,7 +327,7 @@ def test_own_shapes_are_taken_in_turn_and_remembered():
     make(3, objects=shapes[:1], obstacles=[Block((0.05, 0.1, 0.1), (0.12, 0.0, 0.6))])
 
 
-def test_torch_threads_are_left_as_they_were():
+def test_torch_threads_are_left_as_they_were() -> None:
     env = make(2)
     before = torch.get_num_threads()
     try:
@@ -330,13 +339,13 @@ def test_torch_threads_are_left_as_they_were():
         torch.set_num_threads(before)
 
 
-def test_importing_the_tasks_does_not_import_mujoco():
+def test_importing_the_tasks_does_not_import_mujoco() -> None:
     code = "import sys, epo_lightning.envs.allegro_kuka; sys.exit(bool({'mujoco', 'lightning'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("gains", ["stiff", "original"])
-def test_random_actions_stay_finite(gains):
+def test_random_actions_stay_finite(gains: str) -> None:
     env = make(32, gains=gains)
     env.reset()
     ended = failures = 0
@@ -345,22 +354,22 @@ def test_random_actions_stay_finite(gains):
         result = env.step(move)
         assert result.obs.isfinite().all()
         assert result.reward.isfinite().all()
-        ended += (result.terminated | result.truncated).sum().item()
-        failures += result.log["physics_resets"].item()
-        lifted += result.log["lifted"].sum().item()
+        ended += int((result.terminated | result.truncated).sum())
+        failures += int(result.log["physics_resets"])
+        lifted += float(torch.as_tensor(result.log["lifted"]).sum())
     assert failures == 0
     assert ended > 0
 
 
 @pytest.mark.slow
-def test_random_actions_stay_finite_for_long():
+def test_random_actions_stay_finite_for_long() -> None:
     env = make(128)
     env.reset()
     failures, successes = 0, 0.0
     for move in actions(env, 3000):
         result = env.step(move)
         assert result.obs.isfinite().all()
-        failures += result.log["physics_resets"].item()
+        failures += int(result.log["physics_resets"])
         successes += result.successes.sum().item()
     assert failures == 0
 
@@ -379,7 +388,7 @@ class Dealt(AllegroKuka):
         return super().step(actions)
 
 
-def test_every_seed_of_an_evaluation_meets_other_objects(cli, monkeypatch):
+def test_every_seed_of_an_evaluation_meets_other_objects(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Dealt, "scales", [])
     few = ("--data.eval_envs=16", "--data.eval_episodes=16", "--data.eval_seeds=3")
     outcomes = [cli("test", "--config=tiny.yaml", f"--data.env={__name__}.Dealt", *few) for _ in range(2)]

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,13 +14,14 @@ from epo_lightning.envs.allegro_kuka.objects import OBJECT_SETS, reach
 from epo_lightning.envs.allegro_kuka.obstacles import Block, check_obstacles, overlap
 from epo_lightning.envs.allegro_kuka.robot import GAINS
 from epo_lightning.envs.allegro_kuka.scene import build_scene
+from tests.support.command_line import Cli
 
 PAGE = Path(__file__).parents[2] / "docs" / "allegro_kuka.md"
 POST = Block((0.05, 0.1, 0.2), (0.0, 0.15, 0.9))
 PUSHED = Block((0.05, 0.1, 0.2), (0.0, 0.0, 0.63), mass=0.2)
 
 
-def make(num_envs=2, **kwargs) -> AllegroKuka:
+def make(num_envs: int = 2, **kwargs: Any) -> AllegroKuka:
     return AllegroKuka(num_envs, torch.device("cpu"), 0, **kwargs)
 
 
@@ -34,7 +36,7 @@ def small_run(obstacles: str, **flags: object) -> list[object]:
 # ------------------------------------------------------------------------------------------------------------ overlap
 
 
-def test_touching_is_no_overlap():
+def test_touching_is_no_overlap() -> None:
     assert not overlap(POST.box, HOLE[0].box)  # stands on it
     assert not overlap(POST.box, HOLE[1].box)
     assert overlap(POST.box, Block((0.05, 0.1, 0.2), (0.0, 0.15, 0.9001)).box)
@@ -42,7 +44,7 @@ def test_touching_is_no_overlap():
     assert overlap(POST.box, Block((0.05, 0.1, 0.2), (0.0499, 0.2, 1.0)).box)
 
 
-def test_the_object_needs_room_for_its_diagonal_on_both_sides():
+def test_the_object_needs_room_for_its_diagonal_on_both_sides() -> None:
     # reach of the longest stick, 2.5 x 2.5 x 30 cm: half of sqrt(0.025^2 + 0.025^2 + 0.3^2); with a larger box less
     longest = max(sum(factor**2 for factor in shape) ** 0.5 for shape in OBJECT_SETS["all"]()) * 0.05 / 2
     assert reach(OBJECT_SETS["all"]()) == pytest.approx(longest)
@@ -57,7 +59,7 @@ def test_the_object_needs_room_for_its_diagonal_on_both_sides():
 
 
 @pytest.mark.parametrize("task", list(CARDS))
-def test_every_task_keeps_its_own_rules(task):
+def test_every_task_keeps_its_own_rules(task: str) -> None:
     card = CARDS[task]
     check_obstacles(card.obstacles, card.object_starts, reach(OBJECT_SETS[card.objects]()))
     build_scene(card, GAINS["stiff"])
@@ -91,7 +93,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_block_that_cannot_stand_there_costs_one_line(cli, mistake):
+def test_a_block_that_cannot_stand_there_costs_one_line(cli: Cli, mistake: str) -> None:
     obstacles, words = MISTAKES[mistake]
     outcome = cli(*small_run(obstacles))
     assert outcome.code == 2
@@ -101,7 +103,7 @@ def test_a_block_that_cannot_stand_there_costs_one_line(cli, mistake):
     assert words in outcome.err
 
 
-def test_nothing_to_observe_costs_one_line(cli):
+def test_nothing_to_observe_costs_one_line(cli: Cli) -> None:
     outcome = cli(*small_run("[]", observe_obstacles="true"))
     assert outcome.code == 2
     assert outcome.err.startswith("error: data.env.init_args.observe_obstacles: no obstacle of two_arm can be pushed")
@@ -111,7 +113,7 @@ def test_nothing_to_observe_costs_one_line(cli):
 # ---------------------------------------------------------------------------------------------------------- new tasks
 
 
-def test_the_window_of_the_page_is_a_task(cli, tmp_path):
+def test_the_window_of_the_page_is_a_task(cli: Cli) -> None:
     (window,) = re.findall(r"```yaml\n(# window\.yaml\n.*?)```", PAGE.read_text(), re.DOTALL)
     Path("window.yaml").write_text(window)
     flags = ["--data.num_envs=16", "--trainer.max_epochs=1", "--model.rollout.horizon=2", "--run_dir=run"]
@@ -129,13 +131,13 @@ def test_the_window_of_the_page_is_a_task(cli, tmp_path):
     assert [block["pos"] for block in told] == [block["pos"] for block in blocks]
 
 
-def find(tree: object, key: str) -> list:
+def find(tree: object, key: str) -> list[Any]:
     """All values of `key` in nested dicts and lists."""
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list | tuple) else []
     return [found for name, value in items for found in ([value] if name == key else find(value, key))]
 
 
-def test_free_and_fixed_blocks_in_any_order():
+def test_free_and_fixed_blocks_in_any_order() -> None:
     env = make(obstacles=[PUSHED, POST, Block((0.05, 0.1, 0.1), (0.0, 0.3, 0.9), mass=0.3)], observe_obstacles=True)
     assert env.spec.obs_dim == 196 + 26
     obs = env.reset()
@@ -153,13 +155,13 @@ def test_free_and_fixed_blocks_in_any_order():
     assert ended.obs[:, 206].tolist() == pytest.approx([0.9] * 2)  # a new episode: it is back
 
 
-def test_without_obstacles_every_task_of_a_family_is_the_same():
+def test_without_obstacles_every_task_of_a_family_is_the_same() -> None:
     bare, barrier = make(), make(task="two_arm_barrier", obstacles=[])
     torch.testing.assert_close(bare.reset(), barrier.reset())  # two models: the same numbers, perhaps in another order
     torch.testing.assert_close(bare.step(torch.ones(2, 46)).obs, barrier.step(torch.ones(2, 46)).obs)
 
 
-def test_states_of_other_obstacles_are_refused(tmp_path):
+def test_states_of_other_obstacles_are_refused(tmp_path: Path) -> None:
     first = make(task="two_arm_partition", obstacles=[PUSHED], observe_obstacles=True)
     first.reset()
     torch.save(first.state_dict(), tmp_path / "state.pt")

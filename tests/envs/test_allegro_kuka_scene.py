@@ -9,6 +9,7 @@ from epo_lightning.envs.allegro_kuka import AllegroKuka
 from epo_lightning.envs.allegro_kuka.cards import CARDS, card
 from epo_lightning.envs.allegro_kuka.robot import GAINS
 from epo_lightning.envs.allegro_kuka.scene import build_scene
+from tests.support.physics import mujoco_of
 
 
 def scene(task: str, gains: str = "stiff") -> mujoco.MjModel:
@@ -22,7 +23,7 @@ def span(model: mujoco.MjModel, geom: str) -> list[list[float]]:
 
 
 @pytest.mark.parametrize("task", list(CARDS))
-def test_sizes_limits_and_table(task):
+def test_sizes_limits_and_table(task: str) -> None:
     model, rules = scene(task), card(task)
     free = 2 if task == "two_arm_partition" else 1
     assert (model.nu, model.nq, model.nv) == (rules.joints, rules.joints + 7 * free, rules.joints + 6 * free)
@@ -47,14 +48,14 @@ def test_sizes_limits_and_table(task):
     assert model.opt.timestep == pytest.approx(1 / 120)
 
 
-def test_robot_mass():
+def test_robot_mass() -> None:
     model = scene("single_arm_regrasp")
     robot = model.body_mass.sum() - model.body("object").mass[0]
     assert robot == pytest.approx(28.9, abs=0.1)
     assert model.body("link7_0").subtreemass[0] == pytest.approx(4.94, abs=0.02)
 
 
-def test_gains_and_torque_limits():
+def test_gains_and_torque_limits() -> None:
     for name, kp, kv, armature in (("stiff", 600, 60, 0.1), ("original", 40, 5, 0.1)):
         model = scene("two_arm", name)
         assert model.actuator_gainprm[0, 0] == kp
@@ -64,7 +65,7 @@ def test_gains_and_torque_limits():
         assert (model.dof_damping == 0).all()  # damping sits in the drives, inside the torque limit
 
 
-def test_obstacles():
+def test_obstacles() -> None:
     hole = scene("two_arm_hole")
     assert span(hole, "obstacle_0") == [[-0.025, 0.025], [-0.2, 0.2], [0.5, 0.8]]
     assert span(hole, "obstacle_1") == [[-0.025, 0.025], [-0.2, 0.2], [1.0, 2.0]]
@@ -83,7 +84,7 @@ def collide(model: mujoco.MjModel, a: str, b: str) -> bool:
     return any(bits[i] & meets[j] or bits[j] & meets[i] for i in first for j in second)
 
 
-def test_who_collides_with_whom():
+def test_who_collides_with_whom() -> None:
     model = scene("two_arm_partition")
     for body in ("world", "obstacle_0", "palm_0", "palm_1", "index3_0", "thumb3_1", "middle1_0", "link5_1"):
         assert collide(model, "object", body), body
@@ -97,7 +98,7 @@ def test_who_collides_with_whom():
     assert collide(scene("single_arm_throw"), "object", "goal")  # the bucket
 
 
-def test_bucket_radii():
+def test_bucket_radii() -> None:
     model = scene("single_arm_throw")
     data = mujoco.MjData(model)
     data.mocap_pos[0] = [2.0, 0.0, 1.0]
@@ -113,7 +114,7 @@ def test_bucket_radii():
     )
 
 
-def test_a_cube_dropped_into_the_bucket_is_a_success():
+def test_a_cube_dropped_into_the_bucket_is_a_success() -> None:
     env = AllegroKuka(2, torch.device("cpu"), 0, task="single_arm_throw", objects="cube")
     env.reset()
     above = env.rules.memory.goal_pos + torch.tensor([0.0, 0.0, 0.15])
@@ -124,11 +125,11 @@ def test_a_cube_dropped_into_the_bucket_is_a_success():
     assert wins.tolist() == [1, 1]  # then the cube is back on the table
 
 
-def test_partition_stands_until_pushed():
+def test_partition_stands_until_pushed() -> None:
     env = AllegroKuka(1, torch.device("cpu"), 0, task="two_arm_partition")
     env.reset()
     hold = (2 * env.rules.default - env.rules.low - env.rules.high) / (env.rules.high - env.rules.low)
     for _ in range(60):
         env.step(hold[None])
-    height = env.physics.batch.bind("qpos")[0, 55]
+    height = mujoco_of(env).batch.bind("qpos")[0, 55]
     assert height == pytest.approx(0.68, abs=2e-3)

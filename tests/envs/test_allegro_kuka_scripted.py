@@ -2,6 +2,7 @@
 
 from math import pi, radians
 from types import SimpleNamespace
+from typing import cast
 
 import mujoco
 import pytest
@@ -18,7 +19,7 @@ from epo_lightning.envs.allegro_kuka.scripted.kinematics import Frame, matrix, r
 from epo_lightning.envs.allegro_kuka.scripted.pilot import ELBOWS, READY, upright
 from epo_lightning.envs.allegro_kuka.scripted.script import arm_chain
 from epo_lightning.envs.allegro_kuka.task import Rules
-from epo_lightning.physics.base import PhysicsState
+from epo_lightning.physics.base import Physics, PhysicsState
 
 CPU = torch.device("cpu")
 BASE = torch.tensor([0.0, 0.8, 0.0])
@@ -33,7 +34,8 @@ def model() -> mujoco.MjModel:
 def random_joints(model: mujoco.MjModel, count: int) -> torch.Tensor:
     low, high = torch.from_numpy(model.jnt_range[:23]).T
     generator = torch.Generator().manual_seed(0)
-    return low + (high - low) * torch.rand(count, 23, generator=generator, dtype=torch.float64)
+    joints: torch.Tensor = low + (high - low) * torch.rand(count, 23, generator=generator, dtype=torch.float64)
+    return joints
 
 
 def yaw_frame(x: float, y: float, z: float, yaw: float = 0.0) -> Frame:
@@ -43,7 +45,7 @@ def yaw_frame(x: float, y: float, z: float, yaw: float = 0.0) -> Frame:
 # ------------------------------------------------------------------------------------------------------- kinematics
 
 
-def test_palm_and_pads_are_where_mujoco_has_them(model):
+def test_palm_and_pads_are_where_mujoco_has_them(model: mujoco.MjModel) -> None:
     data, arm, hand = mujoco.MjData(model), arm_chain(), Hand()
     joints = random_joints(model, 20)
     palm, _, _ = arm.forward(joints[:, :7].float())
@@ -63,7 +65,7 @@ def test_palm_and_pads_are_where_mujoco_has_them(model):
             assert min(float((end - mine).norm()) for end in ends) < 1e-5
 
 
-def test_jacobian_is_the_derivative():
+def test_jacobian_is_the_derivative() -> None:
     arm = arm_chain((0.05, 0.0, 0.08))
     joints = torch.tensor(ELBOWS[1:2])
     end, linear, angular = arm.forward(joints)
@@ -78,7 +80,7 @@ def test_jacobian_is_the_derivative():
     assert end.pos.shape == (1, 3)
 
 
-def test_rotations_by_hand():
+def test_rotations_by_hand() -> None:
     half = 2**-0.5
     assert torch.allclose(matrix(torch.tensor([half, 0, 0, half])), turn(torch.tensor(pi / 2)), atol=1e-6)
     assert torch.allclose(rotation_vector(turn(torch.tensor(-2.5))), torch.tensor([0.0, 0.0, -2.5]), atol=1e-5)
@@ -89,7 +91,7 @@ def test_rotations_by_hand():
     assert torch.allclose((upright(palm) @ palm)[0, :, 2], torch.tensor([0.0, 0.0, -1.0]), atol=1e-6)
 
 
-def test_inverse_kinematics_reaches_poses_over_the_table():
+def test_inverse_kinematics_reaches_poses_over_the_table() -> None:
     arm = arm_chain()
     generator = torch.Generator().manual_seed(1)
     pos = torch.tensor([-0.15, -0.85, 0.62]) + torch.tensor([0.3, 0.25, 0.25]) * torch.rand(64, 3, generator=generator)
@@ -104,7 +106,7 @@ def test_inverse_kinematics_reaches_poses_over_the_table():
     assert (joints >= arm.low - 1e-6).all()
 
 
-def test_a_step_is_no_longer_than_its_stride():
+def test_a_step_is_no_longer_than_its_stride() -> None:
     arm = arm_chain()
     joints = torch.tensor(ELBOWS[:1])
     end, _, _ = arm.forward(joints)
@@ -119,7 +121,7 @@ def test_a_step_is_no_longer_than_its_stride():
 
 
 @pytest.mark.parametrize("width", [0.025, 0.05, 0.1])
-def test_pads_touch_both_faces(width):
+def test_pads_touch_both_faces(width: float) -> None:
     hand, size = Hand(), torch.tensor([width])
     grip = hand.grip(size, torch.tensor([0.1]), torch.zeros(1))
     middle = between(size)[0, 0]
@@ -130,7 +132,7 @@ def test_pads_touch_both_faces(width):
         assert float(middle - x[3] - 0.012) == pytest.approx(width / 2 + room, abs=0.007)
 
 
-def test_the_fingers_press_as_much_as_the_thumb():
+def test_the_fingers_press_as_much_as_the_thumb() -> None:
     hand = Hand()
     grip = hand.grip(torch.tensor([0.05, 0.05]), torch.tensor([0.1, 0.03]), torch.zeros(2))
     # J^T is linear: torques of half the force are half the torques; a finger that stays away has none
@@ -144,7 +146,7 @@ def test_the_fingers_press_as_much_as_the_thumb():
     assert grip.torque[0, 14] > 0
 
 
-def test_a_box_is_taken_across_its_narrow_side():
+def test_a_box_is_taken_across_its_narrow_side() -> None:
     half = torch.tensor([[0.075, 0.02, 0.03]])  # lies on its face of 15 by 4 cm: the fingers go round the 4 cm
     way = grasp.ways(yaw_frame(0, -0.8, 0.56), half)
     best = int(way.cost.argmin())
@@ -157,21 +159,21 @@ def test_a_box_is_taken_across_its_narrow_side():
     assert abs(float(way.yaw[0, int(way.cost.argmin())])) == pytest.approx(radians(30), abs=1e-5)
 
 
-def test_of_two_equal_ways_rounding_does_not_choose():
+def test_of_two_equal_ways_rounding_does_not_choose() -> None:
     angles = radians(45) + 1e-7 * torch.arange(-30, 31)
-    things = [yaw_frame(0, -0.8, 0.56, float(angle)) for angle in angles]
-    things = Frame(*(torch.cat(parts) for parts in zip(*things, strict=True)))
+    frames = [yaw_frame(0, -0.8, 0.56, float(angle)) for angle in angles]
+    things = Frame(*(torch.cat(parts) for parts in zip(*frames, strict=True)))
     way = grasp.ways(things, torch.full((len(angles), 3), 0.03))
     assert (way.cost[:, 0] - way.cost[:, 1]).abs().max() < 1e-5  # 45 degrees to the left or to the right
     assert len(way.yaw[:, 0].sign().unique()) == 1
 
 
-def test_a_box_that_is_too_wide_is_hopeless():
+def test_a_box_that_is_too_wide_is_hopeless() -> None:
     half = torch.tensor([[0.08, 0.08, 0.03]])
     assert (grasp.ways(yaw_frame(0, -0.8, 0.56), half).cost > grasp.HOPELESS).all()
 
 
-def test_a_plan_puts_the_pads_beside_the_object_and_above_the_table():
+def test_a_plan_puts_the_pads_beside_the_object_and_above_the_table() -> None:
     arm, hand = arm_chain(), Hand()
     ready, _ = arm.solve(torch.tensor(ELBOWS), Frame(torch.tensor(READY).expand(3, 3), _down(3)))
     thing = yaw_frame(0.05, -0.8, TABLE_TOP + 0.0125, radians(20))
@@ -194,7 +196,7 @@ def _down(count: int) -> torch.Tensor:
 # ------------------------------------------------------------------------------------------------ phases and errands
 
 
-def test_over_the_bucket_the_hand_rises_turns_reaches_and_lets_go():
+def test_over_the_bucket_the_hand_rises_turns_reaches_and_lets_go() -> None:
     half, bucket = torch.full((1, 3), 0.025), torch.tensor([[0.8, -0.2, 0.3]])
     height = 0.3 + errands.RIM + errands.OVER + 0.025
     rise = errands.drop(yaw_frame(0.0, -0.8, 0.7), half, bucket + torch.tensor([0.0, 0.0, 0.5]), TABLE_TOP)
@@ -211,7 +213,7 @@ def test_over_the_bucket_the_hand_rises_turns_reaches_and_lets_go():
     assert errands.drop(yaw_frame(0.81, -0.2, height), half, bucket, TABLE_TOP).let_go.all()
 
 
-def test_actions_lead_to_the_wanted_targets():
+def test_actions_lead_to_the_wanted_targets() -> None:
     for task in ("single_arm_regrasp", "two_arm"):
         env = AllegroKuka(3, CPU, 0, task, threads=1)
         env.reset()
@@ -223,7 +225,7 @@ def test_actions_lead_to_the_wanted_targets():
         env.close()
 
 
-def test_phases_follow_each_other_and_a_new_object_begins_anew():
+def test_phases_follow_each_other_and_a_new_object_begins_anew() -> None:
     env = AllegroKuka(2, CPU, 0, "single_arm_regrasp", "cube", tolerance=1e-6, final_tolerance=1e-6, threads=1)
     env.reset()
     script, seen = Script(env.rules, env.physics, carry=False), [[Phase.WAIT], [Phase.WAIT]]
@@ -241,10 +243,11 @@ def test_phases_follow_each_other_and_a_new_object_begins_anew():
 
 
 @pytest.mark.parametrize("task", list(CARDS))
-def test_every_task_has_a_script_that_acts_in_range(task):
+def test_every_task_has_a_script_that_acts_in_range(task: str) -> None:
     env = AllegroKuka(3, CPU, 0, task, threads=1)
     env.reset()
     script = env.script()
+    assert isinstance(script, Script)
     before = env.physics.state.object_pos.clone()
     actions = script()
     assert actions.shape == (3, env.spec.act_dim)
@@ -256,7 +259,7 @@ def test_every_task_has_a_script_that_acts_in_range(task):
     env.close()
 
 
-def test_a_script_without_an_environment_brings_the_hand_over_the_object(model):
+def test_a_script_without_an_environment_brings_the_hand_over_the_object(model: mujoco.MjModel) -> None:
     # joints that are at once where they shall be, and a cube that nothing moves
     low, high = torch.from_numpy(model.jnt_range[:23]).T
     task = card("single_arm_regrasp")
@@ -272,7 +275,8 @@ def test_a_script_without_an_environment_brings_the_hand_over_the_object(model):
         object_pos=cube,
         blocks=torch.zeros(1, 0, 13),
     )
-    script, phases = Script(rules, SimpleNamespace(model=model, state=state)), [Phase.WAIT]
+    physics = cast(Physics, SimpleNamespace(model=model, state=state))
+    script, phases = Script(rules, physics), [Phase.WAIT]
     for _ in range(200):
         rules.targets(script())
         rules.memory.progress.add_(1)
@@ -287,7 +291,7 @@ def test_a_script_without_an_environment_brings_the_hand_over_the_object(model):
     assert palm.rot[0, 2, 2] < -0.9  # it faces down
 
 
-def test_a_handful_of_cubes_is_lifted():
+def test_a_handful_of_cubes_is_lifted() -> None:
     env = AllegroKuka(8, CPU, 0, "single_arm_throw", "cube", threads=1)  # the task without random forces
     env.reset()
     script = Script(env.rules, env.physics, carry=False)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,7 +72,8 @@ def with_spec(**fields: Any) -> Callable[[], VectorEnv]:
 def with_reset(change: Callable[[Tensor], Any]) -> Callable[[], VectorEnv]:
     class Broken(Sound):
         def reset(self) -> Tensor:
-            return change(super().reset())
+            broken: Tensor = change(super().reset())
+            return broken
 
     return Broken
 
@@ -79,12 +81,14 @@ def with_reset(change: Callable[[Tensor], Any]) -> Callable[[], VectorEnv]:
 def with_result(change: Callable[[StepResult], Any]) -> Callable[[], VectorEnv]:
     class Broken(Sound):
         def step(self, actions: Tensor) -> StepResult:
-            return change(super().step(actions))
+            broken: StepResult = change(super().step(actions))
+            return broken
 
     return Broken
 
 
-def poked(value: Tensor, rows: list[int], entry: float) -> Tensor:
+def poked(value: Tensor | None, rows: list[int], entry: float) -> Tensor:
+    assert value is not None
     value = value.clone()
     value[rows] = entry
     return value
@@ -205,7 +209,7 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
         r"reward must have shape \(5,\), got \(5, 1\)",
     ),
     "reward dtype": (with_result(lambda r: r._replace(reward=r.reward.double())), r"reward must be torch\.float32"),
-    "reward list": (with_result(lambda r: r._replace(reward=r.reward.tolist())), r"reward must be a tensor, got list"),
+    "reward list": (with_result(lambda r: r._replace(reward=r.reward.tolist())), r"reward must be a tensor, got list"),  # type: ignore[arg-type]
     "reward nan": (
         with_result(lambda r: r._replace(reward=poked(r.reward, [1, 3], torch.nan))),
         r"reward is not finite in environments \[1, 3\]",
@@ -231,7 +235,7 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
         r"successes is negative or not finite in environments \[2\]",
     ),
     "final_obs shape": (
-        with_result(lambda r: r._replace(final_obs=r.final_obs[:2])),
+        with_result(lambda r: r._replace(final_obs=r.obs[:2].clone())),
         r"final_obs must have shape \(5, 2\), got \(2, 2\)",
     ),
     "final_obs nan": (
@@ -242,20 +246,20 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
         with_result(lambda r: r._replace(final_obs=r.obs)),
         r"final_obs must not share memory with StepResult\.obs",
     ),
-    "log no mapping": (with_result(lambda r: r._replace(log=[])), r"log must be a mapping"),
+    "log no mapping": (with_result(lambda r: r._replace(log=[])), r"log must be a mapping"),  # type: ignore[arg-type]
     "log string": (
-        with_result(lambda r: r._replace(log={"x": "1"})),
+        with_result(lambda r: r._replace(log={"x": "1"})),  # type: ignore[dict-item]
         r"log\['x'\] must be a tensor or a number, got str",
     ),
     "log array": (
-        with_result(lambda r: r._replace(log={"x": r.reward.numpy()})),
+        with_result(lambda r: r._replace(log={"x": r.reward.numpy()})),  # type: ignore[dict-item]
         r"log\['x'\] must be a tensor or a number, got ndarray",
     ),
     "log complex": (
         with_result(lambda r: r._replace(log={"x": r.reward.to(torch.complex64)})),
         r"log\['x'\] must be real, got torch.complex64",
     ),
-    "log name": (with_result(lambda r: r._replace(log={1: r.reward})), r"log must have names that are strings, got 1"),
+    "log name": (with_result(lambda r: r._replace(log={1: r.reward})), r"log must have names that are strings, got 1"),  # type: ignore[dict-item]
     "log shape": (
         with_result(lambda r: r._replace(log={"x": r.obs})),
         r"log\['x'\] must have shape \(5,\), got \(5, 2\)",
@@ -330,7 +334,7 @@ def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
         main(["Probe"])
 
 
-def test_command_line_names_the_fault(tmp_path: Any) -> None:
+def test_command_line_names_the_fault(tmp_path: Path) -> None:
     code = (
         "from epo_lightning.envs.classic import Probe\nclass Mine(Probe):\n    def reset(self):\n        return None\n"
     )

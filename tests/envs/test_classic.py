@@ -126,7 +126,7 @@ def test_pendulum_counts_a_success_only_at_the_end() -> None:
     assert first.successes.tolist() == [0.0, 0.0]
     assert second.successes.tolist() == [1.0, 0.0]
     assert second.truncated.all()
-    assert first.log["upright"].tolist() == [1.0, 0.0]
+    assert torch.as_tensor(first.log["upright"]).tolist() == [1.0, 0.0]
 
 
 # Probe

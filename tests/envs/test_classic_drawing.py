@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,7 +164,7 @@ class TestWallMaze:
         assert self.look(env, pictures[0], 1.2, -0.7) == GROUND
 
     @pytest.mark.parametrize("shape", [{}, {"cup_depth": 0.9, "wall": 0.05, "cup_width": 0.8, "goal_distance": 1.3}])
-    def test_the_wall_is_seen_where_it_stops_the_point(self, shape: dict[str, float]) -> None:
+    def test_the_wall_is_seen_where_it_stops_the_point(self, shape: dict[str, Any]) -> None:
         env = WallMaze(1, CPU, 0, **shape)
         place(env, [1.3, env.high[1].item() - 0.06])  # out of the way
         picture = env.render([0], 960, 720)[0]

@@ -1,7 +1,8 @@
 """A fault of an environment is the same one line in its first step and in a late one, whoever steps it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from epo_lightning.algorithm.population import Population
-from epo_lightning.envs.base import EnvSpec, StepResult
+from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.envs.classic import Probe
 from epo_lightning.experience.estimate import estimate_iteration
 from epo_lightning.experience.evaluation import fixed_difficulty, play_episodes
@@ -20,6 +21,7 @@ from epo_lightning.experience.world import World
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.show.playback import Playback
 from epo_lightning.show.video import compose
+from tests.support.command_line import Cli
 
 CPU = torch.device("cpu")
 N = 4
@@ -30,7 +32,7 @@ FAULTS: dict[str, tuple[Callable[[StepResult], Any], str]] = {
     "nothing": (lambda r: None, "step() must return a StepResult, got NoneType"),
     "tuple": (tuple, "step() must return a StepResult, got tuple"),
     "obs double": (lambda r: r._replace(obs=r.obs.double()), "StepResult.obs must be torch.float32, got torch.float64"),
-    "obs numpy": (lambda r: r._replace(obs=r.obs.numpy()), "StepResult.obs must be a tensor, got ndarray"),
+    "obs numpy": (lambda r: r._replace(obs=r.obs.numpy()), "StepResult.obs must be a tensor, got ndarray"),  # type: ignore[arg-type]
     "obs of one": (lambda r: r._replace(obs=r.obs[:1]), "StepResult.obs must have shape (4, 2), got (1, 2)"),
     "obs device": (lambda r: r._replace(obs=r.obs.to("meta")), "StepResult.obs must be on cpu, got meta"),
     "obs gradient": (lambda r: r._replace(obs=r.obs.requires_grad_()), "StepResult.obs must not require a gradient"),
@@ -47,12 +49,12 @@ FAULTS: dict[str, tuple[Callable[[StepResult], Any], str]] = {
         "StepResult.reward must have shape (4,), got (4, 1)",
     ),
     "reward scalar": (lambda r: r._replace(reward=r.reward.mean()), "StepResult.reward must have shape (4,), got ()"),
-    "reward float": (lambda r: r._replace(reward=1.0), "StepResult.reward must be a tensor, got float"),
+    "reward float": (lambda r: r._replace(reward=1.0), "StepResult.reward must be a tensor, got float"),  # type: ignore[arg-type]
     "terminated float": (
         lambda r: r._replace(terminated=r.terminated.float()),
         "StepResult.terminated must be torch.bool, got torch.float32",
     ),
-    "truncated nothing": (lambda r: r._replace(truncated=None), "StepResult.truncated must be a tensor, got NoneType"),
+    "truncated nothing": (lambda r: r._replace(truncated=None), "StepResult.truncated must be a tensor, got NoneType"),  # type: ignore[arg-type]
     "truncated int": (
         lambda r: r._replace(truncated=r.truncated.int()),
         "StepResult.truncated must be torch.bool, got torch.int32",
@@ -62,7 +64,7 @@ FAULTS: dict[str, tuple[Callable[[StepResult], Any], str]] = {
         "StepResult.successes must be torch.float32, got torch.bool",
     ),
     "final_obs list": (
-        lambda r: r._replace(final_obs=r.obs.tolist()),
+        lambda r: r._replace(final_obs=r.obs.tolist()),  # type: ignore[arg-type]
         "StepResult.final_obs must be a tensor, got list",
     ),
     "final_obs of one": (
@@ -73,8 +75,8 @@ FAULTS: dict[str, tuple[Callable[[StepResult], Any], str]] = {
         lambda r: r._replace(log={"x": r.obs}),
         "StepResult.log['x'] must have shape (4,), got (4, 2)",
     ),
-    "log of a list": (lambda r: r._replace(log={"x": [1.0]}), "StepResult.log['x'] must be a tensor or a number, got"),
-    "log is nothing": (lambda r: r._replace(log=None), "StepResult.log must be a mapping"),
+    "log of a list": (lambda r: r._replace(log={"x": [1.0]}), "StepResult.log['x'] must be a tensor or a number, got"),  # type: ignore[dict-item]
+    "log is nothing": (lambda r: r._replace(log=None), "StepResult.log must be a mapping"),  # type: ignore[arg-type]
 }
 
 
@@ -94,27 +96,27 @@ def network() -> LatentActorCritic:
     return LatentActorCritic(2, 2, 2, NetworkSettings(gene_dim=2, hidden=(4,)))
 
 
-def train(env: Any) -> None:
+def train(env: VectorEnv) -> None:
     settings = RolloutSettings(horizon=5, num_minibatches=1)
     dataset = RolloutDataset(World(env), network(), Population(2, N), settings)
     for _ in range(4):
         dataset.collect()
 
 
-def watch(env: Any) -> None:
+def watch(env: VectorEnv) -> None:
     playback = Playback(env, [0, 1, "random", "zero"], network())
     for _ in range(20):
         playback.step()
 
 
-def evaluate(env: Any) -> None:
+def evaluate(env: VectorEnv) -> None:
     play_episodes(env, network(), 0, 1)
 
 
 @pytest.mark.parametrize("late", [0, LATE])
 @pytest.mark.parametrize("stepper", [train, evaluate, watch])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_same_line_early_and_late(fault: str, stepper: Callable[[Any], None], late: int) -> None:
+def test_the_same_line_early_and_late(fault: str, stepper: Callable[[VectorEnv], None], late: int) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(FAULTS[fault][1])}") as caught:
         stepper(Faulty(N, CPU, 0, fault, late))
     assert "\n" not in str(caught.value)
@@ -122,7 +124,7 @@ def test_the_same_line_early_and_late(fault: str, stepper: Callable[[Any], None]
 
 @pytest.mark.parametrize("stepper", [evaluate, watch])
 @pytest.mark.parametrize("field", ["obs", "reward", "successes"])
-def test_what_is_not_finite_is_named_wherever_it_is_seen(field: str, stepper: Callable[[Any], None]) -> None:
+def test_what_is_not_finite_is_named_wherever_it_is_seen(field: str, stepper: Callable[[VectorEnv], None]) -> None:
     class NotFinite(Probe):
         def step(self, actions: Tensor) -> StepResult:
             result = super().step(actions)
@@ -145,10 +147,11 @@ def test_what_is_not_finite_is_named_wherever_it_is_seen(field: str, stepper: Ca
     ],
 )
 @pytest.mark.parametrize("stepper", [train, evaluate, watch])
-def test_first_observations(first: Callable[[Tensor], Any], words: str, stepper: Callable[[Any], None]) -> None:
+def test_first_observations(first: Callable[[Tensor], Any], words: str, stepper: Callable[[VectorEnv], None]) -> None:
     class WrongStart(Probe):
         def reset(self) -> Tensor:
-            return first(super().reset())
+            wrong: Tensor = first(super().reset())
+            return wrong
 
     with pytest.raises(ValueError, match=words):
         stepper(WrongStart(N, CPU, 0, dim=2))
@@ -157,8 +160,9 @@ def test_first_observations(first: Callable[[Tensor], Any], words: str, stepper:
 def test_an_estimate_meets_them_too() -> None:
     policy, population = network(), Population(2, N)
     shape = rollout_shape(Probe(N, CPU, 0, dim=2), policy.state_shape, population, RolloutSettings())
+    world = World(Probe(N, CPU, 0, dim=2), build=lambda n, seed: Faulty(n, CPU, seed, "reward double", 0))
     with pytest.raises(ValueError, match=r"StepResult\.reward must be torch\.float32"):
-        estimate_iteration(lambda n: Faulty(n, CPU, 0, "reward double", 0), policy, shape, 1)
+        estimate_iteration(world, policy, shape, 1)
 
 
 @pytest.mark.parametrize(
@@ -169,10 +173,10 @@ def test_an_estimate_meets_them_too() -> None:
         (np.zeros((8, 8, 3), np.uint8), r"render\(\) must return \(2, 8, 8, 3\) uint8, got \(8, 8, 3\) uint8"),
     ],
 )
-def test_pictures(pictures: Any, words: str) -> None:
+def test_pictures(pictures: np.ndarray | None, words: str) -> None:
     class Draws(Probe):
-        def render(self, envs: Any, width: int, height: int) -> Any:
-            return pictures
+        def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:
+            return pictures  # type: ignore[return-value]
 
     playback = Playback(Draws(2, CPU, 0, dim=2), ["zero", "zero"])
     with pytest.raises(ValueError, match=words):
@@ -184,22 +188,22 @@ def test_a_difficulty_out_of_range_names_its_key() -> None:
         def curriculum(self) -> dict[str, float]:
             return {"level": 0.0}
 
-        def set_curriculum(self, values: Any) -> None:
+        def set_curriculum(self, values: Mapping[str, float]) -> None:
             raise ValueError("level must be at most 1, got 7.0")
 
     with pytest.raises(ValueError, match=r"data\.eval_difficulty: Probe: level must be at most 1") as caught:
         fixed_difficulty(Graded(2, CPU, 0), {}, {"level": 7.0})
-    assert caught.traceback[-1].path.name == "evaluation.py"  # which the command line takes for a user's mistake
+    assert Path(caught.traceback[-1].path).name == "evaluation.py"  # which the command line takes for a user's mistake
 
 
 class Forgetful(Probe):
     """Cannot read what it has saved."""
 
-    def load_state_dict(self, state: Any) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         raise ValueError("the saved state does not belong to this environment")
 
 
-def test_a_state_that_the_environment_refuses_is_one_line(cli: Any) -> None:
+def test_a_state_that_the_environment_refuses_is_one_line(cli: Cli) -> None:
     args = ("--config", "tiny.yaml", f"--data.env={__name__}.Forgetful", "--run_dir", "run")
     assert cli("fit", *args).code == 0
     outcome = cli("fit", "--ckpt_path", "run", "--trainer.max_epochs", 3)
@@ -244,7 +248,7 @@ class FloatSpec(Probe):
         (["FloatSpec"], "spec.obs_dim must be a positive int, got 2.0"),
     ],
 )
-def test_the_command_line_says_it_in_one_line(cli: Any, args: list[str], words: str) -> None:
+def test_the_command_line_says_it_in_one_line(cli: Cli, args: list[str], words: str) -> None:
     outcome = cli("fit", "--config", "tiny.yaml", f"--data.env={__name__}.{args[0]}", *args[1:])
     assert outcome.code == 2
     assert outcome.err.startswith("error: ")

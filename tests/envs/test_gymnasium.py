@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,23 @@ from torch import Tensor
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.check import check_env
 
-gymnasium = pytest.importorskip("gymnasium")
-from gymnasium import spaces  # noqa: E402
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv  # noqa: E402
+pytest.importorskip("gymnasium")
+import gymnasium
+from gymnasium import spaces
+from gymnasium.envs.classic_control import PendulumEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from epo_lightning.envs.gymnasium import GymnasiumEnv  # noqa: E402
-from epo_lightning.envs.gymnasium.actions import ActionMap  # noqa: E402
-from epo_lightning.envs.gymnasium.observations import ObservationRows  # noqa: E402
+from epo_lightning.envs.gymnasium import GymnasiumEnv
+from epo_lightning.envs.gymnasium.actions import ActionMap
+from epo_lightning.envs.gymnasium.observations import ObservationRows
+from epo_lightning.envs.gymnasium.vectors import Vectorization
 
 CPU = torch.device("cpu")
 HERE = __name__
+Make = Callable[..., GymnasiumEnv]
 
 
-class Counter(gymnasium.Env):
+class Counter(gymnasium.Env[np.ndarray, np.ndarray]):
     """Observes (episodes begun, steps of this one); the reward is 10 x episode + step + action.
 
     The first episode terminates after 2 steps, which are also the time limit; the second is truncated after 3; and so
@@ -43,7 +47,9 @@ class Counter(gymnasium.Env):
         self.episode = self.clock = 0
         self.success = success
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         self.episode, self.clock = self.episode + 1, 0
         return self.look(), {"is_success": True}
@@ -77,10 +83,12 @@ class Vectorised(VectorEnv):
         self.done = np.zeros(num_envs, dtype=bool)
         self.ignored: list[tuple[int, float]] = []
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         mask = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
         assert "reset_mask" not in (options or {}) or self.mode is AutoresetMode.DISABLED
-        for env in np.flatnonzero(mask):
+        for env in np.flatnonzero(mask).tolist():
             self.obs[env] = self.copies[env].reset()[0]
         self.done[mask] = False
         return np.where(mask[:, None], self.obs, -1.0), {}
@@ -101,7 +109,7 @@ class Vectorised(VectorEnv):
         final[:] = self.obs
         infos: dict[str, Any] = {}
         if self.mode is AutoresetMode.SAME_STEP:
-            for env in np.flatnonzero(self.done):
+            for env in np.flatnonzero(self.done).tolist():
                 self.obs[env] = self.copies[env].reset()[0]
             self.done = np.zeros_like(self.done)
             if self.tells_final:
@@ -128,12 +136,14 @@ def make_without_mode(num_envs: int) -> VectorEnv:
     return env
 
 
-def counted(num_envs: int = 1, vectorization: Any = "sync", id: str = "Counter", **env_args: Any) -> GymnasiumEnv:
+def counted(
+    num_envs: int = 1, vectorization: Vectorization = "sync", id: str = "Counter", **env_args: dict[str, Any]
+) -> GymnasiumEnv:
     return GymnasiumEnv(num_envs, CPU, 0, f"{HERE}:{id}", vectorization, env_args)
 
 
 @pytest.fixture
-def make() -> Any:
+def make() -> Iterator[Make]:
     """`counted`, closed at the end."""
     made: list[GymnasiumEnv] = []
 
@@ -151,13 +161,15 @@ def run(env: GymnasiumEnv, actions: list[float]) -> list[StepResult]:
     results = []
     for action in actions:
         result = env.step(torch.full((env.spec.num_envs, 1), action))
-        parts = {name: value.clone() for name, value in result._asdict().items() if isinstance(value, Tensor)}
+        parts: dict[str, Any] = {
+            name: value.clone() for name, value in result._asdict().items() if isinstance(value, Tensor)
+        }
         results.append(StepResult(**parts))
     return results
 
 
 class TestEveryModeWithoutAPause:
-    WAYS = (
+    WAYS: tuple[tuple[Vectorization, str, dict[str, Any]], ...] = (
         ("sync", "Counter", {}),
         ("async", "Counter", {}),
         ("own", "make_library_vector", {"mode": "SameStep"}),
@@ -169,7 +181,9 @@ class TestEveryModeWithoutAPause:
     )
 
     @pytest.mark.parametrize(("way", "id", "args"), WAYS, ids=lambda value: str(value).replace(" ", ""))
-    def test_every_transition_is_the_task_s(self, make: Any, way: str, id: str, args: dict[str, Any]) -> None:
+    def test_every_transition_is_the_task_s(
+        self, make: Make, way: Vectorization, id: str, args: dict[str, Any]
+    ) -> None:
         env = make(2, way, id, **args)
         assert torch.equal(env.reset()[0], torch.tensor([1.0, 0.0]))
         results = run(env, [0.5, -0.5, 0.25, 0.0, -1.0, 1.0])
@@ -185,7 +199,7 @@ class TestEveryModeWithoutAPause:
         assert results[1].final_obs[0].tolist() == [1, 2]
         assert results[4].final_obs[0].tolist() == [2, 3]
 
-    def test_copies_end_one_by_one(self, make: Any) -> None:
+    def test_copies_end_one_by_one(self, make: Make) -> None:
         """Copy 1 is an episode ahead: its truncation in step 3 must leave copy 0 alone."""
         for mode in ("SameStep", "Disabled"):
             env = make(2, "own", "make_vectorised", mode=mode)
@@ -201,7 +215,7 @@ class TestEveryModeWithoutAPause:
             assert results[2].final_obs is not None
             assert results[2].final_obs[1].tolist() == [2, 3]
 
-    def test_an_end_that_nobody_tells_is_not_made_up(self, make: Any) -> None:
+    def test_an_end_that_nobody_tells_is_not_made_up(self, make: Make) -> None:
         env = make(1, "own", "make_vectorised", mode="SameStep", tells_final=False)
         env.reset()
         results = run(env, [0.0] * 5)
@@ -216,7 +230,9 @@ class TestThePauseOfNextStep:
     )
 
     @pytest.mark.parametrize(("id", "args"), WAYS, ids=lambda value: str(value).replace(" ", ""))
-    def test_the_end_comes_with_its_own_step_and_the_pause_is_told(self, make: Any, id: str, args: Any) -> None:
+    def test_the_end_comes_with_its_own_step_and_the_pause_is_told(
+        self, make: Make, id: str, args: dict[str, Any]
+    ) -> None:
         env = make(1, "own", id, **args)
         assert env.spec.obs_dim == 3
         assert env.reset().tolist() == [[1, 0, 0]]
@@ -232,15 +248,18 @@ class TestThePauseOfNextStep:
         assert results[1].final_obs[0].tolist() == [1, 2, 0]
         assert results[5].final_obs[0].tolist() == [2, 3, 0]  # what is bootstrapped is no pause
 
-    def test_only_the_copy_that_ended_pauses(self, make: Any) -> None:
+    def test_only_the_copy_that_ended_pauses(self, make: Make) -> None:
         env = make(2, "own", "make_vectorised", mode="NextStep")
         env.reset()
         results = run(env, [0.1, 0.2, 0.3, 0.4])
         assert [result.obs[:, -1].tolist() for result in results] == [[0, 0], [1, 0], [0, 1], [0, 0]]
         assert results[2].reward.tolist() == pytest.approx([0.0, 23.3])
-        assert env.vector.ignored == [(0, pytest.approx(0.3)), (1, pytest.approx(0.4))]
+        assert isinstance(env.vector, Vectorised)
+        copies, actions = zip(*env.vector.ignored, strict=True)
+        assert copies == (0, 1)
+        assert actions == pytest.approx((0.3, 0.4))
 
-    def test_a_reset_ends_the_pause(self, make: Any) -> None:
+    def test_a_reset_ends_the_pause(self, make: Make) -> None:
         env = make(1, "own", "make_vectorised", mode="NextStep")
         env.reset()
         run(env, [0.0, 0.0])
@@ -265,13 +284,15 @@ class TestSuccesses:
             ("own", "make_vectorised", {"mode": "SameStep"}, [0, 0, 0, 0, 0, 0]),
         ],
     )
-    def test_reaching_counts_once(self, make: Any, way: str, id: str, args: Any, counted: list[int]) -> None:
+    def test_reaching_counts_once(
+        self, make: Make, way: Vectorization, id: str, args: dict[str, Any], counted: list[int]
+    ) -> None:
         """An episode is successful from its second step on: staying so is no further goal."""
         env = make(1, way, id, **args)
         env.reset()
         assert [int(result.successes[0]) for result in run(env, [0.0] * 6)] == counted
 
-    def test_an_episode_does_not_take_over_the_success_of_the_one_before(self, make: Any) -> None:
+    def test_an_episode_does_not_take_over_the_success_of_the_one_before(self, make: Make) -> None:
         env = make(1, "sync", success=1)
         env.reset()
         assert [int(result.successes[0]) for result in run(env, [0.0] * 6)] == [1, 0, 1, 0, 0, 1]
@@ -286,14 +307,14 @@ class TestSpaces:
             spaces.Box(-1, 1, (), np.float64),
             spaces.Discrete(4, start=-1),
             spaces.MultiBinary((2, 2)),
-            spaces.MultiDiscrete([[3, 2], [2, 4]]),
+            spaces.MultiDiscrete(np.array([[3, 2], [2, 4]])),
             spaces.MultiDiscrete([3, 2], start=[5, -1]),
             spaces.Dict({"b": spaces.Discrete(3), "a": spaces.Box(-1, 1, (2,)), "c": spaces.MultiDiscrete([2, 3])}),
             spaces.Tuple((spaces.Discrete(2), spaces.Dict(x=spaces.Box(0, 1, (2, 1)), y=spaces.MultiBinary(3)))),
         ],
         ids=str,
     )
-    def test_rows_are_gymnasium_s_flatten(self, space: spaces.Space) -> None:
+    def test_rows_are_gymnasium_s_flatten(self, space: spaces.Space[Any]) -> None:
         from gymnasium.vector.utils import batch_space, iterate
 
         batched = batch_space(space, 5)
@@ -303,7 +324,8 @@ class TestSpaces:
             batch = batched.sample()
             out = np.full((5, rows.size + 1), 9.0, dtype=np.float32)
             rows.write(batch, out)
-            expected = np.stack([spaces.flatten(space, each) for each in iterate(batched, batch)]).astype(np.float32)
+            flat = [np.asarray(spaces.flatten(space, each)) for each in iterate(batched, batch)]
+            expected = np.stack(flat).astype(np.float32)
             np.testing.assert_array_equal(out[:, :-1], expected)
             assert (out[:, -1] == 9.0).all()
 
@@ -336,12 +358,12 @@ class TestSpaces:
         [spaces.MultiDiscrete([2, 2]), spaces.MultiBinary(3), spaces.Box(0, 9, (2,), np.int64), spaces.Dict()],
         ids=str,
     )
-    def test_other_actions_are_refused(self, space: spaces.Space) -> None:
+    def test_other_actions_are_refused(self, space: spaces.Space[Any]) -> None:
         with pytest.raises(ValueError, match=r"init_args\.id: actions must be Discrete, or a Box of floats"):
             ActionMap(space)
 
     @pytest.mark.parametrize("space", [spaces.Text(3), spaces.Tuple((spaces.Sequence(spaces.Discrete(2)),))], ids=str)
-    def test_other_observations_are_refused(self, space: spaces.Space) -> None:
+    def test_other_observations_are_refused(self, space: spaces.Space[Any]) -> None:
         with pytest.raises(ValueError, match=r"init_args\.id: observations must be Box, Discrete"):
             ObservationRows(space)
 
@@ -359,7 +381,9 @@ class TestRegisteredTasks:
             ("HalfCheetah-v5", "async", {"max_episode_steps": 40}, (17, 6, False, 40, 0.05)),
         ],
     )
-    def test_the_contract_is_kept(self, id: str, way: Any, args: dict[str, Any], sizes: tuple[Any, ...]) -> None:
+    def test_the_contract_is_kept(
+        self, id: str, way: Vectorization, args: dict[str, Any], sizes: tuple[Any, ...]
+    ) -> None:
         env = GymnasiumEnv(3, CPU, 0, id, way, args)
         try:
             spec = env.spec
@@ -382,7 +406,11 @@ class TestRegisteredTasks:
         env.reset()
         bare = gymnasium.make("Pendulum-v1")
         bare.reset()
-        bare.unwrapped.state = env.vector.envs[0].unwrapped.state.copy()
+        assert isinstance(env.vector, SyncVectorEnv)
+        mine, other = bare.unwrapped, env.vector.envs[0].unwrapped
+        assert isinstance(mine, PendulumEnv)
+        assert isinstance(other, PendulumEnv)
+        mine.state = other.state.copy()
         for action in (1.0, -0.5, 0.25):
             result = env.step(torch.tensor([[action]]))
             obs, reward, *_ = bare.step(np.array([2.0 * action], dtype=np.float32))
@@ -400,14 +428,14 @@ class TestRegisteredTasks:
 
 
 class TestSeeds:
-    def first(self, seed: int, id: str = "Pendulum-v1", way: Any = "sync") -> Tensor:
+    def first(self, seed: int, id: str = "Pendulum-v1", way: Vectorization = "sync") -> Tensor:
         env = GymnasiumEnv(4, CPU, seed, id, way)
         first = env.reset().clone()
         env.close()
         return first
 
     @pytest.mark.parametrize(("id", "way"), [("Pendulum-v1", "sync"), ("CartPole-v1", "own"), ("Pendulum-v1", "async")])
-    def test_a_seed_says_everything(self, id: str, way: str) -> None:
+    def test_a_seed_says_everything(self, id: str, way: Vectorization) -> None:
         assert torch.equal(self.first(3, id, way), self.first(3, id, way))
         rows = torch.cat([self.first(3, id, way), self.first(4, id, way)])
         assert len(torch.unique(rows, dim=0)) == 8
@@ -415,7 +443,7 @@ class TestSeeds:
     def test_sync_and_async_are_the_same_task(self) -> None:
         results = []
         for way in ("sync", "async"):
-            env = GymnasiumEnv(3, CPU, 7, "Pendulum-v1", way, {"max_episode_steps": 5})  # type: ignore[arg-type]
+            env = GymnasiumEnv(3, CPU, 7, "Pendulum-v1", way, {"max_episode_steps": 5})
             env.reset()
             results.append(run(env, [0.3] * 12))
             env.close()
@@ -469,7 +497,7 @@ class TestMistakes:
             ("builtins:list", "own", {}, r"init_args\.env_args: builtins:list: .*argument"),
         ],
     )
-    def test_they_are_one_line(self, id: str, way: Any, args: dict[str, Any], line: str) -> None:
+    def test_they_are_one_line(self, id: str, way: Vectorization, args: dict[str, Any], line: str) -> None:
         with pytest.raises(ValueError, match=line) as error:
             GymnasiumEnv(2, CPU, 0, id, way, args)
         assert "\n" not in str(error.value)
@@ -487,7 +515,7 @@ class TestMistakes:
             GymnasiumEnv(2, CPU, 0, "CartPole-v1")
 
     def test_a_mistake_inside_the_task_is_not_hidden(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def fail(self: Counter) -> None:
+        def fail(_: Counter) -> None:
             raise TypeError("a bug")
 
         monkeypatch.setattr(Counter, "__init__", fail)
@@ -521,7 +549,7 @@ class Drawn(Counter):
 
 
 class TestPictures:
-    def test_they_are_the_task_s_fitted_into_the_size(self, make: Any) -> None:
+    def test_they_are_the_task_s_fitted_into_the_size(self, make: Make) -> None:
         pytest.importorskip("PIL")
         env = make(2, "sync", "Drawn", render_mode="rgb_array")
         env.reset()
@@ -537,7 +565,7 @@ class TestPictures:
         assert env.vector.render_mode == "rgb_array"
         env.close()
 
-    def test_processes_do_not_draw(self, make: Any) -> None:
+    def test_processes_do_not_draw(self, make: Make) -> None:
         env = make(1, "async", "Drawn", render_mode="rgb_array")
         with pytest.raises(ValueError, match=r"pictures of Drawn need data\.env\.init_args\.vectorization sync"):
             env.render([0], 20, 10)
@@ -559,14 +587,14 @@ class TestPictures:
         assert "MUJOCO_GL" not in os.environ
         env.close()
 
-    def test_a_task_without_says_so(self, make: Any) -> None:
+    def test_a_task_without_says_so(self, make: Make) -> None:
         env = make()
         env.reset()
         with pytest.raises(ValueError, match="Counter has no pictures: it was made with render_mode None"):
             env.render([0], 20, 10)
 
-    def test_what_fails_while_drawing_is_one_line(self, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        def fail(self: Drawn) -> None:
+    def test_what_fails_while_drawing_is_one_line(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(_: Drawn) -> None:
             raise gymnasium.error.DependencyNotInstalled("pygame is not installed,\nrun `pip install pygame`")
 
         monkeypatch.setattr(Drawn, "render", fail)
@@ -576,7 +604,7 @@ class TestPictures:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals of POSIX")
-def test_processes_leave_ctrl_c_to_the_training_and_die_with_it(tmp_path: Path) -> None:
+def test_processes_leave_ctrl_c_to_the_training_and_die_with_it() -> None:
     """The whole group gets SIGINT; the training steps on. A SIGTERM handler that it installed is not for its copies."""
     code = """
 import os, signal, sys, torch

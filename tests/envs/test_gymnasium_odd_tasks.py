@@ -1,7 +1,8 @@
 """Tasks that use Gymnasium's interface in odd ways: each is right, or is one line that names what is odd."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,21 +10,25 @@ import pytest
 import torch
 
 from epo_lightning.envs.base import StepResult
+from tests.support.command_line import Cli
+from tests.support.sameness import assert_same
 
-gymnasium = pytest.importorskip("gymnasium")
-from gymnasium import spaces  # noqa: E402
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv  # noqa: E402
+pytest.importorskip("gymnasium")
+import gymnasium
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from epo_lightning.envs.gymnasium import GymnasiumEnv  # noqa: E402
-from epo_lightning.envs.gymnasium.actions import ActionMap  # noqa: E402
+from epo_lightning.envs.gymnasium import GymnasiumEnv
+from epo_lightning.envs.gymnasium.actions import ActionMap
 
 CPU = torch.device("cpu")
 HERE = __name__
+Make = Callable[..., GymnasiumEnv]
 LIMIT = 3
 """Steps of an episode."""
 
 
-class Plain(gymnasium.Env):
+class Plain(gymnasium.Env[Any, Any]):
     """Observes (episodes begun, steps of this one), is truncated after three steps. Its heirs are odd in one thing.
 
     From the `late`-th step of all on, `odd` changes what `step` returns.
@@ -46,7 +51,8 @@ class Plain(gymnasium.Env):
 
     def step(self, action: Any) -> Any:
         self.clock, self.steps = self.clock + 1, self.steps + 1
-        plain = self.look(), 0.5 * self.clock, False, self.clock == LIMIT, {}
+        info: dict[str, Any] = {}
+        plain = self.look(), 0.5 * self.clock, False, self.clock == LIMIT, info
         return self.odd(*plain) if self.steps > self.late else plain
 
     def odd(self, obs: Any, reward: float, terminated: bool, truncated: bool, info: dict[str, Any]) -> Any:
@@ -58,7 +64,8 @@ def steps_of(env: GymnasiumEnv, count: int) -> list[StepResult]:
     results = []
     for _ in range(count):
         result = env.step(env.spec.zero_actions())
-        results.append(result._replace(**{f: v.clone() for f, v in result._asdict().items() if torch.is_tensor(v)}))
+        copies: dict[str, Any] = {f: v.clone() for f, v in result._asdict().items() if isinstance(v, torch.Tensor)}
+        results.append(result._replace(**copies))
     return results
 
 
@@ -69,7 +76,7 @@ def an_episode(env: GymnasiumEnv) -> None:
 
 
 @pytest.fixture
-def make() -> Any:
+def make() -> Iterator[Make]:
     """Builds a `GymnasiumEnv` of this file's tasks, closed at the end."""
     made: list[GymnasiumEnv] = []
 
@@ -179,7 +186,7 @@ class TestFinalObservations:
         [("sync", ""), ("async", ""), ("own", "SameStep"), ("own", "NextStep"), ("own", "Disabled")],
     )
     def test_are_of_the_end_though_the_task_reuses_its_array(
-        self, make: Any, task: str, vectorization: str, mode: str
+        self, make: Make, task: str, vectorization: str, mode: str
     ) -> None:
         env = make("sync_of", "own", task=task, mode=mode) if mode else make(task, vectorization)
         env.reset()
@@ -194,7 +201,7 @@ class TestFinalObservations:
             assert results[-1].obs[:, :2].tolist() == [[episode + 1, 0]] * 2
 
     @pytest.mark.parametrize("mode", ["SameStep", "NextStep", "Disabled"])
-    def test_are_of_the_end_though_a_vector_environment_reuses_its_batch(self, make: Any, mode: str) -> None:
+    def test_are_of_the_end_though_a_vector_environment_reuses_its_batch(self, make: Make, mode: str) -> None:
         env = make("OneBuffer", "own", mode=mode)
         env.reset()
         results = steps_of(env, LIMIT)
@@ -202,7 +209,7 @@ class TestFinalObservations:
         assert results[-1].final_obs[:, :2].tolist() == [[1, LIMIT]] * 2
         assert results[-2].final_obs is not None
 
-    def test_that_lie_in_the_observations_are_named(self, make: Any) -> None:
+    def test_that_lie_in_the_observations_are_named(self, make: Make) -> None:
         env = make("OneBuffer", "own", mode="SameStep", final="view")
         env.reset()
         steps_of(env, LIMIT - 1)
@@ -252,13 +259,13 @@ class BoolReward(Plain):
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
 class TestRewards:
     @pytest.mark.parametrize("kind", REWARDS)
-    def test_of_one_number_are_that_number(self, make: Any, kind: str, vectorization: str) -> None:
+    def test_of_one_number_are_that_number(self, make: Make, kind: str, vectorization: str) -> None:
         env = make("OddReward", vectorization, kind=kind)
         env.reset()
         assert [result.reward.tolist() for result in steps_of(env, 4)] == [[0.5] * 2, [1.0] * 2, [1.5] * 2, [0.5] * 2]
 
     @pytest.mark.parametrize(("task", "rewards"), [("IntReward", [1, 2, 3, 1]), ("BoolReward", [0, 1, 0, 0])])
-    def test_of_other_types(self, make: Any, task: str, rewards: list[int], vectorization: str) -> None:
+    def test_of_other_types(self, make: Make, task: str, rewards: list[int], vectorization: str) -> None:
         env = make(task, vectorization)
         env.reset()
         results = steps_of(env, 4)
@@ -267,7 +274,7 @@ class TestRewards:
 
     @pytest.mark.parametrize("late", [0, 4])
     @pytest.mark.parametrize("kind", NO_REWARDS)
-    def test_of_no_number_are_named(self, make: Any, kind: str, vectorization: str, late: int) -> None:
+    def test_of_no_number_are_named(self, make: Make, kind: str, vectorization: str, late: int) -> None:
         env = make("OddReward", vectorization, kind=kind, late=late)
         env.reset()
         steps_of(env, late)
@@ -301,7 +308,7 @@ class TestSuccess:
     @pytest.mark.parametrize("name", ["success", "is_success"])
     @pytest.mark.parametrize("way", ["sync", "async", "own"])
     @pytest.mark.parametrize("kind", SUCCESSES)
-    def test_by_a_number(self, make: Any, kind: str, way: str, name: str) -> None:
+    def test_by_a_number(self, make: Make, kind: str, way: str, name: str) -> None:
         args = {"kind": kind, "name": name}
         env = make("sync_of_tells", "own", **args) if way == "own" else make("Tells", way, **args)
         env.reset()
@@ -316,7 +323,7 @@ class TestSuccess:
     @pytest.mark.parametrize("late", [0, LIMIT - 1, LIMIT])  # at the end of an episode, too
     @pytest.mark.parametrize("way", ["sync", "async", "own"])
     @pytest.mark.parametrize("kind", NO_SUCCESSES)
-    def test_by_something_else_is_named(self, make: Any, kind: str, way: str, late: int) -> None:
+    def test_by_something_else_is_named(self, make: Make, kind: str, way: str, late: int) -> None:
         args = {"kind": kind, "late": late}
         env = make("sync_of_tells", "own", **args) if way == "own" else make("Tells", way, **args)
         env.reset()
@@ -410,7 +417,7 @@ for name in FAULTS:
 class TestFaults:
     @pytest.mark.parametrize("fault", FAULTS)
     @pytest.mark.parametrize("vectorization", ["sync", "async"])
-    def test_each_is_named_in_one_line(self, make: Any, fault: str, vectorization: str) -> None:
+    def test_each_is_named_in_one_line(self, make: Make, fault: str, vectorization: str) -> None:
         with pytest.raises(ValueError, match=re.escape(f"data.env.init_args.id: {fault}: {FAULTS[fault]}")) as caught:
             an_episode(make(fault, vectorization))
         assert "\n" not in str(caught.value)
@@ -425,7 +432,7 @@ class TestFaults:
 
     @pytest.mark.parametrize("fault", ["OldStep", "OldReset", "OtherShape"])
     @pytest.mark.parametrize("vectorization", ["sync", "async"])
-    def test_the_command_line_says_it_in_one_line(self, cli: Any, fault: str, vectorization: str) -> None:
+    def test_the_command_line_says_it_in_one_line(self, cli: Cli, fault: str, vectorization: str) -> None:
         args = ("--data.env=epo_lightning.envs.gymnasium.GymnasiumEnv", f"--data.env.init_args.id={HERE}:{fault}")
         size = ("--data.num_envs=4", f"--data.env.init_args.vectorization={vectorization}")
         outcome = cli("fit", "--config", "tiny.yaml", *args, *size)
@@ -433,18 +440,18 @@ class TestFaults:
         assert outcome.err.startswith(f"error: data.env.init_args.id: {fault}: ")
         assert outcome.err.count("\n") == 1
 
-    def test_what_the_task_raises_is_its_own(self, make: Any) -> None:
+    def test_what_the_task_raises_is_its_own(self, make: Make) -> None:
         env = make("Raises")
         with pytest.raises(ValueError, match="mine") as caught:
             env.reset()
-        assert caught.traceback[-1].path.name == "test_gymnasium_odd_tasks.py"
+        assert Path(caught.traceback[-1].path).name == "test_gymnasium_odd_tasks.py"
 
-    def test_a_task_without_spaces(self, make: Any) -> None:
+    def test_a_task_without_spaces(self, make: Make) -> None:
         with pytest.raises(ValueError, match=r"init_args\.id: NoSpace has no action_space"):
             make("NoSpace")
 
     def test_no_task_at_all(self) -> None:
-        gymnasium.register("NoTask-v0", dict)
+        gymnasium.register("NoTask-v0", dict)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=r"data\.env\.init_args\.id: NoTask-v0: .*must inherit from"):
             GymnasiumEnv(2, CPU, 0, "NoTask-v0")
 
@@ -488,12 +495,12 @@ BATCHES: dict[str, Callable[[Any], Any]] = {
 
 class TestOwnVectors:
     @pytest.mark.parametrize(("part", "kind"), [(1, "column"), (1, "list"), (2, "column"), (3, "list")])
-    def test_what_can_be_read_is_read(self, make: Any, part: int, kind: str) -> None:
+    def test_what_can_be_read_is_read(self, make: Make, part: int, kind: str) -> None:
         env, plain = make("OddBatch", "own", part=part, kind=kind), make("OddBatch", "own")
         env.reset()
         plain.reset()
         for mine, other in zip(steps_of(env, 4), steps_of(plain, 4), strict=True):
-            assert all(torch.equal(a, b) for a, b in zip(mine[:6], other[:6], strict=True))
+            assert_same(mine[:6], other[:6])
 
     @pytest.mark.parametrize(
         ("part", "kind", "words"),
@@ -510,13 +517,13 @@ class TestOwnVectors:
             (-1, "nothing", "step() must return 5 values, the last one info; got NoneType"),
         ],
     )
-    def test_what_cannot_is_named(self, make: Any, part: int, kind: str, words: str) -> None:
+    def test_what_cannot_is_named(self, make: Make, part: int, kind: str, words: str) -> None:
         env = make("OddBatch", "own", part=part, kind=kind)
         env.reset()
         with pytest.raises(ValueError, match=r"data\.env\.init_args\.id: .*" + re.escape(words)):
             steps_of(env, 1)
 
-    def test_metadata_of_nothing(self, make: Any) -> None:
+    def test_metadata_of_nothing(self, make: Make) -> None:
         with pytest.raises(ValueError, match=r"metadata\['autoreset_mode'\] of .* got None"):
             make("without_metadata", "own")
 
@@ -601,7 +608,9 @@ class TestObservations:
         ],
         ids=str,
     )
-    def test_of_every_kind(self, make: Any, monkeypatch: Any, space: Any, value: Any, row: list[float]) -> None:
+    def test_of_every_kind(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch, space: Any, value: Any, row: list[float]
+    ) -> None:
         monkeypatch.setattr(Plain, "observation_space", space)
         monkeypatch.setattr(Plain, "look", lambda self: value)
         env = make("Plain")
@@ -641,7 +650,7 @@ class DrawsFloats(DrawsNothing):
 
 
 for task in (NoRenderMode, DrawsNothing, DrawsFloats):
-    gymnasium.register(f"{task.__name__}-v0", task)
+    gymnasium.register(f"{task.__name__}-v0", task)  # type: ignore[arg-type]  # one takes no render_mode
 
 
 class TestPictures:

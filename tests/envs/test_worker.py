@@ -30,6 +30,7 @@ from epo_lightning.envs.worker.remote.factories import FACTORIES
 from epo_lightning.envs.worker.remote.memory import layout
 from epo_lightning.envs.worker.remote.mistakes import Mistake
 from epo_lightning.envs.worker.remote.state import pack, unpack
+from tests.support.command_line import Cli, Rows
 
 STAND_IN = Path(__file__).parent / "stand_in"
 CART = str(STAND_IN / "adapters" / "cart.py")
@@ -100,7 +101,7 @@ class TestTheSameNumbers:
             assert np.array_equal(result.successes.numpy(), extras["successes"].astype(np.float32))
             assert result.final_obs is not None
             assert np.array_equal(result.final_obs.numpy()[truncated], extras["final_obs"][truncated])
-            assert result.log["speed"].item() == pytest.approx(extras["log"]["speed"].mean(), rel=1e-6)
+            assert float(result.log["speed"]) == pytest.approx(extras["log"]["speed"].mean(), rel=1e-6)
             ended += int((terminated | truncated).sum())
         assert ended > 20
 
@@ -120,12 +121,12 @@ class TestTheSameNumbers:
         assert result.terminated.all()
         assert not result.truncated.any()  # both at once: terminated wins
         assert result.successes.tolist() == [0.0] * 4
-        assert {name: value.item() for name, value in result.log.items()} == {"always": 0.5, "first": 7.0}
+        assert {name: float(value) for name, value in result.log.items()} == {"always": 0.5, "first": 7.0}
         result = env.step(torch.full((4, 1), -0.5))
         assert result.final_obs is None
         assert result.truncated.all()
         # a name that is not told this time keeps its value: its mean over a rollout stays a mean
-        assert {k: v.item() for k, v in result.log.items()} == {"always": 2.0, "first": 7.0, "later": 1.5}
+        assert {k: float(v) for k, v in result.log.items()} == {"always": 2.0, "first": 7.0, "later": 1.5}
 
     def test_tensors_of_the_other_torch(self, make: Callable[..., WorkerEnv]) -> None:
         tensors, arrays = make("tensors", 8), make("forgetful", 8, limit=4)
@@ -139,7 +140,7 @@ class TestTheSameNumbers:
             assert a.final_obs is not None
             assert b.final_obs is not None
             assert torch.equal(a.final_obs[a.truncated], b.final_obs[a.truncated])
-        assert a.log["speed"].item() == 1.0
+        assert float(a.log["speed"]) == 1.0
 
     def test_final_observations_are_those_of_the_rows_that_were_cut(self, make: Callable[..., WorkerEnv]) -> None:
         env = make("cart", 2, limit=1)
@@ -147,7 +148,7 @@ class TestTheSameNumbers:
         result = env.step(torch.zeros(2, 1))
         assert result.final_obs is not None
         assert result.truncated.all()
-        assert torch.equal(result.final_obs[:, 0], first[:, 0] + np.float32(0.2) * first[:, 1])
+        assert torch.equal(result.final_obs[:, 0], first[:, 0] + 0.2 * first[:, 1])
         assert not torch.equal(result.obs, result.final_obs)
 
     def test_a_discrete_task(self, make: Callable[..., WorkerEnv]) -> None:
@@ -197,7 +198,7 @@ class TestTheSameNumbers:
 
 
 class TestResume:
-    def test_an_adapter_with_a_state_continues_to_the_bit(self, cli: Any, rows: Any) -> None:
+    def test_an_adapter_with_a_state_continues_to_the_bit(self, cli: Cli, rows: Rows) -> None:
         write_case("cart", {})
         command = ("fit", "--config", "tiny.yaml", "--config", "case.yaml", "--checkpoint.every_n_iterations", 1)
         assert cli(*command, "--run_dir", "whole", "--trainer.max_epochs", 3).code == 0
@@ -233,7 +234,7 @@ class TestResume:
         other.step(torch.zeros(4, 1))
         assert other.curriculum() == {"difficulty": 0.25}
 
-    def test_a_run_without_one_goes_on_with_new_episodes(self, cli: Any, rows: Any) -> None:
+    def test_a_run_without_one_goes_on_with_new_episodes(self, cli: Cli, rows: Rows) -> None:
         write_case("forgetful", {})
         command = ("fit", "--config", "tiny.yaml", "--config", "case.yaml", "--run_dir", "run")
         assert cli(*command, "--trainer.max_epochs", 1).code == 0
@@ -511,7 +512,7 @@ def write_case(name: str, options: dict[str, Any], factory: str = "", python: st
 
 
 class TestCommandLine:
-    def test_trains_and_evaluates(self, cli: Any, rows: Any) -> None:
+    def test_trains_and_evaluates(self, cli: Cli, rows: Rows) -> None:
         write_case("forgetful", {"limit": 5})
         assert cli("fit", "--config", "tiny.yaml", "--config", "case.yaml", "--run_dir", "run").code == 0
         assert len(rows(Path("run"))) == 2
@@ -520,7 +521,7 @@ class TestCommandLine:
         assert outcome.code == 0
         assert "Cart" in outcome.out
 
-    def test_a_worker_that_dies_is_one_line_and_the_checkpoint_stays(self, cli: Any) -> None:
+    def test_a_worker_that_dies_is_one_line_and_the_checkpoint_stays(self, cli: Cli) -> None:
         write_case("trouble", {"what": "exit on request"})
         command = ("fit", "--config", "tiny.yaml", "--config", "case.yaml", "--run_dir", "run")
         assert cli(*command, "--trainer.max_epochs", 1).code == 0
@@ -533,13 +534,13 @@ class TestCommandLine:
         assert "ended with exit code 7 during step; it said last: the last words of the simulator" in outcome.err
         assert last.read_bytes() == saved
 
-    def test_help_and_print_config_start_nothing(self, cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_help_and_print_config_start_nothing(self, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(WorkerProcess, "__init__", lambda *args: pytest.fail("started"))
         write_case("cart", {})
         with pytest.raises(SystemExit, match="0"):
             cli("fit", "--config", "tiny.yaml", "--config", "case.yaml", "--print_config")
 
-    def test_an_unknown_interpreter_is_one_line(self, cli: Any) -> None:
+    def test_an_unknown_interpreter_is_one_line(self, cli: Cli) -> None:
         write_case("cart", {}, python="/nowhere/python")
         outcome = cli("fit", "--config", "tiny.yaml", "--config", "case.yaml")
         assert outcome.code == 2
@@ -571,7 +572,7 @@ def python38(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("python38")
     python = str(folder / "bin" / "python")
     install = [python, "-m", "pip", "install", "-q", "--retries", "1", "numpy", "hydra-core"]
-    for command in ([found, "-m", "venv", folder], install):
+    for command in ([found, "-m", "venv", str(folder)], install):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             said = (done.stderr or done.stdout).strip().splitlines()[-1:]
@@ -595,10 +596,10 @@ def test_a_file_of_the_remote_side_needs_python_3_8_and_numpy(file: Path) -> Non
             assert {alias.name.partition(".")[0] for alias in node.names} <= known
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             assert str(node.module).partition(".")[0] in known
-    for node in ast.walk(tree):
-        assert not isinstance(node, ast.ImportFrom) or node.level < 2
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+    for inner in ast.walk(tree):
+        assert not isinstance(inner, ast.ImportFrom) or inner.level < 2
+        names = [alias.name for alias in inner.names] if isinstance(inner, ast.Import) else []
+        names += [str(inner.module)] if isinstance(inner, ast.ImportFrom) else []
         assert not any(name.partition(".")[0] == "epo_lightning" for name in names)
 
 
@@ -656,7 +657,7 @@ class TestIsaacGym:
         env.step(torch.tensor([[1.0, -1.0], [0.0, 0.0]]))  # a goal, and the episode ends
         log = env.step(torch.zeros(2, 2)).log
         # the tolerance began with 0.08 and is halved in every step; the objective is that of the last episodes
-        assert {name: pytest.approx(value.item()) for name, value in log.items()} == {
+        assert {name: pytest.approx(float(value)) for name, value in log.items()} == {
             "successes": 0.25,
             "tolerance": 0.01,
             "true_objective": 0.005,
@@ -737,7 +738,7 @@ class TestIsaacGym:
         assert "\n" not in str(error.value)
 
     def test_trains_through_the_command_line(
-        self, cli: Any, rows: Any, python38: str, monkeypatch: pytest.MonkeyPatch
+        self, cli: Cli, rows: Rows, python38: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
         write_case("", {"task": "AllegroKukaTwoArms", "sub_task": "regrasping"}, "isaacgym", python38)

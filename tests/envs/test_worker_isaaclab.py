@@ -100,7 +100,7 @@ class TestBothVersions:
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         finally:
             signal.signal(signal.SIGINT, before)
-        running = sys.modules["isaaclab.app"].RUNNING  # type: ignore[attr-defined]
+        running = sys.modules["isaaclab.app"].RUNNING
         assert running == [{"headless": True, "device": "cpu", "enable_cameras": True}]
         assert env.runtime is not None
 

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.check import check_env
 from epo_lightning.envs.classic import Probe
 from epo_lightning.experience.env_log import EnvLog
+from tests.support.command_line import Cli, Rows
 
 CPU = torch.device("cpu")
 
@@ -52,7 +54,7 @@ def test_every_name_has_its_own_steps() -> None:
     ],
     ids=repr,
 )
-def test_every_kind_of_number(value: Any, mean: float) -> None:
+def test_every_kind_of_number(value: float | Tensor, mean: float) -> None:
     assert mean_of({"x": value}) == {"x": mean}
     assert mean_of({"x": value}, {"x": torch.tensor(1.0)}) == {"x": (mean + 1.0) / 2}
 
@@ -88,7 +90,7 @@ class Reports(Probe):
         return result._replace(log=log)
 
 
-def test_training_and_checker_take_the_same(cli: Any, rows: Any) -> None:
+def test_training_and_checker_take_the_same(cli: Cli, rows: Rows) -> None:
     check_env(Reports(4, CPU, 0, max_steps=3))
     args = ("--data.env", f"{__name__}.Reports", "--data.env.init_args.max_steps=3", "--run_dir", "run")
     assert cli("fit", "--config", "tiny.yaml", *args).code == 0
@@ -107,7 +109,7 @@ class ReportsOnce(Probe):
         return result._replace(log={"once": 5.0} if self.clock == 1 else {})
 
 
-def test_what_was_not_reported_in_an_iteration_is_not_in_its_row(cli: Any, rows: Any) -> None:
+def test_what_was_not_reported_in_an_iteration_is_not_in_its_row(cli: Cli, rows: Rows) -> None:
     args = ("--data.env", f"{__name__}.ReportsOnce", "--data.env.init_args.max_steps=3", "--run_dir", "run")
     assert cli("fit", "--config", "tiny.yaml", *args).code == 0
     assert [row["env/once"] for row in rows(Path("run"))] == ["5.0", ""]

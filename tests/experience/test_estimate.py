@@ -45,7 +45,7 @@ def test_the_estimate_by_hand(lstm_units: int | None) -> None:
         built.append(num_envs)
         return Slow(num_envs, torch.device("cpu"), seed, dim=46)
 
-    def forward(*args: object) -> None:
+    def forward(*_: object) -> None:
         nonlocal now, forwards
         now += 2.0 if forwards else 60.0
         forwards += 1

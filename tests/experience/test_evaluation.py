@@ -116,7 +116,7 @@ class TestActions:
             torch.testing.assert_close(given, wanted[:, None].expand(4, 2, 2))
             assert given.abs().max() == 1
             seen.append(given)
-        assert not torch.allclose(*seen, atol=0.01)
+        assert not torch.allclose(seen[0], seen[1], atol=0.01)
 
     def test_an_lstm_forgets_between_episodes_only(self) -> None:
         env = Lengths([4, 3])

@@ -15,6 +15,7 @@ from epo_lightning.experience.replay import ReplaySettings, Transitions
 from epo_lightning.experience.world import World
 from epo_lightning.learner.q_networks import SACNetworkSettings, SquashedActor
 from epo_lightning.limits import Mistake
+from tests.support.layers import last_linear
 
 CPU, ENVS = torch.device("cpu"), 3
 
@@ -94,7 +95,7 @@ class TestIteration:
         for batch in data:
             assert batch
             with torch.no_grad():  # as an update would: from now on always the first corner
-                data.policy.mlp[-1].bias.copy_(torch.tensor([50.0, 50.0, -50.0, -50.0]))
+                last_linear(data.policy.mlp).bias.copy_(torch.tensor([50.0, 50.0, -50.0, -50.0]))
         assert stored(data).actions[ENVS:].tolist() == [[1.0, 1.0]] * 3 * ENVS
         assert stored(data).actions[:ENVS].abs().max() < 1.0
 
@@ -157,7 +158,7 @@ class TestIll:
     def test_a_network_is_not_the_environments_fault(self) -> None:
         data = dataset(warmup=1)
         with torch.no_grad():
-            data.policy.mlp[-1].bias.fill_(torch.nan)
+            last_linear(data.policy.mlp).bias.fill_(torch.nan)
         list(data)  # rewards are the actions
 
 

@@ -5,7 +5,7 @@ Axes: T horizon, N environments, K agents, O observation, A action, C off-policy
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -135,7 +135,9 @@ def agent_of(env: int) -> int:
     return env // (N // K)
 
 
-def replay(reference: Reference, env: Scripted, column: int, start: int = 0, state: Tensor | None = None) -> Any:
+def replay(
+    reference: Reference, env: Scripted, column: int, start: int = 0, state: Tensor | None = None
+) -> tuple[Tensor, list[float], list[float], Tensor]:
     """(means, values, values of final observations, state) of T steps of one environment under its own gene."""
     state = reference.fresh_state() if state is None else state
     means, values, finals = [], [], []
@@ -281,7 +283,7 @@ class TestTargets:
                 assert values_found[t, column].item() == pytest.approx(values[t], abs=2e-4)
 
     def test_off_policy_targets_are_the_masters(self) -> None:
-        """r + gamma V(s', phi_0), with V(final_obs, phi_0) where truncated and nothing where terminated (eq. 8)."""
+        """They are r + gamma V(s', phi_0), V(final_obs, phi_0) where truncated, nothing where terminated (eq. 8)."""
         env, policy = with_endings(), make_policy()
         reference = Reference(policy)
         dataset = make_dataset(env, policy, gae_lambda=0.8)
@@ -328,8 +330,8 @@ class TestTargets:
                     _, value, state = reference(env.obs[now, source], MASTER, state)
                     terminated, truncated = bool(env.terminated[now, source]), bool(env.truncated[now, source])
                     if truncated:
-                        told = env.final_obs is not None
-                        following = reference(env.final_obs[now, source], MASTER, state)[1] if told else value
+                        shown = env.final_obs
+                        following = value if shown is None else reference(shown[now, source], MASTER, state)[1]
                     else:
                         following = reference(env.obs[now + 1, source], MASTER, state)[1]
                     wanted = env.reward[now, source].item() + (0.0 if terminated else GAMMA * following)
@@ -597,7 +599,8 @@ class ReusedBuffers(Scripted):
         if self.mine is None:
             self.mine = result._replace(**{f: getattr(result, f).clone() for f in result._fields[:6]})
         for mine, new in zip(self.mine[:6], result[:6], strict=True):
-            mine.copy_(new)
+            if mine is not None and new is not None:
+                mine.copy_(new)
         return self.mine
 
 
@@ -663,11 +666,14 @@ class TestBadEnvironments:
             ("final_obs", lambda x: x[0], r"final_obs must have shape \(6, 3\), got \(3,\)"),
         ],
     )
-    def test_wrong_shapes_and_types_at_the_first_step(self, field: str, change: Any, words: str) -> None:
+    def test_wrong_shapes_and_types_at_the_first_step(
+        self, field: str, change: Callable[[Tensor], Tensor], words: str
+    ) -> None:
         class Wrong(Scripted):
             def step(self, actions: Tensor) -> StepResult:
                 result = super().step(actions)
-                return result._replace(**{field: change(getattr(result, field))})
+                changed: dict[str, Any] = {field: change(getattr(result, field))}
+                return result._replace(**changed)
 
         env = Wrong()
         with pytest.raises(ValueError, match=rf"StepResult\.{words}"):
@@ -682,7 +688,7 @@ class TestBadEnvironments:
             (lambda x: x.double(), "float64"),
         ],
     )
-    def test_a_wrong_first_observation_is_refused_too(self, change: Any, words: str) -> None:
+    def test_a_wrong_first_observation_is_refused_too(self, change: Callable[[Tensor], Tensor], words: str) -> None:
         class Wrong(Scripted):
             def reset(self) -> Tensor:
                 return change(super().reset())
@@ -693,7 +699,7 @@ class TestBadEnvironments:
 
 def assert_same_rollout(one: RolloutDataset, other: RolloutDataset) -> None:
     for name, value in vars(one.buffer).items():
-        if isinstance(value, Tensor) and name != "final_values":  # where nothing is truncated it holds old values
+        if isinstance(value, Tensor) and "final_values" not in name:  # where nothing is truncated it holds old values
             assert torch.equal(value, getattr(other.buffer, name)), name
 
 
@@ -777,16 +783,18 @@ class TestDiagnostics:
 class TestSettings:
     @pytest.mark.parametrize("name", ["horizon", "num_epochs", "num_minibatches", "n_step"])
     def test_at_least_one(self, name: str) -> None:
+        changes: dict[str, Any] = {name: 0}
         with pytest.raises(ValueError, match=rf"model\.rollout\.{name} must be at least 1, got 0"):
-            RolloutSettings(**{name: 0})
+            RolloutSettings(**changes)
 
     @pytest.mark.parametrize(
         ("name", "value"), [("gamma", 1.1), ("gamma", math.nan), ("gae_lambda", -0.1), ("reward_scale", 0.0),
                             ("mu_cap", 0.0), ("mu_cap", math.nan), ("off_policy_ratio", -1.0)],
     )  # fmt: skip
     def test_out_of_range(self, name: str, value: float) -> None:
+        changes: dict[str, Any] = {name: value}
         with pytest.raises(ValueError, match=rf"model\.rollout\.{name} must be"):
-            RolloutSettings(**{name: value})
+            RolloutSettings(**changes)
 
     def test_more_steps_ahead_than_there_are(self) -> None:
         RolloutSettings(horizon=2)  # `gae` does not read n_step

@@ -1,11 +1,12 @@
 """The shared actor-critic. Shape legend: N rows, T steps, K agents, O obs, A act, Z gene, H LSTM units."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from epo_lightning.algorithm.distributions import Gaussian
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings, PolicyOutput
 
 OBS, ACT, AGENTS, GENE, UNITS = 5, 2, 4, 3, 6
@@ -17,8 +18,19 @@ def build(seed: int = 0, num_agents: int = AGENTS, **changes: Any) -> LatentActo
     return LatentActorCritic(OBS, ACT, num_agents, NetworkSettings(**(sizes | changes)))
 
 
-def see(network: LatentActorCritic, obs: Tensor, agents: list[int], resets: Tensor | None = None) -> PolicyOutput:
-    return network(obs, network.express(torch.tensor(agents)), network.initial_state(len(agents)), resets)
+class Seen(NamedTuple):
+    """A `PolicyOutput` of continuous actions."""
+
+    actions: Gaussian
+    value: Tensor
+    state: Tensor
+
+
+def see(network: LatentActorCritic, obs: Tensor, agents: list[int], resets: Tensor | None = None) -> Seen:
+    output = network(obs, network.express(torch.tensor(agents)), network.initial_state(len(agents)), resets)
+    assert isinstance(output, PolicyOutput)
+    assert isinstance(output.actions, Gaussian)
+    return Seen(output.actions, output.value, output.state)
 
 
 VARIANTS = [
@@ -70,7 +82,10 @@ class TestShapes:
         assert network.genes.shape == (AGENTS, GENE)
         assert see(network, torch.randn(3, OBS), [0, 1, 3]).state.shape == (2, 3, 24)
         assert not build(hidden=(8, 7), width=4).recurrent
-        assert [layer.out_features for layer in build(width=4).actor.mlp if hasattr(layer, "out_features")] == [32, 28]
+        assert [layer.out_features for layer in build(width=4).actor.modules() if isinstance(layer, nn.Linear)] == [
+            32,
+            28,
+        ]
 
     def test_a_trunk_without_hidden_layers(self) -> None:
         assert build(hidden=()).action_head.in_features == OBS + GENE

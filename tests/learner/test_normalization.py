@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
 from epo_lightning.learner.normalization import RunningMoments, normalize_across_ranks
 
@@ -179,7 +179,7 @@ def _collect_on(rank: int, folder: str) -> None:
 
 
 def test_two_ranks_agree_with_each_other_and_with_all_data_at_once(tmp_path: Path) -> None:
-    mp.spawn(_collect_on, args=(str(tmp_path),), nprocs=2)
+    spawn(_collect_on, args=(str(tmp_path),), nprocs=2)
     (first, first_advantages), (second, second_advantages) = (
         torch.load(tmp_path / f"rank_{rank}.pt", weights_only=True) for rank in (0, 1)
     )

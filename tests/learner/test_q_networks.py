@@ -17,6 +17,7 @@ from epo_lightning.learner.q_networks import (
     require_continuous,
 )
 from epo_lightning.limits import Mistake
+from tests.support.layers import last_linear
 
 OBS, ACT = 5, 2
 SMALL: dict[str, Any] = {"actor": (8, 6), "critic": (8, 7), "atoms": 11}
@@ -33,8 +34,9 @@ def actor(seed: int = 0, **changes: Any) -> SquashedActor:
 
 def trained(policy: SquashedActor) -> SquashedActor:
     """With a head that is no longer zero."""
-    nn.init.normal_(policy.mlp[-1].weight)
-    nn.init.normal_(policy.mlp[-1].bias)
+    head = last_linear(policy.mlp)
+    nn.init.normal_(head.weight)
+    nn.init.normal_(head.bias)
     return policy
 
 
@@ -63,7 +65,7 @@ class TestActor:
     def test_log_std_by_hand(self) -> None:
         policy = actor(log_std_min=-4.0, log_std_max=2.0)
         with torch.no_grad():  # the head's bias is means and raw log-stds; tanh(ln(3) / 2) = 1/2
-            policy.mlp[-1].bias.copy_(torch.tensor([0.5, -0.5, 0.5 * math.log(3), -50.0]))
+            last_linear(policy.mlp).bias.copy_(torch.tensor([0.5, -0.5, 0.5 * math.log(3), -50.0]))
         distribution = policy(torch.randn(3, OBS))
         torch.testing.assert_close(distribution.mean, torch.tensor([[0.5, -0.5]]).expand(3, -1))
         torch.testing.assert_close(distribution.log_std, torch.tensor([[-1 + 3 * 0.5, -4.0]]).expand(3, -1))

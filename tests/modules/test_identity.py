@@ -13,6 +13,7 @@ from epo_lightning.envs.classic import Probe
 from epo_lightning.limits import Mistake
 from epo_lightning.modules import contents
 from epo_lightning.modules.identity import Identity, require_same_identity
+from tests.support.command_line import Cli
 
 MINE = Identity("epo", "Mine", obs_dim=2, act_dim=3, discrete=False, model={"num_agents": 4, "network.gene_dim": 3})
 
@@ -29,9 +30,9 @@ TWIN = f"--data.env={__name__}.Twin"
 
 
 def test_the_same_passes_whatever_the_number_of_environments() -> None:
-    twins = [Identity.of("epo", EnvSpec("Mine", envs, 2, 3), MINE.model) for envs in (8, 99)]
-    assert twins == [MINE, MINE]
-    require_same_identity(*twins)
+    few, many = (Identity.of("epo", EnvSpec("Mine", envs, 2, 3), MINE.model) for envs in (8, 99))
+    assert few == many == MINE
+    require_same_identity(few, many)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,9 @@ def test_a_checkpoint_that_does_not_tell_is_refused(told: object) -> None:
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "play", "view"])
-def test_every_command_refuses_another_task_of_equal_sizes(cli, monkeypatch, command):
+def test_every_command_refuses_another_task_of_equal_sizes(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
     before = sorted(Path("run").rglob("*"))
     for module in ("require_viewer", "require_encoder"):
@@ -88,13 +91,13 @@ def test_every_command_refuses_another_task_of_equal_sizes(cli, monkeypatch, com
     assert sorted(Path("run").rglob("*")) == before
 
 
-def test_arguments_of_the_task_can_be_changed_for_an_evaluation(cli):
+def test_arguments_of_the_task_can_be_changed_for_an_evaluation(cli: Cli) -> None:
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
     assert cli("validate", "--ckpt_path", "run", "--data.env.init_args.max_steps", "5").code == 0
     assert json.loads(Path("run/checkpoints/last.evaluation.json").read_text())["length"]["mean"] == 5.0
 
 
-def test_a_run_of_an_older_layout_is_evaluated_but_not_continued(cli):
+def test_a_run_of_an_older_layout_is_evaluated_but_not_continued(cli: Cli) -> None:
     elites = "--trainer.callbacks=epo_lightning.callbacks.ElitePreservation"
     assert (
         cli("fit", "--config", "tiny.yaml", "--run_dir", "run", elites, "--trainer.callbacks.archive_size=1").code == 0
@@ -112,7 +115,7 @@ def test_a_run_of_an_older_layout_is_evaluated_but_not_continued(cli):
 
 @pytest.mark.parametrize("command", ["validate", "test"])
 @pytest.mark.parametrize("empty", [False, True])
-def test_an_untrained_network_is_named_in_the_first_line(cli, command, empty):
+def test_an_untrained_network_is_named_in_the_first_line(cli: Cli, command: str, empty: bool) -> None:
     Path("null.yaml").write_text("ckpt_path: null")
     outcome = cli(command, "--config", "tiny.yaml", *(["--config", "null.yaml"] if empty else []))
     assert outcome.code == 0
@@ -122,7 +125,7 @@ def test_an_untrained_network_is_named_in_the_first_line(cli, command, empty):
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "play"])
 @pytest.mark.parametrize("path", ["run", "last", "nowhere.ckpt"])
-def test_a_checkpoint_in_a_configuration_is_not_overlooked(cli, command, path):
+def test_a_checkpoint_in_a_configuration_is_not_overlooked(cli: Cli, command: str, path: str) -> None:
     Path("file.yaml").write_text(f"ckpt_path: {path}")
     outcome = cli(command, "--config", "tiny.yaml", "--config", "file.yaml")
     assert outcome.code == 2
@@ -132,14 +135,14 @@ def test_a_checkpoint_in_a_configuration_is_not_overlooked(cli, command, path):
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "play"])
-def test_an_empty_checkpoint_is_not_no_checkpoint(cli, command):
+def test_an_empty_checkpoint_is_not_no_checkpoint(cli: Cli, command: str) -> None:
     for args in (["--ckpt_path", ""], ["--ckpt_path="]):
         outcome = cli(command, "--config", "tiny.yaml", *args)
         assert outcome.code == 2
         assert outcome.err.startswith("error: ckpt_path is empty; ")
 
 
-def test_a_flag_wins_over_null_in_a_configuration(cli):
+def test_a_flag_wins_over_null_in_a_configuration(cli: Cli) -> None:
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
     Path("null.yaml").write_text("ckpt_path: null")
     outcome = cli("validate", "--ckpt_path", "run", "--config", "null.yaml")

@@ -8,6 +8,7 @@ from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.modules import epo
 from epo_lightning.modules.idle_settings import idle_settings
+from tests.support.command_line import Cli
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_what_has_an_effect_is_not(agents: int, rollout: dict[str, Any], loss: d
     assert idle_settings(agents, RolloutSettings(**rollout), LossSettings(**loss)) == ""
 
 
-def test_the_training_says_so(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_training_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr(epo, "rank_zero_info", told.append)
     for args, lines in (([], 0), (["--model.rollout.n_step=5"], 1)):

@@ -1,7 +1,7 @@
 """Soft actor-critic in small trainings."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from epo_lightning.algorithm.sac import SACLossSettings
 from epo_lightning.callbacks import NaNGuard
+from epo_lightning.envs.base import VectorEnv
 from epo_lightning.envs.classic import Pendulum, Probe
 from epo_lightning.experience.replay import ReplaySettings
 from epo_lightning.learner.adamw import SACOptimizerSettings
@@ -59,7 +60,7 @@ def fit(*arguments: Any, **changes: Any) -> L.Trainer:
     return training.fit(*arguments, **changes)
 
 
-def data(env: Any = Pendulum, num_envs: int = 8, **arguments: Any) -> RolloutDataModule:
+def data(env: Callable[..., VectorEnv] = Pendulum, num_envs: int = 8, **arguments: Any) -> RolloutDataModule:
     return RolloutDataModule(lambda n, device, seed: env(n, device, seed, **arguments), num_envs)
 
 

@@ -15,6 +15,7 @@ from epo_lightning.envs.allegro_kuka.cards import CARDS
 from epo_lightning.envs.allegro_kuka.robot import GAINS
 from epo_lightning.envs.allegro_kuka.scene import build_scene
 from epo_lightning.physics.drawing import Marker, SceneDrawing, offscreen_context
+from tests.support.physics import mujoco_of
 
 CPU = torch.device("cpu")
 WIDTH, HEIGHT = 320, 240
@@ -123,8 +124,9 @@ class TestRender:
         state, memory = env.physics.state, env.rules.memory
         # the object in its goal's pose: the dots coincide
         env.physics.place_object(torch.tensor([1]), memory.goal_pos[[1]], memory.goal_quat[[1]])
-        env.physics.batch.forward()
-        env.physics._refresh()
+        physics = mujoco_of(env)
+        physics.batch.forward()
+        physics._refresh()
         markers = goal_markers(env.rules, state, 1)
         assert len(markers) == 8
         for goal, thing in zip(markers[:4], markers[4:], strict=True):
@@ -239,8 +241,9 @@ class TestWithoutGL:
     def test_the_user_s_choice_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "mujoco.egl", None)
         monkeypatch.setenv("MUJOCO_GL", "osmesa")
-        chosen = Mock()
+        drawing = Mock()
+        chosen = Mock(return_value=drawing)
         monkeypatch.setattr(mujoco, "GLContext", chosen)
-        assert offscreen_context(8, 9) is chosen.return_value
+        assert offscreen_context(8, 9) is drawing
         chosen.assert_called_once_with(8, 9)
-        chosen.return_value.make_current.assert_called_once_with()
+        drawing.make_current.assert_called_once_with()

@@ -1,6 +1,7 @@
 """MuJoCo engine: kinematics, objects, forces, resets, failures, threads, saved states."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from epo_lightning.physics.mujoco import MujocoPhysics, default_threads
 
 UPRIGHT = torch.tensor([0.0, 0.0, 0.0, 1.0])
 G = 9.81
+Point = tuple[float, float, float]
+Points = dict[str, Point | tuple[Point, ...]]
 
 
 @dataclass
@@ -24,7 +27,12 @@ class Setup:
     mass: torch.Tensor
     half: torch.Tensor
 
-    def put(self, pos=(0.35, 0.0, 0.63), joints=None, ids=None):
+    def put(
+        self,
+        pos: Point = (0.35, 0.0, 0.63),
+        joints: torch.Tensor | None = None,
+        ids: torch.Tensor | None = None,
+    ) -> None:
         """Reset to the default pose with the object at `pos`, upright."""
         ids = torch.arange(self.physics.num_envs) if ids is None else ids
         joints = self.default if joints is None else joints
@@ -38,7 +46,7 @@ class Setup:
         )
 
 
-def setup(task="two_arm", num_envs=4, threads=1, gains="stiff", first=0) -> Setup:
+def setup(task: str = "two_arm", num_envs: int = 4, threads: int = 1, gains: str = "stiff", first: int = 0) -> Setup:
     """An engine with the objects `first` and following."""
     rules = card(task)
     scales = object_scales("all", first + num_envs, 0)[first:]
@@ -50,7 +58,7 @@ def setup(task="two_arm", num_envs=4, threads=1, gains="stiff", first=0) -> Setu
 
 
 # wrist origin is not part of the state: the model's data tells it
-SINGLE = {
+SINGLE: Points = {
     "palm": (0.0140, 0.0845, 0.6920),
     "tips": (
         (0.0690, -0.1009, 0.6836),
@@ -60,7 +68,7 @@ SINGLE = {
     ),
     "link7": (-0.0001, 0.2420, 0.7235),
 }
-TWO = {
+TWO: Points = {
     "palm": (-0.4706, 0.0140, 0.7533),
     "tips": (
         (-0.2880, 0.0690, 0.7862),
@@ -73,7 +81,7 @@ TWO = {
 
 
 @pytest.mark.parametrize(("task", "expected"), [("single_arm_regrasp", SINGLE), ("two_arm", TWO)])
-def test_default_pose_reaches_the_known_points(task, expected):
+def test_default_pose_reaches_the_known_points(task: str, expected: Points) -> None:
     s = setup(task, 1)
     s.put()
     state = s.physics.state
@@ -85,7 +93,7 @@ def test_default_pose_reaches_the_known_points(task, expected):
         assert (state.tip_pos[0, 1] - state.tip_pos[0, 0] * mirror).abs().max() < 1e-5
 
 
-def test_bent_finger_and_zero_pose():
+def test_bent_finger_and_zero_pose() -> None:
     s = setup("single_arm_regrasp", 1)
     bent = s.default.clone()
     for finger in range(4):
@@ -96,7 +104,7 @@ def test_bent_finger_and_zero_pose():
     assert (s.physics.state.palm_pos[0, 0] - torch.tensor([0.0, 0.78, 1.381])).abs().max() < 1e-3
 
 
-def test_wrist_velocity_and_quaternion_order():
+def test_wrist_velocity_and_quaternion_order() -> None:
     s = setup("two_arm", 1)
     speed = torch.zeros(1, 46)
     speed[0, 0] = 1.0  # first joint of arm 0 turns about the vertical through its base at x = -1.1
@@ -109,7 +117,7 @@ def test_wrist_velocity_and_quaternion_order():
     assert torch.equal(s.physics.state.object_frame[0, :4], UPRIGHT)
 
 
-def test_every_environment_has_its_own_cuboid():
+def test_every_environment_has_its_own_cuboid() -> None:
     s = setup(num_envs=6)
     s.put(pos=(0.35, 0.0, 0.53 + 0.16))
     for _ in range(90):
@@ -124,7 +132,7 @@ def test_every_environment_has_its_own_cuboid():
         assert s.physics.batch.get_model(env).body("object").mass[0] == pytest.approx(s.mass[env].item())
 
 
-def test_force_and_gravity_move_the_object_and_damping_slows_its_spin():
+def test_force_and_gravity_move_the_object_and_damping_slows_its_spin() -> None:
     s = setup(num_envs=3)
     s.put(pos=(0.0, 0.0, 2.0))
     joints = s.physics.model.nu
@@ -141,7 +149,7 @@ def test_force_and_gravity_move_the_object_and_damping_slows_its_spin():
     assert torch.allclose(angular[:, 2], 4 * decay.expand(3), rtol=2e-3)
 
 
-def test_robot_holds_its_pose_without_gravity_sag():
+def test_robot_holds_its_pose_without_gravity_sag() -> None:
     s = setup(num_envs=1)
     s.put()
     for _ in range(60):
@@ -186,7 +194,7 @@ def held(s: Setup) -> list[bool]:
 
 
 @pytest.mark.parametrize("task", list(CARDS))
-def test_results_do_not_depend_on_the_number_of_threads(task):
+def test_results_do_not_depend_on_the_number_of_threads(task: str) -> None:
     one = setup(task, num_envs=8)
     expected = grip(one)
     assert sum(held(one)) >= 1
@@ -195,7 +203,7 @@ def test_results_do_not_depend_on_the_number_of_threads(task):
 
 
 @pytest.mark.parametrize("task", list(CARDS))
-def test_results_do_not_depend_on_the_split_over_engines(task):
+def test_results_do_not_depend_on_the_split_over_engines(task: str) -> None:
     whole = setup(task, num_envs=8, threads=2)
     expected = grip(whole)
     halves = torch.cat([grip(setup(task, num_envs=4, first=n), slice(n, n + 4)) for n in (0, 4)])
@@ -204,7 +212,7 @@ def test_results_do_not_depend_on_the_split_over_engines(task):
     torch.testing.assert_close(halves, expected, rtol=1e-5, atol=1e-5)  # torch reads whole batches
 
 
-def test_free_blocks_are_read_in_the_world_frame():
+def test_free_blocks_are_read_in_the_world_frame() -> None:
     s = setup("two_arm_partition", num_envs=2)
     s.put()
     start = torch.tensor([0, 0, 0.68, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0])
@@ -225,7 +233,7 @@ def test_free_blocks_are_read_in_the_world_frame():
     assert setup(num_envs=3).physics.state.blocks.shape == (3, 0, 13)
 
 
-def test_a_block_that_blows_up_is_told():
+def test_a_block_that_blows_up_is_told() -> None:
     s = setup("two_arm_partition", num_envs=2)
     s.put()
     s.physics.batch.bind("qvel")[1, 52] = 5000.0
@@ -234,7 +242,7 @@ def test_a_block_that_blows_up_is_told():
     assert s.physics.state.blocks.abs().max() <= 1000
 
 
-def test_saved_state_continues_to_the_bit():
+def test_saved_state_continues_to_the_bit() -> None:
     first = setup(num_envs=5)
     first.put()
     run(first, 30)
@@ -250,7 +258,7 @@ def test_saved_state_continues_to_the_bit():
     assert (first.physics.batch.bind("ncon") > 0).any()
 
 
-def test_wrong_states_are_refused():
+def test_wrong_states_are_refused() -> None:
     with pytest.raises(ValueError, match=r"data\.num_envs must be 5"):
         setup(num_envs=4).physics.load_state_dict(setup(num_envs=5).physics.state_dict())
     with pytest.raises(ValueError, match=r"data\.env\.init_args\.task"):
@@ -260,7 +268,9 @@ def test_wrong_states_are_refused():
 
 
 @pytest.mark.parametrize("poison", [float("nan"), 1e12])
-def test_blown_up_environment_is_told_and_the_others_do_not_notice(poison, tmp_path, monkeypatch):
+def test_blown_up_environment_is_told_and_the_others_do_not_notice(
+    poison: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     clean, dirty = setup(num_envs=4), setup(num_envs=4)
     for s in (clean, dirty):
@@ -282,7 +292,7 @@ def test_blown_up_environment_is_told_and_the_others_do_not_notice(poison, tmp_p
     assert not list(tmp_path.iterdir())  # no log file in the working directory
 
 
-def test_runaway_but_finite_counts_as_blown_up():
+def test_runaway_but_finite_counts_as_blown_up() -> None:
     s = setup(num_envs=2)
     s.put(pos=(0.0, 0.0, 2.0))
     s.physics.batch.bind("qvel")[1, s.physics.model.nu + 4] = 5000.0
@@ -290,7 +300,7 @@ def test_runaway_but_finite_counts_as_blown_up():
     assert s.physics.blown_up.tolist() == [False, True]
 
 
-def test_reset_touches_only_its_environments():
+def test_reset_touches_only_its_environments() -> None:
     s = setup("two_arm_partition", num_envs=3)
     s.put()
     run(s, 20)
@@ -306,7 +316,7 @@ def test_reset_touches_only_its_environments():
     assert block[0].tolist() == [1, 1, 1]
 
 
-def test_placed_object_and_goal():
+def test_placed_object_and_goal() -> None:
     s = setup(num_envs=2)
     s.put()
     pos, quat = torch.tensor([[0.1, 0.2, 1.5]]), torch.tensor([[0.6, 0.0, 0.0, 0.8]])
@@ -318,7 +328,7 @@ def test_placed_object_and_goal():
     assert s.physics.batch.bind("mocap_quat")[1, 0].tolist() == pytest.approx([0.8, 0.6, 0.0, 0.0])
 
 
-def test_default_threads_are_shared_between_ranks(monkeypatch):
+def test_default_threads_are_shared_between_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     assert default_threads() == 8
@@ -328,7 +338,7 @@ def test_default_threads_are_shared_between_ranks(monkeypatch):
     assert default_threads() == 1
 
 
-def test_hands_of_different_arms_collide():
+def test_hands_of_different_arms_collide() -> None:
     s = setup(num_envs=1)
     model = s.physics.model
     left, right = ([g for g in range(model.ngeom) if model.geom_contype[g] & bit] for bit in (4, 8))

@@ -6,6 +6,8 @@ The first run on a machine compiles kernels for half a minute; later ones take s
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import mujoco
 import pytest
@@ -34,7 +36,12 @@ class Setup:
     default: torch.Tensor
     mass: torch.Tensor
 
-    def put(self, pos=(0.0, 0.0, 0.63), joints=None, ids=None):
+    def put(
+        self,
+        pos: tuple[float, float, float] = (0.0, 0.0, 0.63),
+        joints: torch.Tensor | None = None,
+        ids: torch.Tensor | None = None,
+    ) -> None:
         """Reset to the default pose with the object at `pos`, upright."""
         ids = torch.arange(self.physics.num_envs) if ids is None else ids
         joints, rows = self.default if joints is None else joints, len(ids)
@@ -51,7 +58,7 @@ class Setup:
         return torch.cat([field.flatten(1) for field in self.physics.state], dim=1).clone()
 
 
-def setup(num_envs=4, task="single_arm_regrasp", **room) -> Setup:
+def setup(num_envs: int = 4, task: str = "single_arm_regrasp", **room: Any) -> Setup:
     rules = card(task)
     scales = object_scales("all", num_envs, 0)
     model = build_scene(rules, GAINS["stiff"])
@@ -61,7 +68,7 @@ def setup(num_envs=4, task="single_arm_regrasp", **room) -> Setup:
     return Setup(physics, MujocoPhysics(*arguments, threads=1), default, masses(scales).float())
 
 
-def test_reads_what_the_other_engine_reads():
+def test_reads_what_the_other_engine_reads() -> None:
     s = setup()
     generator = torch.Generator().manual_seed(0)
     joints = s.default + 0.2 * torch.randn(4, 23, generator=generator)
@@ -75,7 +82,7 @@ def test_reads_what_the_other_engine_reads():
     assert s.physics.state.joint_vel.abs().max() > 1
 
 
-def test_has_the_constants_that_mujoco_derives_for_each_object():
+def test_has_the_constants_that_mujoco_derives_for_each_object() -> None:
     s = setup(6)
     for name in ("geom_size", "geom_rbound", "geom_aabb", "body_mass", "body_inertia", "body_subtreemass"):
         ours = torch.from_numpy(getattr(s.physics._worlds.model, name).numpy()).flatten(1)
@@ -87,7 +94,7 @@ def test_has_the_constants_that_mujoco_derives_for_each_object():
         assert torch.equal(ours, torch.from_numpy(s.reference.batch.expanded(name)).float().flatten(1)), name
 
 
-def test_force_and_gravity_move_the_object_and_a_push_lasts_one_step():
+def test_force_and_gravity_move_the_object_and_a_push_lasts_one_step() -> None:
     s = setup(3)
     s.put(pos=(0.0, 0.0, 3.0))
     force = torch.tensor([[0.3, 0.0, 0.0], [0.0, -0.3, 0.0], [0.0, 0.0, 0.0]])
@@ -103,7 +110,7 @@ def test_force_and_gravity_move_the_object_and_a_push_lasts_one_step():
     assert torch.allclose(s.physics.state.object_frame[:, 4], before, atol=1e-5)
 
 
-def test_state_stays_the_same_tensors():
+def test_state_stays_the_same_tensors() -> None:
     s = setup()
     s.put()
     places = [field.data_ptr() for field in s.physics.state]
@@ -113,7 +120,7 @@ def test_state_stays_the_same_tensors():
     assert [field.data_ptr() for field in s.physics.state] == places
 
 
-def test_reset_touches_only_its_environments_and_forgets():
+def test_reset_touches_only_its_environments_and_forgets() -> None:
     s, fresh = setup(3), setup(3)
     s.put(pos=(0.0, 0.0, 0.56))
     s.run(20)
@@ -140,7 +147,9 @@ def test_reset_touches_only_its_environments_and_forgets():
         ("force", float("nan")),
     ],
 )
-def test_a_failure_is_told_stays_at_home_and_a_reset_cures_it(field, poison, tmp_path, monkeypatch):
+def test_a_failure_is_told_stays_at_home_and_a_reset_cures_it(
+    field: str, poison: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     clean, dirty = setup(), setup()
     for s in (clean, dirty):
@@ -165,7 +174,7 @@ def test_a_failure_is_told_stays_at_home_and_a_reset_cures_it(field, poison, tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_too_little_room_is_told_with_the_argument_to_raise(recwarn):
+def test_too_little_room_is_told_with_the_argument_to_raise(recwarn: pytest.WarningsRecorder) -> None:
     s = setup(2, constraints=2)
     s.put(pos=(0.0, 0.0, 0.54))
     with pytest.warns(UserWarning, match=r"data\.env\.init_args\.constraints_per_world is too small: 2 .*; try 4"):
@@ -183,7 +192,7 @@ def test_too_little_room_is_told_with_the_argument_to_raise(recwarn):
     assert not recwarn.list
 
 
-def test_saved_state_continues_to_the_bit():
+def test_saved_state_continues_to_the_bit() -> None:
     first, second = setup(5), setup(5)
     first.put(pos=(0.0, 0.0, 0.56))
     first.run(30)
@@ -195,7 +204,7 @@ def test_saved_state_continues_to_the_bit():
     assert torch.equal(first.run(30, seed=1), second.run(30, seed=1))
 
 
-def test_wrong_arguments_and_states_are_refused():
+def test_wrong_arguments_and_states_are_refused() -> None:
     with pytest.raises(ValueError, match=r"data\.num_envs must be 3"):
         setup(2).physics.load_state_dict(setup(3).physics.state_dict())
     small = setup(2)
@@ -207,7 +216,7 @@ def test_wrong_arguments_and_states_are_refused():
         WarpPhysics(small.physics.model, 2, 1, torch.ones(2, 3), torch.ones(2), torch.device("mps"))
 
 
-def test_snapshot_is_the_environment_in_mujocos_form():
+def test_snapshot_is_the_environment_in_mujocos_form() -> None:
     s = setup(5)
     s.put()
     s.run(5)
@@ -227,7 +236,7 @@ def test_snapshot_is_the_environment_in_mujocos_form():
     mujoco.mj_forward(model, data)
 
 
-def test_without_the_package_one_line_tells_what_to_install():
+def test_without_the_package_one_line_tells_what_to_install() -> None:
     code = """
 import sys, torch
 sys.modules["mujoco_warp"] = None

@@ -5,6 +5,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,10 +14,14 @@ import yaml
 from epo_lightning.envs.allegro_kuka import AllegroKuka
 from epo_lightning.envs.allegro_kuka.cards import CARDS
 from epo_lightning.envs.check import check_env
+from tests.support.command_line import Cli, Rows
+from tests.support.physics import mujoco_of
 from tests.support.sameness import assert_same, final_state
 
 pytest.importorskip("mujoco_warp")
 import warp as wp
+
+from epo_lightning.physics.warp import WarpPhysics
 
 CPU = torch.device("cpu")
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -24,19 +29,21 @@ SLOW = [task for task in CARDS if task != "single_arm_regrasp"]
 TASKS = ["single_arm_regrasp", *(pytest.param(task, marks=pytest.mark.slow) for task in SLOW)]
 
 
-def pair(num_envs: int, seed: int = 0, **kwargs) -> tuple[AllegroKuka, AllegroKuka]:
+def pair(num_envs: int, seed: int = 0, **kwargs: Any) -> tuple[AllegroKuka, AllegroKuka]:
     """The task on Warp and on MuJoCo; both solvers go to the end, which they otherwise stop before, each elsewhere."""
     ours, theirs = (AllegroKuka(num_envs, CPU, seed, physics=physics, **kwargs) for physics in ("warp", "mujoco"))
+    assert isinstance(ours.physics, WarpPhysics)
     wp.to_torch(ours.physics._worlds.model.opt.tolerance).fill_(1e-9)
-    theirs.physics.batch.expand("opt.tolerance")[:] = 1e-12
-    theirs.physics.batch.expand("opt.iterations")[:] = 100
+    batch = mujoco_of(theirs).batch
+    batch.expand("opt.tolerance")[:] = 1e-12
+    batch.expand("opt.iterations")[:] = 100
     return ours, theirs
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_joints_and_objects_move_as_in_mujoco(task):
+def test_joints_and_objects_move_as_in_mujoco(task: str) -> None:
     envs = pair(64, task=task)
-    ours, theirs = envs[0].physics, envs[1].physics
+    ours, theirs = envs[0].physics, mujoco_of(envs[1])
     envs[1].reset()
     generator = torch.Generator().manual_seed(1)
     hold = theirs.state.joint_pos.clone()
@@ -64,7 +71,7 @@ def test_joints_and_objects_move_as_in_mujoco(task):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_observation_reward_and_ends_are_those_of_mujoco(task):
+def test_observation_reward_and_ends_are_those_of_mujoco(task: str) -> None:
     ours, theirs = pair(64, task=task, tolerance=0.6, objects="cube")
     assert torch.allclose(ours.reset(), theirs.reset(), atol=1e-5)
     off, late = torch.arange(0, 64, 8), torch.arange(1, 64, 8)
@@ -85,15 +92,15 @@ def test_observation_reward_and_ends_are_those_of_mujoco(task):
         for name, tolerance in (("obs", 1e-2), ("reward", 1e-2)):
             far = ~torch.isclose(getattr(a, name), getattr(b, name), atol=tolerance, rtol=tolerance)
             assert far.float().mean() < 1e-3, name
-        terminated, truncated = terminated + a.terminated.sum(), truncated + a.truncated.sum()
-        successes += a.successes.sum()
+        terminated, truncated = terminated + int(a.terminated.sum()), truncated + int(a.truncated.sum())
+        successes += int(a.successes.sum())
     assert terminated >= 8
     assert truncated >= 8
     assert successes > 0
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_task_steps(task):
+def test_every_task_steps(task: str) -> None:
     env = AllegroKuka(4, CPU, 0, task=task, physics="warp")
     env.reset()
     for _ in range(30):
@@ -104,13 +111,13 @@ def test_every_task_steps(task):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_keeps_the_contract(device):
+def test_keeps_the_contract(device: str) -> None:
     check_env(AllegroKuka(4, torch.device(device), 0, task="single_arm_regrasp", physics="warp"), steps=60)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("task", TASKS)
-def test_a_gpu_does_what_the_cpu_does(task):
+def test_a_gpu_does_what_the_cpu_does(task: str) -> None:
     cpu, gpu = (AllegroKuka(64, torch.device(d), 0, task=task, physics="warp") for d in ("cpu", "cuda"))
     cpu.reset()
     for _ in range(50):
@@ -130,7 +137,7 @@ def test_a_gpu_does_what_the_cpu_does(task):
     assert result.obs.isfinite().all()
 
 
-def test_the_switch_is_checked(cli):
+def test_the_switch_is_checked(cli: Cli) -> None:
     args = ("fit", "--config=tiny.yaml", "--data.env=epo_lightning.envs.allegro_kuka.AllegroKuka")
     mistakes = {
         ("physics=newton",): "physics must be one of mujoco, warp; got 'newton'",
@@ -144,7 +151,7 @@ def test_the_switch_is_checked(cli):
         assert outcome.err == f"error: data.env.init_args.{line}\n"
 
 
-def test_a_saved_state_belongs_to_its_engine():
+def test_a_saved_state_belongs_to_its_engine() -> None:
     ours, theirs = pair(2, task="single_arm_regrasp")
     with pytest.raises(ValueError, match=r"data\.env\.init_args\.physics must be mujoco, .*; got warp"):
         ours.load_state_dict(theirs.state_dict())
@@ -161,7 +168,7 @@ def write_case() -> None:
     Path("case.yaml").write_text(yaml.safe_dump({"data": {"env": env}}))
 
 
-def test_four_iterations_are_two_and_two(cli, rows):
+def test_four_iterations_are_two_and_two(cli: Cli, rows: Rows) -> None:
     write_case()
     command = ("fit", "--config", "tiny.yaml", "--config", "case.yaml", "--checkpoint.every_n_iterations", 1)
     assert cli(*command, "--run_dir", "whole", "--trainer.max_epochs", 4).code == 0
@@ -173,7 +180,7 @@ def test_four_iterations_are_two_and_two(cli, rows):
 
 
 @pytest.mark.slow
-def test_a_laptops_training_is_tested_and_filmed(cli, rows):
+def test_a_laptops_training_is_tested_and_filmed(cli: Cli, rows: Rows) -> None:
     warp = ("--data.env.init_args.physics", "warp", "--data.num_envs", 64)
     fit = cli(
         *("fit", "--config", "single_arm_regrasp", "--config", "laptop", *warp, "--trainer.max_epochs", 2),

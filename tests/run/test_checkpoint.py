@@ -2,31 +2,35 @@
 
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any, Never
 
+import lightning as L
 import pytest
 import torch
 
 from epo_lightning.modules.contents import CONFIG as CONFIG_KEY
 from epo_lightning.run.checkpoint import AtomicCheckpointIO, read_checkpoint
 from epo_lightning.run.run_checkpoints import RunCheckpoints
+from tests.support.command_line import Cli, Rows
 
-GOOD = {CONFIG_KEY: "seed_everything: 0", "weights": torch.ones(1000)}
+GOOD: dict[str, Any] = {CONFIG_KEY: "seed_everything: 0", "weights": torch.ones(1000)}
 
 
-def test_what_was_saved_is_read(tmp_path):
+def test_what_was_saved_is_read(tmp_path: Path) -> None:
     path = tmp_path / "new" / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint(GOOD, path)
     assert torch.equal(AtomicCheckpointIO().load_checkpoint(path)["weights"], GOOD["weights"])
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_failing_save_keeps_the_old_file(tmp_path, monkeypatch):
+def test_a_failing_save_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint(GOOD, path)
     before = path.read_bytes()
 
-    def die_half_way(checkpoint, file):
+    def die_half_way(_: object, file: IO[bytes]) -> Never:
         file.write(b"half")
         raise KeyboardInterrupt
 
@@ -38,12 +42,12 @@ def test_a_failing_save_keeps_the_old_file(tmp_path, monkeypatch):
 
 
 class Malicious:
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
         return (Path.touch, (Path("executed"),))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "pickle", "other zip", "foreign state", "code"])
-def test_what_is_no_checkpoint_is_refused(tmp_path, monkeypatch, damage):
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint(GOOD, path)
@@ -67,7 +71,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, monkeypatch, damage):
     assert not Path("executed").exists()
 
 
-def test_saving_takes_its_share_of_the_time_and_no_more(monkeypatch):
+def test_saving_takes_its_share_of_the_time_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("epo_lightning.run.run_checkpoints.time.monotonic", lambda: now)
     checkpoints = RunCheckpoints(max_share=0.1)
@@ -82,12 +86,12 @@ def test_saving_takes_its_share_of_the_time_and_no_more(monkeypatch):
             assert 0.05 < spent / now <= 0.1
 
 
-def test_a_fixed_interval_counts_iterations():
+def test_a_fixed_interval_counts_iterations() -> None:
     checkpoints = RunCheckpoints(every_n_iterations=3)
     assert [iteration for iteration in range(1, 10) if checkpoints._is_due(iteration)] == [3, 6, 9]
 
 
-def test_the_best_checkpoint_is_the_one_with_the_highest_return(cli, rows):
+def test_the_best_checkpoint_is_the_one_with_the_highest_return(cli: Cli, rows: Rows) -> None:
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run", "--trainer.max_epochs", "8",
                "--checkpoint.every_n_iterations", "1").code == 0  # fmt: skip
     returns = [float(row["charts/episodic_return"]) for row in rows(Path("run"))]
@@ -96,11 +100,11 @@ def test_the_best_checkpoint_is_the_one_with_the_highest_return(cli, rows):
     assert read_checkpoint(Path("run/checkpoints/last.ckpt"))["epoch"] == 7
 
 
-def test_the_best_checkpoint_does_not_change_for_a_rounding_error(cli, monkeypatch):
+def test_the_best_checkpoint_does_not_change_for_a_rounding_error(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     returns = iter([-5.0, -4.0, -4.0 + 1e-6, -4.5])
     end = RunCheckpoints.on_train_epoch_end
 
-    def with_a_given_return(self, trainer, pl_module):
+    def with_a_given_return(self: RunCheckpoints, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         trainer.callback_metrics["charts/episodic_return"] = torch.tensor(next(returns))
         end(self, trainer, pl_module)
 
@@ -110,6 +114,6 @@ def test_the_best_checkpoint_does_not_change_for_a_rounding_error(cli, monkeypat
     assert read_checkpoint(Path("run/checkpoints/best.ckpt"))["epoch"] == 1
 
 
-def test_a_run_without_a_finished_episode_has_a_last_checkpoint_only(cli):
+def test_a_run_without_a_finished_episode_has_a_last_checkpoint_only(cli: Cli) -> None:
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run", "--data.env.init_args.max_steps", "100").code == 0
     assert [file.name for file in Path("run/checkpoints").iterdir()] == ["last.ckpt"]

@@ -10,7 +10,7 @@ from epo_lightning.run.metrics_table import MetricsTable
 
 
 @pytest.fixture(autouse=True)
-def _empty_folder(tmp_path, monkeypatch):
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -21,20 +21,20 @@ def touch(path: Path, age: float = 0.0) -> Path:
     return path
 
 
-def test_new_folders_never_meet():
+def test_new_folders_never_meet() -> None:
     folders = [RunFolder.new("task", seed=1) for _ in range(5)]
     assert len({folder.path for folder in folders}) == 5
     assert all(folder.path.is_dir() for folder in folders)
 
 
-def test_an_unused_folder_disappears_with_its_parents():
+def test_an_unused_folder_disappears_with_its_parents() -> None:
     folder = RunFolder.new("task", seed=1)
     folder.claim()
     folder.release()
     assert list(Path().iterdir()) == []
 
 
-def test_a_folder_that_was_there_before_stays():
+def test_a_folder_that_was_there_before_stays() -> None:
     Path("mine").mkdir()
     folder = RunFolder(Path("mine"))
     folder.claim()
@@ -42,7 +42,7 @@ def test_a_folder_that_was_there_before_stays():
     assert Path("mine").is_dir()
 
 
-def test_two_processes_do_not_write_into_one_folder():
+def test_two_processes_do_not_write_into_one_folder() -> None:
     first, second = RunFolder(Path("run")), RunFolder(Path("run"))
     first.claim()
     with pytest.raises(ValueError, match="run_dir: another process is training in run"):
@@ -54,7 +54,7 @@ def test_two_processes_do_not_write_into_one_folder():
     third.release()
 
 
-def test_last_means_the_newest_run_and_best_is_of_the_same_run():
+def test_last_means_the_newest_run_and_best_is_of_the_same_run() -> None:
     old = RunFolder(Path("runs/a/1"))
     new = RunFolder(Path("runs/b/1"))
     touch(old.last, age=10)
@@ -69,13 +69,13 @@ def test_last_means_the_newest_run_and_best_is_of_the_same_run():
 
 
 @pytest.mark.parametrize("name", ["last", "nothing.ckpt", "empty"])
-def test_what_does_not_exist_is_named(name):
+def test_what_does_not_exist_is_named(name: str) -> None:
     Path("empty").mkdir()
     with pytest.raises(ValueError, match=r"^ckpt_path: "):
         find_checkpoint(name, None)
 
 
-def test_a_checkpoint_knows_its_folder():
+def test_a_checkpoint_knows_its_folder() -> None:
     folder = RunFolder(Path("run"))
     touch(folder.last)
     assert RunFolder.of_checkpoint(folder.last) is None
@@ -84,7 +84,7 @@ def test_a_checkpoint_knows_its_folder():
     assert RunFolder.of_checkpoint(touch(Path("elsewhere/last.ckpt"))) is None
 
 
-def test_metrics_gain_columns_and_lose_the_rows_after_a_checkpoint():
+def test_metrics_gain_columns_and_lose_the_rows_after_a_checkpoint() -> None:
     table = MetricsTable(Path("metrics.csv"))
     table.log_metrics({"a": 1.0}, step=10)
     table.log_metrics({"a": 0.1 + 0.2, "b": 5.0}, step=20)

@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from epo_lightning.run.checkpoint import read_checkpoint
 from epo_lightning.run.interruption import GracefulStop
-from tests.support.command_line import ENDLESS, wait_for_rows
+from tests.support.command_line import ENDLESS, Rows, wait_for_rows
 
 FOREVER = ("fit", "--config", "tiny.yaml", *ENDLESS, "--run_dir", "run")
 
@@ -34,10 +36,11 @@ def training(*args: str, **kwargs: Any) -> Iterator[subprocess.Popen[str]]:
 
 
 def saved_iterations() -> int:
-    return read_checkpoint(Path("run/checkpoints/last.ckpt"))["epoch"] + 1
+    return int(read_checkpoint(Path("run/checkpoints/last.ckpt"))["epoch"]) + 1
 
 
-def test_nohup_is_respected(cli, rows):
+@pytest.mark.usefixtures("cli")
+def test_nohup_is_respected(rows: Rows) -> None:
     def ignore() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
@@ -51,7 +54,8 @@ def test_nohup_is_respected(cli, rows):
     assert saved_iterations() == len(rows(Path("run")))
 
 
-def test_a_terminal_that_closes_does_not_cost_the_iteration(cli, rows):
+@pytest.mark.usefixtures("cli")
+def test_a_terminal_that_closes_does_not_cost_the_iteration(rows: Rows) -> None:
     """Printing fails from then on."""
     ours, theirs = pty.openpty()
 
@@ -66,7 +70,7 @@ def test_a_terminal_that_closes_does_not_cost_the_iteration(cli, rows):
     assert saved_iterations() == len(rows(Path("run")))
 
 
-def test_a_second_sigterm_ends_at_once_but_not_one_after_a_warning():
+def test_a_second_sigterm_ends_at_once_but_not_one_after_a_warning() -> None:
     stop, before = GracefulStop(), {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         stop._note(signal.SIGUSR1, None)
@@ -80,7 +84,8 @@ def test_a_second_sigterm_ends_at_once_but_not_one_after_a_warning():
             signal.signal(number, handler)
 
 
-def test_a_signal_to_one_rank_stops_both(cli, rows):
+@pytest.mark.usefixtures("cli")
+def test_a_signal_to_one_rank_stops_both(rows: Rows) -> None:
     with training("--trainer.devices", "2", "--data.num_envs", "16") as process:
         (other,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         os.kill(int(other), signal.SIGUSR1)

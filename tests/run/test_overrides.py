@@ -14,6 +14,7 @@ from epo_lightning.modules.contents import CONFIG as CONFIG_KEY
 from epo_lightning.run.checkpoint import read_checkpoint
 from epo_lightning.run.interruption import TimeLimit
 from epo_lightning.run.overrides import Change, find_changes, require_changeable
+from tests.support.command_line import Cli, Rows
 from tests.support.training import small_data, small_module, train
 
 GA = "epo_lightning.callbacks.GeneticEvolution"
@@ -84,7 +85,8 @@ ON = ("fit", "--ckpt_path", "run", "--trainer.max_epochs")
 
 
 def embedded(path: str = "run/checkpoints/last.ckpt") -> dict[str, Any]:
-    return yaml.safe_load(read_checkpoint(Path(path))[CONFIG_KEY])
+    config: dict[str, Any] = yaml.safe_load(read_checkpoint(Path(path))[CONFIG_KEY])
+    return config
 
 
 def said(out: str) -> list[str]:
@@ -95,7 +97,7 @@ def said(out: str) -> list[str]:
 
 
 class TestLearningRate:
-    def test_the_given_one_is_adams_now_and_the_files_tell_it(self, cli, rows):
+    def test_the_given_one_is_adams_now_and_the_files_tell_it(self, cli: Cli, rows: Rows) -> None:
         steady = ("--model.optimizer.target_kl=null", "--model.optimizer.learning_rate=2e-3")
         assert cli(*FIRST, *steady).code == 0
         outcome = cli(*ON, 4, "--model.optimizer.learning_rate", "1e-5")
@@ -108,13 +110,13 @@ class TestLearningRate:
         assert said(cli(*ON, 5).out) == []  # from now on the run's own
         assert float(rows(Path("run"))[-1]["charts/learning_rate"]) == pytest.approx(1e-5)
 
-    def test_one_that_was_adapted_goes_on_unless_another_is_given(self, cli):
+    def test_one_that_was_adapted_goes_on_unless_another_is_given(self, cli: Cli) -> None:
         assert cli(*FIRST, "--model.optimizer.target_kl=1e-9").code == 0  # falls by 1.5 twice
         assert cli(*ON, 3, "--model.optimizer.learning_rate=3e-4", "--model.optimizer.target_kl=null").code == 0
         state = read_checkpoint(Path("run/checkpoints/last.ckpt"))["optimizer_states"][0]
         assert state["param_groups"][0]["lr"].item() == pytest.approx(3e-4 / 1.5**2)
 
-    def test_new_bounds_hold_at_once(self, cli, rows):
+    def test_new_bounds_hold_at_once(self, cli: Cli, rows: Rows) -> None:
         assert cli(*FIRST).code == 0
         bounds = ("--model.optimizer.learning_rate_min=2e-4", "--model.optimizer.learning_rate_max=3e-4")
         assert cli("fit", "--ckpt_path=run", "--model.optimizer.learning_rate_max=1e-6").code == 2
@@ -122,7 +124,7 @@ class TestLearningRate:
         assert len(said(outcome.out)) == 3
         assert float(rows(Path("run"))[-1]["charts/learning_rate"]) == pytest.approx(3e-4)
 
-    def test_moments_stay_and_a_given_overlay_wins_like_a_flag(self, cli):
+    def test_moments_stay_and_a_given_overlay_wins_like_a_flag(self, cli: Cli) -> None:
         assert cli(*FIRST).code == 0
         Path("slow.yaml").write_text("model: {optimizer: {learning_rate: 1.0e-6, target_kl: null}}")
         before = read_checkpoint(Path("run/checkpoints/last.ckpt"))["optimizer_states"][0]
@@ -158,7 +160,7 @@ APPLIED = [
 
 class TestApplied:
     @pytest.mark.parametrize("flags", APPLIED, ids=lambda flags: flags[0].removeprefix("--"))
-    def test_a_run_goes_on_with_it_and_says_so(self, cli, rows, flags):
+    def test_a_run_goes_on_with_it_and_says_so(self, cli: Cli, rows: Rows, flags: list[str]) -> None:
         assert cli(*FIRST).code == 0
         outcome = cli(*ON, 4, *flags)
         assert outcome.code == 0, outcome.err
@@ -168,7 +170,7 @@ class TestApplied:
         assert embedded() == yaml.safe_load(Path("run/config.yaml").read_text())
         assert cli(*ON, 5).code == 0
 
-    def test_with_a_recurrent_network(self, cli, rows):
+    def test_with_a_recurrent_network(self, cli: Cli, rows: Rows) -> None:
         assert cli(*FIRST, "--model.network.lstm_units=6").code == 0
         sizes = ("--model.rollout.horizon=6", "--model.rollout.num_epochs=2", "--model.rollout.num_minibatches=4")
         steps = read_checkpoint(Path("run/checkpoints/last.ckpt"))["optimizer_states"][0]["state"][0]["step"]
@@ -177,7 +179,7 @@ class TestApplied:
         assert now - steps == 2 * 2 * 4  # iterations x passes x minibatches
         assert [row["charts/env_steps"] for row in rows(Path("run"))] == ["64", "128", "224", "320"]
 
-    def test_a_narrower_range_of_log_std_holds_at_once(self, cli):
+    def test_a_narrower_range_of_log_std_holds_at_once(self, cli: Cli) -> None:
         assert cli(*FIRST).code == 0
         limits = ("--model.network.log_std_max=-1", "--model.network.log_std_init=-1")
         outcome = cli(*ON, 3, *limits)
@@ -188,7 +190,7 @@ class TestApplied:
         assert read_checkpoint(Path("run/checkpoints/last.ckpt"))["state_dict"]["policy.log_std"].max() <= -1
         assert cli("validate", "--ckpt_path", "run").code == 0
 
-    def test_a_new_reward_scale_rescales_what_the_critic_knows(self, tmp_path):
+    def test_a_new_reward_scale_rescales_what_the_critic_knows(self, tmp_path: Path) -> None:
         data = small_data()
         module = small_module(rollout={"reward_scale": 0.5})
         train(module, data, tmp_path, 2)
@@ -210,20 +212,20 @@ class TestApplied:
         assert not new.clock.is_due(599)
         assert new.clock.is_due(600)
 
-    def test_a_callback_that_is_new_measures_from_then_on(self, cli):
+    def test_a_callback_that_is_new_measures_from_then_on(self, cli: Cli) -> None:
         assert cli(*FIRST).code == 0
         assert cli(*ON, 3).code == 0
 
         def opened_at() -> int:
             (rank,) = read_checkpoint(Path("run/checkpoints/last.ckpt"))["ranks"]
-            return rank["fitness"]["opened_at"]
+            return int(rank["fitness"]["opened_at"])
 
         assert opened_at() == 0
         Path("evolving.yaml").write_text(yaml.safe_dump(callbacks((GA, {"num_elites": 1}))))
         assert cli(*ON, 4, "--config", "evolving.yaml").code == 0
         assert opened_at() == 3 * 64
 
-    def test_a_new_interval_counts_from_when_the_window_was_opened(self, cli):
+    def test_a_new_interval_counts_from_when_the_window_was_opened(self, cli: Cli) -> None:
         slow = callbacks((GA, {"num_elites": 1, "warmup_env_steps": 0, "every_n_env_steps": 640}))
         Path("evolving.yaml").write_text(yaml.safe_dump(slow))
         assert cli(*FIRST, "--config", "evolving.yaml", "--trainer.max_epochs=4").code == 0
@@ -234,7 +236,7 @@ class TestApplied:
         assert "trainer.callbacks.GeneticEvolution.every_n_env_steps 640 -> 320" in said(outcome.out)
         assert '"env_steps": 320' in Path("run/lineage.jsonl").read_text()
 
-    def test_two_callbacks_of_one_class_are_one_line(self, cli):
+    def test_two_callbacks_of_one_class_are_one_line(self, cli: Cli) -> None:
         elites = {"class_path": "epo_lightning.callbacks.ElitePreservation", "init_args": {"archive_size": 1}}
         Path("more.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks+": [elites]}}))
         assert cli(*FIRST, "--config", "more.yaml").code == 0
@@ -260,7 +262,7 @@ REFUSED = {
 
 class TestRefused:
     @pytest.mark.parametrize("key", REFUSED)
-    def test_by_name_and_nothing_is_touched(self, cli, key):
+    def test_by_name_and_nothing_is_touched(self, cli: Cli, key: str) -> None:
         assert cli(*FIRST).code == 0
         files = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
         outcome = cli(*ON, 4, f"--{key}={REFUSED[key]}")
@@ -270,7 +272,7 @@ class TestRefused:
         assert outcome.err.count("\n") == 1
         assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == files
 
-    def test_the_genetic_algorithms_seed(self, cli):
+    def test_the_genetic_algorithms_seed(self, cli: Cli) -> None:
         evolving = callbacks((GA, {"num_elites": 1}))
         Path("evolving.yaml").write_text(yaml.safe_dump(evolving))
         assert cli(*FIRST, "--config", "evolving.yaml").code == 0
@@ -278,7 +280,7 @@ class TestRefused:
         assert outcome.code == 2
         assert "trainer.callbacks.GeneticEvolution.seed" in outcome.err
 
-    def test_another_kind_of_device(self, cli):
+    def test_another_kind_of_device(self, cli: Cli) -> None:
         assert cli(*FIRST).code == 0
         path = Path("run/checkpoints/last.ckpt")
         contents = torch.load(path, weights_only=True)
@@ -295,7 +297,7 @@ CUBES = ["--data.env=epo_lightning.envs.allegro_kuka.AllegroKuka", "--data.env.i
 class TestAllegroKuka:
     """An environment decides by itself what of its arguments can change."""
 
-    def test_what_it_takes_over_and_what_not(self, cli, rows):
+    def test_what_it_takes_over_and_what_not(self, cli: Cli, rows: Rows) -> None:
         assert cli(*FIRST, *CUBES, "--trainer.max_epochs=1").code == 0
         for key, value in (("objects", "cube"), ("gains", "original")):
             outcome = cli(*ON, 2, f"--data.env.init_args.{key}={value}")
@@ -309,7 +311,7 @@ class TestAllegroKuka:
         ]
         assert [float(row["env/tolerance"]) for row in rows(Path("run"))] == pytest.approx([0.075, 0.05])
 
-    def test_an_evaluation_may_have_other_objects(self, cli):
+    def test_an_evaluation_may_have_other_objects(self, cli: Cli) -> None:
         assert cli(*FIRST, *CUBES, "--trainer.max_epochs=1").code == 0
         other = ("--data.env.init_args.objects=cube", "--data.eval_episodes=2", "--data.eval_envs=2")
         assert cli("validate", "--ckpt_path=run", *other).code == 0
@@ -319,7 +321,7 @@ class TestAllegroKuka:
 
 
 class TestHowLong:
-    def test_below_what_is_done_is_a_mistake(self, cli):
+    def test_below_what_is_done_is_a_mistake(self, cli: Cli) -> None:
         assert cli(*FIRST, "--trainer.max_epochs=3").code == 0
         outcome = cli(*ON, 2)
         assert outcome.code == 2
@@ -327,7 +329,7 @@ class TestHowLong:
             "error: trainer.max_epochs: the run has made 3 iterations, and 2 were asked for; to go on give more than 3"
         )
 
-    def test_what_is_done_is_nothing_to_do(self, cli):
+    def test_what_is_done_is_nothing_to_do(self, cli: Cli) -> None:
         assert cli(*FIRST).code == 0
         before = Path("run/config.yaml").read_text()
         outcome = cli(*ON, 2, "--model.loss.clip_eps=0.3")
@@ -335,7 +337,7 @@ class TestHowLong:
         assert "Nothing to do: the run has made its 2 iterations; raise --trainer.max_epochs" in outcome.out
         assert Path("run/config.yaml").read_text() == before
 
-    def test_the_line_that_continues_does(self, cli, rows):
+    def test_the_line_that_continues_does(self, cli: Cli, rows: Rows) -> None:
         limits = ("--trainer.max_epochs=-1", "--trainer.max_time=00:00:00:01")
         out = cli(*FIRST, *limits).out
         for _ in range(2):
@@ -346,7 +348,7 @@ class TestHowLong:
             assert len(rows(Path("run"))) > done
             out = outcome.out
 
-    def test_the_line_raises_the_number_of_iterations(self, cli, rows):
+    def test_the_line_raises_the_number_of_iterations(self, cli: Cli, rows: Rows) -> None:
         (line,) = [line for line in cli(*FIRST).out.splitlines() if line.startswith("Continue:")]
         assert cli(*shlex.split(line.partition("-m epo_lightning ")[2])).code == 0
         assert len(rows(Path("run"))) == 4

@@ -17,9 +17,10 @@ class Ranks:
 
     def __init__(self, io: TorchCheckpointIO, content: dict[str, Any], *, writes: bool, told: list[str]) -> None:
         self.checkpoint_io, self.content, self.writes, self.told = io, content, writes, told
-        self.strategy, self.met = self, []
+        self.strategy = self
+        self.met: list[str] = []
 
-    def save_checkpoint(self, path: Path, weights_only: bool, storage_options: Any) -> None:
+    def save_checkpoint(self, path: Path, weights_only: bool, storage_options: object) -> None:
         assert weights_only is False
         if self.writes:
             self.checkpoint_io.save_checkpoint(self.content, path, storage_options)

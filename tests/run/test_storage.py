@@ -6,15 +6,18 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
 from epo_lightning.run.checkpoint import read_checkpoint
+from tests.support.command_line import Cli
 
 FIT = ("fit", "--config", "tiny.yaml", "--run_dir", "run", "--checkpoint.every_n_iterations", "1")
 
@@ -40,9 +43,9 @@ class Spoiler(Probe):
 
     clock = 0
 
-    def step(self, actions) -> StepResult:
+    def step(self, actions: Tensor) -> StepResult:
         self.clock += 1
-        if self.clock == 9 and rank_zero_only.rank == 0:
+        if self.clock == 9 and rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # Lightning adds it
             self.spoil()
         return super().step(actions)
 
@@ -73,6 +76,7 @@ class FillsDisk(Spoiler):
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
 
 
+@pytest.mark.usefixtures("cli")
 @pytest.mark.parametrize(
     ("env", "words", "left"),
     [
@@ -81,7 +85,7 @@ class FillsDisk(Spoiler):
         ("DeletesFolder", ["run/metrics.csv cannot be written", "No such file or directory"], "gone"),
     ],
 )
-def test_what_happens_while_training_leaves_the_last_checkpoint(cli, env, words, left):
+def test_what_happens_while_training_leaves_the_last_checkpoint(env: str, words: list[str], left: str) -> None:
     done = process(*FIT, f"--data.env={__name__}.{env}", "--data.env.init_args.max_steps=3", "--trainer.max_epochs=9")
     assert done.returncode == 2
     assert_one_line(done.stderr, *words)
@@ -90,14 +94,17 @@ def test_what_happens_while_training_leaves_the_last_checkpoint(cli, env, words,
     assert Path("run").exists() == (left == "run")
 
 
+Refuse = Callable[[str, int], None]
+
+
 @pytest.fixture
-def refuse(monkeypatch):
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
     """Let the file system refuse to open files of a name for writing, by an error without a file name, as `write`'s."""
 
     def refuse(name: str, number: int) -> None:
-        real = Path.open
+        real: Callable[..., IO[Any]] = Path.open
 
-        def failing(self, mode="r", *args, **kwargs):
+        def failing(self: Path, mode: str = "r", *args: Any, **kwargs: Any) -> IO[Any]:
             if self.name == name and mode != "r":
                 raise OSError(number, os.strerror(number))
             return real(self, mode, *args, **kwargs)
@@ -120,7 +127,7 @@ trainer:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 @pytest.mark.parametrize("name", WRITTEN)
-def test_a_file_that_cannot_be_written_is_named(cli, refuse, name, number):
+def test_a_file_that_cannot_be_written_is_named(cli: Cli, refuse: Refuse, name: str, number: int) -> None:
     Path("genetics.yaml").write_text(GENETICS)
     for refused in (name, f".{name}.part"):
         refuse(refused, number)
@@ -130,7 +137,9 @@ def test_a_file_that_cannot_be_written_is_named(cli, refuse, name, number):
 
 
 @pytest.mark.parametrize(("command", "kind"), [("validate", "evaluation"), ("test", "test")])
-def test_an_evaluation_beside_which_nothing_can_be_written_tells_its_result(cli, refuse, command, kind):
+def test_an_evaluation_beside_which_nothing_can_be_written_tells_its_result(
+    cli: Cli, refuse: Refuse, command: str, kind: str
+) -> None:
     assert cli(*FIT).code == 0
     refuse(f"last.{kind}.json", errno.EROFS)
     outcome = cli(command, "--ckpt_path", "run")
@@ -154,7 +163,7 @@ def test_an_evaluation_beside_which_nothing_can_be_written_tells_its_result(cli,
         ["--run_dir", "/proc/run"],
     ],
 )
-def test_a_name_that_cannot_be_one_is_one_line(cli, args):
+def test_a_name_that_cannot_be_one_is_one_line(cli: Cli, args: list[str]) -> None:
     Path("taken").mkdir()
     Path("taken/checkpoints").write_text("a file where a folder should be")
     outcome = cli("fit", "--config", "tiny.yaml", *args)
@@ -162,7 +171,8 @@ def test_a_name_that_cannot_be_one_is_one_line(cli, args):
     assert_one_line(outcome.err, args[1][:100])
 
 
-def test_a_reader_that_leaves_costs_one_line(cli):
+@pytest.mark.usefixtures("cli")
+def test_a_reader_that_leaves_costs_one_line() -> None:
     """As in `fit ... | head -1`."""
     read, write = os.pipe()
     os.close(read)
@@ -173,7 +183,8 @@ def test_a_reader_that_leaves_costs_one_line(cli):
     assert "Exception ignored" not in done.stderr
 
 
-def test_on_two_ranks_it_is_one_line_too(cli):
+@pytest.mark.usefixtures("cli")
+def test_on_two_ranks_it_is_one_line_too() -> None:
     """The second rank, which would wait for the first, says nothing."""
     args = (f"--data.env={__name__}.DeletesFolder", "--data.env.init_args.max_steps=3", "--trainer.devices=2")
     done = process(*FIT, *args, "--trainer.max_epochs=9")

@@ -21,7 +21,9 @@ from epo_lightning.show.playback import Playback, load_policy
 class Tally(VectorEnv):
     curriculum_units: Mapping[str, str] = {"tolerance": "m", "angle": "rad"}
 
-    def __init__(self, *lengths: int, step_seconds: float | None = 0.5, difficulty: dict[str, float] | None = None):
+    def __init__(
+        self, *lengths: int, step_seconds: float | None = 0.5, difficulty: dict[str, float] | None = None
+    ) -> None:
         self.spec = EnvSpec("Tally", len(lengths), 2, 3, max(lengths), step_seconds)
         self.lengths, self.difficulty = torch.tensor(lengths), difficulty or {}
         self.actions: list[Tensor] = []

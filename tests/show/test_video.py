@@ -4,6 +4,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -15,7 +16,7 @@ from epo_lightning.envs.base import EnvSpec, StepResult
 from epo_lightning.envs.classic import Probe
 from epo_lightning.show.playback import Playback
 from epo_lightning.show.video import GAP, MAX_COLUMNS, caption, compose, pace, record, tile
-from tests.support.command_line import TINY, Outcome
+from tests.support.command_line import TINY, Cli
 
 CPU = torch.device("cpu")
 
@@ -51,7 +52,7 @@ class Levelled(Painted):
         return np.full((len(envs), height, width, 3), 20 * self.level, dtype=np.uint8)
 
 
-def read(path: Path) -> tuple[dict, np.ndarray]:
+def read(path: Path) -> tuple[dict[str, Any], np.ndarray]:
     """What ffmpeg says of a video, and its frames (F, H, W, 3)."""
     frames = imageio_ffmpeg.read_frames(str(path))
     about = next(frames)
@@ -64,7 +65,9 @@ def read(path: Path) -> tuple[dict, np.ndarray]:
     [(1 / 60, 2, 30.0), (1 / 30, 1, 30.0), (0.05, 1, 20.0), (0.002, 17, 1 / 0.034), (None, 1, 30.0)],
 )
 def test_pace(step_seconds: float | None, steps: int, fps: float) -> None:
-    assert pace(step_seconds) == (steps, pytest.approx(fps))
+    shown, frames_per_second = pace(step_seconds)
+    assert shown == steps
+    assert frames_per_second == pytest.approx(fps)
 
 
 class TestFile:
@@ -161,16 +164,16 @@ def painted_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def shop(cli, painted_run: Path, tmp_path: Path):
+def shop(cli: Cli, painted_run: Path, tmp_path: Path) -> Cli:
     """A folder with that run."""
     shutil.copytree(painted_run, tmp_path / "run")
     return cli
 
 
 class TestPlay:
-    def test_agents_of_a_checkpoint(self, shop) -> None:
+    def test_agents_of_a_checkpoint(self, shop: Cli) -> None:
         small = ("--width", 64, "--height", 48, "--seconds", 0.5)
-        outcome: Outcome = shop("play", "--ckpt_path", "run", "--agents", "0,2", "--policy", "random", *small)
+        outcome = shop("play", "--ckpt_path", "run", "--agents", "0,2", "--policy", "random", *small)
         assert outcome.code == 0, outcome.err
         path = Path("run/videos/last-0-2-random.mp4")
         lines = outcome.out.splitlines()
@@ -182,27 +185,27 @@ class TestPlay:
         assert len(frames) == 15
         assert about["size"][0] == 64 + 4 + 64 + 4 + 64
 
-    def test_the_master_by_default_and_a_place_of_one_s_own(self, shop) -> None:
+    def test_the_master_by_default_and_a_place_of_one_s_own(self, shop: Cli) -> None:
         options = ("--out", "new/place/a.mp4", "--seconds", 0.1, "--width", 64, "--height", 48)
         outcome = shop("play", "--ckpt_path", "run", *options)
         assert outcome.code == 0, outcome.err
         assert read(Path("new/place/a.mp4"))[0]["size"][0] == 64
         assert "master" in outcome.out
 
-    def test_a_policy_without_a_checkpoint(self, shop) -> None:
+    def test_a_policy_without_a_checkpoint(self, shop: Cli) -> None:
         options = ("--seconds", 0.1, "--width", 64, "--height", 48)
         outcome = shop("play", "--config", "run/config.yaml", "--policy", "zero", *options)
         assert outcome.code == 0, outcome.err
         assert Path("Painted-zero.mp4").exists()
 
-    def test_the_same_command_gives_the_same_film(self, shop) -> None:
+    def test_the_same_command_gives_the_same_film(self, shop: Cli) -> None:
         for out in ("a.mp4", "b.mp4"):
             options = ("--seconds", 0.2, "--width", 64, "--height", 48, "--out", out)
             assert shop("play", "--ckpt_path", "run", "--policy", "random", *options).code == 0
         assert np.array_equal(read(Path("a.mp4"))[1], read(Path("b.mp4"))[1])
 
     @pytest.mark.parametrize(("option", "shade"), [((), 80), (("--data.eval_difficulty.level=2",), 40)])
-    def test_as_difficult_as_the_training_was_or_as_wanted(self, cli, option: tuple[str, ...], shade: int) -> None:
+    def test_as_difficult_as_the_training_was_or_as_wanted(self, cli: Cli, option: tuple[str, ...], shade: int) -> None:
         task = f"--data.env={__name__}.Levelled"
         assert cli("fit", "--config=tiny.yaml", task, "--run_dir=run", "--trainer.max_epochs=1").code == 0
         size = ("--width=64", "--height=48", "--seconds=0.2")
@@ -211,7 +214,7 @@ class TestPlay:
         # one iteration of four steps
         assert read(Path("a.mp4"))[1][:, -40:-8, 8:-8].mean(axis=(1, 2, 3)) == pytest.approx([shade] * 6, abs=3)
 
-    def test_help_names_every_flag(self, cli, capsys) -> None:
+    def test_help_names_every_flag(self, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as end:
             cli("play", "--help")
         assert end.value.code == 0
@@ -243,7 +246,7 @@ MISTAKES = {
     "another task": ((*CHECKPOINT, f"--data.env={Probe.__module__}.Probe"), ["--ckpt_path", "Painted", "not Probe"]),
     "other sizes": (
         (*CHECKPOINT, "--data.env.init_args.dim=3"),
-        ["observation size 2, not 3", "leave data.env to the checkpoint"],
+        ["its obs_dim is 2, not 3", "leave data.env to the checkpoint"],
     ),
     "other network": ((*CHECKPOINT, "--model.num_agents=8"), ["--ckpt_path", "model.num_agents"]),
     "no checkpoint": (("--ckpt_path", "nothing.ckpt"), ["ckpt_path", "nothing.ckpt"]),
@@ -251,7 +254,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_and_leaves_nothing(shop, mistake: str) -> None:
+def test_a_mistake_is_one_line_and_leaves_nothing(shop: Cli, mistake: str) -> None:
     args, words = MISTAKES[mistake]
     Path("run.mp4").mkdir()
     before = {str(path) for path in Path().rglob("*")}
@@ -264,7 +267,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(shop, mistake: str) -> None:
     assert {path for path in map(str, Path().rglob("*")) if path not in before} <= {"run/videos"}
 
 
-def test_without_the_extra_the_line_names_it(shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_line_names_it(shop: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     outcome = shop("play", "--ckpt_path", "run")
     assert outcome.code == 2

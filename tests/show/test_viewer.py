@@ -4,6 +4,8 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -12,11 +14,15 @@ import torch
 
 from epo_lightning.envs.allegro_kuka import AllegroKuka
 from epo_lightning.envs.allegro_kuka.cards import CARDS, STEP_SECONDS
+from epo_lightning.envs.base import StepResult
 from epo_lightning.show.playback import Playback
 from epo_lightning.show.viewer import HOST
 from epo_lightning.show.viewer.loop import FRAME_SECONDS, PULL_LIMIT, Loop, spring
+from tests.support.command_line import Cli
+from tests.support.sameness import assert_same
 
 pytest.importorskip("viser")
+from viser import BoxHandle, GuiButtonHandle, GuiInputHandle, MeshHandle
 
 from epo_lightning.show.viewer.page import ARROW, Page
 from epo_lightning.show.viewer.scene import KINDS, STEP_BACK, camera, poses, rgba, shapes
@@ -44,6 +50,12 @@ def loop(task: str = "single_arm_throw", envs: int = 2) -> tuple[Loop, Clock]:
     return Loop(playback(task, envs), clock), clock
 
 
+def kuka(loop: Loop) -> AllegroKuka:
+    """The environment that is shown."""
+    assert isinstance(loop.playback.env, AllegroKuka)
+    return loop.playback.env
+
+
 def run(loop: Loop, clock: Clock, steps: int) -> None:
     """That many steps in real time."""
     for _ in range(steps):
@@ -51,16 +63,9 @@ def run(loop: Loop, clock: Clock, steps: int) -> None:
         assert loop.advance() == 1
 
 
-def same(one: object, other: object) -> bool:
-    """Whether two saved states are equal to the bit."""
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
-
-
 class TestTime:
     @pytest.mark.parametrize(("speed", "steps"), [(1.0, 30), (0.1, 3), (4.0, 120)])
-    def test_half_a_second_at_every_speed(self, speed, steps):
+    def test_half_a_second_at_every_speed(self, speed: float, steps: int) -> None:
         it, clock = loop()
         it.speed = speed
         done = 0
@@ -70,11 +75,11 @@ class TestTime:
         assert done == steps
         assert it.playback.clock.tolist() == [steps, steps]
 
-    def test_a_slow_machine_drops_what_it_cannot_do_in_a_frame(self, monkeypatch):
+    def test_a_slow_machine_drops_what_it_cannot_do_in_a_frame(self, monkeypatch: pytest.MonkeyPatch) -> None:
         it, clock = loop()
         step = it.playback.step
 
-        def slow():
+        def slow() -> StepResult:
             clock.now += 0.6 * FRAME_SECONDS
             return step()
 
@@ -85,7 +90,7 @@ class TestTime:
         assert it.advance() == 2  # 1.2 frames at 60 Hz are 2.4 steps: nothing of the ten seconds
         assert it.advance() == 0
 
-    def test_the_reached_speed_is_told(self):
+    def test_the_reached_speed_is_told(self) -> None:
         it, clock = loop()
         it.speed = 2.0
         for _ in range(11):
@@ -94,7 +99,7 @@ class TestTime:
         assert it.reached_speed == pytest.approx(2.0, abs=0.1)
         assert it.readout()[-1] == f"speed {it.reached_speed:.2f}x of 2.0x"
 
-    def test_pause_stops_the_time_and_continuing_does_not_catch_up(self):
+    def test_pause_stops_the_time_and_continuing_does_not_catch_up(self) -> None:
         it, clock = loop()
         it.pause(True)
         clock.now += 5.0
@@ -104,7 +109,7 @@ class TestTime:
         clock.now += 2.5 * STEP_SECONDS
         assert it.advance() == 2
 
-    def test_single_steps_pause(self):
+    def test_single_steps_pause(self) -> None:
         it, clock = loop()
         it.step_once()
         clock.now += 1.0
@@ -114,7 +119,7 @@ class TestTime:
         it.step_once()
         assert it.advance() == 2
 
-    def test_restart_begins_new_episodes(self):
+    def test_restart_begins_new_episodes(self) -> None:
         it, clock = loop()
         run(it, clock, 3)
         it.push(torch.tensor([0.0, 0.0, 1.0]), 5.0)
@@ -123,7 +128,7 @@ class TestTime:
         run(it, clock, 1)
         assert it.force is None
 
-    def test_the_readout_is_that_of_the_environment_shown(self):
+    def test_the_readout_is_that_of_the_environment_shown(self) -> None:
         it, clock = loop()
         run(it, clock, 30)
         it.playback.successes[1] = 4
@@ -147,12 +152,12 @@ class TestPush:
         return it.physics.state.object_frame[env, 4:7].clone()
 
     @pytest.mark.parametrize("task", ["single_arm_throw", "single_arm_regrasp"])
-    def test_a_push_adds_its_impulse_over_the_mass_and_is_gone_afterwards(self, task):
+    def test_a_push_adds_its_impulse_over_the_mass_and_is_gone_afterwards(self, task: str) -> None:
         """2 weights for 0.1 s: dv = F t / m = 2 * 9.81 * 0.1 = 1.962 m/s, beside the task's own random forces."""
         (pushed, clock), (free, other) = loop(task), loop(task)
         for it in (pushed, free):
             let_fall(it)
-            it.playback.env.rules.memory.force_probability.fill_(0.5)
+            kuka(it).rules.memory.force_probability.fill_(0.5)
         pushed.show(1)
         pushed.push(self.UP, 2.0)
         for steps, gained in ((3, 0.981), (3, 1.962), (6, 1.962)):
@@ -163,15 +168,16 @@ class TestPush:
             assert torch.equal(self.velocity(pushed, 0), self.velocity(free, 0))
         assert pushed.force is None
 
-    def test_the_force_is_told_in_newtons(self):
+    def test_the_force_is_told_in_newtons(self) -> None:
         it, clock = loop()
         it.show(1)
         it.push(self.UP, 2.0)
         run(it, clock, 1)
-        mass = 0.05 * float(it.playback.env.rules.scales[1].prod())
+        mass = 0.05 * float(kuka(it).rules.scales[1].prod())
+        assert it.force is not None
         assert it.force.tolist() == pytest.approx([0, 0, 2 * 9.81 * mass], rel=1e-5)
 
-    def test_a_push_waits_while_time_stands_still(self):
+    def test_a_push_waits_while_time_stands_still(self) -> None:
         it, _ = loop()
         it.pause(True)
         let_fall(it)
@@ -183,14 +189,14 @@ class TestPush:
         # one step: 2 weights up, 1 down
         assert (self.velocity(it, 0) - before)[2] == pytest.approx(9.81 / 60, abs=2e-4)
 
-    def test_without_a_push_the_results_are_those_of_the_bare_playback(self):
+    def test_without_a_push_the_results_are_those_of_the_bare_playback(self) -> None:
         (it, clock), bare = loop("single_arm_regrasp"), playback("single_arm_regrasp")
         run(it, clock, 20)
         for _ in range(20):
             bare.step()
-        assert same(it.playback.env.state_dict(), bare.env.state_dict())
+        assert_same(it.playback.env.state_dict(), bare.env.state_dict())
 
-    def test_a_push_leaves_no_trace_in_a_state_that_is_loaded_after_it(self):
+    def test_a_push_leaves_no_trace_in_a_state_that_is_loaded_after_it(self) -> None:
         (it, clock), bare = loop(), playback()
         state = it.playback.env.state_dict()
         it.push(self.UP, 5.0)
@@ -201,16 +207,16 @@ class TestPush:
         for _ in range(5):
             it.playback.env.step(zeros)
             bare.env.step(zeros)
-        assert same(it.playback.env.state_dict(), bare.env.state_dict())
+        assert_same(it.playback.env.state_dict(), bare.env.state_dict())
 
-    def test_the_spring_of_the_mouse(self):
+    def test_the_spring_of_the_mouse(self) -> None:
         """F = m (w^2 s - 2 w v) with m = 0.1, w = 15: 0.1 * 225 * 0.01 = 0.225, 0.1 * 30 * 0.1 = 0.3."""
         force = spring(torch.tensor([0.01, 0.0, 0.0]), torch.tensor([0.0, 0.1, 0.0]), 0.1)
         assert force.tolist() == pytest.approx([0.225, -0.3, 0.0])
         far = spring(torch.tensor([0.0, -9.0, 0.0]), torch.zeros(3), 0.1)
         assert far.tolist() == pytest.approx([0, -PULL_LIMIT * 0.981, 0])
 
-    def test_a_dragged_object_hangs_a_little_below_the_mouse(self):
+    def test_a_dragged_object_hangs_a_little_below_the_mouse(self) -> None:
         """Its weight stretches the spring: m g = m w^2 s, s = 9.81 / 225 = 4.36 cm."""
         it, clock = loop()
         target = torch.tensor([0.3, -0.6, 1.2])
@@ -221,7 +227,7 @@ class TestPush:
         run(it, clock, 1)
         assert it.force is None
 
-    def test_another_environment_is_not_pushed_by_what_began_in_this_one(self):
+    def test_another_environment_is_not_pushed_by_what_began_in_this_one(self) -> None:
         it, clock = loop()
         it.push(self.UP, 2.0)
         it.drag(torch.zeros(3))
@@ -232,16 +238,16 @@ class TestPush:
         run(it, clock, 1)
         assert it.force is None
 
-    def test_an_engine_that_cannot_push_says_so(self):
+    def test_an_engine_that_cannot_push_says_so(self) -> None:
         from epo_lightning.physics.base import Physics
 
         with pytest.raises(ValueError, match="does not implement push"):
-            Physics.push(object(), 0, self.UP)
+            Physics.push(object(), 0, self.UP)  # type: ignore[arg-type]
 
 
 class TestScene:
     @pytest.mark.parametrize("task", sorted(CARDS))
-    def test_shapes_and_poses_are_mujocos(self, task):
+    def test_shapes_and_poses_are_mujocos(self, task: str) -> None:
         it, clock = loop(task)
         run(it, clock, 5)
         it.show(1)
@@ -256,7 +262,7 @@ class TestScene:
             mujoco.mju_quat2Mat(back, quat)
             np.testing.assert_allclose(back, matrix, atol=1e-9)
 
-    def test_a_picture_on_a_material_counts_as_its_mean_color(self):
+    def test_a_picture_on_a_material_counts_as_its_mean_color(self) -> None:
         model = loop()[0].model
         ground = model.geom("ground").id
         assert model.geom_matid[ground] >= 0
@@ -265,7 +271,7 @@ class TestScene:
         assert np.mean(rgba(model, ground)[:3]) == pytest.approx(mean, abs=1e-3)
         assert rgba(model, model.geom("object").id) == pytest.approx(model.geom("object").rgba.tolist())
 
-    def test_the_camera_looks_where_mujocos_does_from_farther_back(self):
+    def test_the_camera_looks_where_mujocos_does_from_farther_back(self) -> None:
         it, _ = loop()
         view, origin = camera(it.model, it.data), it.data.cam_xpos[0]
         np.testing.assert_allclose(view.position - view.look_at, STEP_BACK * (origin - view.look_at))
@@ -274,37 +280,50 @@ class TestScene:
         assert (it.data.body("object").xpos - view.look_at) @ direction == pytest.approx(0, abs=1e-9)
         assert view.angle == pytest.approx(np.radians(45))
 
-    def test_a_geom_that_cannot_be_drawn_is_named(self):
+    def test_a_geom_that_cannot_be_drawn_is_named(self) -> None:
         world = '<geom name="egg" type="ellipsoid" size=".1 .2 .3"/>'
         model = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{world}</worldbody></mujoco>")
         with pytest.raises(ValueError, match="geom egg of this scene is none of plane, sphere, capsule"):
             shapes(model)
 
 
+class ClockedPage(Page):
+    """Whose time passes only when told to."""
+
+    clock: Clock
+
+
+def use(handle: GuiInputHandle[Any] | GuiButtonHandle, value: object) -> None:
+    """Press or set a control, as the browser does."""
+    handle.value = value  # type: ignore[misc]  # viser's type has no setter
+
+
 @pytest.fixture
-def page():
+def page() -> Iterator[ClockedPage]:
     it, clock = loop()
-    page = Page(it, HOST, 0)
+    page = ClockedPage(it, HOST, 0)
     page.clock = clock
     yield page
     page.close()
 
 
 class TestPage:
-    def geom(self, page: Page, name: str):
-        return page._nodes.geoms[page.loop.model.geom(name).id]
+    def geom(self, page: Page, name: str) -> BoxHandle:
+        handle = page._nodes.geoms[page.loop.model.geom(name).id]
+        assert isinstance(handle, BoxHandle)
+        return handle
 
-    def test_nodes_have_the_size_of_the_environment_shown(self, page):
-        half = 0.025 * page.loop.playback.env.rules.scales
+    def test_nodes_have_the_size_of_the_environment_shown(self, page: ClockedPage) -> None:
+        half = 0.025 * kuka(page.loop).rules.scales
         assert self.geom(page, "object").dimensions == pytest.approx((2 * half[0]).tolist())
         old = page._nodes
-        page.agent.value = "1: zero"
+        use(page.agent, "1: zero")
         page.update()
         assert page.loop.env == 1
         assert self.geom(page, "object").dimensions == pytest.approx((2 * half[1]).tolist())
         assert all(handle._impl.removed for handle in old.geoms)
 
-    def test_nodes_lie_where_the_geoms_are(self, page):
+    def test_nodes_lie_where_the_geoms_are(self, page: ClockedPage) -> None:
         before = self.geom(page, "object").position.copy()
         page.clock.now += 0.1
         page.update()
@@ -313,47 +332,50 @@ class TestPage:
             np.testing.assert_allclose(handle.position, position, atol=1e-6)
         assert self.geom(page, "object").position[2] < before[2]  # it falls
 
-    def test_capsules_are_as_long_as_mujocos(self, page):
+    def test_capsules_are_as_long_as_mujocos(self, page: ClockedPage) -> None:
         model = page.loop.model
         for handle, kind, size in zip(page._nodes.geoms, model.geom_type, model.geom_size, strict=True):
             if KINDS[int(kind)] == "capsule":
+                assert isinstance(handle, MeshHandle)
                 radius, half = size[:2]
                 np.testing.assert_allclose(np.abs(handle.vertices).max(axis=0), [radius, radius, radius + half], 1e-4)
 
-    def test_the_region_that_counts_as_near_is_shown(self, page):
+    def test_the_region_that_counts_as_near_is_shown(self, page: ClockedPage) -> None:
         (marker,) = page._nodes.markers
         assert marker.radius == pytest.approx(1.5 * 0.075)
-        goal = page.loop.playback.env.rules.memory.goal_keypoints[0, 0]
+        goal = kuka(page.loop).rules.memory.goal_keypoints[0, 0]
         np.testing.assert_allclose(marker.position, goal, atol=1e-6)
         page.loop.playback.env.set_curriculum({"tolerance": 0.02})
         page.loop.refresh()
         page.update()
         assert marker.radius == pytest.approx(0.03)
 
-    def test_buttons_do_what_they_say(self, page):
-        page.pause.value = True
+    def test_buttons_do_what_they_say(self, page: ClockedPage) -> None:
+        use(page.pause, True)
         page.update()
         assert (page.loop.paused, page.pause.label) == (True, "Continue")
-        page.step.value = True
+        use(page.step, True)
         page.update()
         assert page.loop.playback.clock.tolist() == [1, 1]
-        page.pause.value = True
+        use(page.pause, True)
         page.update()
         assert (page.loop.paused, page.pause.label) == (False, "Pause")
-        page.speed.value = 2.0
+        use(page.speed, 2.0)
         page.update()
         assert page.loop.speed == 2.0
-        page.restart.value = True
+        use(page.restart, True)
         page.update()
         assert page.loop.playback.clock.tolist() == [0, 0]
 
-    def test_a_push_shows_its_arrow(self, page):
+    def test_a_push_shows_its_arrow(self, page: ClockedPage) -> None:
         assert not page._arrow.visible
-        page.direction.value, page.strength.value = "-y", 3.0
-        page.push.value = True
+        use(page.direction, "-y")
+        use(page.strength, 3.0)
+        use(page.push, True)
         page.clock.now += 1.5 * STEP_SECONDS
         page.update()
-        newtons = 3 * 9.81 * 0.05 * float(page.loop.playback.env.rules.scales[0].prod())
+        newtons = 3 * 9.81 * 0.05 * float(kuka(page.loop).rules.scales[0].prod())
+        assert page.loop.force is not None
         assert page.loop.force.tolist() == pytest.approx([0, -newtons, 0], rel=1e-5)
         assert page._arrow.visible
         start, end = page._arrow.points[0]
@@ -365,7 +387,7 @@ class TestPage:
 
 
 class TestCommand:
-    def test_it_serves_a_page_until_ctrl_c(self, cli, monkeypatch):
+    def test_it_serves_a_page_until_ctrl_c(self, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         def look(page: Page) -> None:
             with urllib.request.urlopen(page.address, timeout=10) as answer:
                 assert b"<html" in answer.read()
@@ -384,13 +406,13 @@ class TestCommand:
             (["--config", "single_arm_throw", "--policy", "zero", "--port", "70000"], "--port 70000 cannot be used"),
         ],
     )
-    def test_mistakes_are_one_line(self, cli, arguments, message):
+    def test_mistakes_are_one_line(self, cli: Cli, arguments: list[str], message: str) -> None:
         outcome = cli("view", *arguments)
         assert outcome.code == 2
         assert outcome.err.startswith(f"error: {message}")
         assert outcome.err.count("\n") == 1
 
-    def test_a_port_in_use_is_one_line(self, cli):
+    def test_a_port_in_use_is_one_line(self, cli: Cli) -> None:
         with socket.socket() as other:
             other.bind((HOST, 0))
             other.listen()
@@ -401,12 +423,12 @@ class TestCommand:
             f"error: --port {port} cannot be used (Address already in use): choose another one, or 0 for any\n"
         )
 
-    def test_the_command_line_does_not_load_the_web_page(self):
+    def test_the_command_line_does_not_load_the_web_page(self) -> None:
         code = "import sys, epo_lightning.cli.shows; print([m for m in ('viser', 'trimesh') if m in sys.modules])"
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
         assert result.stdout.strip() == "[]", result.stderr
 
-    def test_a_missing_viser_is_one_line(self, cli, monkeypatch):
+    def test_a_missing_viser_is_one_line(self, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         outcome = cli("view", "--config", "single_arm_throw", "--policy", "zero")
         assert (outcome.code, outcome.err) == (2, "error: view needs viser: pip install 'epo-lightning[viewer]'\n")

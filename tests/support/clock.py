@@ -27,7 +27,7 @@ class Clock(L.Callback):
             self.now += 1
             return step(actions)
 
-        def forward(*args: Any) -> None:
+        def forward(*_: object) -> None:
             self.now += 0.25
 
         dataset.clock = lambda: self.now

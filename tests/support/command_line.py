@@ -2,8 +2,9 @@
 
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 TINY = """
 model:
@@ -39,6 +40,16 @@ class Outcome(NamedTuple):
     code: int
     out: str
     err: str
+
+
+class Cli(Protocol):
+    """The fixture `cli`: `epo-lightning` with these arguments, as text."""
+
+    def __call__(self, *args: object) -> Outcome: ...
+
+
+Rows = Callable[[Path], list[dict[str, str]]]
+"""The fixture `rows`: the lines of a run folder's `metrics.csv`."""
 
 
 def wait_for_rows(metrics: Path, count: int, process: subprocess.Popen[str]) -> None:

@@ -166,7 +166,7 @@ def main_process(root: Path, case: str) -> None:
     operations = int((whole / "count.txt").read_text())
     # A second kill counts from the start of the second process, whose operations before training are fewer than 8
     stride = CASES[case][2]
-    scenarios = [(n,) for n in range(0, operations, stride)]
+    scenarios: list[tuple[int, ...]] = [(n,) for n in range(0, operations, stride)]
     scenarios += [(n, 3 + n % 5) for n in range(0, operations - 9, 5 * stride)]
     with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
         results = list(pool.map(scenario, [root] * len(scenarios), [case] * len(scenarios), scenarios))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -32,7 +33,13 @@ FUNCTIONS = {
 class LastBits(TorchDispatchMode):
     """Moves the last bit of inexact results."""
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        func: OpOverload[..., Any],
+        types: tuple[type, ...],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__
         fused = name.rstrip("_") in ("add", "sub") and kwargs.get("alpha", 1) != 1
@@ -64,5 +71,5 @@ def _moved(result: Tensor, exact: Tensor) -> Tensor:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Generator[None, Any, Any]:
     """Every test runs on it."""
-    with LastBits():
+    with LastBits():  # type: ignore[no-untyped-call]  # torch has no annotations here
         return (yield)

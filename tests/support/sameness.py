@@ -9,26 +9,27 @@ from epo_lightning.modules.contents import CONFIG as CONFIG_KEY
 from epo_lightning.run.checkpoint import read_checkpoint
 
 
-def differences(a: Any, b: Any, where: str = "") -> list[str]:
+def differences(a: object, b: object, where: str = "") -> list[str]:
     """Where two of them differ in a bit, entry by entry; NaN is NaN."""
     if type(a) is not type(b):
         return [f"{where}: {type(a).__name__}, {type(b).__name__}"]
-    if isinstance(a, dict):
+    if isinstance(a, dict) and isinstance(b, dict):
         if a.keys() != b.keys():
             return [f"{where}: {sorted(map(str, a.keys() ^ b.keys()))} on one side only"]
         return [line for key in a for line in differences(a[key], b[key], f"{where}/{key}")]
-    if isinstance(a, list | tuple):
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         if len(a) != len(b):
             return [f"{where}: {len(a)}, {len(b)} entries"]
-        return [line for i, pair in enumerate(zip(a, b, strict=True)) for line in differences(*pair, f"{where}[{i}]")]
-    if isinstance(a, torch.Tensor):
+        pairs = enumerate(zip(a, b, strict=True))
+        return [line for i, (one, other) in pairs for line in differences(one, other, f"{where}[{i}]")]
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         same = a.dtype == b.dtype and a.shape == b.shape and bool(((a == b) | (a != a) & (b != b)).all())
     else:
         same = a == b or (a != a and b != b)
     return [] if same else [f"{where}: {str(a)[:80]}, {str(b)[:80]}"]
 
 
-def assert_same(a: Any, b: Any) -> None:
+def assert_same(a: object, b: object) -> None:
     """Equal to the bit."""
     found = differences(a, b)
     assert not found, "\n".join(found)

@@ -9,10 +9,12 @@ from lightning.pytorch.loggers import Logger
 
 from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.callbacks import GeneticEvolution
+from epo_lightning.envs.base import EnvFactory
 from epo_lightning.envs.classic import Probe
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.learner.networks import NetworkSettings
 from epo_lightning.learner.optimizer import OptimizerSettings
+from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.run.notices import silence
@@ -28,16 +30,18 @@ def small_module(
     return EPOModule(num_agents, settings, LossSettings(**(loss or {})), OptimizerSettings(), short)
 
 
-def small_data(num_envs: int = 16, env: Any = None) -> RolloutDataModule:
+def small_data(num_envs: int = 16, env: EnvFactory | None = None) -> RolloutDataModule:
     """The probe task with episodes of three steps, or the `env` factory given."""
     return RolloutDataModule(env or (lambda n, device, seed: Probe(n, device, seed, max_steps=3)), num_envs)
 
 
-def fit(module: EPOModule, data: RolloutDataModule, folder: Path, iterations: int = 2, **changes: Any) -> L.Trainer:
+def fit(
+    module: PopulationModule, data: RolloutDataModule, folder: Path, iterations: int = 2, **changes: Any
+) -> L.Trainer:
     """Train for a few iterations on the CPU; `changes` are other arguments of the trainer, or its `ckpt_path`."""
     silence()
     ckpt_path = changes.pop("ckpt_path", None)
-    settings = {
+    settings: dict[str, Any] = {
         "accelerator": "cpu", "devices": 1, "max_epochs": iterations, "logger": False, "enable_checkpointing": False,
         "enable_progress_bar": False, "enable_model_summary": False, "limit_val_batches": 0, "default_root_dir": folder,
     }  # fmt: skip
@@ -47,7 +51,7 @@ def fit(module: EPOModule, data: RolloutDataModule, folder: Path, iterations: in
 
 
 def train(
-    module: EPOModule, data: RolloutDataModule, folder: Path, iterations: int, *callbacks: L.Callback
+    module: PopulationModule, data: RolloutDataModule, folder: Path, iterations: int, *callbacks: L.Callback
 ) -> L.Trainer:
     """As `fit`, with callbacks."""
     return fit(module, data, folder, iterations, callbacks=list(callbacks))
@@ -55,15 +59,15 @@ def train(
 
 def evolution(**changes: Any) -> GeneticEvolution:
     """A generation after every iteration of 16 environments and four steps."""
-    settings = {"every_n_env_steps": 64, "warmup_env_steps": 0, "num_elites": 1, "spread_threshold": 0.0}
-    return GeneticEvolution(**(settings | changes))
+    settings = {"every_n_env_steps": 64, "warmup_env_steps": 0, "num_elites": 1, "spread_threshold": 0.0, **changes}
+    return GeneticEvolution(**settings)
 
 
 class Recorder(Logger):
     """A logger that keeps every call."""
 
-    name = "recorder"  # type: ignore[assignment]
-    version = 0  # type: ignore[assignment]
+    name = "recorder"
+    version = 0
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,5 +1,6 @@
 """`best.ckpt`: no score before every environment of the master has told one, and none that depends on a clock."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
 from epo_lightning.run.checkpoint import read_checkpoint
+from tests.support.command_line import Cli, Rows
 from tests.support.sameness import assert_same
 
 FIT = ("fit", "--config", "tiny.yaml", "--trainer.max_epochs", "6")
@@ -37,7 +39,7 @@ class QuickAndSlow(Probe):
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "age": self.age} if self.spec.restores else {}
 
-    def load_state_dict(self, state: Any) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if self.spec.restores:
             self.age = state["age"].clone()
             super().load_state_dict({key: value for key, value in state.items() if key != "age"})
@@ -64,7 +66,7 @@ def best(folder: str) -> dict[str, Any]:
     return checkpoint
 
 
-def test_quick_endings_make_no_score(cli, rows):
+def test_quick_endings_make_no_score(cli: Cli, rows: Rows) -> None:
     assert cli(*FIT, "--run_dir", "run", f"--data.env={__name__}.QuickAndSlow").code == 0
     told = [(row["charts/episodic_coverage"], row["charts/episodic_return"]) for row in rows(Path("run"))]
     # 4 steps an iteration: the slow half ends its first episode at step 10, in the third; 2 x 1 and 10 x -1
@@ -74,7 +76,7 @@ def test_quick_endings_make_no_score(cli, rows):
     assert first["callbacks"]["RunCheckpoints"]["best_score"] == -4.0
 
 
-def test_returns_at_two_difficulties_do_not_compare(cli, rows):
+def test_returns_at_two_difficulties_do_not_compare(cli: Cli, rows: Rows) -> None:
     """After the curriculum has moved on, the best is the best of what is asked now."""
     args = ("--run_dir", "run", f"--data.env={__name__}.Harder", "--data.env.init_args.max_steps", "3")
     assert cli(*FIT, *args).code == 0
@@ -86,14 +88,14 @@ def test_returns_at_two_difficulties_do_not_compare(cli, rows):
     assert (state["best_iteration"], state["best_difficulty"]) == (6, {"tolerance": 0.05})
 
 
-def test_there_is_none_when_no_iteration_has_a_score(cli):
+def test_there_is_none_when_no_iteration_has_a_score(cli: Cli) -> None:
     args = ("--run_dir", "run", f"--data.env={__name__}.QuickAndSlow", "--trainer.max_epochs", "2")
     assert cli(*FIT, *args).code == 0
     assert [path.name for path in Path("run/checkpoints").iterdir()] == ["last.ckpt"]
 
 
 @pytest.mark.parametrize("restores", [True, False])
-def test_a_simulator_that_begins_new_episodes_begins_new_scores(cli, rows, restores):
+def test_a_simulator_that_begins_new_episodes_begins_new_scores(cli: Cli, rows: Rows, restores: bool) -> None:
     args = ("--run_dir", "run", f"--data.env={__name__}.QuickAndSlow", f"--data.env.init_args.restores={restores}")
     assert cli(*FIT, *args, "--trainer.max_epochs", "4").code == 0
     assert cli("fit", "--ckpt_path", "run", "--trainer.max_epochs", "7").code == 0
@@ -101,7 +103,7 @@ def test_a_simulator_that_begins_new_episodes_begins_new_scores(cli, rows, resto
     assert coverage == ["0.5", "0.5", "1.0", "1.0", *(["1.0"] * 3 if restores else ["0.5", "0.5", "1.0"])]
 
 
-def test_it_does_not_depend_on_when_saves_are_due(cli, rows):
+def test_it_does_not_depend_on_when_saves_are_due(cli: Cli, rows: Rows) -> None:
     """Not on the clock, not on the interval, not on where the run was interrupted."""
     seeds = ("--seed_everything", "1")
     assert cli(*FIT, *seeds, "--run_dir", "each", "--checkpoint.every_n_iterations", 1).code == 0
@@ -114,5 +116,5 @@ def test_it_does_not_depend_on_when_saves_are_due(cli, rows):
     for folder in ("each", "none", "clock", "parts"):
         checkpoint = best(folder)
         assert checkpoint["epoch"] == returns.index(max(returns))
-        for key in ("state_dict", "optimizer_states", "RolloutDataModule", "callbacks", "loops"):
+        for key in ("state_dict", "optimizer_states", "ranks", "callbacks", "loops"):
             assert_same(checkpoint[key], best("each")[key])

@@ -19,6 +19,7 @@ from epo_lightning.experience.world import World
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.run.checkpoint import read_checkpoint
 from epo_lightning.show.playback import Playback
+from tests.support.command_line import Rows
 
 CHOICES = 3
 
@@ -80,7 +81,8 @@ def test_the_checker_knows_choices(restores: bool) -> None:
 @pytest.mark.parametrize("network", [{}, {"lstm_units": 4}])
 def test_what_a_rollout_stores_of_choices(network: dict[str, Any]) -> None:
     dataset = make_dataset(**network)
-    (batch,) = dataset
+    dataset.collect()
+    (batch,) = dataset.one_pass()
     output = dataset.policy(batch.obs, dataset.policy.express(batch.agent_ids), batch.states, batch.resets)
     expected = Categorical(logits=output.actions.logits).log_prob(batch.actions.squeeze(-1))
     # before the first update r = 1 on-policy and mu off-policy
@@ -94,7 +96,8 @@ def test_what_a_rollout_stores_of_choices(network: dict[str, Any]) -> None:
 def test_every_trained_parameter_gets_a_gradient() -> None:
     # what DistributedDataParallel waits for: there is no log-std to train
     dataset = make_dataset()
-    (batch,) = dataset
+    dataset.collect()
+    (batch,) = dataset.one_pass()
     output = dataset.policy(batch.obs, dataset.policy.express(batch.agent_ids), batch.states)
     coefficients = torch.zeros(len(batch.agent_ids))
     hybrid_loss(output.actions, output.value, batch, LossSettings(), coefficients).total.backward()
@@ -109,7 +112,12 @@ def test_random_zero_and_learnt_choices_side_by_side() -> None:
     playback = Playback(env, [0, "random", "zero"], policy)
     given: list[Tensor] = []
     step = env.step
-    env.step = lambda actions: (given.append(actions.clone()), step(actions))[1]  # type: ignore[method-assign]
+
+    def step_and_note(actions: Tensor) -> StepResult:
+        given.append(actions.clone())
+        return step(actions)
+
+    env.step = step_and_note  # type: ignore[method-assign]
     for _ in range(60):
         playback.step()
     actions = torch.stack(given)
@@ -176,7 +184,7 @@ class TestTraining:
         assert policy_return > 3.5, outcome.out
 
     @pytest.mark.parametrize("restores", [True, False])
-    def test_resume(self, restores: bool, cli: Callable[..., Any], rows: Any, tmp_path: Path) -> None:
+    def test_resume(self, restores: bool, cli: Callable[..., Any], rows: Rows, tmp_path: Path) -> None:
         (tmp_path / "bandit.yaml").write_text(CONFIG)
         common = ("--config", "bandit.yaml", f"--data.env.init_args.restores={restores}")
         assert cli("fit", *common, "--run_dir", "whole", "--trainer.max_epochs", "6").code == 0

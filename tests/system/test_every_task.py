@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.command_line import Cli, Rows
+
 ROOT = Path(__file__).parents[2]
 CONFIGS = (
     "single_arm_regrasp",
@@ -53,7 +55,7 @@ def check_test(run: Path, task: str, episodes: int) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_tiny_training_and_test(cli, rows, config):
+def test_tiny_training_and_test(cli: Cli, rows: Rows, config: str) -> None:
     run = Path(f"run_{config}")
     fit = cli("fit", "--config", config, "--config", "laptop", *TINY, "--trainer.max_epochs=2", "--run_dir", run)
     assert fit.code == 0, fit.err
@@ -92,7 +94,7 @@ def laptop_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 @pytest.mark.slow
-def test_laptop_training_and_test(laptop_run, rows):
+def test_laptop_training_and_test(laptop_run: Path, rows: Rows) -> None:
     check_run(laptop_run, 3, rows(laptop_run))
     out = command(
         "test", "--ckpt_path", laptop_run, "--data.eval_envs=4", "--data.eval_episodes=4", "--data.eval_seeds=2"
@@ -103,7 +105,7 @@ def test_laptop_training_and_test(laptop_run, rows):
 
 
 @pytest.mark.slow
-def test_laptop_film(laptop_run):
+def test_laptop_film(laptop_run: Path) -> None:
     film = laptop_run / "videos" / "film.mp4"
     play = start("play", "--ckpt_path", laptop_run, "--agents=0,1", "--seconds=1", "--out", film)
     if any(words in play.stderr for words in ("this machine cannot draw", "videos need an extra")):

@@ -17,6 +17,7 @@ import yaml
 from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+from tests.support.command_line import Cli
 
 SHORT, LONG, PAY, WINDOW = 50, 600, 100.0, 813
 AGENTS, ENVS, ELITES, GENERATIONS = 16, 512, 4, 20
@@ -116,7 +117,7 @@ def test_what_the_window_allows_by_hand() -> None:
     assert 30 < second < 50
 
 
-def test_elites_and_children_are_judged_alike(cli: Any) -> None:
+def test_elites_and_children_are_judged_alike(cli: Cli) -> None:
     Path("lottery.yaml").write_text(yaml.safe_dump(CONFIG))
     assert cli("fit", "--config", "lottery.yaml", "--run_dir", "run").code == 0
     lineage = [json.loads(line) for line in Path("run/lineage.jsonl").read_text().splitlines()]

@@ -15,8 +15,11 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from epo_lightning.algorithm import sac as losses_of_sac
+from epo_lightning.algorithm.advantages import bootstrap_values, gae_targets
 from epo_lightning.algorithm.distributions import Gaussian
 from epo_lightning.algorithm.losses import LossSettings
+from epo_lightning.algorithm.q_values import QValues
 from epo_lightning.algorithm.sac import SACLossSettings
 from epo_lightning.callbacks import GeneticEvolution
 from epo_lightning.envs.base import EnvFactory
@@ -25,8 +28,8 @@ from epo_lightning.experience import targets
 from epo_lightning.experience.replay import ReplaySettings
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.learner.adamw import SACOptimizerSettings
-from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
-from epo_lightning.learner.normalization import RunningMoments
+from epo_lightning.learner.networks import Expression, LatentActorCritic, NetworkSettings, PolicyOutput
+from epo_lightning.learner.normalization import RunningMoments, normalize_across_ranks
 from epo_lightning.learner.optimizer import OptimizerSettings
 from epo_lightning.learner.q_networks import SACNetworkSettings
 from epo_lightning.modules import sac
@@ -198,25 +201,22 @@ def test_every_algorithm_climbs_every_rung(algorithm: str, rung: str, tmp_path: 
 
 
 def negate_advantages(patch: pytest.MonkeyPatch) -> None:
-    normalize = targets.normalize_across_ranks
-    patch.setattr(targets, "normalize_across_ranks", lambda advantages: -normalize(advantages))
+    patch.setattr(targets, "normalize_across_ranks", lambda advantages: -normalize_across_ranks(advantages))
 
 
 def cut_at_time_limits(patch: pytest.MonkeyPatch) -> None:
-    bootstrap = targets.bootstrap_values
     patch.setattr(
         targets,
         "bootstrap_values",
-        lambda values, final, terminated, truncated: bootstrap(values, final, terminated | truncated, truncated),
+        lambda values, final, terminated, truncated: bootstrap_values(values, final, terminated | truncated, truncated),
     )
 
 
 def bootstrap_the_dead(patch: pytest.MonkeyPatch) -> None:
-    bootstrap = targets.bootstrap_values
     patch.setattr(
         targets,
         "bootstrap_values",
-        lambda values, final, terminated, truncated: bootstrap(values, final, terminated & False, truncated),
+        lambda values, final, terminated, truncated: bootstrap_values(values, final, terminated & False, truncated),
     )
 
 
@@ -230,10 +230,8 @@ def look_away(patch: pytest.MonkeyPatch) -> None:
 
 
 def credit_the_last_action_only(patch: pytest.MonkeyPatch) -> None:
-    gae = targets.gae_targets
-
     def one_step(rewards: Tensor, values: Tensor, following: Tensor, done: Tensor, gamma: float, _: float) -> Tensor:
-        return gae(rewards, values, following, done, gamma, gae_lambda=0.0)
+        return gae_targets(rewards, values, following, done, gamma, gae_lambda=0.0)
 
     patch.setattr(targets, "gae_targets", one_step)
 
@@ -241,23 +239,30 @@ def credit_the_last_action_only(patch: pytest.MonkeyPatch) -> None:
 def forget(patch: pytest.MonkeyPatch) -> None:
     forward = LatentActorCritic.forward
 
-    def forgetful(self: Any, obs: Tensor, rows: Any, state: Tensor, resets: Any = None, *args: Any, **kw: Any) -> Any:
+    def forgetful(
+        self: LatentActorCritic,
+        obs: Tensor,
+        rows: Expression,
+        state: Tensor,
+        _: Tensor | None = None,
+        every_state: bool = False,
+    ) -> PolicyOutput:
         every = torch.ones(obs.shape[:-1], dtype=torch.bool) if obs.dim() == 3 else None
-        return forward(self, obs, rows, torch.zeros_like(state), every, *args, **kw)
+        return forward(self, obs, rows, torch.zeros_like(state), every, every_state)
 
     patch.setattr(LatentActorCritic, "forward", forgetful)
 
 
 def act_against_the_critics(patch: pytest.MonkeyPatch) -> None:
-    loss = sac.actor_loss
+    loss = losses_of_sac.actor_loss
     patch.setattr(sac, "actor_loss", lambda *arguments: -loss(*arguments))
 
 
 def expect(ends: Callable[[Tensor], Tensor], patch: pytest.MonkeyPatch) -> None:
     """Take for terminated what `ends` makes of it."""
-    told = sac.critic_targets
+    told = losses_of_sac.critic_targets
 
-    def other(following: Any, log_probs: Tensor, rewards: Tensor, terminated: Tensor, *rest: Any) -> Tensor:
+    def other(following: QValues, log_probs: Tensor, rewards: Tensor, terminated: Tensor, *rest: Any) -> Tensor:
         return told(following, log_probs, rewards, ends(terminated), *rest)
 
     patch.setattr(sac, "critic_targets", other)

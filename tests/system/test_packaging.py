@@ -18,7 +18,7 @@ CALLBACKS = sorted(file.name for file in (ROOT / "callbacks").glob("*.py"))
 
 
 @pytest.fixture(scope="module")
-def archives(tmp_path_factory):
+def archives(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The source archive, and the wheel built from it."""
     out = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)]
@@ -28,7 +28,7 @@ def archives(tmp_path_factory):
     return source, wheel
 
 
-def test_source_archive_holds_modules_configurations_and_callbacks(archives):
+def test_source_archive_holds_modules_configurations_and_callbacks(archives: tuple[Path, Path]) -> None:
     with tarfile.open(archives[0]) as file:
         names = {name.partition("/")[2] for name in file.getnames()}
     assert {f"epo_lightning/configs/{name}" for name in CONFIGS} <= names
@@ -37,7 +37,7 @@ def test_source_archive_holds_modules_configurations_and_callbacks(archives):
     assert names >= MODULES
 
 
-def test_wheel_holds_modules_configurations_and_callbacks(archives):
+def test_wheel_holds_modules_configurations_and_callbacks(archives: tuple[Path, Path]) -> None:
     names = set(zipfile.ZipFile(archives[1]).namelist())
     assert {f"epo_lightning/configs/{name}" for name in CONFIGS} <= names
     assert {f"epo_lightning/callbacks/{name}" for name in CALLBACKS} <= names
@@ -47,15 +47,25 @@ def test_wheel_holds_modules_configurations_and_callbacks(archives):
 
 
 @pytest.fixture(scope="module")
-def site(archives, tmp_path_factory):
+def site(archives: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the installed wheel."""
     site = tmp_path_factory.mktemp("site")
-    install = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(site), archives[1]]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(site),
+        str(archives[1]),
+    ]
     subprocess.run(install, check=True, capture_output=True)
     return site
 
 
-def test_the_installed_wheel_trains_from_any_folder(site, tmp_path):
+def test_the_installed_wheel_trains_from_any_folder(site: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
     where = [sys.executable, "-c", "import epo_lightning; print(epo_lightning.__file__)"]
     found = subprocess.run(where, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -68,7 +78,7 @@ def test_the_installed_wheel_trains_from_any_folder(site, tmp_path):
     assert list(tmp_path.glob("runs/quickstart/*/checkpoints/last.ckpt"))
 
 
-def test_the_installed_wheel_starts_a_worker(site, tmp_path):
+def test_the_installed_wheel_starts_a_worker(site: Path, tmp_path: Path) -> None:
     (code,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/worker.md").read_text(), re.DOTALL | re.MULTILINE)
     (tmp_path / "my_sim.py").write_text(code)
     arguments = json.dumps({"python": sys.executable, "factory": "my_sim.py:make"})

@@ -4,18 +4,18 @@ One test for each row of the table in `docs/differences.md`.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import pytest
 import torch
 from torch import Tensor
 
-from epo_lightning.algorithm.aggregation import off_policy_envs, relabel, sample_followers
+from epo_lightning.algorithm.aggregation import OffPolicySource, off_policy_envs, relabel, sample_followers
 from epo_lightning.algorithm.batch import RolloutBatch
 from epo_lightning.algorithm.crossover import Average
 from epo_lightning.algorithm.distributions import Gaussian
-from epo_lightning.algorithm.genetics import Inheritance, evolve
+from epo_lightning.algorithm.genetics import Inheritance, Offspring, evolve
 from epo_lightning.algorithm.losses import LossSettings, hybrid_loss
 from epo_lightning.algorithm.population import MASTER, Population
 from epo_lightning.envs.base import StepResult
@@ -71,9 +71,13 @@ class TestReplacement:
     genes = torch.arange(12.0).view(6, 2)
     fitness = torch.tensor([9.0, 1.0, 5.0, 2.0, 4.0, 3.0])
 
-    def offspring(self, **changes: Any) -> Any:
+    def offspring(self, **changes: Any) -> Offspring:
         rules = {"genes": Inheritance(Average(), changes.pop("mutation_sigma", 0.1))}
-        settings = {"num_elites": 2, "num_offspring": None, "generator": torch.Generator().manual_seed(0)}
+        settings: dict[str, Any] = {
+            "num_elites": 2,
+            "num_offspring": None,
+            "generator": torch.Generator().manual_seed(0),
+        }
         return evolve({"genes": self.genes}, self.fitness, rules, **(settings | changes))
 
     def test_every_follower_that_is_no_elite_is_replaced_and_mutated(self) -> None:
@@ -148,7 +152,7 @@ class TestOffPolicyData:
 
     population = Population(num_agents=8, num_envs=32)
 
-    def sampled_agents(self, source: Any) -> set[int]:
+    def sampled_agents(self, source: OffPolicySource) -> set[int]:
         generator = torch.Generator().manual_seed(0)
         _, envs = sample_followers(self.population, 4 * 16, 16, source, generator)
         return set((envs // 4).tolist())
@@ -178,7 +182,7 @@ class TestOffPolicyClip:
         assert self.slope("unit") == 0.0
 
     @staticmethod
-    def slope(off_policy_clip: Any) -> float:
+    def slope(off_policy_clip: Literal["centered", "unit"]) -> float:
         """By the mean, of one off-policy sample with r = mu = 4, A = 1 and an action one sigma above the mean."""
         mean, zero = torch.zeros(1, 1, requires_grad=True), torch.zeros(1)
         policy, action = Gaussian(mean, torch.zeros(1, 1)), torch.ones(1, 1)

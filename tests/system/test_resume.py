@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from epo_lightning.run.checkpoint import read_checkpoint
-from tests.support.command_line import ENDLESS, wait_for_rows
+from tests.support.command_line import ENDLESS, Cli, Rows, wait_for_rows
 from tests.support.sameness import assert_same, final_state
 
 PROBE = {"class_path": "epo_lightning.envs.classic.Probe", "init_args": {"max_steps": 3}}
@@ -39,7 +39,7 @@ def write_case(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_four_iterations_are_two_and_two(cli, rows, name):
+def test_four_iterations_are_two_and_two(cli: Cli, rows: Rows, name: str) -> None:
     write_case(name)
     command = ("fit", "--config", "tiny.yaml", "--config", "case.yaml", "--checkpoint.every_n_iterations", 1)
     assert cli(*command, "--run_dir", "whole", "--trainer.max_epochs", 4).code == 0
@@ -58,7 +58,7 @@ def test_four_iterations_are_two_and_two(cli, rows, name):
         assert lineage.read_text() == Path("parts/lineage.jsonl").read_text()
 
 
-def test_the_state_is_complete(cli):
+def test_the_state_is_complete(cli: Cli) -> None:
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
     state = final_state("run")
     (rank,) = state["ranks"]
@@ -78,7 +78,7 @@ def test_the_state_is_complete(cli):
     assert isinstance(state["optimizer_states"][0]["param_groups"][0]["lr"], torch.Tensor)
 
 
-def test_resuming_an_older_checkpoint_rewinds_the_folder(cli, rows):
+def test_resuming_an_older_checkpoint_rewinds_the_folder(cli: Cli, rows: Rows) -> None:
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
     older = Path("run/checkpoints/older.ckpt")
     older.write_bytes(Path("run/checkpoints/last.ckpt").read_bytes())
@@ -88,7 +88,7 @@ def test_resuming_an_older_checkpoint_rewinds_the_folder(cli, rows):
     assert rows(Path("run")) == whole[:4]
 
 
-def test_a_checkpoint_can_go_on_in_another_folder(cli, rows):
+def test_a_checkpoint_can_go_on_in_another_folder(cli: Cli, rows: Rows) -> None:
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "a").code == 0
     before = Path("a/metrics.csv").read_text()
     assert cli("fit", "--ckpt_path", "a", "--run_dir", "b", "--trainer.max_epochs", 3).code == 0
@@ -97,7 +97,7 @@ def test_a_checkpoint_can_go_on_in_another_folder(cli, rows):
     assert Path("b/config.yaml").exists()
 
 
-def test_on_another_processor_the_run_goes_on_to_the_same_curve(cli, rows):
+def test_on_another_processor_the_run_goes_on_to_the_same_curve(cli: Cli, rows: Rows) -> None:
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "whole", "--trainer.max_epochs", 4).code == 0
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "part").code == 0
     command = [sys.executable, "-m", "epo_lightning", "fit", "--ckpt_path", "part", "--trainer.max_epochs", "4"]
@@ -113,7 +113,7 @@ def test_on_another_processor_the_run_goes_on_to_the_same_curve(cli, rows):
         assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
 
 
-def test_a_finished_run_says_so(cli):
+def test_a_finished_run_says_so(cli: Cli) -> None:
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
     before = Path("run/metrics.csv").read_text()
     assert "Nothing to do" in cli("fit", "--ckpt_path", "last", "--run_dir", "run").out
@@ -121,7 +121,8 @@ def test_a_finished_run_says_so(cli):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_interrupted_runs_can_be_resumed(cli, rows):
+@pytest.mark.usefixtures("cli")
+def test_interrupted_runs_can_be_resumed(rows: Rows) -> None:
     """Ctrl-C and a scheduler's signals finish the iteration and save it; kill -9 keeps what was saved before."""
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGKILL)
     command = [sys.executable, "-u", "-m", "epo_lightning", "fit", "--config", "tiny.yaml", *ENDLESS]
@@ -175,7 +176,7 @@ def on_two_ranks(*args: str) -> str:
     return result.stdout
 
 
-def test_two_ranks_share_one_run_folder(cli, rows):
+def test_two_ranks_share_one_run_folder(cli: Cli, rows: Rows) -> None:
     assert "2 rank(s) x 16 envs = 32 envs" in on_two_ranks("--config", "tiny.yaml")
     (folder,) = Path("runs/tiny").iterdir()
     assert [row["charts/env_steps"] for row in rows(folder)] == ["128", "256"]
@@ -184,7 +185,8 @@ def test_two_ranks_share_one_run_folder(cli, rows):
     assert "--trainer.devices 2" in outcome.err
 
 
-def test_every_rank_resumes_its_own_environments(cli, rows):
+@pytest.mark.usefixtures("cli")
+def test_every_rank_resumes_its_own_environments(rows: Rows) -> None:
     write_case("lstm and evolution")
     command = ("--config", "tiny.yaml", "--config", "case.yaml", "--checkpoint.every_n_iterations", "1")
     on_two_ranks(*command, "--run_dir", "whole", "--trainer.max_epochs", "4")
@@ -197,6 +199,6 @@ def test_every_rank_resumes_its_own_environments(cli, rows):
     assert rows(Path("whole")) == rows(Path("parts"))
 
 
-def test_environments_are_saved_once(cli):
+def test_environments_are_saved_once(cli: Cli) -> None:
     assert cli("fit", "--config", "tiny.yaml", "--run_dir", "run").code == 0
     assert "combined_loader" not in final_state("run")["loops"]["fit_loop"]["state_dict"]

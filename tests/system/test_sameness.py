@@ -8,7 +8,12 @@ import torch
 from tests.support.sameness import assert_same, differences
 
 NAN = float("nan")
-RUN = {"epoch": 4, "lr": NAN, "state": [torch.tensor([1.0, NAN]), (torch.arange(3), None)], "name": "run"}
+RUN: dict[str, Any] = {
+    "epoch": 4,
+    "lr": NAN,
+    "state": [torch.tensor([1.0, NAN]), (torch.arange(3), None)],
+    "name": "run",
+}
 
 
 def changed(**entries: Any) -> dict[str, Any]:

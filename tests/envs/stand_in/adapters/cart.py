@@ -18,7 +18,7 @@ class Cart:
 
     obs_dim, act_dim, step_seconds, name = 2, 1, 0.05, "Cart"
 
-    def __init__(self, num_envs, seed, limit):
+    def __init__(self, num_envs, seed, limit) -> None:
         self.num_envs, self.max_episode_steps = num_envs, limit
         self.random = np.random.default_rng(seed)
         self.difficulty, self.held = 0.5, False
@@ -49,7 +49,7 @@ class Resumable(Cart):
     def state(self):
         return {"cart": self.cart, "clock": self.clock, "random": self.random.bit_generator.state}
 
-    def load_state(self, state):
+    def load_state(self, state) -> None:
         self.cart, self.clock = state["cart"], state["clock"]
         self.random.bit_generator.state = state["random"]
 
@@ -60,7 +60,7 @@ class Schooled(Cart):
     def curriculum(self):
         return {"difficulty": self.difficulty}
 
-    def set_curriculum(self, values, hold):
+    def set_curriculum(self, values, hold) -> None:
         self.difficulty, self.held = values["difficulty"], hold
 
     def step(self, actions):
@@ -85,7 +85,7 @@ def schooled(num_envs, seed):
 class Boxed:
     """What frameworks call a tensor."""
 
-    def __init__(self, array):
+    def __init__(self, array) -> None:
         self._array, self.on_host = array, False
 
     def detach(self):
@@ -131,7 +131,7 @@ class Choice:
 
     obs_dim, act_dim, discrete = 1, 3, True
 
-    def __init__(self, num_envs):
+    def __init__(self, num_envs) -> None:
         self.shape = num_envs
 
     def reset(self):
@@ -147,7 +147,7 @@ class Choice:
 class Trouble(Cart):
     """Does what it is told in its third step."""
 
-    def __init__(self, num_envs, seed, what):
+    def __init__(self, num_envs, seed, what) -> None:
         self.what, self.steps = what, 0
         super().__init__(num_envs, seed, 20)
 
@@ -216,7 +216,7 @@ def fewer(num_envs, seed):
     return Cart(num_envs - 1, seed, 20)
 
 
-def nothing(num_envs, seed):
+def nothing(num_envs, seed) -> None:
     return None
 
 
@@ -226,11 +226,11 @@ def pickled(num_envs, seed):
     return made
 
 
-def never(num_envs, seed):
+def never(num_envs, seed) -> None:
     time.sleep(600)
 
 
-def needs_package(num_envs, seed):
+def needs_package(num_envs, seed) -> None:
     import a_simulator_that_nobody_has  # noqa: F401
 
 

@@ -14,12 +14,12 @@ class Tensor:
 
     __array__ = None
 
-    def __init__(self, array, device="cpu"):
+    def __init__(self, array, device="cpu") -> None:
         self.array, self.device = array, device
 
     shape = property(lambda self: self.array.shape)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.array)
 
     def detach(self):
@@ -35,10 +35,10 @@ class Tensor:
         assert self.device == "cpu", "stand-in: a tensor on a GPU has no numpy()"
         return self.array
 
-    def copy_(self, other):
+    def copy_(self, other) -> None:
         np.copyto(self.array, other.array, casting="unsafe")
 
-    def __setitem__(self, rows, value):
+    def __setitem__(self, rows, value) -> None:
         self.array[rows.array if isinstance(rows, Tensor) else rows] = value
 
 
@@ -50,5 +50,5 @@ def arange(end, device):
     return Tensor(np.arange(end), device)
 
 
-def manual_seed(seed):
+def manual_seed(seed) -> None:
     seeds.append(seed)

@@ -19,7 +19,7 @@ class Task:
 
     num_obs, num_acts, num_agents, dt, control_freq_inv = 4, 2, 1, 0.05, 2
 
-    def __init__(self, config, device):
+    def __init__(self, config, device) -> None:
         assert torch.seeds, "stand-in: nobody has seeded torch"
         os.write(1, b"stand-in: *** creating environments ***\n" * 50)
         self.num_envs, self.device, self.rl_device = config["env"]["numEnvs"], device, device
@@ -35,7 +35,7 @@ class Task:
     def zero_actions(self):
         return self.tensor(np.zeros((self.num_envs, self.num_acts), np.float32))
 
-    def reset_idx(self, rows):
+    def reset_idx(self, rows) -> None:
         rows = getattr(rows, "array", rows)
         self.progress_buf[rows] = 0
         self.reset_buf[rows] = 0
@@ -53,7 +53,7 @@ class Task:
         obs = {"obs": self.tensor(self.obs.copy()), "states": "not for the policy"}
         return obs, self.tensor(reward), self.reset_buf, self.extras
 
-    def before(self, actions):
+    def before(self, actions) -> None:
         rows = self.reset_buf.array.nonzero()[0]
         if len(rows):
             self.reset_idx(rows)
@@ -68,7 +68,7 @@ class Task:
 class Kuka(Task):
     """Goals are reached by a first action above 0.5; each sets the clock back; three end the episode."""
 
-    def __init__(self, config, device):
+    def __init__(self, config, device) -> None:
         super().__init__(config, device)
         self.max_consecutive_successes = config["env"]["maxConsecutiveSuccesses"]
         self.success_tolerance = config["env"]["successTolerance"]
@@ -76,13 +76,13 @@ class Kuka(Task):
         self.successes = self.tensor(np.zeros(self.num_envs, np.float32))
         self.prev_episode_true_objective = self.tensor(np.zeros(self.num_envs, np.float32))
 
-    def reset_idx(self, rows):
+    def reset_idx(self, rows) -> None:
         super().reset_idx(rows)
         self.prev_episode_true_objective[rows] = self.successes.array[rows] * 0.01
         self.successes[rows] = 0
         self.extras["scalars"] = {"success_tolerance": self.success_tolerance}
 
-    def _extra_curriculum(self):
+    def _extra_curriculum(self) -> None:
         self.success_tolerance *= 0.5
 
     def after(self, actions):
@@ -103,7 +103,7 @@ class Kuka(Task):
 class Terrain(Task):
     """Resets at once, and forgets that the time was over."""
 
-    def before(self, actions):
+    def before(self, actions) -> None:
         pass
 
     def after(self, actions):

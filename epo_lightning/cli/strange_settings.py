@@ -1,4 +1,4 @@
-"""Settings that a command line gives to an algorithm which does not have them, but another one does."""
+"""Settings that this algorithm does not have, but another one does, or that have another name now."""
 
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
@@ -7,6 +7,21 @@ from epo_lightning.cli.algorithm import FLAG
 from epo_lightning.cli.trust.consent import given_settings
 from epo_lightning.limits import Mistake
 from epo_lightning.modules import ALGORITHMS, algorithm_class
+
+RENAMED = {"data.rollout": "model.rollout"}
+"""Keys that settings had before, with everything below them, and those that they have now."""
+
+
+def require_present_names(args: list[str]) -> None:
+    """Refuse a setting by a name that it had before.
+
+    Raises:
+        Mistake: Naming both.
+    """
+    for key in given_settings(args):
+        for old, new in RENAMED.items():
+            if f"{key}.".startswith(f"{old}."):
+                raise Mistake(f"{key} is {new}{key.removeprefix(old)} now")
 
 
 def require_own_settings(args: list[str], algorithm: str) -> None:

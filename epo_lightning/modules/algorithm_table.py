@@ -1,0 +1,24 @@
+"""The algorithms by name; light to import."""
+
+ALGORITHMS: dict[str, str] = {
+    "epo": "epo_lightning.modules.epo.EPOModule",
+    "sac": "epo_lightning.modules.sac.SACModule",
+}
+"""The class of each algorithm, by the name that `algorithm` has in configurations and checkpoints."""
+DEFAULT_ALGORITHM = "epo"
+
+
+def admit(name: str) -> None:
+    """Take an algorithm of the user's own into the table, by its class path.
+
+    It names code that will run: only who has consented to that may call this, and never with what a file of somebody
+    else says.
+    """
+    if "." in name:
+        ALGORITHMS.setdefault(name, name)
+
+
+def algorithm_name(kind: type) -> str:
+    """What configurations and checkpoints call an algorithm: its name in the table, else its class path."""
+    path = f"{kind.__module__}.{kind.__qualname__}"
+    return next((name for name, known in ALGORITHMS.items() if known == path), path)
