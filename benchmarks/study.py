@@ -128,7 +128,8 @@ def main() -> None:
     with ThreadPoolExecutor(args.jobs) as pool:
         results = dict(zip(jobs, pool.map(lambda job: run(job[0], job[1], args.folder), jobs), strict=True))
     labels, digits = args.labels or args.configs, 2 if args.score == "success" else 0
-    print(f"{'config':36} {f'master {args.score} by seed':26} {'>= 0.9':>7} {'env steps':>10} {'median time':>12}")
+    share = ">= 0.9" if args.score == "success" else ""
+    print(f"{'config':36} {f'master {args.score} by seed':26} {share:>7} {'env steps':>10} {'median time':>12}")
     for config, label in zip(args.configs, labels, strict=True):
         mine = [results[config, seed] for seed in range(args.seeds)]
         scores = [result[args.score] for result in mine]

@@ -22,7 +22,9 @@ from epo_lightning.run.folder import writing
 class NetworkScaleProfiler(PopulationCallback):
     """Prints and writes `profile.json`: parameters, FLOPs, time per part, env steps/s and peak memory.
 
-    While it measures, a GPU is waited for at every part's border, which slows the run a little.
+    While it measures, a GPU is waited for at every part's border, which slows the run a little. Parameters and FLOPs
+    are those of the network that acts, forward: what learning takes beside it, such as critics of their own, is not
+    counted.
 
     Args:
         start_iteration: Iterations to let pass first (allocators, caches, compilers warm up).

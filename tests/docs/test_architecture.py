@@ -27,9 +27,16 @@ def test_floors_stand_in_the_order_of_the_import_test() -> None:
 
 
 def test_files_of_the_iteration_exist() -> None:
-    files = set(re.findall(r"\b(\w+/[\w/]+\.py)\b", blocks()[1]))
+    files = set(re.findall(r"\b(\w+/[\w/]+\.py)\b", "".join(blocks()[1:3])))
     assert len(files) > 10
     assert [file for file in sorted(files) if not (ROOT / "epo_lightning" / file).is_file()] == []
+
+
+def test_the_files_of_an_algorithm_exist() -> None:
+    rows = re.findall(r"^\| `(algorithm|learner|experience|modules)` \| (`\w+\.py`.*) \|$", TEXT, flags=re.MULTILINE)
+    files = [f"{floor}/{name}" for floor, names in rows for name in re.findall(r"`(\w+\.py)`", names)]
+    assert len(files) == 9
+    assert [file for file in files if not (ROOT / "epo_lightning" / file).is_file()] == []
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`(epo_lightning\.[\w.]+)`", TEXT))))
@@ -44,6 +51,11 @@ def test_dotted_names_exist(name: str) -> None:
         ("modules/base.py", {"PopulationModule", "PopulationCallback", "replace_agents", "configure_model"}),
         ("modules/stepper.py", {"Stepper", "step"}),
         ("modules/sac.py", {"SACModule", "update"}),
+        ("experience/off_policy.py", {"ReplayDataset"}),
+        ("experience/replay.py", {"ReplayBuffer", "insert", "draw", "gather"}),
+        ("algorithm/sac.py", {"critic_targets", "actor_loss", "polyak_average"}),
+        ("algorithm/q_values.py", {"ScalarValues", "CategoricalValues"}),
+        ("learner/q_networks.py", {"SquashedActor"}),
         ("modules/data.py", {"RolloutDataModule", "setup"}),
         ("experience/rollout.py", {"RolloutDataset", "collect"}),
         ("experience/targets.py", {"Targets", "complete"}),

@@ -27,7 +27,7 @@ def test_every_fit_command_parses(
     monkeypatch.chdir(ROOT)
     with pytest.raises(SystemExit, match="0"):
         main([*shlex.split(command), "--print_config"])
-    assert "num_agents:" in capsys.readouterr().out
+    assert "num_envs:" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
