@@ -43,8 +43,8 @@ class RolloutBuffer:
         log_probs, log_mu, targets, advantages: (T, W), see `RolloutBatch`.
         values: (T + 1, W); the last row is the value of the state after the rollout.
         rewards, successes: (T, N); terminated, truncated: (T, N) bool.
-        final_values: (2, T, N) value of the final observation of truncated episodes, under the agent's own gene and,
-            without an LSTM, under the master's.
+        final_values: (T, N) value of the final observation of truncated episodes, under the agent's own gene.
+        master_final_values: The same under the master's gene; without an LSTM only.
         final_obs: With an LSTM, the final observations that are known, normalised: for each step with such the step,
             the environments (M,), and the observations (M, O). The master's value of them needs its own state.
         resets: (T + 1, W) bool, an episode starts with this row.
@@ -61,8 +61,9 @@ class RolloutBuffer:
         # One tensor behind them all, so that a minibatch takes one gather for the five
         self.log_probs, self.log_mu, self.targets, self.advantages = self._scalars[:-1, :, :4].unbind(-1)
         self.values = self._scalars[..., 4]
-        self.rewards, self.successes, self.final_values, self.states = (
-            torch.zeros(sizes[name], device=device) for name in ("rewards", "successes", "final_values", "states")
+        names = ("rewards", "successes", "final_values", "master_final_values", "states")
+        self.rewards, self.successes, self.final_values, self.master_final_values, self.states = (
+            torch.zeros(sizes[name], device=device) for name in names
         )
         self.resets, self.terminated, self.truncated = (
             torch.zeros(booleans[name], dtype=torch.bool, device=device)
@@ -77,6 +78,16 @@ class RolloutBuffer:
         """Bytes that a buffer of this shape takes: linear in environments x horizon."""
         sizes, booleans = _sizes(shape)
         return 4 * sum(map(math.prod, sizes.values())) + sum(map(math.prod, booleans.values()))
+
+    @property
+    def population(self) -> Population:
+        """Who acts in which column."""
+        return self.shape.population
+
+    @property
+    def envs(self) -> int:
+        """N: the columns before those of relabelled samples."""
+        return self.shape.population.num_envs
 
     @property
     def units(self) -> int:
@@ -96,7 +107,7 @@ class RolloutBuffer:
         else:
             columns = units % self.shape.columns
             samples = tuple(field.flatten(0, 1) for field in samples)
-        indices = (units, columns, self.column_agents[columns], columns >= self.shape.population.num_envs)
+        indices = (units, columns, self.column_agents[columns], columns >= self.envs)
         for places in zip(*(each.tensor_split(count) for each in indices), strict=True):
             yield self._gather(samples, *places)
 
@@ -127,10 +138,9 @@ def _sizes(shape: RolloutShape) -> tuple[dict[str, tuple[int, ...]], dict[str, t
         "obs": (horizon + 1, columns, shape.obs_dim),
         "actions": (horizon, columns, shape.action_dim),
         "scalars": (horizon + 1, columns, 5),
-        "final_values": (2, horizon, envs),
         "states": (shape.state_shape[0], columns, shape.state_shape[1]),
     }
-    floats |= dict.fromkeys(("rewards", "successes"), (horizon, envs))
+    floats |= dict.fromkeys(("rewards", "successes", "final_values", "master_final_values"), (horizon, envs))
     booleans: dict[str, tuple[int, ...]] = {"resets": (horizon + 1, columns)}
     booleans |= dict.fromkeys(("terminated", "truncated"), (horizon, envs))
     return floats, booleans

@@ -151,21 +151,19 @@ class RolloutDataset(Experience[RolloutBuffer]):
         else:
             final_obs = result.final_obs[cut]
         obs = self.policy.obs_moments.normalize(final_obs)
-        expressions = [rows.at(cut)]
-        if not self.policy.recurrent:
-            with self.autocast():
-                expressions.append(self.policy.express(torch.full_like(cut, MASTER)))
-        elif result.final_obs is not None:  # the master's state is another one: `Targets` rolls it
-            self.buffer.final_obs.append((t, cut, obs))
-        for row, expression in enumerate(expressions):
-            with self.autocast():
-                self.buffer.final_values[row, t, cut] = self.policy(obs, expression, state[:, cut]).value
+        with self.autocast():
+            self.buffer.final_values[t, cut] = self.policy(obs, rows.at(cut), state[:, cut]).value
+            if not self.policy.recurrent:
+                master = self.policy.express(torch.full_like(cut, MASTER))
+                self.buffer.master_final_values[t, cut] = self.policy(obs, master, state[:, cut]).value
+        if self.policy.recurrent and result.final_obs is not None:
+            self.buffer.final_obs.append((t, cut, obs))  # the master's state is another one: `Targets` rolls it
 
     def _refuse_nonfinite(self) -> None:
         """One scalar per rollout goes to the host; the search for the culprits only when there are some."""
         buffer = self.buffer
         actions, log_probs = (field[:, : self.population.num_envs] for field in (buffer.actions, buffer.log_probs))
-        final_values = buffer.final_values[0].masked_fill(~buffer.truncated, 0.0)
+        final_values = buffer.final_values.masked_fill(~buffer.truncated, 0.0)
         obs = buffer.obs[:, : self.population.num_envs]
         parts = (actions, obs, buffer.rewards, buffer.successes, final_values)
         if bool(torch.isfinite(torch.stack([part.sum() for part in parts]).sum())):

@@ -64,10 +64,10 @@ class Targets:
             Scalars for the log.
         """
         self._normalize_observations()
-        buffer, moments, envs = self.buffer, self.policy.value_moments, self.buffer.shape.population.num_envs
+        buffer, moments, envs = self.buffer, self.policy.value_moments, self.buffer.envs
         buffer.values[-1, :envs] = last_value
         own_values = moments.denormalize(buffer.values[:, :envs])
-        final_values = moments.denormalize(buffer.final_values[0])
+        final_values = moments.denormalize(buffer.final_values)
         rewards = buffer.rewards * self.settings.reward_scale
         values, targets = own_values[:-1], self._on_policy_targets(rewards, own_values, final_values)
         diagnostics = {"losses/explained_variance": explained_variance(values, targets)}
@@ -84,7 +84,7 @@ class Targets:
     def _normalize_observations(self) -> None:
         """Normalise in place with the moments the rollout was made with; then take its observations in."""
         moments = self.policy.obs_moments
-        collected = self.buffer.obs[:, : self.buffer.shape.population.num_envs]
+        collected = self.buffer.obs[:, : self.buffer.envs]
         variance, mean = torch.var_mean(collected[:-1], dim=(0, 1), correction=0)
         moments.normalize(collected, out=collected)
         count = torch.full_like(moments.count, collected[:-1].shape[0] * collected.shape[1])
@@ -101,7 +101,7 @@ class Targets:
 
     def _aggregate(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
         """Fill the off-policy columns; returns values and one-step targets of them, (T, C) each (EPO eq. 8)."""
-        buffer, envs = self.buffer, self.buffer.shape.population.num_envs
+        buffer, envs = self.buffer, self.buffer.envs
         denormalize = self.policy.value_moments.denormalize
         step, env, master, value, next_value, final_value = self._sample()
         buffer.obs[:-1, envs:] = buffer.obs[step, env]
@@ -118,7 +118,7 @@ class Targets:
         return self._sample_sequences() if self.policy.recurrent else self._sample_transitions()
 
     def _sample_sequences(self) -> _Sampled:
-        buffer, population = self.buffer, self.buffer.shape.population
+        buffer, population = self.buffer, self.buffer.population
         columns, horizon = buffer.shape.off_policy_columns, self.settings.horizon
         source = self.settings.off_policy_source
         _, env = sample_followers(population, columns, 1, source, self.generator)
@@ -162,11 +162,11 @@ class Targets:
         buffer, horizon = self.buffer, self.settings.horizon
         shape = (horizon, buffer.shape.off_policy_columns)
         count, source = shape[0] * shape[1], self.settings.off_policy_source
-        drawn = sample_followers(buffer.shape.population, count, horizon, source, self.generator)
+        drawn = sample_followers(buffer.population, count, horizon, source, self.generator)
         step, env = (part.view(shape) for part in drawn)
         now_and_next = torch.cat([buffer.obs[step, env], buffer.obs[step + 1, env]])
         with self.autocast():
             master = self.policy.express(torch.full_like(env[0], MASTER))
             output = self.policy(now_and_next, master, self.policy.initial_state(0))
-        actions, final_value = output.actions.steps(horizon), buffer.final_values[1, step, env]
+        actions, final_value = output.actions.steps(horizon), buffer.master_final_values[step, env]
         return _Sampled(step, env, actions, output.value[:horizon], output.value[horizon:], final_value)
