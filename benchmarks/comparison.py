@@ -38,6 +38,7 @@ def main() -> None:
     args = parser.parse_args()
     mpl.use("agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
     figure, axes = plt.subplots(1, len(args.results), figsize=(5 * len(args.results), 3.4), squeeze=False)
     for panel, file in zip(axes[0], args.results, strict=True):
@@ -48,7 +49,11 @@ def main() -> None:
                 panel.plot(*zip(*line, strict=True), color=f"C{number}", linewidth=0.6, alpha=0.5)
             panel.plot(*zip(*mean_curve(lines), strict=True), color=f"C{number}", linewidth=2, label=label)
         panel.set(title=file.stem, xlabel="env steps", ylabel="return while exploring")
-        panel.set_xscale("log" if args.log else "linear")
+        if args.log:
+            panel.set_xscale("log")
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8)
     figure.tight_layout()
