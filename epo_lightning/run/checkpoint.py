@@ -13,8 +13,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from epo_lightning.experience.saved_state import not_finite, oversized, require_readable
 from epo_lightning.limits import Mistake
-from epo_lightning.modules import ALGORITHMS, algorithm_class, contents
-from epo_lightning.modules.base import PopulationModule
+from epo_lightning.modules import contents
 from epo_lightning.run.folder import part_of, writing
 
 _DOS_DIRECTORY = 0x10
@@ -100,12 +99,10 @@ def _require_sound(checkpoint: dict[str, Any], target: Path) -> None:
     """Refuse to write what would be refused when it is read."""
     wrong = not_finite({name: checkpoint.get(name) for name in _LEARNT}, "")
     if wrong:
-        name = contents.identity_of(checkpoint).algorithm
-        module = algorithm_class(name) if name in ALGORITHMS else PopulationModule
         raise Mistake(
             f"{target} was not written at iteration {checkpoint.get('epoch', -1) + 1}: {_some(wrong)} not finite. Where"
-            " it is a normaliser (moments), scale the observations and rewards of data.env; otherwise lower"
-            f" {module.step_size} or model.optimizer.max_grad_norm; then resume from the last checkpoint"
+            " it is a normaliser (moments), scale the observations and rewards of data.env; otherwise lower the"
+            " learning rate or the max_grad_norm of model.optimizer; then resume from the last checkpoint"
         )
     require_readable(checkpoint, "", f"{target} was not written")
 

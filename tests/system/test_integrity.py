@@ -111,14 +111,6 @@ def test_a_tensor_that_expands_beyond_its_storage_is_refused(tmp_path: Path) -> 
     assert "state_dict.policy.a is larger than its storage" in refused(path)
 
 
-@pytest.mark.parametrize(("algorithm", "remedy"), [("epo", "learning_rate_max"), ("sac", "learning_rate")])
-def test_the_remedy_is_a_setting_of_the_algorithm(tmp_path: Path, algorithm: str, remedy: str) -> None:
-    identity = Identity(algorithm, "Probe", 2, 2, False, {}).as_dict()
-    bad = {**GOOD, IDENTITY: identity, "state_dict": {"policy.a": torch.tensor(torch.nan)}}
-    with pytest.raises(ValueError, match=rf"lower model\.optimizer\.{remedy} or model\.optimizer\.max_grad_norm"):
-        AtomicCheckpointIO().save_checkpoint(bad, tmp_path / "last.ckpt")
-
-
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("where", ["weights", "normaliser", "Adam"])
 def test_what_is_not_finite_is_neither_written_nor_read(tmp_path: Path, value: float, where: str) -> None:
