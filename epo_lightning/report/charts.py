@@ -37,7 +37,7 @@ def chart(curves: Sequence[Plotted], xlabel: str, ylabel: str) -> str:
     """Lines: every run thin, means thick with their intervals as bands."""
     lines = [line for plotted in curves for line in plotted.curve.runs]
     x, y = np.concatenate([line.x for line in lines]), np.concatenate([line.y for line in lines])
-    frame = _Frame(float(x.min()), float(x.max()), float(y.min()), float(y.max()))
+    frame = _Frame(0.0, float(x.max()), float(y.min()), float(y.max()))
     parts = [frame.axes(xlabel, ylabel)]
     for plotted in curves:
         curve = plotted.curve

@@ -57,7 +57,7 @@ def page(tables: Sequence[Table], overall: Sequence[Improvement], skipped: Seque
 
 def _task(table: Table) -> str:
     groups = [result.group for result in table.results]
-    parts = [f"<h2>{escape(table.task)}</h2>", _curves(groups), "<h3>In the end</h3>", _results(table.results)]
+    parts = [f"<h2>{escape(table.task)}</h2>", _curves(groups), "<h3>Final performance</h3>", _results(table.results)]
     parts += [f'<p class="quiet">{escape(note)}</p>' for note in table.notes]
     if table.improvements:
         parts.append("<h3>How likely a run of the row's method returns more than one of the column's</h3>")
@@ -94,7 +94,7 @@ def _results(results: Sequence[Result]) -> str:
     rows = []
     for result in results:
         value = _plus_minus(result.returns)
-        value = f"<b>{value}</b>" if result.is_best else f"≈ {value}" if result.ties else value
+        value = f"<b>{value}</b>" if result.is_best and len(results) > 1 else f"≈ {value}" if result.ties else value
         cells = [escape(result.group.label), str(result.returns.runs), value, _interval(result.returns.interval)]
         cells += [_number(result.middle), _interval(result.middle_interval)]
         if successes:
@@ -160,7 +160,7 @@ def _legend(curves: Iterable[Plotted]) -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = ()) -> str:
     mark: Callable[[int], str] = lambda column: ' class="words"' if column in words else ""  # noqa: E731
-    head = "".join(f"<th>{name}</th>" for name in header)
+    head = "".join(f"<th{mark(c)}>{name}</th>" for c, name in enumerate(header))
     body = "".join(f"<tr>{''.join(f'<td{mark(c)}>{cell}</td>' for c, cell in enumerate(row))}</tr>" for row in rows)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 

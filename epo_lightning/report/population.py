@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +25,10 @@ def panels(group: Group) -> list[Panel]:
     """Of a population of more than one agent, those that its runs have the numbers for."""
     if group.settings.get("model.num_agents", 1) == 1:
         return []
+    spread = _curves(group, {"spread": SPREAD})
     plotted = [
         ("Master and best agent", "return while exploring", _curves(group, {"master": RETURN, "best agent": BEST})),
-        ("Spread of the followers' fitness", "max f - min f", [*_curves(group, {"spread": SPREAD}), *_trigger(group)]),
+        ("Spread of the followers' fitness", "max f - min f", spread and [*spread, *_trigger(group)]),
         (
             "Weight of the followers' samples",
             "effective sample size, share",
@@ -89,7 +91,7 @@ def _of_generations(run: Run) -> list[Panel]:
     ]
 
 
-def links(records: Sequence[dict[str, list[float]]], agents: int) -> list[tuple[int, int, int, str]]:
+def links(records: Sequence[dict[str, Any]], agents: int) -> list[tuple[int, int, int, str]]:
     """Of a family tree: (column, row, row in the next column, kind).
 
     Column g is the population whose fitness generation g knows. Who is replaced then comes from two parents; everybody
@@ -97,11 +99,13 @@ def links(records: Sequence[dict[str, list[float]]], agents: int) -> list[tuple[
     """
     found, before = [], []
     for column, record in enumerate(records):
-        parents = {int(child): pair for child, pair in zip(record["children"], record["parents"], strict=True)}
-        before.append({child: int(pair[0]) for child, pair in parents.items()})  # type: ignore[index]
+        parents = dict(zip(record["children"], record["parents"], strict=True))
+        before.append({child: elite for child, (elite, _) in parents.items()})
         found += [(column, agent, agent, "stays") for agent in range(agents) if agent not in parents]
-        found += [(column, int(one), child, "child") for child, pair in parents.items() for one in pair]  # type: ignore[attr-defined]
+        found += [(column, one, child, "child") for child, pair in parents.items() for one in pair]
     follower = max(range(1, agents), key=lambda agent: records[-1]["fitness"][agent])
+    if follower not in before[-1]:
+        found.append((len(records) - 1, follower, follower, "line"))  # an elite stays
     for column in range(len(records) - 2, -1, -1):
         origin = before[column].get(follower, follower)
         found.append((column, origin, follower, "line"))

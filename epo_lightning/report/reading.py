@@ -152,7 +152,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _read_metrics(path: Path) -> dict[str, Array]:
     """The columns that a report knows, by env steps; of two rows at the same the later counts."""
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             reader = csv.reader(line for line in file if line.endswith("\n"))
             header = next(reader, [])
             if not header:
@@ -184,7 +184,7 @@ def _number(cell: str) -> float:
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The generations; what does not read as one is not one."""
     try:
-        lines = path.read_text().splitlines(keepends=True)
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except (OSError, UnicodeDecodeError):
         return
     for line in lines:
@@ -210,7 +210,7 @@ def _is_generation(record: Any) -> bool:  # noqa: ANN401  (whatever JSON holds)
 def _read_evaluations(checkpoints: Path) -> Iterable[Evaluation]:
     for path in sorted((*checkpoints.glob("*.evaluation.json"), *checkpoints.glob("*.test.json"))):
         try:
-            content, written = json.loads(path.read_text()), path.stat().st_mtime
+            content, written = json.loads(path.read_text(encoding="utf-8")), path.stat().st_mtime
         except (OSError, ValueError):
             continue
         checkpoint = path.with_name(path.name.split(".")[0] + ".ckpt")

@@ -12,7 +12,7 @@ p { margin: 0.3em 0; max-width: 75ch; }
 figure { margin: 0; break-inside: avoid; max-width: 560px; }
 figcaption { font-size: 0.9em; font-weight: 600; }
 .picture { width: 100%; height: auto; display: block; }
-.picture text { font: 12px system-ui, sans-serif; fill: #333; }
+.picture text { font: 13px system-ui, sans-serif; fill: #333; }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 18px; margin: 0.3em 0; padding: 0; list-style: none;
   font-size: 0.9em; }
 .sample { vertical-align: middle; margin-right: 6px; }
@@ -20,10 +20,11 @@ figcaption { font-size: 0.9em; font-weight: 600; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.92em; }
 th, td { padding: 3px 12px 3px 0; text-align: right; white-space: nowrap; vertical-align: top;
   border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child, td.words { text-align: left; }
+th:first-child, td:first-child, .words { text-align: left; }
 th { border-bottom: 1.5px solid #1a1a1a; white-space: normal; min-width: 8ch; vertical-align: bottom; }
 td.words { white-space: normal; min-width: 12ch; }
 summary { cursor: pointer; }
+@media (max-width: 520px) { .picture text { font-size: 15px; } }
 @media print {
   body { max-width: none; padding: 0; font-size: 10.5pt; }
   h2, h3 { break-after: avoid; }
