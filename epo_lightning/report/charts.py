@@ -11,6 +11,9 @@ from epo_lightning.report.statistics import Array
 from epo_lightning.report.svg import BOTTOM, COLORS, DASHES, LEFT, RIGHT, TOP, WIDTH, picture, text
 
 _HEIGHT = 280
+_FEW_DOTS = 20
+_LINES = 5.0
+"""Of so many runs each line may be opaque; of more they are fainter, or they would hide the means."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ def chart(curves: Sequence[Plotted], xlabel: str, ylabel: str) -> str:
     lines = [line for plotted in curves for line in plotted.curve.runs]
     x, y = np.concatenate([line.x for line in lines]), np.concatenate([line.y for line in lines])
     frame = _Frame(0.0, float(x.max()), float(y.min()), float(y.max()))
-    parts = [frame.axes(xlabel, ylabel)]
+    parts, opacity = [frame.axes(xlabel, ylabel)], min(0.45, _LINES / len(lines))
     for plotted in curves:
         curve = plotted.curve
         if curve.mean is not None and curve.low is not None and curve.high is not None:
@@ -46,14 +49,18 @@ def chart(curves: Sequence[Plotted], xlabel: str, ylabel: str) -> str:
                 np.concatenate([curve.mean.x, curve.mean.x[::-1]]), np.concatenate([curve.high, curve.low[::-1]])
             )
             parts.append(f'<polygon points="{outline}" fill="{plotted.color}" fill-opacity="0.15"/>')
-        parts += [_line(frame, line, plotted, thin=True) for line in curve.runs]
-    parts += [_line(frame, p.curve.mean, p, thin=False) for p in curves if p.curve.mean is not None and not p.dots]
+        parts += [_run(frame, line, plotted, opacity) for line in curve.runs]
+    parts += [
+        _polyline(frame, p.curve.mean, p.color, f'stroke-width="2.2"{_dashed(p)}')
+        for p in curves
+        if p.curve.mean is not None and not p.dots
+    ]
     return picture(_HEIGHT, f"{ylabel} over {xlabel}", parts)
 
 
 def sample(plotted: Plotted) -> str:
     """A short piece of its line, for a legend."""
-    mark = f'<line x1="1" y1="6" x2="31" y2="6" {_stroke(plotted)} stroke-width="3"/>'
+    mark = f'<line x1="1" y1="6" x2="31" y2="6" stroke="{plotted.color}" stroke-width="3"{_dashed(plotted)}/>'
     if plotted.dots:
         mark = f'<circle cx="16" cy="6" r="3.5" fill="{plotted.color}"/>'
     return f'<svg class="sample" width="32" height="12" viewBox="0 0 32 12" aria-hidden="true">{mark}</svg>'
@@ -111,14 +118,17 @@ def _number(value: float) -> str:
     return f"{value:g}"
 
 
-def _line(frame: _Frame, line: Line, plotted: Plotted, *, thin: bool) -> str:
-    if plotted.dots:
-        dots = zip(frame.x(line.x), frame.y(line.y), strict=True)
-        return "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{plotted.color}"/>' for x, y in dots)
-    looks = 'stroke-width="0.8" stroke-opacity="0.45"' if thin else 'stroke-width="2.2"'
-    return f'<polyline points="{frame.points(line.x, line.y)}" fill="none" {_stroke(plotted, thin=thin)} {looks}/>'
+def _run(frame: _Frame, line: Line, plotted: Plotted, opacity: float) -> str:
+    if not plotted.dots:
+        return _polyline(frame, line, plotted.color, f'stroke-width="0.8" stroke-opacity="{opacity:.2f}"')
+    radius = 3 if len(line.x) < _FEW_DOTS else 1.5
+    dots = zip(frame.x(line.x), frame.y(line.y), strict=True)
+    return "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{plotted.color}"/>' for x, y in dots)
 
 
-def _stroke(plotted: Plotted, *, thin: bool = False) -> str:
-    dash = f' stroke-dasharray="{plotted.dash}"' if plotted.dash and not thin else ""
-    return f'stroke="{plotted.color}"{dash}'
+def _polyline(frame: _Frame, line: Line, color: str, looks: str) -> str:
+    return f'<polyline points="{frame.points(line.x, line.y)}" fill="none" stroke="{color}" {looks}/>'
+
+
+def _dashed(plotted: Plotted) -> str:
+    return f' stroke-dasharray="{plotted.dash}"' if plotted.dash else ""

@@ -19,9 +19,11 @@ def env_steps(run: Run) -> Array:
     return run.env_steps
 
 
-def seconds(run: Run) -> Array:
-    """(T,) the axis of time: what was spent in iterations."""
-    return run.seconds
+def time_axis(runs: Sequence[Run]) -> tuple[str, Axis]:
+    """The axis of time, what was spent in iterations, and its name: in a unit that suits these runs."""
+    longest = max(float(np.nan_to_num(run.seconds[-1])) for run in runs)
+    size, unit = (3600, "hours") if longest > 7200 else (60, "minutes") if longest > 120 else (1, "seconds")
+    return f"{unit} in iterations", lambda run: run.seconds / size
 
 
 class Line(NamedTuple):

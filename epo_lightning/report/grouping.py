@@ -71,7 +71,7 @@ def settings(config: dict[str, Any]) -> Settings:
 
     A callback's settings are told under its class: `GeneticEvolution.num_elites`.
     """
-    flat = dict(_flatten({**config, "algorithm": config.get("algorithm", DEFAULT_ALGORITHM)}))
+    flat = dict(_flatten({**config, "algorithm": config.get("algorithm") or DEFAULT_ALGORITHM}))
     return {name: value for name, value in flat.items() if not name.startswith(_OF_A_RUN)}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
 from epo_lightning.report.charts import Plotted, chart, sample
-from epo_lightning.report.curves import Axis, curve_of, env_steps
+from epo_lightning.report.curves import Axis, curve_of, env_steps, time_axis
 from epo_lightning.report.grouping import Group, differences
 from epo_lightning.report.population import Panel, generations, panels
 from epo_lightning.report.reading import RETURN, SUCCESSES
@@ -14,11 +14,13 @@ from epo_lightning.report.statistics import Interval, Mean
 from epo_lightning.report.style import CSS
 
 _UNKNOWN = "–"
+_WIDE = 5
+"""Of more methods the columns of a matrix have numbers instead of names."""
 _EXPLANATION = (
     "<p>A curve is the mean over seeds of the master's return while it explores, where all seeds have one; thin lines"
     " are the seeds, the band is the 95 % bootstrap interval of the mean. It begins where every environment of the"
-    " master has finished an episode (charts/episodic_coverage is 1): before, only short episodes have ended. Time is"
-    " what was spent in iterations, without evaluations, saving and start.</p>"
+    " master has finished an episode (charts/episodic_coverage is 1): before, only short episodes have ended. Nothing"
+    " is smoothed. Time is what was spent in iterations, without evaluations, saving and start.</p>"
     "<p>The interquartile mean leaves out the lowest and the highest quarter of the runs. It, the probability that one"
     " method beats another, and their stratified bootstrap intervals are those of Agarwal et al. 2021, Deep"
     " reinforcement learning at the edge of the statistical precipice. Of fewer than five seeds a bootstrap interval is"
@@ -35,8 +37,8 @@ def page(tables: Sequence[Table], overall: Sequence[Improvement], skipped: Seque
         skipped: Why a run is not in the report, a line each.
     """
     groups = [result.group for table in tables for result in table.results]
-    runs = [run for group in groups for run in group.runs]
-    told = f"{_count(len(runs), 'run')}, {_count(len(groups), 'method')} on {_count(len(tables), 'task')}"
+    runs = _count(sum(len(group.runs) for group in groups), "run")
+    told = f"{runs}, {_count(len(groups), 'method')} on {_count(len(tables), 'task')}"
     names = ", ".join(table.task for table in tables)
     parts = [f"<h1>{escape(names)}</h1><p>{told}.</p>"]
     if skipped:
@@ -47,7 +49,7 @@ def page(tables: Sequence[Table], overall: Sequence[Improvement], skipped: Seque
         parts.append("<h2>All tasks</h2><p>How likely a run of the row's method returns more than one of the column's,")
         parts.append(" averaged over the tasks that both have; 95 % intervals by the stratified bootstrap.</p>")
         parts.append(_matrix(labels, overall))
-    parts.append(f"<h2>Runs</h2>{_runs(groups)}<h2>How to read it</h2>{_EXPLANATION}")
+    parts.append(f"<h2>Runs</h2>{_runs(tables)}<h2>How to read it</h2>{_EXPLANATION}")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -70,13 +72,12 @@ def _task(table: Table) -> str:
 
 def _curves(groups: Sequence[Group]) -> str:
     """Returns over experience and over time; successes where there are any."""
-    longest = max((float(run.seconds[-1]) for group in groups for run in group.runs), default=math.nan)
-    size, unit = (3600, "hours") if longest > 7200 else (60, "minutes") if longest > 120 else (1, "seconds")
-    axes: list[tuple[str, Axis]] = [("env steps", env_steps), (f"{unit} in iterations", lambda run: run.seconds / size)]
+    runs = [run for group in groups for run in group.runs]
+    axes: list[tuple[str, Axis]] = [("env steps", env_steps), time_axis(runs)]
     made: list[str] = []
     shown: dict[str, Plotted] = {}
     for metric, name in ((RETURN, "return while exploring"), (SUCCESSES, "successes an episode")):
-        if metric == SUCCESSES and not any(run.succeeds for g in groups for run in g.runs):
+        if metric == SUCCESSES and not any(run.succeeds for run in runs):
             continue
         for xlabel, axis in axes:
             curves = [(group, curve_of(group.runs, metric, axis)) for group in groups]
@@ -111,6 +112,9 @@ def _results(results: Sequence[Result]) -> str:
 def _matrix(labels: Sequence[str], pairs: Sequence[Improvement]) -> str:
     cells = {(one.method, one.other): _probability(one) for one in pairs}
     rows = [[escape(a), *("" if a == b else cells.get((a, b), _UNKNOWN) for b in labels)] for a in labels]
+    if len(labels) > _WIDE:
+        rows = [[f"{number} {name}", *row] for number, (name, *row) in enumerate(rows, 1)]
+        return _table(["", *map(str, range(1, len(labels) + 1))], rows)
     return _table(["", *map(escape, labels)], rows)
 
 
@@ -132,20 +136,22 @@ def _differences(groups: Sequence[Group]) -> str:
     return f"<details><summary>Settings in which the methods differ ({len(rows)})</summary>{table}</details>"
 
 
-def _runs(groups: Sequence[Group]) -> str:
+def _runs(tables: Sequence[Table]) -> str:
     rows = [
         [
-            escape(group.task),
-            escape(group.label),
+            escape(table.task),
+            escape(result.group.label),
             escape(str(run.seed)),
+            _number(score),
             f"{int(run.env_steps[-1]):,}",
             _UNKNOWN if math.isnan(run.seconds[-1]) else f"{run.seconds[-1]:,.0f} s",
             escape(str(run.path)),
         ]
-        for group in groups
-        for run in group.runs
+        for table in tables
+        for result in table.results
+        for run, score in zip(result.group.runs, result.scores.tolist(), strict=True)
     ]
-    return _table(["task", "method", "seed", "env steps", "in iterations", "folder"], rows, words=(1, 5))
+    return _table(["task", "method", "seed", "return", "env steps", "in iterations", "folder"], rows, words=(1, 6))
 
 
 def _figure(panel: Panel) -> str:
@@ -180,11 +186,12 @@ def _interval(interval: Interval) -> str:
 
 def _probability(one: Improvement) -> str:
     low, high = one.interval
-    return f"{one.probability:.2f} {_UNKNOWN if math.isinf(low) else f'[{low:.2f}, {high:.2f}]'}"
+    interval = "" if math.isinf(low) else f"<br><small>[{low:.2f}, {high:.2f}]</small>"
+    return f"{one.probability:.2f}{interval}"
 
 
 def _number(value: float) -> str:
-    return _UNKNOWN if math.isnan(value) else f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return _UNKNOWN if math.isnan(value) else f"{value:#.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -99,6 +99,7 @@ def find_runs(places: Sequence[Path]) -> list[Path]:
         for folder, below, files in os.walk(place):
             if {"metrics.csv", "config.yaml"} & set(files):
                 found.setdefault(Path(folder).resolve(), Path(folder))
+            if "metrics.csv" in files:
                 below.clear()
             below.sort()
     if not found:
@@ -116,7 +117,8 @@ def read_run(path: Path) -> Run:
     config = _read_config(folder.config)
     columns = _read_metrics(folder.metrics)
     steps = columns.pop(STEPS)
-    seconds = np.cumsum(np.diff(steps, prepend=0) / columns.pop(RATE, np.full(len(steps), np.nan)))
+    rate = columns.pop(RATE, np.full(len(steps), np.nan))
+    seconds = np.cumsum(np.diff(steps, prepend=0) / np.where(rate > 0, rate, np.nan))
     returns, coverage = columns.get(RETURN, np.full(len(steps), np.nan)), columns.get(COVERAGE)
     known = ~np.isnan(returns)
     if not known.any():
@@ -175,10 +177,12 @@ def _read_metrics(path: Path) -> dict[str, Array]:
 
 
 def _number(cell: str) -> float:
+    """NaN for what is empty, no number, or not finite."""
     try:
-        return float(cell) if cell else math.nan
+        value = float(cell) if cell else math.nan
     except ValueError:
         return math.nan
+    return value if math.isfinite(value) else math.nan
 
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -199,10 +203,11 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
 def _is_generation(record: Any) -> bool:  # noqa: ANN401  (whatever JSON holds)
     """Whether a line tells of a generation, all of it."""
     try:
-        agents = range(len([float(value) for value in record["fitness"]]))
+        agents = range(sum(math.isfinite(value) for value in record["fitness"]))
         families = zip(record["children"], record["parents"], strict=True)
         named = [*record["elites"], *(agent for child, (one, two) in families for agent in (child, one, two))]
-        return float(record["env_steps"]) >= 0 and all(agent in agents for agent in named)
+        whole = len(agents) == len(record["fitness"]) > 1 and float(record["env_steps"]) >= 0
+        return whole and all(agent in agents for agent in named)
     except (KeyError, TypeError, ValueError):
         return False
 
@@ -215,5 +220,6 @@ def _read_evaluations(checkpoints: Path) -> Iterable[Evaluation]:
             continue
         checkpoint = path.with_name(path.name.split(".")[0] + ".ckpt")
         stale = checkpoint.exists() and checkpoint.stat().st_mtime > written + 1
-        if isinstance(content, dict) and isinstance(content.get("return"), dict):
-            yield Evaluation(path.name, content, stale)
+        evaluation = Evaluation(path.name, content if isinstance(content, dict) else {}, stale)
+        if math.isfinite(evaluation.mean("return")):
+            yield evaluation

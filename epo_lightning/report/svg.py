@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 WIDTH = 480
-LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 44
+LEFT, RIGHT, TOP, BOTTOM = 58, 24, 12, 44
 """Of every picture, in its own units; a page scales it."""
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#333333", "#e69f00")
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "12 3", "1 2", "5 2 1 2")

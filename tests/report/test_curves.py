@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from epo_lightning.report.charts import Plotted, chart, ticks
-from epo_lightning.report.curves import Line, curve_of, join, seconds, thinned
+from epo_lightning.report.curves import Line, curve_of, join, thinned, time_axis
 from epo_lightning.report.population import links, trigger
 from epo_lightning.report.reading import RETURN, read_run
 from tests.support.run_folders import make_run
@@ -39,9 +39,19 @@ def test_a_single_run_has_a_mean_and_no_band() -> None:
     assert (curve.mean.x.tolist(), curve.mean.y.tolist(), curve.low) == ([3], [7], None)
 
 
-def test_over_time_a_curve_is_over_the_seconds_of_iterations(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("iterations", "unit", "first"), [(60, "seconds", 2), (61, "minutes", 2 / 60), (3601, "hours", 2 / 3600)]
+)
+def test_the_axis_of_time_suits_the_longest_run(tmp_path: Path, iterations: int, unit: str, first: float) -> None:
+    runs = [read_run(make_run(tmp_path / "a")), read_run(make_run(tmp_path / "b", [1.0] * iterations))]
+    name, axis = time_axis(runs)
+    assert name == f"{unit} in iterations"
+    assert axis(runs[0])[0] == first
+
+
+def test_a_curve_over_time_is_over_what_was_spent_in_iterations(tmp_path: Path) -> None:
     run = read_run(make_run(tmp_path / "a", [5.0, 6.0]))
-    curve = curve_of([run], RETURN, seconds)
+    curve = curve_of([run], RETURN, time_axis([run])[1])
     assert curve is not None
     assert curve.runs[0].x.tolist() == [2, 4]
     assert curve_of([run], "population/return_best") is None

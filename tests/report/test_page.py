@@ -95,6 +95,15 @@ def test_the_numbers_are_those_of_the_runs(cli: Cli, tmp_path: Path) -> None:
     assert task["improvements"][0]["probability"] == 1.0
 
 
+def test_of_many_methods_the_columns_of_the_matrix_have_numbers(cli: Cli, tmp_path: Path) -> None:
+    for agents in range(2, 8):
+        make_run(tmp_path / "runs" / str(agents), agents=agents)
+    cli("report", "runs")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "<th></th><th>1</th><th>2</th><th>3</th><th>4</th><th>5</th><th>6</th>" in page
+    assert "<td>6 sapg, 7 agents</td>" in page
+
+
 def test_names_are_text_and_not_markup(cli: Cli, tmp_path: Path) -> None:
     make_run(tmp_path / "runs" / "<i>a&b", algorithm="mine.<b>Bold</b>")
     cli("report", "runs")

@@ -10,7 +10,7 @@ from epo_lightning.limits import Mistake
 from epo_lightning.report.reading import COVERAGE, RETURN, Unusable, find_runs, read_run
 from tests.support.run_folders import HEADER, evaluate, make_run, table
 
-GENERATION = {"generation": 1, "env_steps": 200, "children": [1], "parents": [[2, 2]], "elites": [2]}
+GENERATION: dict[str, object] = {"generation": 1, "env_steps": 200, "children": [1], "parents": [[2, 2]], "elites": [2]}
 GENERATION |= {"fitness": [0.5, 0.1, 0.9]}
 
 
@@ -25,6 +25,12 @@ def test_runs_are_found_below_a_folder_once_and_in_order(tmp_path: Path) -> None
 def test_nothing_below_a_run_is_a_run(tmp_path: Path) -> None:
     make_run(make_run(tmp_path / "run") / "checkpoints" / "copy")
     assert find_runs([tmp_path]) == [tmp_path / "run"]
+
+
+def test_a_configuration_beside_runs_does_not_hide_them(tmp_path: Path) -> None:
+    make_run(tmp_path / "study" / "run")
+    (tmp_path / "study" / "config.yaml").touch()
+    assert find_runs([tmp_path]) == [tmp_path / "study", tmp_path / "study" / "run"]
 
 
 @pytest.mark.parametrize(("place", "words"), [("nowhere", "is not a folder"), (".", "there is no run")])
@@ -61,11 +67,13 @@ def test_a_line_that_does_not_end_does_not_count(tmp_path: Path) -> None:
 
 
 def test_a_row_of_another_length_or_without_a_number_is_left_out(tmp_path: Path) -> None:
-    metrics = HEADER + "100,50,1.0,1.5\r\n200,50\r\nwhat,50,1.0,9.0\r\n300,50,1.0,?\r\n"
-    run = read_run(make_run(tmp_path / "run", metrics=metrics))
-    assert run.env_steps.tolist() == [100, 300]
+    rows = ["100,50,1.0,1.5", "200,50", "what,50,1.0,9.0", "300,50,1.0,?", "400,0,1.0,inf"]
+    run = read_run(make_run(tmp_path / "run", metrics=HEADER + "".join(f"{row}\r\n" for row in rows)))
+    assert run.env_steps.tolist() == [100, 300, 400]
     assert run.metrics[RETURN][0] == 1.5
-    assert np.isnan(run.metrics[RETURN][1])
+    assert np.isnan(run.metrics[RETURN][1:]).all()
+    assert run.seconds[:2].tolist() == [2, 6]
+    assert np.isnan(run.seconds[2])
 
 
 def test_of_two_rows_at_the_same_env_steps_the_later_counts(tmp_path: Path) -> None:
@@ -119,7 +127,13 @@ def test_a_table_of_bytes_that_are_no_text_is_told_too(tmp_path: Path) -> None:
 
 
 def test_generations_are_whole_lines(tmp_path: Path) -> None:
-    path = make_run(tmp_path / "run", agents=3, lineage=[GENERATION, {**GENERATION, "parents": [[2, 9]]}])
+    odd: list[dict[str, object]] = [
+        {"parents": [[2, 9]]},
+        {"parents": [[2, 2], [2, 2]]},
+        {"fitness": [0.5, float("nan"), 0.9]},
+        {"elites": 2},
+    ]
+    path = make_run(tmp_path / "run", agents=3, lineage=[GENERATION, *({**GENERATION, **wrong} for wrong in odd)])
     with (path / "lineage.jsonl").open("a") as file:
         file.write('{"generation": 3}\nnot one\n[1]\n{"generation": 4, "env_st')
     assert read_run(path).lineage == [GENERATION]
@@ -129,7 +143,9 @@ def test_evaluations_lie_beside_the_checkpoint_and_may_be_older_than_it(tmp_path
     path = make_run(tmp_path / "run")
     evaluate(path, 12.5)
     evaluate(path, 3.0, "best.evaluation.json")
+    evaluate(path, float("nan"), "last.evaluation.json")
     (path / "checkpoints" / "best.test.json").write_text('{"return": {"me')
+    (path / "checkpoints" / "other.test.json").write_text('{"return": {"mean": null}}')
     run = read_run(path)
     assert {name: one.mean("return") for name, one in run.evaluations.items()} == {
         "last.test.json": 12.5,
