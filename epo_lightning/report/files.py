@@ -84,6 +84,7 @@ def _result(result: Result) -> dict[str, Any]:
             for run, score in zip(result.group.runs, result.scores.tolist(), strict=True)
         ],
         "return": _mean(result.returns),
+        "evaluated": _mean(result.evaluated) if result.evaluated else None,
         "successes": _mean(result.successes) if result.successes else None,
         "interquartile_mean": {"value": _plain(result.middle), "interval": _interval(result.middle_interval)},
         "is_best": result.is_best,

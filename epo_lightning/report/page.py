@@ -89,9 +89,10 @@ def _curves(groups: Sequence[Group]) -> str:
 
 
 def _results(results: Sequence[Result]) -> str:
-    successes = any(result.successes for result in results)
+    successes, evaluated = (any(found) for found in zip(*((r.successes, r.evaluated) for r in results), strict=True))
     header = ["method", "seeds", "return ± s.e.", "95 % interval", "interquartile mean", "95 % interval"]
     header += ["successes ± s.e."] if successes else []
+    header += ["evaluated return ± s.e."] if evaluated else []
     rows = []
     for result in results:
         value = _plus_minus(result.returns)
@@ -100,6 +101,8 @@ def _results(results: Sequence[Result]) -> str:
         cells += [_number(result.middle), _interval(result.middle_interval)]
         if successes:
             cells.append(_plus_minus(result.successes) if result.successes else _UNKNOWN)
+        if evaluated:
+            cells.append(_plus_minus(result.evaluated) if result.evaluated else _UNKNOWN)
         rows.append(cells)
     bold = (
         ""

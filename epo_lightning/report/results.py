@@ -35,6 +35,7 @@ class Result:
         group: Its runs.
         scores: (R,) return of each run.
         returns: Their mean.
+        evaluated: What `test` or `validate` says, where the scores are logged ones and all of its runs have that.
         successes: Theirs, or None where the task counts none.
         middle: Interquartile mean of the returns.
         middle_interval: By the bootstrap.
@@ -45,6 +46,7 @@ class Result:
     group: Group
     scores: Array
     returns: Mean
+    evaluated: Mean | None
     successes: Mean | None
     middle: float
     middle_interval: Interval
@@ -114,6 +116,7 @@ def _table(task: str, groups: list[Group]) -> Table:
             one,
             values,
             average,
+            _evaluated(one.runs) if source == LOGGED else None,
             mean(achieved) if counted and not np.isnan(achieved).any() else None,
             float(interquartile_mean(values)),
             bootstrap(interquartile_mean, [values]),
@@ -142,6 +145,11 @@ def _source(runs: Sequence[Run]) -> str:
         if len(found) == len(runs) and len({_conditions(one) for one in found}) == 1:
             return name
     return LOGGED
+
+
+def _evaluated(runs: Sequence[Run]) -> Mean | None:
+    source = _source(runs)
+    return None if source == LOGGED else mean([_score(run, source, "return") for run in runs])
 
 
 def _conditions(evaluation: Evaluation) -> str:

@@ -32,6 +32,7 @@ def test_tests_count_where_every_run_of_the_task_has_one(tmp_path: Path) -> None
     assert table.source == "last.test.json"
     assert [result.scores.tolist() for result in table.results] == [[10.0, 14.0], [30.0]]
     assert "(the command test; 64 episodes a run)" in table.notes[0]
+    assert [result.evaluated for result in table.results] == [None, None]
 
 
 def test_one_run_without_a_test_takes_the_whole_task_to_what_all_have(tmp_path: Path) -> None:
@@ -41,6 +42,7 @@ def test_one_run_without_a_test_takes_the_whole_task_to_what_all_have(tmp_path: 
     assert table.source == "metrics.csv"
     assert [result.scores.tolist() for result in table.results] == [[1.0], [2.0]]
     assert "1 of 2 lack it, such as" in table.notes[0]
+    assert [result.evaluated and result.evaluated.value for result in table.results] == [10.0, None]
 
 
 def test_tests_under_other_conditions_are_not_compared(tmp_path: Path) -> None:
@@ -49,6 +51,7 @@ def test_tests_under_other_conditions_are_not_compared(tmp_path: Path) -> None:
     (table,) = tabled(tmp_path)
     assert table.source == "metrics.csv"
     assert "under the same conditions" in table.notes[0]
+    assert table.results[0].evaluated is None
 
 
 def test_the_highest_mean_is_best_and_overlapping_intervals_tie(tmp_path: Path) -> None:
