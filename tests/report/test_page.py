@@ -163,6 +163,26 @@ def test_a_report_says_whose_numbers_it_shows(cli: Cli, tmp_path: Path) -> None:
     assert "<td>123.2</td>" in page
 
 
+def test_what_a_training_and_its_test_leave_is_what_a_report_reads(cli: Cli, tmp_path: Path) -> None:
+    evolution = "{class_path: epo_lightning.callbacks.GeneticEvolution, init_args: {every_n_env_steps: 64, "
+    evolution += "warmup_env_steps: 0, num_elites: 1, spread_threshold: 0}}"
+    for seed in (0, 1):
+        flags = [f"--seed_everything={seed}", "--trainer.max_epochs=6", f"--trainer.callbacks=[{evolution}]"]
+        assert cli("fit", "--config", "tiny.yaml", f"--run_dir=runs/{seed}", *flags).code == 0
+        assert cli("test", f"--ckpt_path=runs/{seed}").code == 0
+    outcome = cli("report", "runs")
+    assert (outcome.code, outcome.err) == (0, "")
+    (task,) = json.loads((tmp_path / "report" / "report.json").read_text())["tasks"]
+    assert (task["task"], task["source"]) == ("Probe", "last.test.json")
+    (method,) = task["methods"]
+    assert (method["method"], [run["seed"] for run in method["runs"]]) == ("epo, 4 agents", [0, 1])
+    told = [json.loads((tmp_path / f"runs/{s}/checkpoints/last.test.json").read_text()) for s in (0, 1)]
+    assert [run["return"] for run in method["runs"]] == [one["return"]["mean"] for one in told]
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    panels = ["Master and best agent", "Spread of the followers", "Weight of the followers", "Fitness by agent, seed 0"]
+    assert all(f"<figcaption>{panel}" in page for panel in [*panels, "Parents and children, seed 0"])
+
+
 def test_a_report_loads_neither_torch_nor_lightning(tmp_path: Path) -> None:
     make_study(tmp_path / "runs")
     code = (

@@ -1,6 +1,7 @@
 """Final performance: whose numbers count, what is best, and what ties with it."""
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,15 @@ def test_tests_under_other_conditions_are_not_compared(tmp_path: Path) -> None:
     assert table.source == "metrics.csv"
     assert "under the same conditions" in table.notes[0]
     assert table.results[0].evaluated is None
+
+
+def test_a_test_of_an_older_checkpoint_is_told(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    evaluate(run, 10.0)
+    os.utime(run / "checkpoints" / "last.test.json", (0, 0))
+    (run / "checkpoints" / "last.ckpt").touch()
+    (table,) = tabled(tmp_path)
+    assert f"Evaluated before the checkpoint was written again: {run}." in table.notes
 
 
 def test_the_highest_mean_is_best_and_overlapping_intervals_tie(tmp_path: Path) -> None:
