@@ -21,7 +21,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: 3px 12px 3px 0; text-align: right; white-space: nowrap; vertical-align: top;
   border-bottom: 1px solid #ddd; }
 th:first-child, td:first-child, .words { text-align: left; }
-th { border-bottom: 1.5px solid #1a1a1a; white-space: normal; min-width: 5ch; vertical-align: bottom; }
+th { border-bottom: 1.5px solid #1a1a1a; white-space: normal; overflow-wrap: normal; vertical-align: bottom; }
 td.words { white-space: normal; min-width: 12ch; }
 small { font-size: 0.72em; }
 summary { cursor: pointer; }
