@@ -70,6 +70,7 @@ COMMANDS: dict[str, Command] = {
     "view": RunCommand(
         "Watch agents in the browser, and push the object.", "epo_lightning.cli.shows:view", in_one_process=True
     ),
+    "report": Command("Compare runs: a page with curves and tables, CSV, JSON.", "epo_lightning.cli.report:main"),
     "doctor": Command("Tell what of this machine can be used.", "epo_lightning.cli.doctor:main"),
 }
 

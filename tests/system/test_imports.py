@@ -24,6 +24,7 @@ FLOORS = [
     "modules",
     "run",
     "show",
+    "report",
     "callbacks",
     "cli",
 ]
@@ -40,6 +41,7 @@ OWNERS = {
     "viser": {"show.viewer"},
     "imageio_ffmpeg": {"show.video"},
     "jsonargparse": {"cli", "envs.check"},
+    "matplotlib": {"report.plot"},
     "wandb": set(),
 }
 """Libraries that only these places import; `algorithm` and `learner` import torch and einops alone."""

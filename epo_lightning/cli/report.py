@@ -1,0 +1,74 @@
+"""`report`: runs side by side, as a page and as numbers. It needs no configuration, and loads no torch."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from epo_lightning.limits import Mistake
+from epo_lightning.run.folder import writing
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command line.
+
+    Args:
+        arguments: What follows `report`.
+
+    Returns:
+        0.
+
+    Raises:
+        Mistake: When an argument means nothing, or no run can be used.
+    """
+    parser = argparse.ArgumentParser(
+        "epo-lightning report",
+        description="Compare runs: a page with curves, tables and populations, and its numbers as CSV and JSON.",
+        exit_on_error=False,
+    )
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders, or folders that hold some")
+    parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: report)")
+    parsed, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        raise Mistake(f"report: {unknown[0]} means nothing here; it takes RUN ... and --out FOLDER")
+    if not parsed.runs:
+        raise Mistake("report: name run folders, or folders that hold some, such as runs/quickstart")
+    write(parsed.runs, parsed.out)
+    return 0
+
+
+def write(places: Sequence[Path], out: Path) -> None:
+    """Read the runs, and write `report.html`, `.csv`, `.json` and, with matplotlib, `.png` into a folder.
+
+    Raises:
+        Mistake: When no run can be used, or the folder cannot be written.
+    """
+    from epo_lightning.report import files, plot
+    from epo_lightning.report.grouping import group
+    from epo_lightning.report.page import page
+    from epo_lightning.report.reading import Unusable, find_runs, read_run
+    from epo_lightning.report.results import overall, tables
+
+    runs, skipped = [], []
+    for folder in find_runs(places):
+        try:
+            runs.append(read_run(folder))
+        except Unusable as reason:
+            skipped.append(str(reason))
+            print(f"notice: left out: {reason}", file=sys.stderr)
+    if not runs:
+        more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
+        raise Mistake(f"report: no run can be used: {skipped[0]}{more}")
+    made = tables(group(runs))
+    pairs = overall(made)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    text = page(made, pairs, skipped)
+    files.replace(out / "report.html", lambda file: file.write(text))
+    files.replace(out / "report.csv", lambda file: files.write_csv(file, made))
+    files.replace(out / "report.json", lambda file: files.write_json(file, made, pairs, skipped))
+    drawn = plot.draw(out / "report.png", made)
+    if not drawn:
+        print(f"notice: {out / 'report.png'} needs matplotlib (pip install matplotlib)", file=sys.stderr)
+    endings = "html, .csv, .json and .png" if drawn else "html, .csv and .json"
+    print(f"{len(runs)} runs of {sum(len(table.results) for table in made)} methods: {out}/report.{endings}")

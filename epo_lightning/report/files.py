@@ -1,0 +1,118 @@
+"""The numbers of a report as files: a long table of all curves, and the results as JSON."""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from epo_lightning import __version__
+from epo_lightning.report.curves import line_of
+from epo_lightning.report.reading import Run
+from epo_lightning.report.results import Improvement, Result, Table
+from epo_lightning.report.statistics import Interval, Mean
+from epo_lightning.run.folder import part_of, writing
+
+_LAYOUT = 1
+"""Of the JSON file; another number when a name in it changes its meaning."""
+_COLUMNS = ("task", "method", "run", "seed", "metric", "env_steps", "seconds", "value")
+
+
+def replace(path: Path, write: Callable[[IO[str]], object]) -> None:
+    """Write a file as a whole, so that nobody finds half of it."""
+    temporary = part_of(path)
+    with writing(path):
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            write(file)
+        os.replace(temporary, path)
+
+
+def write_csv(file: IO[str], tables: Sequence[Table]) -> None:
+    """A row for each iteration and metric of each run, from where its returns are scores."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for table in tables:
+        for result in table.results:
+            for run in result.group.runs:
+                writer.writerows(_rows(run, table.task, result.group.label))
+
+
+def _rows(run: Run, task: str, method: str) -> list[tuple[object, ...]]:
+    names = (task, method, str(run.path), run.seed)
+    rows: list[tuple[object, ...]] = []
+    for metric in run.metrics:
+        line = line_of(run, metric)
+        if line is not None:
+            seconds = run.seconds[np.searchsorted(run.env_steps, line.x)]
+            spent = ["" if math.isnan(value) else round(value, 3) for value in seconds.tolist()]
+            values = zip(line.x.astype(int).tolist(), spent, line.y.tolist(), strict=True)
+            rows += [(*names, metric, steps, second, value) for steps, second, value in values]
+    return rows
+
+
+def write_json(file: IO[str], tables: Sequence[Table], overall: Sequence[Improvement], skipped: Sequence[str]) -> None:
+    """The results; what is not known is null."""
+    content = {
+        "layout": _LAYOUT,
+        "version": __version__,
+        "tasks": [
+            {
+                "task": table.task,
+                "source": table.source,
+                "notes": table.notes,
+                "methods": [_result(result) for result in table.results],
+                "improvements": [_improvement(one) for one in table.improvements],
+            }
+            for table in tables
+        ],
+        "improvements": [_improvement(one) for one in overall],
+        "left_out": list(skipped),
+    }
+    json.dump(content, file, indent=1, allow_nan=False)
+    file.write("\n")
+
+
+def _result(result: Result) -> dict[str, Any]:
+    return {
+        "method": result.group.label,
+        "runs": [
+            {"folder": str(run.path), "seed": run.seed, "env_steps": int(run.env_steps[-1]), "return": _plain(score)}
+            for run, score in zip(result.group.runs, result.scores.tolist(), strict=True)
+        ],
+        "return": _mean(result.returns),
+        "evaluated": _mean(result.evaluated) if result.evaluated else None,
+        "successes": _mean(result.successes) if result.successes else None,
+        "interquartile_mean": {"value": _plain(result.middle), "interval": _interval(result.middle_interval)},
+        "is_best": result.is_best,
+        "ties_with_best": result.ties,
+    }
+
+
+def _mean(value: Mean) -> dict[str, Any]:
+    return {
+        "mean": _plain(value.value),
+        "standard_error": _plain(value.standard_error),
+        "interval": _interval(value.interval),
+        "runs": value.runs,
+    }
+
+
+def _improvement(one: Improvement) -> dict[str, Any]:
+    return {
+        "method": one.method,
+        "over": one.other,
+        "probability": _plain(one.probability),
+        "interval": _interval(one.interval),
+    }
+
+
+def _interval(interval: Interval) -> list[float | None] | None:
+    return None if math.isinf(interval.low) else [_plain(interval.low), _plain(interval.high)]
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,201 @@
+"""The report as one HTML page that needs nothing else: no network, no script."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+
+from epo_lightning.report.charts import Plotted, chart, sample
+from epo_lightning.report.curves import Axis, curve_of, env_steps, time_axis
+from epo_lightning.report.grouping import Group, differences
+from epo_lightning.report.population import Panel, generations, panels
+from epo_lightning.report.reading import RETURN, SUCCESSES
+from epo_lightning.report.results import Improvement, Result, Table
+from epo_lightning.report.statistics import Interval, Mean
+from epo_lightning.report.style import CSS
+
+_UNKNOWN = "–"
+_WIDE = 5
+"""Of more methods the columns of a matrix have numbers instead of names."""
+_EXPLANATION = (
+    "<p>A curve is the mean over seeds of the master's return while it explores, where all seeds have one; thin lines"
+    " are the seeds, the band is the 95 % bootstrap interval of the mean. It begins where every environment of the"
+    " master has finished an episode (charts/episodic_coverage is 1): before, only short episodes have ended. Nothing"
+    " is smoothed. Time is what was spent in iterations, without evaluations, saving and start.</p>"
+    "<p>The interquartile mean leaves out the lowest and the highest quarter of the runs. It, the probability that one"
+    " method beats another, and their stratified bootstrap intervals are those of Agarwal et al. 2021, Deep"
+    " reinforcement learning at the edge of the statistical precipice. Of fewer than five seeds a bootstrap interval is"
+    " too narrow; Student's is not.</p>"
+)
+
+
+def page(tables: Sequence[Table], overall: Sequence[Improvement], skipped: Sequence[str]) -> str:
+    """Everything.
+
+    Args:
+        tables: Of each task.
+        overall: Of methods that meet on several tasks.
+        skipped: Why a run is not in the report, a line each.
+    """
+    groups = [result.group for table in tables for result in table.results]
+    runs = _count(sum(len(group.runs) for group in groups), "run")
+    told = f"{runs}, {_count(len(groups), 'method')} on {_count(len(tables), 'task')}"
+    names = ", ".join(table.task for table in tables)
+    parts = [f"<h1>{escape(names)}</h1><p>{told}.</p>"]
+    if skipped:
+        parts.append(f"<h3>Left out</h3><ul>{''.join(f'<li>{escape(line)}</li>' for line in skipped)}</ul>")
+    parts += [_task(table) for table in tables]
+    if overall:
+        labels = list(dict.fromkeys(one.method for one in overall))
+        parts.append("<h2>All tasks</h2><p>How likely a run of the row's method returns more than one of the column's,")
+        parts.append(" averaged over the tasks that both have; 95 % intervals by the stratified bootstrap.</p>")
+        parts.append(_matrix(labels, overall))
+    parts.append(f"<h2>Runs</h2>{_runs(tables)}<h2>How to read it</h2>{_EXPLANATION}")
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(names)}</title><style>{CSS}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _task(table: Table) -> str:
+    groups = [result.group for result in table.results]
+    parts = [f"<h2>{escape(table.task)}</h2>", _curves(groups), "<h3>Final performance</h3>", _results(table.results)]
+    parts += [f'<p class="quiet">{escape(note)}</p>' for note in table.notes]
+    if table.improvements:
+        parts.append("<h3>How likely a run of the row's method returns more than one of the column's</h3>")
+        parts.append(_matrix([group.label for group in groups], table.improvements))
+    parts += [_population(group) for group in groups]
+    if len(groups) > 1:
+        parts.append(_differences(groups))
+    return "".join(parts)
+
+
+def _curves(groups: Sequence[Group]) -> str:
+    """Returns over experience and over time; successes where there are any."""
+    runs = [run for group in groups for run in group.runs]
+    axes: list[tuple[str, Axis]] = [("env steps", env_steps), time_axis(runs)]
+    made: list[str] = []
+    shown: dict[str, Plotted] = {}
+    for metric, name in ((RETURN, "return while exploring"), (SUCCESSES, "successes an episode")):
+        if metric == SUCCESSES and not any(run.succeeds for run in runs):
+            continue
+        for xlabel, axis in axes:
+            curves = [(group, curve_of(group.runs, metric, axis)) for group in groups]
+            drawn = [Plotted(g.label, curve, style) for style, (g, curve) in enumerate(curves) if curve is not None]
+            if drawn:
+                shown |= {plotted.label: plotted for plotted in drawn}
+                made.append(_figure((f"{name.capitalize()} over {xlabel}", chart(drawn, xlabel, name), [])))
+    return f'{_legend(shown.values())}<div class="panels">{"".join(made)}</div>'
+
+
+def _results(results: Sequence[Result]) -> str:
+    successes, evaluated = (any(found) for found in zip(*((r.successes, r.evaluated) for r in results), strict=True))
+    header = ["method", "seeds", "return ± s.e.", "95 % interval", "interquartile mean", "95 % interval"]
+    header += ["successes ± s.e."] if successes else []
+    header += ["evaluated return ± s.e."] if evaluated else []
+    rows = []
+    for result in results:
+        value = _plus_minus(result.returns)
+        value = f"<b>{value}</b>" if result.is_best and len(results) > 1 else f"≈ {value}" if result.ties else value
+        cells = [escape(result.group.label), str(result.returns.runs), value, _interval(result.returns.interval)]
+        cells += [_number(result.middle), _interval(result.middle_interval)]
+        if successes:
+            cells.append(_plus_minus(result.successes) if result.successes else _UNKNOWN)
+        if evaluated:
+            cells.append(_plus_minus(result.evaluated) if result.evaluated else _UNKNOWN)
+        rows.append(cells)
+    bold = (
+        ""
+        if len(results) == 1
+        else " Bold: the highest mean. ≈: no different, for their intervals overlap; that of a single seed has no end."
+    )
+    return f'{_table(header, rows)}<p class="quiet">Over seeds; the interval of the mean is Student\'s.{bold}</p>'
+
+
+def _matrix(labels: Sequence[str], pairs: Sequence[Improvement]) -> str:
+    cells = {(one.method, one.other): _probability(one) for one in pairs}
+    rows = [[escape(a), *("" if a == b else cells.get((a, b), _UNKNOWN) for b in labels)] for a in labels]
+    if len(labels) > _WIDE:
+        rows = [[f"{number} {name}", *row] for number, (name, *row) in enumerate(rows, 1)]
+        return _table(["", *map(str, range(1, len(labels) + 1))], rows)
+    return _table(["", *map(escape, labels)], rows)
+
+
+def _population(group: Group) -> str:
+    made = panels(group)
+    if not made:
+        return ""
+    words = generations(group)
+    told = f"<p>{words}</p>" if words else ""
+    return f'<h3>{escape(group.label)}</h3>{told}<div class="panels">{"".join(map(_figure, made))}</div>'
+
+
+def _differences(groups: Sequence[Group]) -> str:
+    rows = [
+        [escape(name), *("" if value is None else escape(str(value)) for value in values)]
+        for name, values in differences(groups).items()
+    ]
+    table = _table(["setting", *(escape(group.label) for group in groups)], rows)
+    return f"<details><summary>Settings in which the methods differ ({len(rows)})</summary>{table}</details>"
+
+
+def _runs(tables: Sequence[Table]) -> str:
+    rows = [
+        [
+            escape(table.task),
+            escape(result.group.label),
+            escape(str(run.seed)),
+            _number(score),
+            f"{int(run.env_steps[-1]):,}",
+            _UNKNOWN if math.isnan(run.seconds[-1]) else f"{run.seconds[-1]:,.0f} s",
+            escape(str(run.path)),
+        ]
+        for table in tables
+        for result in table.results
+        for run, score in zip(result.group.runs, result.scores.tolist(), strict=True)
+    ]
+    return _table(["task", "method", "seed", "return", "env steps", "in iterations", "folder"], rows, words=(1, 6))
+
+
+def _figure(panel: Panel) -> str:
+    title, picture, legend = panel
+    return f"<figure><figcaption>{escape(title)}</figcaption>{_legend(legend)}{picture}</figure>"
+
+
+def _legend(curves: Iterable[Plotted]) -> str:
+    items = "".join(f"<li>{sample(plotted)}{escape(plotted.label)}</li>" for plotted in curves)
+    return f'<ul class="legend">{items}</ul>' if items else ""
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = ()) -> str:
+    mark: Callable[[int], str] = lambda column: ' class="words"' if column in words else ""  # noqa: E731
+    head = "".join(f"<th{mark(c)}>{name}</th>" for c, name in enumerate(header))
+    body = "".join(f"<tr>{''.join(f'<td{mark(c)}>{cell}</td>' for c, cell in enumerate(row))}</tr>" for row in rows)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _plus_minus(value: Mean) -> str:
+    """The error with two digits, and the value to the same place."""
+    error = value.standard_error
+    if math.isnan(error) or error == 0:
+        return _number(value.value) + ("" if math.isnan(error) else " ± 0")
+    decimals = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value.value:,.{decimals}f} ± {error:,.{decimals}f}"
+
+
+def _interval(interval: Interval) -> str:
+    return _UNKNOWN if math.isinf(interval.low) else f"[{_number(interval.low)}, {_number(interval.high)}]"
+
+
+def _probability(one: Improvement) -> str:
+    low, high = one.interval
+    interval = "" if math.isinf(low) else f"<br><small>[{low:.2f}, {high:.2f}]</small>"
+    return f"{one.probability:.2f}{interval}"
+
+
+def _number(value: float) -> str:
+    return _UNKNOWN if math.isnan(value) else f"{value:#.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,113 @@
+"""What the runs of a population tell of it: the master and the best, the spread and its trigger, the generations."""
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from epo_lightning.report.charts import Plotted, chart
+from epo_lightning.report.curves import Line, curve_of, join
+from epo_lightning.report.generations import family_tree, heat_map
+from epo_lightning.report.grouping import Group
+from epo_lightning.report.reading import BEST, OFF_POLICY, RETURN, SPREAD, Run
+from epo_lightning.report.svg import few
+
+_STEPS = "env steps"
+_COLUMNS, _TREE = 80, 24
+"""Most generations of a heat map, taken evenly, and of a family tree, the last ones."""
+
+Panel = tuple[str, str, list[Plotted]]
+"""A title, a picture, and what its legend names."""
+
+
+def panels(group: Group) -> list[Panel]:
+    """Of a population of more than one agent, those that its runs have the numbers for."""
+    if group.settings.get("model.num_agents", 1) == 1:
+        return []
+    spread = _curves(group, {"spread": SPREAD})
+    plotted = [
+        ("Master and best agent", "return while exploring", _curves(group, {"master": RETURN, "best agent": BEST})),
+        ("Spread of the followers' fitness", "max f - min f", spread and [*spread, *_trigger(group)]),
+        (
+            "Weight of the followers' samples",
+            "effective sample size, share",
+            _curves(group, {"off-policy samples": OFF_POLICY}),
+        ),
+    ]
+    made: list[Panel] = [(title, chart(curves, _STEPS, ylabel), curves) for title, ylabel, curves in plotted if curves]
+    evolved = next((run for run in group.runs if run.lineage), None)
+    return [*made, *_of_generations(evolved)] if evolved else made
+
+
+def generations(group: Group) -> str:
+    """How often the population evolved, in words; empty where it cannot."""
+    if not group.evolves:
+        return ""
+    counts = [str(len(run.lineage)) for run in group.runs]
+    return f"Generations by seed: {', '.join(counts)}."
+
+
+def _curves(group: Group, metrics: dict[str, str]) -> list[Plotted]:
+    curves = {label: curve_of(group.runs, metric) for label, metric in metrics.items()}
+    return [Plotted(label, curve, style) for style, (label, curve) in enumerate(curves.items()) if curve is not None]
+
+
+def _trigger(group: Group) -> list[Plotted]:
+    """What the spread had to exceed at each generation: threshold * |median f| over the followers."""
+    threshold = group.settings.get("GeneticEvolution.spread_threshold")
+    lines = [trigger(run, float(threshold)) for run in group.runs if run.lineage] if threshold is not None else []
+    return [Plotted("trigger, at each generation", join(lines)._replace(mean=None), 1, dots=True)] if lines else []
+
+
+def trigger(run: Run, threshold: float) -> Line:
+    """Of each generation of a run, over env steps."""
+    steps = [float(record["env_steps"]) for record in run.lineage]
+    levels = [threshold * abs(median(record["fitness"][1:])) for record in run.lineage]
+    return Line(np.array(steps), np.array(levels))
+
+
+def _of_generations(run: Run) -> list[Panel]:
+    agents = len(run.lineage[-1]["fitness"])
+    records = [record for record in run.lineage if len(record["fitness"]) == agents]
+    numbers = [str(record.get("generation", place + 1)) for place, record in enumerate(records)]
+    shown = few(len(records), _COLUMNS)
+    fitness = np.array([records[place]["fitness"] for place in shown], dtype=np.float64).T
+    elites = [records[place]["elites"] for place in shown]
+    low, high = np.nanmin(fitness), np.nanmax(fitness)
+    of = f"seed {run.seed}"
+    first = max(0, len(records) - _TREE)
+    return [
+        (
+            f"Fitness by agent, {of}: {low:.4g} (dark) to {high:.4g} (bright); dots are elites",
+            heat_map(fitness, [numbers[place] for place in shown], elites),
+            [],
+        ),
+        (
+            f"Parents and children, {of}; thick: the elite ancestors of the last generation's fittest follower",
+            family_tree(agents, [*numbers[first:], "now"], links(records[first:], agents)),
+            [],
+        ),
+    ]
+
+
+def links(records: Sequence[dict[str, Any]], agents: int) -> list[tuple[int, int, int, str]]:
+    """Of a family tree: (column, row, row in the next column, kind).
+
+    Column g is the population whose fitness generation g knows. Who is replaced then comes from two parents; everybody
+    else stays. `line` leads to the fittest follower of the last generation, back through each child's elite parent.
+    """
+    found, before = [], []
+    for column, record in enumerate(records):
+        parents = dict(zip(record["children"], record["parents"], strict=True))
+        before.append({child: elite for child, (elite, _) in parents.items()})
+        found += [(column, agent, agent, "stays") for agent in range(agents) if agent not in parents]
+        found += [(column, one, child, "child") for child, pair in parents.items() for one in pair]
+    follower = max(range(1, agents), key=lambda agent: records[-1]["fitness"][agent])
+    if follower not in before[-1]:
+        found.append((len(records) - 1, follower, follower, "line"))  # an elite stays
+    for column in range(len(records) - 2, -1, -1):
+        origin = before[column].get(follower, follower)
+        found.append((column, origin, follower, "line"))
+        follower = origin
+    return found

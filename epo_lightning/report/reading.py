@@ -1,0 +1,225 @@
+"""What run folders hold, also those of a run that is still going on or was killed.
+
+A table or a list of lines that is being written may end in the middle of one: only lines that end count.
+"""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from epo_lightning.limits import Mistake
+from epo_lightning.report.statistics import Array
+from epo_lightning.run.folder import RunFolder
+
+STEPS, RATE = "charts/env_steps", "charts/sps"
+RETURN, SUCCESSES, COVERAGE = "charts/episodic_return", "charts/episodic_successes", "charts/episodic_coverage"
+BEST, SPREAD, OFF_POLICY = "population/return_best", "population/fitness_spread", "losses/off_policy_ess"
+_METRICS = (RETURN, SUCCESSES, COVERAGE, BEST, SPREAD, OFF_POLICY)
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
+
+
+class Unusable(Exception):
+    """A run that cannot be compared: which file, and why."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `validate` or `test` wrote beside a checkpoint.
+
+    Attributes:
+        file: Its name: `last.test.json`.
+        content: As it was written.
+        is_stale: The checkpoint was written again since.
+    """
+
+    file: str
+    content: dict[str, Any]
+    is_stale: bool
+
+    def mean(self, quantity: str) -> float:
+        """Of `return`, `length` or `successes`; NaN where it is not told."""
+        told = self.content.get(quantity)
+        value = told.get("mean") if isinstance(told, dict) else None
+        return float(value) if isinstance(value, int | float) else math.nan
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, from where its returns are scores.
+
+    Attributes:
+        path: Its folder.
+        config: `config.yaml`.
+        env_steps: (T,) of the iterations that count.
+        seconds: (T,) spent in iterations until then; NaN where the run does not tell.
+        metrics: (T,) of each metric that the run has; NaN where it is not known.
+        lineage: The generations.
+        evaluations: By name of the file.
+        covers: Whether the run tells by `charts/episodic_coverage` where its returns begin to be scores.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    env_steps: Array
+    seconds: Array
+    metrics: dict[str, Array]
+    lineage: list[dict[str, Any]] = field(default_factory=list)
+    evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    covers: bool = True
+
+    @property
+    def succeeds(self) -> bool:
+        """Whether an episode ever had a success."""
+        return bool((self.metrics.get(SUCCESSES, np.zeros(1)) > 0).any())
+
+    @property
+    def seed(self) -> object:
+        """As the configuration has it."""
+        return self.config.get("seed_everything", 0)
+
+
+def find_runs(places: Sequence[Path]) -> list[Path]:
+    """The run folders among `places` and below them, each once.
+
+    Raises:
+        Mistake: When a place is not a folder, or there is no run below any.
+    """
+    found: dict[Path, Path] = {}
+    for place in places:
+        if not place.is_dir():
+            raise Mistake(f"report: {place} is not a folder; give run folders, or folders that hold some")
+        for folder, below, files in os.walk(place):
+            if {"metrics.csv", "config.yaml"} & set(files):
+                found.setdefault(Path(folder).resolve(), Path(folder))
+            if "metrics.csv" in files:
+                below.clear()
+            below.sort()
+    if not found:
+        raise Mistake(f"report: there is no run (a folder with metrics.csv) in {', '.join(map(str, places))}")
+    return list(found.values())
+
+
+def read_run(path: Path) -> Run:
+    """Everything that a report needs of one run.
+
+    Raises:
+        Unusable: When there is nothing to compare, naming the file.
+    """
+    folder = RunFolder(path)
+    config = _read_config(folder.config)
+    columns = _read_metrics(folder.metrics)
+    steps = columns.pop(STEPS)
+    rate = columns.pop(RATE, np.full(len(steps), np.nan))
+    seconds = np.cumsum(np.diff(steps, prepend=0) / np.where(rate > 0, rate, np.nan))
+    returns, coverage = columns.get(RETURN, np.full(len(steps), np.nan)), columns.get(COVERAGE)
+    known = ~np.isnan(returns)
+    if not known.any():
+        raise Unusable(f"{folder.metrics}: no return in {RETURN} yet")
+    covered = known if coverage is None else known & (coverage >= 1)
+    if not covered.any():
+        raise Unusable(f"{folder.metrics}: {COVERAGE} has not reached 1 yet, so no return is a score")
+    start = int(covered.argmax())
+    return Run(
+        path,
+        config,
+        steps[start:],
+        seconds[start:],
+        {name: values[start:] for name, values in columns.items()},
+        list(_read_lines(folder.lineage)),
+        {evaluation.file: evaluation for evaluation in _read_evaluations(folder.last.parent)},
+        coverage is not None,
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_bytes(), Loader=_LOADER)  # a safe one
+    except OSError as error:
+        raise Unusable(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Unusable(f"{path}: not YAML") from error
+    if not isinstance(content, dict):
+        raise Unusable(f"{path}: {'empty' if content is None else 'not a configuration'}")
+    return content
+
+
+def _read_metrics(path: Path) -> dict[str, Array]:
+    """The columns that a report knows, by env steps; of two rows at the same the later counts."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.reader(line for line in file if line.endswith("\n"))
+            header = next(reader, [])
+            if not header:
+                raise Unusable(f"{path}: empty")
+            if STEPS not in header:
+                raise Unusable(f"{path}: no column {STEPS}")
+            wanted = {name: header.index(name) for name in (STEPS, RATE, *_METRICS) if name in header}
+            rows = [[_number(row[at]) for at in wanted.values()] for row in reader if len(row) == len(header)]
+    except OSError as error:
+        raise Unusable(f"{path}: {error.strerror}") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise Unusable(f"{path}: not a table ({error})") from error
+    table = np.array(rows, dtype=np.float64).reshape(-1, len(wanted))
+    table = table[np.isfinite(table[:, 0])]
+    _, last = np.unique(table[::-1, 0], return_index=True)
+    table = table[::-1][last]
+    if not len(table):
+        raise Unusable(f"{path}: no iteration yet")
+    return dict(zip(wanted, table.T.copy(), strict=True))
+
+
+def _number(cell: str) -> float:
+    """NaN for what is empty, no number, or not finite."""
+    try:
+        value = float(cell) if cell else math.nan
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The generations; what does not read as one is not one."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError):
+        return
+    for line in lines:
+        try:
+            record: Any = json.loads(line) if line.endswith("\n") else None
+        except json.JSONDecodeError:
+            continue
+        if _is_generation(record):
+            yield record
+
+
+def _is_generation(record: Any) -> bool:  # noqa: ANN401  (whatever JSON holds)
+    """Whether a line tells of a generation, all of it."""
+    try:
+        agents = range(sum(math.isfinite(value) for value in record["fitness"]))
+        families = zip(record["children"], record["parents"], strict=True)
+        named = [*record["elites"], *(agent for child, (one, two) in families for agent in (child, one, two))]
+        whole = len(agents) == len(record["fitness"]) > 1 and float(record["env_steps"]) >= 0
+        return whole and all(agent in agents for agent in named)
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def _read_evaluations(checkpoints: Path) -> Iterable[Evaluation]:
+    for path in sorted((*checkpoints.glob("*.evaluation.json"), *checkpoints.glob("*.test.json"))):
+        try:
+            content, written = json.loads(path.read_text(encoding="utf-8")), path.stat().st_mtime
+        except (OSError, ValueError):
+            continue
+        checkpoint = path.with_name(path.name.split(".")[0] + ".ckpt")
+        stale = checkpoint.exists() and checkpoint.stat().st_mtime > written + 1
+        evaluation = Evaluation(path.name, content if isinstance(content, dict) else {}, stale)
+        if math.isfinite(evaluation.mean("return")):
+            yield evaluation

@@ -1,0 +1,128 @@
+"""Which runs belong together, and what they are called."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from epo_lightning.report.grouping import Group, differences, group
+from epo_lightning.report.reading import read_run
+from tests.support.run_folders import make_run
+
+EDITS = [
+    ("seed_everything: 0", "seed_everything: 5"),
+    ("trainer:", "checkpoint: {max_share: 0.5}\ntrainer:"),
+    ("trainer:", "trainer:\n  accelerator: gpu\n  logger: {class_path: some.Logger}\n  max_time: null"),
+    ("seed: null", "seed: 4"),
+    ("callbacks.NaNGuard", "callbacks.VideoRecorder"),
+    ("max_steps: 100", "max_steps: 100, threads: 3"),
+    ("data:", "data:\n  eval_seeds: 9"),
+    ("algorithm: epo\n", ""),
+]
+
+
+def grouped(folder: Path) -> list[Group]:
+    return group([read_run(path) for path in sorted(folder.iterdir())])
+
+
+@pytest.mark.parametrize(("old", "new"), EDITS)
+def test_runs_that_differ_in_what_is_a_runs_own_are_one_method(tmp_path: Path, old: str, new: str) -> None:
+    make_run(tmp_path / "a", agents=4, evolves=True)
+    other = make_run(tmp_path / "b", agents=4, evolves=True) / "config.yaml"
+    assert old in other.read_text()
+    other.write_text(other.read_text().replace(old, new))
+    (one,) = grouped(tmp_path)
+    assert len(one.runs) == 2
+
+
+def test_seeds_are_in_order(tmp_path: Path) -> None:
+    for name, seed in (("a", 10), ("b", 9), ("c", 0)):
+        make_run(tmp_path / name, seed=seed)
+    (one,) = grouped(tmp_path)
+    assert [run.seed for run in one.runs] == [0, 9, 10]
+
+
+@pytest.mark.parametrize(
+    ("made", "label"),
+    [
+        ({"agents": 1}, "ppo (1 agent)"),
+        ({"agents": 16}, "sapg, 16 agents"),
+        ({"agents": 16, "evolves": True}, "epo, 16 agents"),
+        ({"algorithm": "sac"}, "sac"),
+        ({"algorithm": "sac", "agents": 4}, "sac, 4 agents"),
+        ({"algorithm": "sac", "agents": 4, "evolves": True}, "sac, 4 agents that evolve"),
+        ({"algorithm": "mine.Reinforce"}, "Reinforce"),
+    ],
+)
+def test_a_method_is_told_in_words(tmp_path: Path, made: dict[str, Any], label: str) -> None:
+    make_run(tmp_path / "a", **made)
+    (one,) = grouped(tmp_path)
+    assert one.label == label
+
+
+def test_only_methods_of_the_same_name_are_told_apart_by_their_settings(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", entropy=0.1)
+    make_run(tmp_path / "b", entropy=0.25)
+    make_run(tmp_path / "c", agents=4)
+    make_run(tmp_path / "d", seed=1, entropy=0.25)
+    assert {one.label: len(one.runs) for one in grouped(tmp_path)} == {
+        "ppo (1 agent), entropy_scale 0.1": 1,
+        "ppo (1 agent), entropy_scale 0.25": 2,
+        "sapg, 4 agents": 1,
+    }
+
+
+def test_every_label_of_a_task_is_another_one(tmp_path: Path) -> None:
+    # of four settings that differ only three are told
+    for name, last in (("a", 1), ("b", 2)):
+        config = make_run(tmp_path / name) / "config.yaml"
+        config.write_text(f"m: 0\nn: 0\no: 0\np: {last}\n{config.read_text()}")
+    config = make_run(tmp_path / "c") / "config.yaml"
+    config.write_text(f"m: 1\nn: 1\no: 1\np: 1\n{config.read_text()}")
+    labels = [one.label for one in grouped(tmp_path)]
+    assert sorted(labels) == [
+        "ppo (1 agent), m 0, n 0, o 0",
+        "ppo (1 agent), m 0, n 0, o 0 #2",
+        "ppo (1 agent), m 1, n 1, o 1",
+    ]
+
+
+def test_tasks_are_told_apart_by_their_settings_where_they_have_one_name(tmp_path: Path) -> None:
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", task="Probe")
+    config = make_run(tmp_path / "c") / "config.yaml"
+    config.write_text(config.read_text().replace("max_steps: 100", "max_steps: 50"))
+    assert [one.task for one in grouped(tmp_path)] == ["Probe", "WallMaze, max_steps 100", "WallMaze, max_steps 50"]
+
+
+@pytest.mark.parametrize(
+    ("env", "name"),
+    [
+        ("{class_path: epo_lightning.envs.gymnasium.GymnasiumEnv, init_args: {id: Pendulum-v1}}", "Pendulum-v1"),
+        (
+            "{class_path: epo_lightning.envs.allegro_kuka.AllegroKuka, init_args: {task: two_arm}}",
+            "AllegroKuka/two_arm",
+        ),
+        ("{class_path: mine.Maze}", "Maze"),
+    ],
+)
+def test_a_task_is_called_by_its_class_or_its_own_name(tmp_path: Path, env: str, name: str) -> None:
+    config = make_run(tmp_path / "a") / "config.yaml"
+    whole = "{class_path: epo_lightning.envs.classic.WallMaze, init_args: {max_steps: 100}}"
+    assert whole in config.read_text()
+    config.write_text(config.read_text().replace(whole, env))
+    (one,) = grouped(tmp_path)
+    assert one.task == name
+
+
+def test_settings_in_which_methods_differ_have_a_value_of_each(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", agents=4, evolves=True)
+    make_run(tmp_path / "b", agents=4, entropy=0.5)
+    epo, sapg = grouped(tmp_path)
+    assert (epo.evolves, sapg.evolves) == (True, False)
+    assert differences([epo, sapg]) == {
+        "model.loss.entropy_scale": [0.1, 0.5],
+        "GeneticEvolution": [True, None],
+        "GeneticEvolution.num_elites": [1, None],
+        "GeneticEvolution.spread_threshold": [0.5, None],
+    }

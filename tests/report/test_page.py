@@ -1,0 +1,221 @@
+"""The whole path: folders in, a page and its numbers out."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from epo_lightning.report import plot
+from tests.support.command_line import Cli
+from tests.support.run_folders import HEADER, evaluate, make_run, table
+
+GENERATIONS = [
+    {
+        "generation": g,
+        "env_steps": 100 * g,
+        "children": [1],
+        "parents": [[2, 2]],
+        "elites": [2],
+        "fitness": [g, 0.1, 0.9],
+    }
+    for g in (1, 2, 3)
+]
+
+
+def make_study(folder: Path) -> None:
+    for seed in range(3):
+        make_run(folder / f"epo-{seed}", [1.0, 5.0 + seed], seed, agents=3, evolves=True, lineage=GENERATIONS)
+        make_run(folder / f"ppo-{seed}", [1.0, 2.0 + seed], seed)
+
+
+def test_a_report_is_a_page_a_table_results_and_a_picture(cli: Cli, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    make_study(tmp_path / "runs")
+    outcome = cli("report", "runs", "--out", "made")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == "6 runs of 2 methods: made/report.html, .csv, .json and .png\n"
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == [
+        "report.csv",
+        "report.html",
+        "report.json",
+        "report.png",
+    ]
+    assert (tmp_path / "made" / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_needs_nothing_else(cli: Cli, tmp_path: Path) -> None:
+    make_study(tmp_path / "runs")
+    assert cli("report", "runs").code == 0
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"<script|<link|<img|src=|href=|url\(|@import|https?:", page)
+    assert not re.search(r"\b(nan|inf|None)\b", page)
+    assert page.count('<svg class="picture"') == 2 + 1 + 2  # returns twice; the master; heat map and family tree
+    assert "Generations by seed: 3, 3, 3." in page
+    assert "<b>6.00 ± 0.58</b>" in page  # 5 6 7: s = 1
+    assert "≈ 3.00 ± 0.58" in page  # 4.303 standard errors are 2.48: up to 5.48, and down to 3.52
+
+
+def test_the_same_runs_give_the_same_page(cli: Cli, tmp_path: Path) -> None:
+    make_study(tmp_path / "runs")
+    cli("report", "runs", "--out", "one")
+    cli("report", "runs", "--out", "two")
+    for name in ("report.html", "report.csv", "report.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_the_numbers_are_those_of_the_runs(cli: Cli, tmp_path: Path) -> None:
+    make_study(tmp_path / "runs")
+    cli("report", "runs")
+    with (tmp_path / "report" / "report.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["metric"] == "charts/episodic_return"]
+    assert len(rows) == 12
+    assert rows[1] == {
+        "task": "WallMaze",
+        "method": "epo, 3 agents",
+        "run": "runs/epo-0",
+        "seed": "0",
+        "metric": "charts/episodic_return",
+        "env_steps": "200",
+        "seconds": "4.0",
+        "value": "5.0",
+    }
+    content = json.loads((tmp_path / "report" / "report.json").read_text())
+    (task,) = content["tasks"]
+    assert (content["layout"], task["task"], task["source"]) == (1, "WallMaze", "metrics.csv")
+    epo, ppo = task["methods"]
+    assert (epo["return"]["mean"], epo["is_best"], epo["return"]["runs"]) == (6.0, True, 3)
+    assert (ppo["return"]["mean"], ppo["is_best"], ppo["ties_with_best"]) == (3.0, False, True)
+    assert ppo["runs"][2] == {"folder": "runs/ppo-2", "seed": 2, "env_steps": 200, "return": 4.0}
+    assert task["improvements"][0]["method"] == "epo, 3 agents"
+    assert task["improvements"][0]["probability"] == 1.0
+
+
+def test_of_many_methods_the_columns_of_the_matrix_have_numbers(cli: Cli, tmp_path: Path) -> None:
+    for agents in range(2, 8):
+        make_run(tmp_path / "runs" / str(agents), agents=agents)
+    cli("report", "runs")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "<th></th><th>1</th><th>2</th><th>3</th><th>4</th><th>5</th><th>6</th>" in page
+    assert "<td>6 sapg, 7 agents</td>" in page
+
+
+def test_names_are_text_and_not_markup(cli: Cli, tmp_path: Path) -> None:
+    make_run(tmp_path / "runs" / "<i>a&b", algorithm="mine.<b>Bold</b>")
+    cli("report", "runs")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "<i>" not in page
+    assert "&lt;i&gt;a&amp;b" in page
+    assert "&lt;b&gt;Bold" in page
+
+
+def test_a_run_that_cannot_be_used_is_a_notice_and_stands_on_the_page(cli: Cli, tmp_path: Path) -> None:
+    make_study(tmp_path / "runs")
+    make_run(tmp_path / "runs" / "young", metrics=table([1.0], [0.5]))
+    outcome = cli("report", "runs")
+    assert outcome.code == 0
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("notice: left out: runs/young/metrics.csv: charts/episodic_coverage has not reached 1")
+    assert "runs/young/metrics.csv" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], "name run folders"),
+        (["nowhere"], "nowhere is not a folder"),
+        (["."], "there is no run"),
+        (["empty"], "no run can be used: empty/a/metrics.csv: empty (and 1 more)"),
+        (["empty", "--nonsense"], "--nonsense means nothing here"),
+        (["good", "--out", "tiny.yaml"], "tiny.yaml cannot be written: File exists"),
+    ],
+)
+def test_a_mistake_is_one_line(cli: Cli, tmp_path: Path, args: list[str], words: str) -> None:
+    if "." not in args:
+        make_run(tmp_path / "good" / "a")
+        make_run(tmp_path / "empty" / "a", metrics="")
+        make_run(tmp_path / "empty" / "b", metrics="")
+    outcome = cli("report", *args)
+    assert outcome.code == 2
+    assert words in outcome.err.splitlines()[-1]
+    assert outcome.err.splitlines()[-1].startswith("error: ")
+    assert not (tmp_path / "report").exists()
+
+
+def test_without_matplotlib_the_rest_is_there(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    make_study(tmp_path / "runs")
+    outcome = cli("report", "runs")
+    assert outcome.code == 0
+    assert outcome.err == "notice: report/report.png needs matplotlib (pip install matplotlib)\n"
+    assert outcome.out == "6 runs of 2 methods: report/report.html, .csv and .json\n"
+
+
+def test_a_report_says_whose_numbers_it_shows(cli: Cli, tmp_path: Path) -> None:
+    evaluate(make_run(tmp_path / "runs" / "a"), 123.25)
+    cli("report", "runs")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "from every run&#x27;s checkpoints/last.test.json (the command test; 64 episodes a run)" in page
+    assert "<td>123.2</td>" in page
+
+
+def test_what_a_training_and_its_test_leave_is_what_a_report_reads(cli: Cli, tmp_path: Path) -> None:
+    evolution = "{class_path: epo_lightning.callbacks.GeneticEvolution, init_args: {every_n_env_steps: 64, "
+    evolution += "warmup_env_steps: 0, num_elites: 1, spread_threshold: 0}}"
+    for seed in (0, 1):
+        flags = [f"--seed_everything={seed}", "--trainer.max_epochs=6", f"--trainer.callbacks=[{evolution}]"]
+        assert cli("fit", "--config", "tiny.yaml", f"--run_dir=runs/{seed}", *flags).code == 0
+        assert cli("test", f"--ckpt_path=runs/{seed}").code == 0
+    outcome = cli("report", "runs")
+    assert (outcome.code, outcome.err) == (0, "")
+    (task,) = json.loads((tmp_path / "report" / "report.json").read_text())["tasks"]
+    assert (task["task"], task["source"]) == ("Probe", "last.test.json")
+    (method,) = task["methods"]
+    assert (method["method"], [run["seed"] for run in method["runs"]]) == ("epo, 4 agents", [0, 1])
+    told = [json.loads((tmp_path / f"runs/{s}/checkpoints/last.test.json").read_text()) for s in (0, 1)]
+    assert [run["return"] for run in method["runs"]] == [one["return"]["mean"] for one in told]
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    panels = ["Master and best agent", "Spread of the followers", "Weight of the followers", "Fitness by agent, seed 0"]
+    assert all(f"<figcaption>{panel}" in page for panel in [*panels, "Parents and children, seed 0"])
+
+
+def test_a_report_loads_neither_torch_nor_lightning(tmp_path: Path) -> None:
+    make_study(tmp_path / "runs")
+    code = (
+        "import sys; from epo_lightning.cli.entry import main; main(['report', 'runs'])\n"
+        "print([name for name in ('torch', 'lightning', 'jsonargparse', 'mujoco') if name in sys.modules])"
+    )
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {root!r})\n{code}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_hundred_runs_of_a_thousand_iterations_fit_into_memory(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plot, "draw", lambda path, tables: False)
+    other = ",".join(f"env/{number}" for number in range(30))
+    numbers = ",".join(["0.123456789"] * 30)
+    rows = "".join(f"{100 * (i + 1)},50,1.0,{i % 7}.5,{numbers}\r\n" for i in range(1000))
+    metrics = f"{HEADER.strip()},{other}\r\n{rows}"
+    for number in range(100):
+        make_run(tmp_path / "runs" / f"{number}", seed=number // 5, entropy=number % 5, metrics=metrics)
+    tracemalloc.start()
+    try:
+        assert cli("report", "runs").code == 0
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**28
+    assert (tmp_path / "report" / "report.html").stat().st_size < 3_000_000
