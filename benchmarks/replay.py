@@ -96,7 +96,7 @@ def main() -> None:
     buffer = ReplayBuffer(shape, torch.device("cpu"))
     for _ in range(args.capacity):
         buffer.insert(obs, actions, result)
-    buffer.sample(args.batch, generator)
+    buffer.gather(buffer.draw(args.batch, generator))
     own = peak_mib()
     ring = NumpyRing(shape)
     for _ in range(args.capacity):
@@ -110,7 +110,7 @@ def main() -> None:
     for number in range(args.rounds):
         timed(lambda: buffer.insert(obs, actions, result), seconds["insert"])
         timed(lambda: ring.insert(fields()), seconds["numpy insert"])
-        timed(lambda: buffer.sample(args.batch, generator), seconds["sample"])
+        timed(lambda: buffer.gather(buffer.draw(args.batch, generator)), seconds["sample"])
         timed(lambda: ring.sample(args.batch), seconds["numpy sample"])
         if number % 10 == 0:
             timed(lambda: ring.insert_by_loop(fields()), seconds["loop"])

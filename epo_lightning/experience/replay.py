@@ -112,12 +112,11 @@ class ReplayBuffer:
         self.position = (self.position + 1) % self.shape.capacity_per_env
         self.filled = min(self.filled + 1, self.shape.capacity_per_env)
 
-    def sample(self, batch: int, generator: torch.Generator) -> Transitions:
-        """Draw `batch` of the stored transitions, uniformly and with replacement."""
-        return self.gather(self.draw(batch, generator))
-
     def draw(self, batch: int, generator: torch.Generator) -> Tensor:
-        """(B,) numbers of stored transitions; that of the environment is the remainder by N."""
+        """(B,) numbers of stored transitions, uniformly and with replacement.
+
+        The number of the environment is the remainder by N.
+        """
         return torch.randint(len(self), (batch,), generator=generator, device=self._rows.device)
 
     def gather(self, numbers: Tensor) -> Transitions:

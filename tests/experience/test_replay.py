@@ -32,6 +32,10 @@ def outcome(step: int, **fields: Any) -> StepResult:
     return StepResult(**(plain | {"terminated": no, "truncated": no} | fields))
 
 
+def sample(buffer: ReplayBuffer, batch: int, generator: torch.Generator) -> Transitions:
+    return buffer.gather(buffer.draw(batch, generator))
+
+
 def filled(steps: int, shape: ReplayShape = SHAPE) -> ReplayBuffer:
     buffer = ReplayBuffer(shape, CPU)
     for step in range(steps):
@@ -105,7 +109,7 @@ class TestSample:
     def test_uniform_over_what_is_stored(self) -> None:
         for steps, stored in ((2, 8), (5, 12)):
             samples = 60_000
-            drawn = filled(steps).sample(samples, seeded(1)).obs[:, 0]
+            drawn = sample(filled(steps), samples, seeded(1)).obs[:, 0]
             _, counts = drawn.unique(return_counts=True)
             assert len(counts) == stored
             tolerance = 5 * math.sqrt(1 / stored * (1 - 1 / stored) / samples)  # five standard errors
@@ -113,12 +117,12 @@ class TestSample:
 
     def test_the_generator_decides(self) -> None:
         buffer = filled(3)
-        drawn = [buffer.sample(32, seeded(seed)).obs for seed in (0, 0, 1)]
+        drawn = [sample(buffer, 32, seeded(seed)).obs for seed in (0, 0, 1)]
         assert torch.equal(drawn[0], drawn[1])
         assert not torch.equal(drawn[0], drawn[2])
 
     def test_shapes_and_types(self) -> None:
-        got = filled(3).sample(7, seeded())
+        got = sample(filled(3), 7, seeded())
         assert [tuple(field.shape) for field in got] == [(7, 2), (7, 1), (7,), (7, 2), (7,)]
         assert [field.dtype for field in got] == [torch.float32] * 4 + [torch.bool]
 
@@ -129,7 +133,7 @@ class TestSample:
 
     def test_samples_outlive_what_is_overwritten(self) -> None:
         buffer = filled(3)
-        got = buffer.sample(64, seeded(0))
+        got = sample(buffer, 64, seeded(0))
         before = got.obs.clone()
         for step in range(3, 6):
             buffer.insert(numbered(step, 0, 2), numbered(step, 0.25, 1), outcome(step))
@@ -166,7 +170,7 @@ class TestSavedState:
         for step in range(steps, steps + 4):
             for buffer in (original, copy):
                 buffer.insert(numbered(step, 0.125, 2), numbered(step, 0.25, 1), outcome(step))
-            drawn = [buffer.sample(64, seeded(step)) for buffer in (original, copy)]
+            drawn = [sample(buffer, 64, seeded(step)) for buffer in (original, copy)]
             assert all(torch.equal(mine, theirs) for mine, theirs in zip(*drawn, strict=True))
         assert (copy.position, copy.filled) == (original.position, original.filled)
 
