@@ -71,4 +71,5 @@ def write(places: Sequence[Path], out: Path) -> None:
     if not drawn:
         print(f"notice: {out / 'report.png'} needs matplotlib (pip install matplotlib)", file=sys.stderr)
     endings = "html, .csv, .json and .png" if drawn else "html, .csv and .json"
-    print(f"{len(runs)} runs of {sum(len(table.results) for table in made)} methods: {out}/report.{endings}")
+    methods = sum(len(table.results) for table in made)
+    print(f"{len(runs)} run(s) of {methods} method(s): {out}/report.{endings}")

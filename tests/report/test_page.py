@@ -38,7 +38,7 @@ def test_a_report_is_a_page_a_table_results_and_a_picture(cli: Cli, tmp_path: Pa
     make_study(tmp_path / "runs")
     outcome = cli("report", "runs", "--out", "made")
     assert (outcome.code, outcome.err) == (0, "")
-    assert outcome.out == "6 runs of 2 methods: made/report.html, .csv, .json and .png\n"
+    assert outcome.out == "6 run(s) of 2 method(s): made/report.html, .csv, .json and .png\n"
     assert sorted(path.name for path in (tmp_path / "made").iterdir()) == [
         "report.csv",
         "report.html",
@@ -152,7 +152,7 @@ def test_without_matplotlib_the_rest_is_there(cli: Cli, tmp_path: Path, monkeypa
     outcome = cli("report", "runs")
     assert outcome.code == 0
     assert outcome.err == "notice: report/report.png needs matplotlib (pip install matplotlib)\n"
-    assert outcome.out == "6 runs of 2 methods: report/report.html, .csv and .json\n"
+    assert outcome.out == "6 run(s) of 2 method(s): report/report.html, .csv and .json\n"
 
 
 def test_a_report_says_whose_numbers_it_shows(cli: Cli, tmp_path: Path) -> None:
