@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from epo_lightning.cli.invocation import Invocation
+from epo_lightning.cli.trainer import naming_the_callback
 
 
 def validate(run: Invocation) -> int:
@@ -27,7 +28,8 @@ def test(run: Invocation) -> int:
 
 def _evaluate(run: Invocation, evaluation: Callable[..., Any]) -> int:
     try:
-        evaluation(run.model, datamodule=run.datamodule, ckpt_path=run.trained.path, verbose=False)
+        with naming_the_callback():
+            evaluation(run.model, datamodule=run.datamodule, ckpt_path=run.trained.path, verbose=False)
     except SystemExit:  # how Lightning answers to Ctrl-C
         return 128 + signal.SIGINT
     return 0

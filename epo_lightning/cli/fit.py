@@ -5,6 +5,7 @@ import signal
 
 from epo_lightning.cli.arguments import RESUME
 from epo_lightning.cli.invocation import Invocation
+from epo_lightning.cli.trainer import naming_the_callback
 from epo_lightning.limits import Mistake
 from epo_lightning.run.run_checkpoints import RunCheckpoints
 
@@ -30,7 +31,8 @@ def fit(run: Invocation) -> int:
         )
     ended_at_once = False
     try:
-        trainer.fit(run.model, run.datamodule, ckpt_path=run.trained.path)
+        with naming_the_callback():
+            trainer.fit(run.model, run.datamodule, ckpt_path=run.trained.path)
     except SystemExit:  # how Lightning answers to Ctrl-C, of which only the second one comes so far
         ended_at_once = True
     except (ValueError, OSError):

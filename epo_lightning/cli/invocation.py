@@ -17,14 +17,16 @@ from epo_lightning.cli.destination import choose_folder
 from epo_lightning.cli.parser import OF_ONE_INVOCATION, add_origins, add_parts, require_said_where_it_counts
 from epo_lightning.cli.strange_settings import require_own_settings, require_present_names
 from epo_lightning.cli.trained import read_trained
-from epo_lightning.cli.trainer import fixed_arguments, naming_the_key, put_loggers_into
+from epo_lightning.cli.trainer import fixed_arguments, name_members, naming_the_key, put_into
 from epo_lightning.cli.trust.consent import signature_of
 from epo_lightning.modules import algorithm_class
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.data import RolloutDataModule
+from epo_lightning.modules.supported import require_supported
 from epo_lightning.run.evaluation_report import EvaluationReport
 from epo_lightning.run.folder import RunFolder
 from epo_lightning.run.interruption import GracefulStop, TimeLimit
+from epo_lightning.run.neighbours import Neighbours
 from epo_lightning.run.notices import silence
 from epo_lightning.run.overrides import Change, find_changes, require_changeable
 from epo_lightning.run.progress import IterationProgress
@@ -125,6 +127,7 @@ class Invocation(LightningCLI):
         kept = self.config.clone()
         for key in OF_ONE_INVOCATION:
             kept.pop(key, None)
+        name_members(kept)
         self.resolved: str = self.parser.dump(kept, skip_unset=False, skip_validation=True)
         if not self.command.trains:
             return
@@ -138,13 +141,13 @@ class Invocation(LightningCLI):
         self._at_end.callback(self.folder.release)
         if is_first_rank:
             self.folder.claim()
-        put_loggers_into(self.folder, self.config)
+        put_into(self.folder, self.config)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """What every run has, in addition to what its configuration says."""
         config = self.config_init["trainer"]
         recorder = RunRecorder(self.resolved, self._signature, self._changes)
-        callbacks = [self.stop, EvaluationReport(self.config.data.env.as_dict()), recorder]
+        callbacks = [self.stop, EvaluationReport(self.config.data.env.as_dict()), recorder, Neighbours()]
         if config["enable_progress_bar"] is not False:
             callbacks.append(IterationProgress())
         if config["max_time"] is not None:
@@ -152,7 +155,9 @@ class Invocation(LightningCLI):
         self.trainer_defaults["callbacks"] = callbacks
         fixed = fixed_arguments(config, self.folder, in_one_process=self.command.in_one_process)
         with naming_the_key():
-            return super().instantiate_trainer(**fixed)
+            trainer = super().instantiate_trainer(**fixed)
+        require_supported(trainer, trains=self.command.trains)
+        return trainer
 
 
 def run(command: RunCommand, args: list[str], name: str | None) -> int:

@@ -30,7 +30,7 @@ from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.identity import Identity, require_same_identity
 from epo_lightning.modules.iteration_log import IterationLog
 from epo_lightning.modules.minibatches import MinibatchLog
-from epo_lightning.modules.stepper import require_supported
+from epo_lightning.modules.supported import require_supported, tell_skipped_hooks
 
 
 class PopulationModule(L.LightningModule, ABC):
@@ -145,8 +145,9 @@ class PopulationModule(L.LightningModule, ABC):
     def setup(self, stage: str) -> None:
         """Make the streams that the datamodule hands to Lightning; refuse a trainer that cannot train this module."""
         self.data.source = self
+        require_supported(self.trainer, trains=stage == "fit")
         if stage == "fit":
-            require_supported(self.trainer)
+            tell_skipped_hooks(self.trainer)
 
     def configure_model(self) -> None:
         """Build the network once the sizes of the environments are known."""

@@ -9,21 +9,9 @@ from collections.abc import Callable, Sequence
 import lightning as L
 import torch
 import torch.distributed as dist
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from lightning.pytorch.utilities import rank_zero_warn
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
 from epo_lightning.learner.optimizer import clip_gradients
-from epo_lightning.limits import Mistake
-
-SKIPPED_HOOKS = (
-    "on_before_zero_grad",
-    "on_before_backward",
-    "on_after_backward",
-    "on_before_optimizer_step",
-)
-"""Hooks around single optimizer steps: they are not called."""
 
 
 class Stepper:
@@ -92,23 +80,3 @@ def _average_over_ranks(gradients: Sequence[Tensor]) -> None:
     flat /= dist.get_world_size()
     for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
-
-
-def require_supported(trainer: L.Trainer) -> None:
-    """Refuse strategies that take the model apart, and tell of callbacks whose hooks would never be called.
-
-    Raises:
-        Mistake: Naming the strategy.
-    """
-    if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
-        raise Mistake(
-            f"trainer.strategy {type(trainer.strategy).__name__} is not supported: every rank needs the whole network;"
-            " use auto or ddp"
-        )
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        deaf = [name for name in SKIPPED_HOOKS if is_overridden(name, callback)]
-        if deaf:
-            rank_zero_warn(
-                f"trainer.callbacks {type(callback).__name__}: {deaf[0]} is never called, since an iteration is one"
-                " batch of many optimizer steps; use on_train_batch_end"
-            )

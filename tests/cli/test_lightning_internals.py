@@ -19,7 +19,7 @@ def test_the_trainer_is_in_the_folder_of_its_private_default_root_dir(tmp_path: 
 @pytest.mark.parametrize("name", ["ddp", "ddp_spawn", "ddp_find_unused_parameters_true"])
 def test_a_strategy_by_name_sends_no_buffers(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delitem(StrategyRegistry[name]["init_params"], "broadcast_buffers", raising=False)
-    fixed_arguments({"logger": None}, None, in_one_process=False)
+    fixed_arguments({"logger": None, "profiler": None}, None, in_one_process=False)
     strategy = StrategyRegistry.get(name)
     assert isinstance(strategy, DDPStrategy)
     assert strategy._ddp_kwargs["broadcast_buffers"] is False  # what DistributedDataParallel gets

@@ -2,18 +2,15 @@
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import lightning as L
 import pytest
 import torch
 from lightning.pytorch.plugins.precision.amp import MixedPrecision
-from lightning.pytorch.strategies import FSDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import nn
 
-from epo_lightning.limits import Mistake
-from epo_lightning.modules.stepper import SKIPPED_HOOKS, Stepper, require_supported
+from epo_lightning.modules.stepper import Stepper
 from tests.support.training import fit, small_data, small_module
 
 RATE, MAX_NORM = 0.1, 1.0
@@ -75,16 +72,3 @@ def test_mixed_precision_keeps_its_scaler_under_this_name() -> None:
 
 def test_a_strategy_prepares_every_backward_pass_under_this_name() -> None:
     assert callable(SingleDeviceStrategy("cpu").pre_backward)
-
-
-def test_a_strategy_that_takes_the_network_apart_is_refused() -> None:
-    trainer: Any = SimpleNamespace(strategy=FSDPStrategy(), callbacks=[])
-    with pytest.raises(Mistake, match=r"trainer\.strategy FSDPStrategy is not supported.*auto or ddp"):
-        require_supported(trainer)
-
-
-@pytest.mark.parametrize("hook", SKIPPED_HOOKS)
-def test_a_callback_that_waits_for_single_steps_is_told(tmp_path: Path, hook: str) -> None:
-    waiting = type("Waiting", (L.Callback,), {hook: lambda *args: pytest.fail("called")})()
-    with pytest.warns(UserWarning, match=rf"trainer\.callbacks Waiting: {hook} is never called"):
-        fit(small_module(), small_data(), tmp_path, 1, callbacks=[waiting])
