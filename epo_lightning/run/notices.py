@@ -24,7 +24,7 @@ _WARNINGS = (
     r"The '\w+' does not have many workers",
     r"To copy construct from a tensor, it is recommended",  # LearningRateMonitor, of a rate that is a tensor
     r"You're using the WeightAveraging callback with a model that overrides the configure_model",  # nothing is sharded
-    r"You're using the WeightAveraging callback, but loading a checkpoint outside",  # of which the average is the weights
+    r"You're using the WeightAveraging callback, but loading a checkpoint outside",  # it holds the average
     r"`ModelCheckpoint\(monitor=.*could not find the monitored key",  # `Neighbours` tells it once
     r"Checkpoint directory .* exists and is not empty",  # of a run that is resumed
     r"Be aware that when using `ckpt_path`, callbacks used to create",  # `overrides` tells of what was removed
