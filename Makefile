@@ -13,7 +13,7 @@ READY := $(VENV)/.installed
 .PHONY: train test check nightly portable lint clean
 
 train: $(READY)  ## Two Kuka arms, at a size for a laptop
-	$(BIN)/python -m epo_lightning fit --config configs/two_arm.yaml --config configs/laptop.yaml
+	$(BIN)/python -m epo_lightning fit --config two_arm --config laptop
 
 test: $(READY)
 	$(BIN)/python -m pytest
