@@ -13,15 +13,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 CHAPTERS = {
     "How to": [
-        *(
-            "docs/installing",
-            "docs/running",
-            "docs/library",
-            "docs/sweeps",
-            "docs/loggers",
-            "docs/own_environment",
-            "docs/own_algorithm",
-        ),
+        *("docs/installing", "docs/running", "docs/own_environment", "docs/own_algorithm"),
         *("docs/worker", "docs/gymnasium", "docs/isaac_gym", "docs/isaac_lab_and_mjlab", "docs/gpu"),
     ],
     "Notebooks": [],
@@ -32,6 +24,8 @@ CHAPTERS = {
 }
 """Pages that are there, in their order; a page of `docs/` that stands nowhere goes to the end of the first chapter."""
 
+_LINK = re.compile(r"\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!\w+:|#)([^)\s#]+)(#[^)\s]*)?\)")
+
 
 def lay_out(out: Path) -> None:
     """Copy every page of the repository, and what it shows, to `out`.
@@ -40,22 +34,44 @@ def lay_out(out: Path) -> None:
         out: An empty folder; `reference/` and `api/` are there already.
     """
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
-        _write(out / page.relative_to(ROOT), _links(page.read_text(encoding="utf-8")))
-    shutil.copytree(ROOT / "docs" / "pictures", out / "docs" / "pictures", ignore=shutil.ignore_patterns("*.py"))
+        _write(out / page.relative_to(ROOT), _links(page.read_text(encoding="utf-8"), page, out))
     for notebook in sorted(ROOT.glob("notebooks/*.ipynb")):
         target = out / notebook.relative_to(ROOT)
-        _write(target.with_suffix(".md"), _links(_notebook(notebook, target.parent)))
+        _write(target.with_suffix(".md"), _links(_notebook(notebook, target.parent), notebook, out))
         shutil.copy(notebook, target)
     readme = (out / "README.md").read_text(encoding="utf-8")
     (out / "README.md").unlink()
     _write(out / "index.md", readme + _contents(out))
 
 
-def _links(text: str) -> str:
-    """Links to the README and to notebooks lead to their pages; a file's name as the text becomes the page's title."""
-    text = re.sub(r"\[[\w./]+\.md\]\(((?!https?:)[^)]+)\)", r"[](\1)", text)
-    text = re.sub(r"(\]\((?:\.\./)?)README\.md", r"\1index.md", text)
-    return re.sub(r"(\]\([\w./-]+)\.ipynb\)", r"\1.md)", text)
+def _links(text: str, page: Path, out: Path) -> str:
+    """Links that lead somewhere here, too: to the start page, to notebooks as pages, to copies of files.
+
+    Args:
+        text: Of the page.
+        page: Where it lies in the repository.
+        out: Where the pages are laid out; files that are no pages are copied there.
+    """
+
+    def lead(link: re.Match[str]) -> str:
+        words, target, place = link.groups(default="")
+        path = (page.parent / target).resolve()
+        if not path.is_relative_to(ROOT) or not path.exists():
+            return link[0]  # Sphinx says so
+        if path.is_dir():
+            return words
+        if path == ROOT / "README.md":
+            target = target.replace("README.md", "index.md")
+        elif path.suffix == ".ipynb":
+            target = f"{target.removesuffix('.ipynb')}.md"
+        elif path.suffix != ".md":
+            (out / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, out / path.relative_to(ROOT))
+        if re.fullmatch(r"[\w./]+\.md", words):
+            words = ""  # the title of the page stands there
+        return f"[{words}]({target}{place})"
+
+    return _LINK.sub(lead, text)
 
 
 def _contents(out: Path) -> str:

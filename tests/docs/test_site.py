@@ -81,15 +81,9 @@ def broken(html: Path, pages: dict[Path, Page]) -> Iterator[str]:
                 continue
             address, place = urldefrag(link)
             target = (path.parent / unquote(address.partition("?")[0])).resolve() if address else path
-            if (
-                not target.is_relative_to(html.resolve())
-                or not target.exists()
-                or (
-                    place
-                    and target.suffix == ".html"
-                    and unquote(place) not in pages[html / target.relative_to(html)].ids
-                )
-            ):
+            inside = target.is_relative_to(html.resolve()) and target.exists()
+            named = inside and place and target.suffix == ".html"
+            if not inside or (named and unquote(place) not in pages[html / target.relative_to(html)].ids):
                 yield f"{path.name}: {link}"
 
 
@@ -125,3 +119,21 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
     b.write_text('<p id="here"><a href="#here">x</a><a href="../out.html">x</a></p>')
     found = list(broken(tmp_path, {path: Page(path.read_text()) for path in (a, b)}))
     assert found == ["a.html: b.html#there", "a.html: c.html", "b.html: ../out.html"]
+
+
+def test_links_to_files_folders_and_notebooks_lead_somewhere_on_the_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "site"))
+    import sources  # type: ignore[import-not-found]  # lies beside Sphinx's settings
+
+    page = ROOT / "docs" / "running.md"
+    text = "[a](../Makefile) [b](../epo_lightning) [c](../README.md#words) [d](../notebooks/01_first_run.ipynb)"
+    text += (
+        " [paper.md](paper.md#equations) ![f](pictures/viewer.png) [g](nowhere.md) [h](https://x.y/z.md) [i](#place)"
+    )
+    led = "[a](../Makefile) b [c](../index.md#words) [d](../notebooks/01_first_run.md)"
+    led += " [](paper.md#equations) ![f](pictures/viewer.png) [g](nowhere.md) [h](https://x.y/z.md) [i](#place)"
+    assert sources._links(text, page, tmp_path) == led
+    assert {path.name for path in tmp_path.rglob("*.*")} == {"viewer.png"}
+    assert (tmp_path / "Makefile").is_file()

@@ -20,7 +20,15 @@ import yaml
 ROOT = Path(__file__).parents[2]
 CONFIGS = {f"epo_lightning/configs/{file.name}" for file in (ROOT / "epo_lightning" / "configs").glob("*.yaml")}
 MODULES = {file.relative_to(ROOT).as_posix() for file in (ROOT / "epo_lightning").rglob("*.py")}
-IN_SOURCE = ("benchmarks/*.py", "docs/**/*.md", "docs/**/*.png", "docs/**/*.py", "notebooks/*.ipynb", "tests/**/*.py")
+IN_SOURCE = (
+    "benchmarks/*.py",
+    "docs/**/*.md",
+    "docs/**/*.png",
+    "docs/**/*.py",
+    "docs/**/*.css",
+    "notebooks/*.ipynb",
+    "tests/**/*.py",
+)
 BESIDE = {"CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "Makefile", "SECURITY.md", "constraints.txt"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 QUICK = ("fit", "--config", "quickstart", "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu")
