@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = {f"epo_lightning/configs/{file.name}" for file in (ROOT / "epo_lightning" / "configs").glob("*.yaml")}
+CONFIGS = {file.relative_to(ROOT).as_posix() for file in (ROOT / "epo_lightning" / "configs").rglob("*.yaml")}
 MODULES = {file.relative_to(ROOT).as_posix() for file in (ROOT / "epo_lightning").rglob("*.py")}
 IN_SOURCE = (
     "benchmarks/*.py",
