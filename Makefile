@@ -10,10 +10,10 @@ endif
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: train test check nightly portable lint clean
+.PHONY: train test check nightly portable lint docs clean
 
 train: $(READY)  ## Two Kuka arms, at a size for a laptop
-	$(BIN)/python -m epo_lightning fit --config configs/two_arm.yaml --config configs/laptop.yaml
+	$(BIN)/python -m epo_lightning fit --config two_arm --config laptop
 
 test: $(READY)
 	$(BIN)/python -m pytest
@@ -31,6 +31,9 @@ lint: $(READY)  ## Style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY)  ## The pages of the documentation, in build/docs/html
+	$(BIN)/python docs/site/build.py
 
 clean:
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

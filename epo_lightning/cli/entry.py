@@ -16,7 +16,7 @@ from epo_lightning.cli.commands import find_command, overview
 from epo_lightning.limits import Mistake
 
 _USAGE = 2
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_FULL = [getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO") if hasattr(errno, name)]
 """What the file system says without a file's name, and no bug is the cause of."""
 
 
@@ -41,7 +41,7 @@ def main(args: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:
-        if isinstance(error, OSError) and output_is_closed():
+        if isinstance(error, OSError) and output_is_closed(error):
             return leave_output()
         if os.environ.get("EPO_DEBUG") or not is_users_mistake(error):
             raise
@@ -75,11 +75,13 @@ def describe(error: Exception) -> str:
     return message
 
 
-def output_is_closed() -> bool:
-    """Whether the reader of what this process prints has gone, as after `... | head -1`."""
+def output_is_closed(error: OSError) -> bool:
+    """Whether the reader of what this process prints has gone, as after `... | head -1`, so that `error` came of it."""
+    if not hasattr(select, "poll"):  # Windows
+        return isinstance(error, BrokenPipeError)
     output = select.poll()
     output.register(1, 0)
-    return any(event & select.POLLERR for _, event in output.poll(0))
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in output.poll(0))
 
 
 def leave_output() -> int:
@@ -87,7 +89,7 @@ def leave_output() -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     with contextlib.suppress(OSError):
         print("error: nobody reads the standard output any more (a run keeps its last checkpoint)", file=sys.stderr)
-    return 128 + signal.SIGPIPE
+    return 128 + getattr(signal, "SIGPIPE", 13)
 
 
 def leave_process_group() -> None:

@@ -37,7 +37,9 @@ def fit(run: Invocation) -> int:
         ended_at_once = True
     except (ValueError, OSError):
         if trainer.strategy.launcher is not None:  # the other ranks would wait for this one
-            trainer.strategy.launcher.kill(signal.SIGKILL)
+            trainer.strategy.launcher.kill(
+                getattr(signal, "SIGKILL", signal.SIGTERM)
+            )  # which ends a process of Windows
         raise
     finally:
         if trainer.is_global_zero:

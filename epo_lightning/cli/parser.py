@@ -4,6 +4,7 @@ The trainer's arguments are the ones that mean something here: one iteration is 
 its own, the gradient is clipped by the module.
 """
 
+import sys
 from collections.abc import Sequence
 
 import lightning as L
@@ -78,6 +79,8 @@ def add_parts(parser: LightningArgumentParser, module: type[PopulationModule]) -
     skip = set(L.Trainer.__init__.__annotations__) - _TRAINER_ARGUMENTS
     parser.add_class_arguments(L.Trainer, "trainer", instantiate=False, fail_untyped=False, skip=skip)
     parser.set_defaults({"trainer.max_epochs": 1000})
+    if sys.platform == "darwin":  # `auto` would choose MPS, where nothing of this has been tried
+        parser.set_defaults({"trainer.accelerator": "cpu"})
     parser.add_lightning_class_args(module, "model")
     parser.add_lightning_class_args(RolloutDataModule, "data")
     parser.add_lightning_class_args(RunCheckpoints, "checkpoint")

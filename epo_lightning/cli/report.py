@@ -69,7 +69,7 @@ def write(places: Sequence[Path], out: Path) -> None:
     files.replace(out / "report.json", lambda file: files.write_json(file, made, pairs, skipped))
     drawn = plot.draw(out / "report.png", made)
     if not drawn:
-        print(f"notice: {out / 'report.png'} needs matplotlib (pip install matplotlib)", file=sys.stderr)
+        print(f"notice: {out / 'report.png'} needs matplotlib: pip install 'epo-lightning[report]'", file=sys.stderr)
     endings = "html, .csv, .json and .png" if drawn else "html, .csv and .json"
     methods = sum(len(table.results) for table in made)
     print(f"{len(runs)} run(s) of {methods} method(s): {out}/report.{endings}")

@@ -1,6 +1,7 @@
 """What a large allocation would take, printed before it is tried."""
 
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -36,12 +37,12 @@ def require_memory(nbytes: int, device: torch.device, key: str, value: int) -> s
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be allocated on `device`."""
+    """Bytes that can still be allocated on `device`; more than there are where the system does not tell (Windows)."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:  # no Linux: what the machine has at all
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else sys.maxsize
     kib = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
     return 1024 * int(kib)

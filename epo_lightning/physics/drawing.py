@@ -123,7 +123,7 @@ def offscreen_context(width: int, height: int) -> OffscreenContext:
 
 def _refusal(error: Exception) -> Mistake:
     reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return Mistake(
-        "this machine cannot draw; on Debian or Ubuntu: apt-get install libegl1 libgl1-mesa-dri"
-        f" (MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r}, {reason})"
-    )
+    remedy = "on Debian or Ubuntu: apt-get install libegl1 libgl1-mesa-dri"
+    if not sys.platform.startswith("linux"):
+        remedy = "OpenGL must be there for a program without a window"
+    return Mistake(f"this machine cannot draw; {remedy} (MUJOCO_GL={os.environ.get('MUJOCO_GL', '')!r}, {reason})")

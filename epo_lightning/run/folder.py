@@ -11,13 +11,12 @@ A file that is replaced as a whole is written as `.<name>.part` first.
 """
 
 import contextlib
-import fcntl
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from epo_lightning.limits import Mistake
+from epo_lightning.run.lock import FolderLock
 
 RUNS = Path("runs")
 """Where run folders are made and searched for, relative to the working directory."""
@@ -57,7 +56,7 @@ class RunFolder:
         self.best = path / "checkpoints" / "best.ckpt"
         self.best_master = path / "checkpoints" / "best_master.ckpt"
         self._created: list[Path] = []
-        self._lock: int | None = None
+        self._lock: FolderLock | None = None
 
     @classmethod
     def of_checkpoint(cls, checkpoint: Path) -> "RunFolder | None":
@@ -94,13 +93,10 @@ class RunFolder:
             Mistake: When another process is writing to it.
         """
         self.create()
-        self._lock = os.open(self.path, os.O_RDONLY)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = FolderLock(self.path)
         except BlockingIOError:
             raise Mistake(f"run_dir: another process is training in {self.path}") from None
-        except OSError:
-            pass  # a file system without locks
         for folder in (self.path, self.last.parent):
             for part in folder.glob(".*.part"):  # of a process that was killed
                 with writing(part):
@@ -115,7 +111,7 @@ class RunFolder:
     def release(self) -> None:
         """Undo `claim`; a folder that `create` made and that is still empty disappears."""
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
         for folder in self._created:
             with contextlib.suppress(OSError):

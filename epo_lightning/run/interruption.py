@@ -15,8 +15,11 @@ from lightning.pytorch.utilities import rank_zero_only
 
 _AT_ONCE = (signal.SIGINT, signal.SIGTERM)
 """The second of these ends the process."""
-_SIGNALS = (*_AT_ONCE, signal.SIGHUP, signal.SIGUSR1)
-"""SIGHUP: the terminal is gone. SIGUSR1: Slurm's `--signal=USR1@120`, for example, before the time is over."""
+_HANGUP: int | None = getattr(signal, "SIGHUP", None)
+"""The terminal is gone; Windows has no such signal."""
+_TIME_IS_OVER: int | None = getattr(signal, "SIGUSR1", None)
+"""Slurm's `--signal=USR1@120`, for example; neither does it have this one."""
+_SIGNALS = [*_AT_ONCE, *(number for number in (_HANGUP, _TIME_IS_OVER) if number is not None)]
 
 
 class GracefulStop(L.Callback):
@@ -38,7 +41,7 @@ class GracefulStop(L.Callback):
         """Take the signals over from Lightning, whose handler stops in the middle of an iteration."""
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                if number != _HANGUP or signal.getsignal(number) != signal.SIG_IGN:
                     self._previous[number] = signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -46,7 +49,7 @@ class GracefulStop(L.Callback):
         if number in _AT_ONCE:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if number == signal.SIGHUP:
+        if number == _HANGUP:
             _leave_terminal()
         if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             name = signal.Signals(number).name

@@ -1,6 +1,7 @@
 """The profiler's report, for a network small enough to be counted by hand."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,12 @@ def test_the_file_is_the_report(tmp_path: Path) -> None:
     assert report["network"]["network.width"] == 1
     assert report["network"]["num_agents"] == 4
     assert 50 < report["peak_memory_mib"] < 20_000
+
+
+def test_where_the_system_does_not_tell_the_memory_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)  # Windows
+    assert profiled(tmp_path).report["peak_memory_mib"] is None
+    assert json.loads((tmp_path / "profile.json").read_text())["peak_memory_mib"] is None
 
 
 class TestCounts:

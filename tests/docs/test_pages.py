@@ -30,7 +30,9 @@ def test_every_fit_command_parses(
     assert "num_envs:" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "config", sorted((ROOT / "epo_lightning" / "configs").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_every_configuration_parses(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = ["--config", "two_arm"] if config.stem == "laptop" else []
     with pytest.raises(SystemExit, match="0"):
@@ -50,7 +52,7 @@ def test_every_link_and_file_of_a_page_exists(page: Path) -> None:
 
 def test_the_readme_names_the_two_commands_of_the_makefile() -> None:
     readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
-    train = "-m epo_lightning fit --config configs/two_arm.yaml --config configs/laptop.yaml"
+    train = "-m epo_lightning fit --config two_arm --config laptop"
     assert train in readme
     assert train in makefile
     assert "make test" in readme

@@ -52,5 +52,5 @@ def test_the_yaml_of_the_page_makes_it() -> None:
 
 def test_the_page_on_isaac_gym_shows_the_packaged_configuration() -> None:
     (text,) = blocks("isaac_gym.md", "yaml")
-    packaged = yaml.safe_load((ROOT / "configs" / "two_arm_isaacgym.yaml").read_text())
+    packaged = yaml.safe_load((ROOT / "epo_lightning" / "configs" / "two_arm_isaacgym.yaml").read_text())
     assert yaml.safe_load(text) == packaged

@@ -63,3 +63,9 @@ def test_where_nobody_tells_what_is_free_it_is_all_there_is(monkeypatch: pytest.
 def test_of_a_gpu_the_driver_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (123, 456))
     assert free_memory(torch.device("cuda", 0)) == 123
+
+
+def test_where_the_system_does_not_tell_nothing_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(memory, "Path", lambda name: tmp_path / "no proc")
+    monkeypatch.delattr(os, "sysconf")  # Windows
+    assert require_memory(2**50, CPU, "a.key", 9).startswith("1,073,741,824 MiB")

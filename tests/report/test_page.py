@@ -151,7 +151,7 @@ def test_without_matplotlib_the_rest_is_there(cli: Cli, tmp_path: Path, monkeypa
     make_study(tmp_path / "runs")
     outcome = cli("report", "runs")
     assert outcome.code == 0
-    assert outcome.err == "notice: report/report.png needs matplotlib (pip install matplotlib)\n"
+    assert outcome.err == "notice: report/report.png needs matplotlib: pip install 'epo-lightning[report]'\n"
     assert outcome.out == "6 run(s) of 2 method(s): report/report.html, .csv and .json\n"
 
 

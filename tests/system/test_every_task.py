@@ -84,10 +84,10 @@ def command(*args: object) -> str:
 @pytest.fixture(scope="module", params=CONFIGS)
 def laptop_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three iterations at the size of the overlay `laptop`."""
-    config = f"configs/{request.param}.yaml"
+    config = str(request.param)
     run = tmp_path_factory.mktemp("nightly") / f"run_{request.param}"
     command(
-        *("fit", "--config", config, "--config", "configs/laptop.yaml", "--run_dir", run),
+        *("fit", "--config", config, "--config", "laptop", "--run_dir", run),
         *("--trainer.max_epochs=3", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"),
     )
     return run

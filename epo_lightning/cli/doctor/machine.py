@@ -3,6 +3,7 @@
 import netrc
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -10,10 +11,13 @@ from importlib.util import find_spec
 from epo_lightning import __version__
 from epo_lightning.cli.doctor.finding import Finding, Gpu, one_line
 
+_EMPTY_SCENE = '<mujoco><worldbody><camera name="eye"/></worldbody></mujoco>'
+
 
 def check_python() -> Finding:
     """This interpreter."""
-    return Finding("epo-lightning", "ok", f"{__version__}, Python {platform.python_version()}", needed=True)
+    untried = "" if sys.platform.startswith("linux") else f", on {sys.platform}, where it has never been tried"
+    return Finding("epo-lightning", "ok", f"{__version__}, Python {platform.python_version()}{untried}", needed=True)
 
 
 def check_torch(gpus: Sequence[Gpu]) -> Finding:
@@ -113,15 +117,19 @@ def _is_logged_in() -> bool:
 def check_drawing() -> Finding:
     """Pictures of MuJoCo's scenes without a window."""
     try:
-        from epo_lightning.physics.drawing import offscreen_context
+        import mujoco
 
-        offscreen_context(8, 8).free()
+        from epo_lightning.physics.drawing import SceneDrawing
+
+        scene = mujoco.MjModel.from_xml_string(_EMPTY_SCENE)
+        SceneDrawing(scene, 8, 8, "eye").close()  # GLFW's context alone fails nowhere
     except ValueError as error:
         detail, _, remedy = " ".join(str(error).split()).partition("; ")
         return Finding("pictures", "missing", f"{detail} (play, VideoRecorder)", remedy)
     except Exception as error:
         return _broken("pictures", error, "set MUJOCO_GL to egl, osmesa or glfw")._replace(needed=False)
-    return Finding("pictures", "ok", f"OpenGL through {os.environ.get('MUJOCO_GL') or 'EGL'}")
+    usual = "EGL" if sys.platform.startswith("linux") else "what MuJoCo chose"
+    return Finding("pictures", "ok", f"OpenGL through {os.environ.get('MUJOCO_GL') or usual}")
 
 
 def check_video() -> Finding:

@@ -14,6 +14,9 @@ from pathlib import Path
 
 KEY_BYTES = 32
 _PURPOSE = b"epo-lightning configuration\0"
+_BINARY: int = getattr(os, "O_BINARY", 0)
+"""Windows would change bytes that look like ends of lines."""
+_NO_LINK: int = getattr(os, "O_NOFOLLOW", 0)
 
 
 def key_file() -> Path:
@@ -60,10 +63,10 @@ def _mark(key: bytes, text: str) -> str:
 
 def _read_key(file: Path) -> bytes:
     """The key, when only this user can read it: everyone who can read it can make the mark."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+    descriptor = os.open(file, os.O_RDONLY | _NO_LINK | _BINARY)
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        if not stat.S_ISREG(status.st_mode) or not _is_private(status):
             raise PermissionError(None, "the key must be a file that only its owner can read", str(file))
         key = os.read(descriptor, KEY_BYTES + 1)
     finally:
@@ -73,11 +76,18 @@ def _read_key(file: Path) -> bytes:
     return key
 
 
+def _is_private(status: os.stat_result) -> bool:
+    """Whether nobody else can read it; Windows says so by the rights of the user's folder, not by owner and mode."""
+    if not hasattr(os, "geteuid"):
+        return True
+    return status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
+
+
 def _make_key(file: Path) -> None:
     """Make it in one step: of several processes that try at once, one wins."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = file.with_name(f".{secrets.token_hex(8)}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as new:
             new.write(secrets.token_bytes(KEY_BYTES))

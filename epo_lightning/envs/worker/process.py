@@ -44,11 +44,16 @@ class WorkerProcess:
         file: Descriptor of the shared memory's file. It has no name, so nothing of it can be left behind.
 
     Raises:
-        Mistake: When there is no such interpreter.
+        Mistake: When there is no such interpreter, or on Windows.
         WorkerError: When it does not run, or speaks another protocol.
     """
 
     def __init__(self, python: str, start_timeout: float, step_timeout: float) -> None:
+        if not hasattr(os, "killpg"):
+            raise Mistake(
+                "data.env.class_path: WorkerEnv needs Linux (macOS may do), this system hands no socket to another"
+                " process; use a task of this package or of Gymnasium, or WSL"
+            )
         self.python = find_python(python)
         self.start_timeout, self.step_timeout = start_timeout, step_timeout
         self.file = _nameless_file()

@@ -1,7 +1,6 @@
 """Where an iteration's time and memory go, for the size of network that is being trained (EPO section 5.4)."""
 
 import json
-import resource
 import statistics
 import sys
 import time
@@ -77,7 +76,7 @@ class NetworkScaleProfiler(PopulationCallback):
             "env_steps_per_second": median["charts/sps"],
             "seconds_per_iteration": {part: median[f"time/{part}"] for part in parts},
             "experience_mib": dataset.nbytes / 2**20,
-            "peak_memory_mib": peak_memory(module.device) / 2**20,
+            "peak_memory_mib": peak_memory_mib(module.device),
             "iterations": len(self._seen),
             "device": str(module.device),
         }
@@ -85,12 +84,14 @@ class NetworkScaleProfiler(PopulationCallback):
             path = run_file(trainer, "profile.json")
             with writing(path):
                 path.write_text(json.dumps(self.report, indent=2) + "\n")
+        peak = self.report["peak_memory_mib"]
+        memory = "unknown here" if peak is None else f"{peak:,.0f} MiB"
         times = ", ".join(
             f"{part} {value * 1e3:.1f} ms" for part, value in self.report["seconds_per_iteration"].items()
         )
         rank_zero_info(
             f"Profile of {self.report['parameters']:,} parameters: {median['charts/sps']:,.0f} env steps/s,"
-            f" {forward / 1e6:.2f} MFLOP per forward; {times}; peak memory {self.report['peak_memory_mib']:,.0f} MiB"
+            f" {forward / 1e6:.2f} MFLOP per forward; {times}; peak memory {memory}"
         )
 
 
@@ -105,11 +106,16 @@ def forward_flops(policy: Policy, obs_dim: int, envs_per_agent: int) -> int:
     return round(flops / len(agents))
 
 
-def peak_memory(device: torch.device) -> int:
-    """Bytes: the GPU's high-water mark on a GPU, else the process's resident set."""
+def peak_memory_mib(device: torch.device) -> float | None:
+    """The GPU's high-water mark on a GPU, else the process's resident set; None on Windows, which does not tell."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return torch.cuda.max_memory_allocated() / 2**20
+    try:
+        import resource
+    except ImportError:
+        return None
+    nbytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return nbytes / 2**20
 
 
 def _synchronised_clock() -> float:
