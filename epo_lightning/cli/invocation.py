@@ -3,10 +3,12 @@
 import argparse
 import contextlib
 import pkgutil
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
 import yaml
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -27,7 +29,7 @@ from epo_lightning.run.folder import RunFolder
 from epo_lightning.run.interruption import GracefulStop, TimeLimit
 from epo_lightning.run.notices import silence
 from epo_lightning.run.overrides import Change, find_changes, require_changeable
-from epo_lightning.run.progress import IterationProgress
+from epo_lightning.run.progress import BarMetrics, IterationProgress
 from epo_lightning.run.recorder import RunRecorder
 
 
@@ -39,6 +41,7 @@ class Invocation(LightningCLI):
         args: The command line.
         name: What a new run is called; None: after its task.
         at_end: Where to put what has to be undone when the command has ended.
+        callbacks: What a caller in Python adds to those of the configuration.
 
     Attributes:
         trained: The checkpoint that it names.
@@ -56,8 +59,16 @@ class Invocation(LightningCLI):
     datamodule: RolloutDataModule
     trainer: L.Trainer
 
-    def __init__(self, command: RunCommand, args: list[str], name: str | None, at_end: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        command: RunCommand,
+        args: list[str],
+        name: str | None,
+        at_end: contextlib.ExitStack,
+        callbacks: Sequence[L.Callback] = (),
+    ) -> None:
         self.command, self.args, self.name, self._at_end = command, args, name, at_end
+        self._given_callbacks = callbacks
         self.function = pkgutil.resolve_name(command.function)
         self.trained = read_trained(args)
         self.algorithm = choose_algorithm(args, self.trained.algorithm)
@@ -144,15 +155,24 @@ class Invocation(LightningCLI):
         """What every run has, in addition to what its configuration says."""
         config = self.config_init["trainer"]
         recorder = RunRecorder(self.resolved, self._signature, self._changes)
+        own = [*_as_list(config["callbacks"]), *self._given_callbacks]
+        bars = [each for each in own if isinstance(each, ProgressBar)]
         callbacks = [self.stop, EvaluationReport(self.config.data.env.as_dict()), recorder]
-        if config["enable_progress_bar"] is not False:
-            callbacks.append(IterationProgress())
+        if config["enable_progress_bar"] is False:
+            own = [each for each in own if each not in bars]
+        else:
+            callbacks.append(BarMetrics() if bars else IterationProgress())
+        config["callbacks"] = own
         if config["max_time"] is not None:
             callbacks.append(TimeLimit(config["max_time"], interval="epoch"))
         self.trainer_defaults["callbacks"] = callbacks
         fixed = fixed_arguments(config, self.folder, in_one_process=self.command.in_one_process)
         with naming_the_key():
             return super().instantiate_trainer(**fixed)
+
+
+def _as_list(callbacks: Any) -> list[L.Callback]:
+    return callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
 
 
 def run(command: RunCommand, args: list[str], name: str | None) -> int:
