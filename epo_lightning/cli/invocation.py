@@ -42,6 +42,7 @@ class Invocation(LightningCLI):
         name: What a new run is called; None: after its task.
         at_end: Where to put what has to be undone when the command has ended.
         callbacks: What a caller in Python adds to those of the configuration.
+        in_python: It is a caller in Python, who is told in Python how to go on.
 
     Attributes:
         trained: The checkpoint that it names.
@@ -66,9 +67,11 @@ class Invocation(LightningCLI):
         name: str | None,
         at_end: contextlib.ExitStack,
         callbacks: Sequence[L.Callback] = (),
+        *,
+        in_python: bool = False,
     ) -> None:
         self.command, self.args, self.name, self._at_end = command, args, name, at_end
-        self._given_callbacks = callbacks
+        self._given_callbacks, self.in_python = callbacks, in_python
         self.function = pkgutil.resolve_name(command.function)
         self.trained = read_trained(args)
         self.algorithm = choose_algorithm(args, self.trained.algorithm)

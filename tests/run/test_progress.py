@@ -59,7 +59,7 @@ class Succeeding(AgentReward):
         return result._replace(successes=result.terminated.float())
 
 
-class Eager(tqdm):
+class Eager(tqdm):  # type: ignore[misc]  # it has no types
     """Shows every iteration, however fast they are."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
