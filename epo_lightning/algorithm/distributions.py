@@ -42,6 +42,11 @@ class Gaussian(NamedTuple):
         """(..., A) the likeliest actions as the environment takes them."""
         return self.mean.clamp(-1, 1)
 
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """(..., A) one draw, as the environment takes it."""
+        noise = torch.empty_like(self.mean).normal_(generator=generator)
+        return (self.mean + self.log_std.exp() * noise).clamp(-1, 1)
+
     def steps(self, count: int) -> "Gaussian":
         """Of the first `count` steps of a sequence."""
         return Gaussian(self.mean[:count], self.log_std)
@@ -68,6 +73,11 @@ class Categorical(NamedTuple):
     def mode(self) -> Tensor:
         """(...,) int64, the likeliest choices; of equally likely ones the first."""
         return first_best(self.logits)
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """(...,) int64, one draw: argmax of logits + Gumbel noise, where Gumbel = -log(Exponential)."""
+        gumbel = torch.empty_like(self.logits).exponential_(generator=generator).log_().neg_()
+        return (self.logits + gumbel).argmax(-1)
 
     def steps(self, count: int) -> "Categorical":
         """Of the first `count` steps of a sequence."""
@@ -105,9 +115,8 @@ class CategoricalSampler:
         self.actions, self.log_probs, self.generator = actions, log_probs, generator
 
     def sample(self, t: int, policy: Categorical) -> Tensor:
-        """(N,) int64 choices of step t: argmax of logits + Gumbel noise, where Gumbel = -log(Exponential)."""
-        gumbel = torch.empty_like(policy.logits).exponential_(generator=self.generator).log_().neg_()
-        choices = (policy.logits + gumbel).argmax(-1)
+        """(N,) int64 choices of step t."""
+        choices = policy.draw(self.generator)
         self.actions[t] = choices[:, None]
         self.log_probs[t] = policy.log_prob(self.actions[t])
         return choices

@@ -33,7 +33,9 @@ def fit(run: Invocation) -> int:
     try:
         with naming_the_callback():
             trainer.fit(run.model, run.datamodule, ckpt_path=run.trained.path)
-    except SystemExit:  # how Lightning answers to Ctrl-C, of which only the second one comes so far
+    except SystemExit as leaving:  # how Lightning answers to Ctrl-C, of which only the second one comes so far
+        if not isinstance(leaving.__context__, KeyboardInterrupt):
+            raise
         ended_at_once = True
     except (ValueError, OSError):
         if trainer.strategy.launcher is not None:  # the other ranks would wait for this one
@@ -59,11 +61,17 @@ def _say_how_to_continue(run: Invocation) -> None:
             print(f"Nothing to do: the run has made its {done} iterations; raise --trainer.max_epochs to go on")
         return
     last = shlex.quote(str(run.folder.last))
-    more = f" --trainer.max_epochs {2 * saved}" if saved == wanted else ""
+    if run.in_python:
+        more = f', settings={{"trainer.max_epochs": {2 * saved}}}' if saved == wanted else ""
+        go_on = f'train(ckpt_path="{run.folder.path}"{more})', f'Run("{run.folder.path}").evaluate()'
+    else:
+        more = f" --trainer.max_epochs {2 * saved}" if saved == wanted else ""
+        commands = f"fit --ckpt_path {last}{more}", f"validate --ckpt_path {last}"
+        go_on = f"python -m epo_lightning {commands[0]}", f"python -m epo_lightning {commands[1]}"
     print(
         f"Results in {run.folder.path}: {', '.join(run.folder.contents())} ({run.folder.last.name} is of iteration"
         f" {saved})\n"
-        f"Continue:  python -m epo_lightning fit --ckpt_path {last}{more}\n"
-        f"Evaluate:  python -m epo_lightning validate --ckpt_path {last}",
+        f"Continue:  {go_on[0]}\n"
+        f"Evaluate:  {go_on[1]}",
         flush=True,
     )

@@ -3,10 +3,12 @@
 import argparse
 import contextlib
 import pkgutil
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
 import yaml
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -29,7 +31,7 @@ from epo_lightning.run.interruption import GracefulStop, TimeLimit
 from epo_lightning.run.neighbours import Neighbours
 from epo_lightning.run.notices import silence
 from epo_lightning.run.overrides import Change, find_changes, require_changeable
-from epo_lightning.run.progress import IterationProgress
+from epo_lightning.run.progress import BarMetrics, IterationProgress
 from epo_lightning.run.recorder import RunRecorder
 
 
@@ -41,6 +43,8 @@ class Invocation(LightningCLI):
         args: The command line.
         name: What a new run is called; None: after its task.
         at_end: Where to put what has to be undone when the command has ended.
+        callbacks: What a caller in Python adds to those of the configuration.
+        in_python: It is a caller in Python, who is told in Python how to go on.
 
     Attributes:
         trained: The checkpoint that it names.
@@ -58,8 +62,18 @@ class Invocation(LightningCLI):
     datamodule: RolloutDataModule
     trainer: L.Trainer
 
-    def __init__(self, command: RunCommand, args: list[str], name: str | None, at_end: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        command: RunCommand,
+        args: list[str],
+        name: str | None,
+        at_end: contextlib.ExitStack,
+        callbacks: Sequence[L.Callback] = (),
+        *,
+        in_python: bool = False,
+    ) -> None:
         self.command, self.args, self.name, self._at_end = command, args, name, at_end
+        self._given_callbacks, self.in_python = callbacks, in_python
         self.function = pkgutil.resolve_name(command.function)
         self.trained = read_trained(args)
         self.algorithm = choose_algorithm(args, self.trained.algorithm)
@@ -147,9 +161,14 @@ class Invocation(LightningCLI):
         """What every run has, in addition to what its configuration says."""
         config = self.config_init["trainer"]
         recorder = RunRecorder(self.resolved, self._signature, self._changes)
+        own = [*_as_list(config["callbacks"]), *self._given_callbacks]
+        bars = [each for each in own if isinstance(each, ProgressBar)]
         callbacks = [self.stop, EvaluationReport(self.config.data.env.as_dict()), recorder, Neighbours()]
-        if config["enable_progress_bar"] is not False:
-            callbacks.append(IterationProgress())
+        if config["enable_progress_bar"] is False:
+            own = [each for each in own if each not in bars]
+        else:
+            callbacks.append(BarMetrics() if bars else IterationProgress())
+        config["callbacks"] = own
         if config["max_time"] is not None:
             callbacks.append(TimeLimit(config["max_time"], interval="epoch"))
         self.trainer_defaults["callbacks"] = callbacks
@@ -158,6 +177,10 @@ class Invocation(LightningCLI):
             trainer = super().instantiate_trainer(**fixed)
         require_supported(trainer, trains=self.command.trains)
         return trainer
+
+
+def _as_list(callbacks: Any) -> list[L.Callback]:
+    return callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
 
 
 def run(command: RunCommand, args: list[str], name: str | None) -> int:

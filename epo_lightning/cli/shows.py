@@ -11,8 +11,9 @@ from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules import contents
 from epo_lightning.modules.identity import require_same_identity
 from epo_lightning.run.checkpoint import read_checkpoint
+from epo_lightning.run.checkpoint_contents import load_network
 from epo_lightning.run.folder import RunFolder
-from epo_lightning.show.playback import Playback, load_policy
+from epo_lightning.show.playback import Playback
 from epo_lightning.show.video import record, require_encoder, require_writable
 from epo_lightning.show.viewer import require_viewer
 from epo_lightning.show.viewer import view as serve
@@ -90,7 +91,7 @@ def _playing(run: Invocation, actors: list[int | str]) -> Iterator[Playback]:
     with contextlib.closing(data.env_factory(len(actors), device, data.seed)) as env:
         if checkpoint is not None:
             require_same_identity(contents.identity_of(checkpoint), model.identity(env.spec))
-            network, reached = load_policy(checkpoint, device), contents.curriculum_of(checkpoint)
+            network, reached = load_network(checkpoint, device), contents.curriculum_of(checkpoint)
         fixed_difficulty(env, reached or {}, data.eval_difficulty)
         yield Playback(env, actors, network, data.seed)
 

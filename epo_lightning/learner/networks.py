@@ -171,10 +171,13 @@ class LatentActorCritic(Policy):
         return PolicyOutput(actions, value, new_state)
 
     @torch.no_grad()
-    def act(self, obs: Tensor, agent_ids: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """The likeliest actions, as the environment takes them, for raw observations (N, O), and the new state."""
+    def act(
+        self, obs: Tensor, agent_ids: Tensor, state: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See `Policy.act`."""
         output = self(self.obs_moments.normalize(obs), self.express(agent_ids), state)
-        return output.actions.mode(), output.state
+        actions = output.actions.mode() if generator is None else output.actions.draw(generator)
+        return actions, output.state
 
     @torch.no_grad()
     def clamp_log_std(self) -> None:

@@ -29,11 +29,14 @@ class Policy(nn.Module):
         """(S, N, H) zeros: the state at an episode's start."""
 
     @abstractmethod
-    def act(self, obs: Tensor, agent_ids: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def act(
+        self, obs: Tensor, agent_ids: Tensor, state: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The likeliest actions, as the environment takes them, and the new state.
 
         Args:
             obs: (N, O) raw observations.
             agent_ids: (N,) who acts in each.
             state: (S, N, H).
+            generator: Draw the actions with it, instead of taking the likeliest ones.
         """

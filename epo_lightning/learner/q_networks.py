@@ -100,9 +100,12 @@ class SquashedActor(Policy):
         return SquashedGaussian(mean, low + 0.5 * (high - low) * (1.0 + raw.tanh()))
 
     @torch.no_grad()
-    def act(self, obs: Tensor, agent_ids: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """The actions without noise for raw observations (N, O), and the state as it is."""
-        return self(self.obs_moments.normalize(obs)).mode(), state
+    def act(
+        self, obs: Tensor, agent_ids: Tensor, state: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See `Policy.act`; the state stays as it is."""
+        actions = self(self.obs_moments.normalize(obs))
+        return actions.mode() if generator is None else actions.sample(generator).actions, state
 
 
 class TwinCritic(nn.Module):

@@ -115,7 +115,7 @@ def read_run(path: Path) -> Run:
     """
     folder = RunFolder(path)
     config = _read_config(folder.config)
-    columns = _read_metrics(folder.metrics)
+    columns = read_table(folder.metrics, (RATE, *_METRICS))
     steps = columns.pop(STEPS)
     rate = columns.pop(RATE, np.full(len(steps), np.nan))
     seconds = np.cumsum(np.diff(steps, prepend=0) / np.where(rate > 0, rate, np.nan))
@@ -133,7 +133,7 @@ def read_run(path: Path) -> Run:
         steps[start:],
         seconds[start:],
         {name: values[start:] for name, values in columns.items()},
-        list(_read_lines(folder.lineage)),
+        list(read_lineage(folder.lineage)),
         {evaluation.file: evaluation for evaluation in _read_evaluations(folder.last.parent)},
         coverage is not None,
     )
@@ -151,8 +151,16 @@ def _read_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_metrics(path: Path) -> dict[str, Array]:
-    """The columns that a report knows, by env steps; of two rows at the same the later counts."""
+def read_table(path: Path, names: Sequence[str] | None = None) -> dict[str, Array]:
+    """(T,) of each column of `metrics.csv`, by env steps; of two rows at the same the later counts.
+
+    Args:
+        path: The file.
+        names: Those wanted, where they are there; all by default.
+
+    Raises:
+        Unusable: When there is no iteration in it.
+    """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.reader(line for line in file if line.endswith("\n"))
@@ -161,7 +169,8 @@ def _read_metrics(path: Path) -> dict[str, Array]:
                 raise Unusable(f"{path}: empty")
             if STEPS not in header:
                 raise Unusable(f"{path}: no column {STEPS}")
-            wanted = {name: header.index(name) for name in (STEPS, RATE, *_METRICS) if name in header}
+            chosen = [STEPS, *(name for name in (header if names is None else names) if name != STEPS)]
+            wanted = {name: header.index(name) for name in chosen if name in header}
             rows = [[_number(row[at]) for at in wanted.values()] for row in reader if len(row) == len(header)]
     except OSError as error:
         raise Unusable(f"{path}: {error.strerror}") from error
@@ -185,7 +194,7 @@ def _number(cell: str) -> float:
     return value if math.isfinite(value) else math.nan
 
 
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+def read_lineage(path: Path) -> Iterator[dict[str, Any]]:
     """The generations; what does not read as one is not one."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -66,6 +66,17 @@ def saved_network(checkpoint: Mapping[str, Any]) -> Policy:
     return policy
 
 
+def load_network(checkpoint: Mapping[str, Any], device: torch.device) -> Policy:
+    """The network of a checkpoint (see `checkpoint.read_checkpoint`), of the size that the checkpoint names.
+
+    Raises:
+        Mistake: When the checkpoint holds other weights.
+    """
+    policy = saved_network(checkpoint).to_empty(device=device)
+    policy.load_state_dict(saved_weights(checkpoint))
+    return policy
+
+
 def _said(config: object, path: Sequence[str], default: object) -> object:
     """What a configuration says at `path`; `default` where it says nothing."""
     for name in path:

@@ -5,8 +5,7 @@ Shape legend: M environments = labels, K agents, O observation entries, A action
 `play` films a playback, `VideoRecorder` films one while training, `view` shows one as it runs.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,7 +15,6 @@ from epo_lightning.envs.base import StepResult, VectorEnv
 from epo_lightning.envs.contract import check_first, check_result, check_spec, refuse_unsound, sound
 from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake
-from epo_lightning.run.checkpoint_contents import saved_network, saved_weights
 
 POLICIES = ("random", "zero", "scripted")
 """What can act without a network: uniform in [-1, 1], not at all, or by the task's own controller."""
@@ -129,17 +127,6 @@ class Playback:
             rows = self._rows["scripted"]
             actions[rows] = self._script()[rows]
         return actions
-
-
-def load_policy(checkpoint: Mapping[str, Any], device: torch.device) -> Policy:
-    """The network of a checkpoint (see `checkpoint.read_checkpoint`), of the size that the checkpoint names.
-
-    Raises:
-        Mistake: When the checkpoint holds other weights.
-    """
-    policy = saved_network(checkpoint).to_empty(device=device)
-    policy.load_state_dict(saved_weights(checkpoint))
-    return policy
 
 
 def _label(actor: int | str, policy: Policy | None) -> str:

@@ -9,7 +9,6 @@ import yaml
 from epo_lightning import __version__
 from epo_lightning.cli.arguments import CONFIGS, resolve, run_name
 from epo_lightning.cli.process_settings import keep_freed_memory
-from epo_lightning.run.progress import describe
 from tests.support.command_line import Cli, Rows
 
 
@@ -207,18 +206,6 @@ def test_one_episode_has_no_standard_error(cli: Cli) -> None:
     assert cli("validate", "--ckpt_path", "best", "--run_dir", "run", "--data.eval_envs=1", "--data.eval_episodes=1")
     written = json.loads(Path("run/checkpoints/best.evaluation.json").read_text())
     assert written["length"] == {"mean": 3.0, "standard_error": None, "seed_means": [3.0], "seed_error": None}
-
-
-def test_progress_shows_a_dash_until_an_episode_has_ended() -> None:
-    metrics = {
-        "charts/iteration": 3,
-        "charts/env_steps": 12_345,
-        "charts/sps": 678.9,
-        "charts/episodic_return": float("nan"),
-        "charts/episodic_successes": 0.25,
-    }
-    assert describe(metrics) == "12,345 env steps, 679/s, return -, successes 0.25"
-    assert describe({**metrics, "charts/generation": 4}).endswith(", generation 4")
 
 
 def test_the_allocator_takes_the_settings_or_is_left_alone() -> None:

@@ -15,7 +15,8 @@ from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.modules.contents import curriculum_of
 from epo_lightning.modules.identity import Identity
-from epo_lightning.show.playback import Playback, load_policy
+from epo_lightning.run.checkpoint_contents import load_network
+from epo_lightning.show.playback import Playback
 
 
 class Tally(VectorEnv):
@@ -177,7 +178,7 @@ class TestCheckpoint:
         names = {f"network.{key}": value for key, value in vars(policy.settings).items()}
         identity = Identity("epo", "Tally", 2, 3, policy.discrete, {"num_agents": 4, **names})
         weights = {f"policy.{key}": value for key, value in policy.state_dict().items()}
-        loaded = load_policy({"identity": identity.as_dict(), "state_dict": weights}, torch.device("cpu"))
+        loaded = load_network({"identity": identity.as_dict(), "state_dict": weights}, torch.device("cpu"))
         assert isinstance(loaded, LatentActorCritic)
         assert loaded.settings == policy.settings
         obs, agents = torch.randn(6, 2), torch.arange(6) % 4

@@ -26,11 +26,12 @@ FLOORS = [
     "report",
     "callbacks",
     "cli",
+    "library",
 ]
 """From the ground up; whoever is not named here (`__main__`) stands on the roof."""
 
 OWNERS = {
-    "lightning": {"modules", "run", "show", "callbacks", "cli"},
+    "lightning": {"modules", "run", "show", "callbacks", "cli", "library"},
     "torchmetrics": {"experience"},
     "mujoco": {"physics", "envs.allegro_kuka.scene", "envs.allegro_kuka.robot_bodies", "envs.allegro_kuka.appearance"}
     | {"show.viewer", "cli.doctor"},

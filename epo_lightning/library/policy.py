@@ -1,0 +1,174 @@
+"""Agents of a checkpoint that act, outside of any training.
+
+Shape legend: N rows (environments), O observation entries, A action entries, K agents.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from epo_lightning.cli.algorithm import is_known
+from epo_lightning.cli.trust.allowlist import shown
+from epo_lightning.cli.trust.signature import is_signed
+from epo_lightning.learner.policy import Policy
+from epo_lightning.limits import Mistake
+from epo_lightning.modules import admit, algorithm_class, contents
+from epo_lightning.modules.identity import Identity
+from epo_lightning.run.checkpoint import read_checkpoint
+from epo_lightning.run.checkpoint_contents import load_network
+from epo_lightning.run.folder import find_checkpoint
+
+Agents = int | Sequence[int] | np.ndarray | Tensor
+
+
+class AgentPolicy:
+    """One agent, or one per row, that acts on observations as its task gives them.
+
+    It normalises observations as the training did, and keeps the recurrent state from call to call: `reset` it where an
+    episode begins. Actions are as the task's `VectorEnv.step` takes them: numbers in [-1, 1], or numbers of choices.
+
+    Args:
+        network: Of all agents.
+        identity: What it was made for.
+        agent: Who acts: a number, or one for each row.
+        seed: Of the noise of actions that are drawn.
+
+    Attributes:
+        network: Of all agents; its parameters may be read and changed.
+        task: Name of the task.
+        obs_dim: O.
+        act_dim: A, or how many choices there are.
+        discrete: Whether an action is a choice.
+        num_agents: K.
+
+    Raises:
+        Mistake: When there is no such agent.
+    """
+
+    def __init__(self, network: Policy, identity: Identity, agent: Agents = 0, seed: int = 0) -> None:
+        self.network = network
+        self.task, self.discrete = identity.task, identity.discrete
+        self.obs_dim, self.act_dim = identity.obs_dim, identity.act_dim
+        self.num_agents = network.num_agents
+        self._agents = _agent_numbers(agent, self.num_agents).to(network.device)
+        self._generator = torch.Generator(network.device).manual_seed(seed)
+        self._state: Tensor | None = None
+
+    def reset(self, done: Any = None) -> None:  # noqa: ANN401  (an array, a tensor or a list)
+        """Forget the episode.
+
+        Args:
+            done: (N,) which rows begin a new episode; None for all.
+
+        Raises:
+            Mistake: When it is not as long as the observations were.
+        """
+        if done is None or self._state is None:
+            self._state = None
+            return
+        rows = torch.as_tensor(done, dtype=torch.bool, device=self._state.device)
+        if rows.shape != (self._state.shape[1],):
+            raise Mistake(f"done must have shape ({self._state.shape[1]},), as the observations; got {_shape(rows)}")
+        self._state = self._state.masked_fill(rows[:, None], 0.0)
+
+    def __call__(self, obs: Any, *, sample: bool = False) -> Any:  # noqa: ANN401  (as the observation)
+        """Act.
+
+        Args:
+            obs: (O,) or (N, O), raw; an array, a tensor or a list.
+            sample: Draw the actions, as a training does, instead of taking the likeliest ones.
+
+        Returns:
+            (A,) or (N, A) float32; the number, or (N,) numbers, of choices: a tensor on the observation's device for a
+            tensor, else an array.
+
+        Raises:
+            Mistake: When the observation has another shape, is no number, or has other rows than before.
+        """
+        given, single = self._read(obs)
+        rows = len(given)
+        if self._agents.numel() not in (1, rows):
+            raise Mistake(f"{self._agents.numel()} agents act on as many observations, got {rows}")
+        if self._state is None:
+            self._state = self.network.initial_state(rows, self.network.device)
+        if self._state.shape[1] != rows:
+            if self._state.numel():
+                raise Mistake(f"observations had {self._state.shape[1]} rows, now {rows}: reset() before others act")
+            self._state = self.network.initial_state(rows, self.network.device)
+        generator = self._generator if sample else None
+        actions, self._state = self.network.act(given, self._agents.expand(rows), self._state, generator)
+        actions = actions[0] if single else actions
+        return actions.to(obs.device) if isinstance(obs, Tensor) else actions.cpu().numpy()[()]
+
+    def _read(self, obs: Any) -> tuple[Tensor, bool]:  # noqa: ANN401  (whatever the caller gives)
+        """(N, O) float32 where the network is, and whether there was one observation without a row."""
+        try:
+            given = torch.as_tensor(obs if isinstance(obs, Tensor) else np.asarray(obs))
+            given = given.detach().to(self.network.device, torch.float32)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise Mistake(f"the observation must be numbers, got {type(obs).__name__}") from error
+        if given.ndim not in (1, 2) or given.shape[-1] != self.obs_dim or not given.numel():
+            raise Mistake(
+                f"an observation of {self.task} has shape ({self.obs_dim},), several have (N, {self.obs_dim}); got"
+                f" {_shape(given)}"
+            )
+        if not torch.isfinite(given).all():
+            raise Mistake("the observation is not finite")
+        return torch.atleast_2d(given), given.ndim == 1
+
+
+def load_policy(
+    source: object, agent: Agents = 0, *, device: str | torch.device = "cpu", trust: bool = False, seed: int = 0
+) -> AgentPolicy:
+    """Agents of a checkpoint, ready to act.
+
+    Nothing of the checkpoint's environment, callbacks or loggers is imported.
+
+    Args:
+        source: A checkpoint, a run folder (for its last one), `last` or `best` (of the newest run below runs/), or a
+            `Run`.
+        agent: Who acts, for all rows or for each: 0 is the master.
+        device: Where.
+        trust: Import the algorithm that somebody else's checkpoint names, which can run any code.
+        seed: Of the noise of actions that are drawn.
+
+    Raises:
+        Mistake: When there is no such checkpoint or agent, or it cannot be used.
+    """
+    path = find_checkpoint(str(getattr(source, "folder", source)), None)
+    checkpoint = read_checkpoint(path)
+    identity = contents.identity_of(checkpoint)
+    if trust or is_signed(checkpoint[contents.CONFIG], checkpoint.get(contents.SIGNATURE)):
+        admit(identity.algorithm)
+    if not is_known(identity.algorithm):
+        raise Mistake(
+            f"{path} is none of your own runs, and its algorithm would import {shown(identity.algorithm)}: say"
+            " trust=True if you trust who made it"
+        )
+    algorithm_class(identity.algorithm)
+    try:
+        network = load_network(checkpoint, torch.device(device))
+    except (RuntimeError, AssertionError) as error:  # torch has no such device, or not in this machine
+        raise Mistake(f"device: {device} cannot be used: {str(error).splitlines()[0]}") from error
+    return AgentPolicy(network.eval(), identity, agent, seed)
+
+
+def _agent_numbers(agent: Agents, count: int) -> Tensor:
+    """(1,) or (N,) int64."""
+    try:
+        numbers = torch.as_tensor(agent)
+    except (TypeError, ValueError, RuntimeError):
+        numbers = torch.empty(0)
+    is_number = not (numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool)
+    if numbers.ndim > 1 or not numbers.numel() or not is_number:
+        raise Mistake(f"agent must be a number, or one for each row; got {agent!r}")
+    if wrong := [each for each in numbers.reshape(-1).tolist() if not 0 <= each < count]:
+        raise Mistake(f"agent: there is no agent {wrong[0]}; they are 0 (the master) to {count - 1}")
+    return numbers.reshape(-1).long()
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))

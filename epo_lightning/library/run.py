@@ -1,0 +1,102 @@
+"""A run folder, for a caller in Python."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from epo_lightning.library.command import invoked
+from epo_lightning.library.policy import AgentPolicy, Agents, load_policy
+from epo_lightning.library.settings import Settings
+from epo_lightning.limits import Mistake
+from epo_lightning.report.reading import Unusable, read_lineage, read_table
+from epo_lightning.report.statistics import Array
+from epo_lightning.run.folder import RunFolder
+
+if TYPE_CHECKING:
+    from epo_lightning.experience.evaluation import Summary
+
+
+class Run:
+    """What a run left, or leaves while it goes on: `train` returns one, and `Run(path)` opens any.
+
+    Args:
+        folder: The run folder.
+
+    Attributes:
+        folder: The run folder.
+
+    Raises:
+        Mistake: When there is no run.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._files = RunFolder(self.folder)
+        if not self._files.holds_run():
+            raise Mistake(f"there is no run in {folder}")
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self._files.last
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best return; there is none before all environments have finished an episode."""
+        return self._files.best
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration."""
+        return dict(yaml.safe_load(self._files.config.read_text(encoding="utf-8")))
+
+    @property
+    def metrics(self) -> dict[str, Array]:
+        """(T,) float64 of every metric, a value for each iteration, NaN where there was none.
+
+        `pandas.DataFrame(run.metrics)` is the table.
+        """
+        try:
+            return read_table(self._files.metrics)
+        except Unusable as reason:
+            raise Mistake(str(reason)) from None
+
+    @property
+    def lineage(self) -> list[dict[str, Any]]:
+        """The generations: children, parents, elites, fitness; none of a run that does not evolve."""
+        return list(read_lineage(self._files.lineage))
+
+    def policy(self, agent: Agents = 0, *, best: bool = False, device: str = "cpu", seed: int = 0) -> AgentPolicy:
+        """Agents that act (see `load_policy`).
+
+        Args:
+            agent: Who acts, for all rows or for each: 0 is the master.
+            best: Of the best checkpoint instead of the last.
+            device: Where.
+            seed: Of the noise of actions that are drawn.
+        """
+        return load_policy(self.best if best else self.last, agent, device=device, seed=seed)
+
+    def evaluate(
+        self, settings: Settings | None = None, *, best: bool = False, protocol: bool = False, env: object = None
+    ) -> "dict[str, Summary]":
+        """Play complete episodes of the master without noise, as `epo-lightning validate` and `test` do.
+
+        Args:
+            settings: What differs from the run's configuration, such as `{"data.eval_episodes": 500}`.
+            best: The best checkpoint instead of the last.
+            protocol: In the environments of `data.eval_seeds`, alike for every run: the number for a table.
+            env: The task again, where it was a function; see `train`.
+
+        Returns:
+            Mean and standard errors of `return`, `length` and `successes`.
+        """
+        flags = [f"--ckpt_path={self.best if best else self.last}"]
+        with invoked("test" if protocol else "validate", None, settings, flags, env) as invocation:
+            if invocation.function(invocation, **invocation.arguments):
+                raise KeyboardInterrupt
+            return dict(invocation.model.evaluation)
