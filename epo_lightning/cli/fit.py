@@ -6,6 +6,7 @@ import signal
 from epo_lightning.cli.arguments import RESUME
 from epo_lightning.cli.invocation import Invocation
 from epo_lightning.limits import Mistake
+from epo_lightning.run.known_run import dismiss
 from epo_lightning.run.run_checkpoints import RunCheckpoints
 
 
@@ -28,9 +29,10 @@ def fit(run: Invocation) -> int:
             f"trainer.max_epochs: the run has made {done} iterations, and {wanted} were asked for; to go on give more"
             f" than {done}"
         )
-    ended_at_once = False
+    ended_at_once, code = False, 1
     try:
         trainer.fit(run.model, run.datamodule, ckpt_path=run.trained.path)
+        code = 128 + run.stop.signal if run.stop.signal else 0
     except SystemExit:  # how Lightning answers to Ctrl-C, of which only the second one comes so far
         ended_at_once = True
     except (ValueError, OSError):
@@ -39,6 +41,7 @@ def fit(run: Invocation) -> int:
         raise
     finally:
         if trainer.is_global_zero:
+            dismiss(trainer.loggers, code)
             _say_how_to_continue(run)
     if run.stop.signal and trainer.is_global_zero:  # Lightning kills all ranks when another one fails
         return 128 + run.stop.signal
