@@ -7,6 +7,7 @@ from epo_lightning.cli.arguments import RESUME
 from epo_lightning.cli.invocation import Invocation
 from epo_lightning.cli.trainer import naming_the_callback
 from epo_lightning.limits import Mistake
+from epo_lightning.run.known_run import dismiss
 from epo_lightning.run.run_checkpoints import RunCheckpoints
 
 
@@ -29,10 +30,11 @@ def fit(run: Invocation) -> int:
             f"trainer.max_epochs: the run has made {done} iterations, and {wanted} were asked for; to go on give more"
             f" than {done}"
         )
-    ended_at_once = False
+    ended_at_once, code = False, 1
     try:
         with naming_the_callback():
             trainer.fit(run.model, run.datamodule, ckpt_path=run.trained.path)
+        code = 128 + run.stop.signal if run.stop.signal else 0
     except SystemExit as leaving:  # how Lightning answers to Ctrl-C, of which only the second one comes so far
         if not isinstance(leaving.__context__, KeyboardInterrupt):
             raise
@@ -45,6 +47,7 @@ def fit(run: Invocation) -> int:
         raise
     finally:
         if trainer.is_global_zero:
+            dismiss(trainer.loggers, code)
             _say_how_to_continue(run)
     if run.stop.signal and trainer.is_global_zero:  # Lightning kills all ranks when another one fails
         return 128 + run.stop.signal

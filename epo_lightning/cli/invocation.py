@@ -16,6 +16,7 @@ from epo_lightning import __version__
 from epo_lightning.cli.algorithm import choose_algorithm
 from epo_lightning.cli.commands import RunCommand
 from epo_lightning.cli.destination import choose_folder
+from epo_lightning.cli.loggers import as_list, prepare_loggers, without_secrets
 from epo_lightning.cli.parser import OF_ONE_INVOCATION, add_origins, add_parts, require_said_where_it_counts
 from epo_lightning.cli.strange_settings import require_own_settings, require_present_names
 from epo_lightning.cli.trained import read_trained
@@ -42,6 +43,7 @@ class Invocation(LightningCLI):
         command: The row of the table.
         args: The command line.
         name: What a new run is called; None: after its task.
+        given: The command line as the user gave it.
         at_end: Where to put what has to be undone when the command has ended.
         callbacks: What a caller in Python adds to those of the configuration.
         in_python: It is a caller in Python, who is told in Python how to go on.
@@ -67,12 +69,13 @@ class Invocation(LightningCLI):
         command: RunCommand,
         args: list[str],
         name: str | None,
+        given: Sequence[str],
         at_end: contextlib.ExitStack,
         callbacks: Sequence[L.Callback] = (),
         *,
         in_python: bool = False,
     ) -> None:
-        self.command, self.args, self.name, self._at_end = command, args, name, at_end
+        self.command, self.args, self.name, self.given, self._at_end = command, args, name, given, at_end
         self._given_callbacks, self.in_python = callbacks, in_python
         self.function = pkgutil.resolve_name(command.function)
         self.trained = read_trained(args)
@@ -138,12 +141,13 @@ class Invocation(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Keep the configuration as the user means it; then decide on the run folder."""
-        kept = self.config.clone()
+        kept = without_secrets(self.config) if self.command.trains else self.config.clone()
         for key in OF_ONE_INVOCATION:
             kept.pop(key, None)
         name_members(kept)
         self.resolved: str = self.parser.dump(kept, skip_unset=False, skip_validation=True)
         if not self.command.trains:
+            self.config.trainer.logger = None  # nobody logs, so no logger's package is needed
             return
         is_first_rank = rank_zero_only.rank == 0  # type: ignore[attr-defined]
         if is_first_rank:
@@ -155,13 +159,15 @@ class Invocation(LightningCLI):
         self._at_end.callback(self.folder.release)
         if is_first_rank:
             self.folder.claim()
+        prepare_loggers(self.config, self.folder, self.trained)
         put_into(self.folder, self.config)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """What every run has, in addition to what its configuration says."""
         config = self.config_init["trainer"]
-        recorder = RunRecorder(self.resolved, self._signature, self._changes)
-        own = [*_as_list(config["callbacks"]), *self._given_callbacks]
+        words = ["epo-lightning", *self.given]
+        recorder = RunRecorder(self.resolved, self._signature, self._changes, self.trained.history, words)
+        own = [*as_list(config["callbacks"]), *self._given_callbacks]
         bars = [each for each in own if isinstance(each, ProgressBar)]
         callbacks = [self.stop, EvaluationReport(self.config.data.env.as_dict()), recorder, Neighbours()]
         if config["enable_progress_bar"] is False:
@@ -179,21 +185,18 @@ class Invocation(LightningCLI):
         return trainer
 
 
-def _as_list(callbacks: Any) -> list[L.Callback]:
-    return callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
-
-
-def run(command: RunCommand, args: list[str], name: str | None) -> int:
+def run(command: RunCommand, args: list[str], name: str | None, given: Sequence[str]) -> int:
     """Build what `args` say, and do `command` with it.
 
     Args:
         command: The row of the table.
         args: Command line after `arguments.resolve`.
         name: What a new run is called; None: after its task.
+        given: The command line as the user gave it.
 
     Returns:
         The exit code.
     """
     with contextlib.ExitStack() as at_end:
-        invocation = Invocation(command, args, name, at_end)
+        invocation = Invocation(command, args, name, given, at_end)
         return int(invocation.function(invocation, **invocation.arguments))

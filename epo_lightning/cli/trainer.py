@@ -13,6 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 
+from epo_lightning.cli.loggers import as_list
 from epo_lightning.limits import Mistake
 from epo_lightning.run.checkpoint import AtomicCheckpointIO
 from epo_lightning.run.folder import RunFolder
@@ -23,16 +24,14 @@ _MODEL_CHECKPOINTS = "model_checkpoints"
 
 
 def put_into(folder: RunFolder, config: Namespace) -> None:
-    """What loggers, callbacks and the profiler save goes into the run folder, where they name no absolute one.
+    """What callbacks and the profiler save goes into the run folder, where they name no absolute one.
 
     Args:
         folder: Of the run.
         config: The parsed configuration; changed in place.
     """
     trainer = config.trainer
-    for logger in _as_list(trainer.logger):
-        _put(folder, logger, "save_dir", "")
-    for callback in trainer.callbacks if isinstance(trainer.callbacks, list) else filter(None, [trainer.callbacks]):
+    for callback in as_list(trainer.callbacks):
         _put(folder, callback, "dirpath", _MODEL_CHECKPOINTS)
     if isinstance(trainer.profiler, Namespace):
         _put(folder, trainer.profiler, "dirpath", "")
@@ -87,7 +86,7 @@ def fixed_arguments(config: Mapping[str, Any], folder: RunFolder | None, *, in_o
     }
     if folder is not None:
         fixed["default_root_dir"] = str(folder.path)
-        fixed["logger"] = [MetricsTable(folder.metrics), *_as_list(config["logger"])]
+        fixed["logger"] = [MetricsTable(folder.metrics), *as_list(config["logger"])]
         fixed["limit_val_batches"] = 0  # evaluation is a command of its own
     if in_one_process:
         fixed |= {"devices": 1, "num_nodes": 1, "strategy": "auto"}
@@ -166,10 +165,3 @@ def _keep_buffers_of_ranks() -> None:
     for entry in StrategyRegistry.values():
         if entry["strategy"] is DDPStrategy:
             entry["init_params"].setdefault("broadcast_buffers", False)
-
-
-def _as_list(loggers: Any) -> list[Any]:
-    """The loggers besides `metrics.csv`."""
-    if loggers is True:
-        raise Mistake("trainer.logger: name loggers by class_path; metrics.csv is always written")
-    return loggers if isinstance(loggers, list) else [loggers] if loggers else []

@@ -2,6 +2,7 @@
 
 runs/<config or task>/<time>-seed<seed>/
     config.yaml              the resolved configuration
+    run.json                 the same, versions, commit, machine, command line, lineage
     metrics.csv              one row per iteration
     lineage.jsonl            one line per generation, when the run evolves
     checkpoints/best.ckpt    highest return of the master
@@ -50,6 +51,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.yaml"
+        self.record = path / "run.json"
         self.metrics = path / "metrics.csv"
         self.lineage = path / "lineage.jsonl"
         self.last = path / "checkpoints" / "last.ckpt"
@@ -119,7 +121,7 @@ class RunFolder:
 
     def contents(self) -> list[str]:
         """The files that are there, relative to the folder."""
-        files = (self.config, self.metrics, self.lineage, self.best_master, self.best, self.last)
+        files = (self.config, self.record, self.metrics, self.lineage, self.best_master, self.best, self.last)
         return [str(file.relative_to(self.path)) for file in files if file.exists()]
 
     def holds_run(self) -> bool:

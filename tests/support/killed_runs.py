@@ -22,6 +22,7 @@ from epo_lightning.cli.entry import main
 from epo_lightning.cli.fit import fit  # noqa: F401  (imported once, before the forks)
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
+from epo_lightning.modules.contents import HISTORY
 from epo_lightning.run.checkpoint import read_checkpoint
 from tests.support.command_line import TINY, TINY_SAC
 from tests.support.sameness import differences
@@ -122,12 +123,18 @@ def run(folder: Path, last: int | None = None) -> int:
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """What a run folder says, without what a clock measured."""
+    """What a run folder says, without what a clock measured, and without how often it was begun and continued."""
     found: dict[str, Any] = {}
     for path in sorted((folder / RUN).rglob("*")):
         name = str(path.relative_to(folder / RUN))
         if path.suffix == ".ckpt":
             found[name] = read_checkpoint(path)
+            assert found[name].pop(HISTORY)["seconds"] > 0
+        elif path.name == "run.json":
+            record = json.loads(path.read_text())
+            found[name] = {
+                key: record[key] for key in record.keys() - {"started", "lineage", "earlier", "working_folder"}
+            }
         elif path.name == "metrics.csv":
             with path.open(newline="") as file:
                 rows = list(csv.DictReader(file))
