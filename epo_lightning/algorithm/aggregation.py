@@ -108,7 +108,7 @@ def log_weight_sums(log_mu: Tensor, agents: Tensor, num_agents: int) -> Tensor:
 
 def effective_sample_fractions(log_sums: Tensor) -> Tensor:
     """(K,) (sum mu)^2 / (n sum mu^2) of each agent, from `log_weight_sums` (R, 3, K) of R parts; NaN without any."""
-    total, squares, count = log_sums.logsumexp(0)
+    total, squares, count = log_sums.logsumexp(0).unbind()
     return (2 * total - squares - count).exp()
 
 

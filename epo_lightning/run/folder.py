@@ -4,6 +4,7 @@ runs/<config or task>/<time>-seed<seed>/
     config.yaml              the resolved configuration
     metrics.csv              one row per iteration
     lineage.jsonl            one line per generation, when the run evolves
+    genes.npy                the genes of every generation
     checkpoints/best.ckpt    highest return of the master
     checkpoints/last.ckpt    the latest iteration
 
@@ -53,6 +54,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.metrics = path / "metrics.csv"
         self.lineage = path / "lineage.jsonl"
+        self.genes = path / "genes.npy"
         self.last = path / "checkpoints" / "last.ckpt"
         self.best = path / "checkpoints" / "best.ckpt"
         self.best_master = path / "checkpoints" / "best_master.ckpt"
@@ -108,7 +110,7 @@ class RunFolder:
 
     def forget_unsaved(self) -> None:
         """Remove what a run that never saved has left, so that it begins anew."""
-        for file in (self.metrics, self.lineage, self.best_master):
+        for file in (self.metrics, self.lineage, self.genes, self.best_master):
             with writing(file):
                 file.unlink(missing_ok=True)
 
@@ -123,7 +125,7 @@ class RunFolder:
 
     def contents(self) -> list[str]:
         """The files that are there, relative to the folder."""
-        files = (self.config, self.metrics, self.lineage, self.best_master, self.best, self.last)
+        files = (self.config, self.metrics, self.lineage, self.genes, self.best_master, self.best, self.last)
         return [str(file.relative_to(self.path)) for file in files if file.exists()]
 
     def holds_run(self) -> bool:
