@@ -90,6 +90,28 @@ def relabel(master_log_probs: Tensor, behaviour_log_probs: Tensor, mu_cap: float
     return Relabelled(master_log_probs - log_mu, log_mu)
 
 
+def log_weight_sums(log_mu: Tensor, agents: Tensor, num_agents: int) -> Tensor:
+    """(3, K) float64 log sum mu, log sum mu^2 and log n of each agent's samples; -inf of an agent without.
+
+    Args:
+        log_mu: (M,).
+        agents: (M,) int64: who acted.
+        num_agents: K.
+    """
+    log_mu = log_mu.double()
+    largest = log_mu.new_full((num_agents,), -torch.inf).scatter_reduce(0, agents, log_mu, "amax")
+    weights = torch.exp(log_mu - largest[agents])  # of each agent the largest is 1: no sum under- or overflows
+    sums = log_mu.new_zeros(3, num_agents)
+    sums.index_add_(1, agents, torch.stack([weights, weights.square(), torch.ones_like(weights)]))
+    return sums.log() + torch.stack([largest, 2 * largest, torch.zeros_like(largest)])
+
+
+def effective_sample_fractions(log_sums: Tensor) -> Tensor:
+    """(K,) (sum mu)^2 / (n sum mu^2) of each agent, from `log_weight_sums` (R, 3, K) of R parts; NaN without any."""
+    total, squares, count = log_sums.logsumexp(0).unbind()
+    return (2 * total - squares - count).exp()
+
+
 def effective_sample_fraction(log_mu: Tensor) -> Tensor:
     """() (sum mu)^2 / (n sum mu^2): the fraction of the off-policy samples that really counts."""
     weights = torch.exp(log_mu - log_mu.max())

@@ -51,6 +51,18 @@ class Gaussian(NamedTuple):
         """Of the first `count` steps of a sequence."""
         return Gaussian(self.mean[:count], self.log_std)
 
+    def halves(self) -> tuple["Gaussian", "Gaussian"]:
+        """Of the first and of the second half of 2 B samples."""
+        (mean, other), (log_std, other_log_std) = self.mean.chunk(2), self.log_std.chunk(2)
+        return Gaussian(mean, log_std), Gaussian(other, other_log_std)
+
+    def kl(self, other: "Gaussian") -> Tensor:
+        """(...,) KL(self || other) in nats, of the unclipped actions."""
+        # log s_q - log s_p + (s_p^2 + (m_p - m_q)^2) / (2 s_q^2) - 1/2, summed over the action's entries
+        log_ratio = self.log_std - other.log_std
+        distance = (self.mean - other.mean) * torch.exp(-other.log_std)
+        return (0.5 * ((2 * log_ratio).exp() + distance.square() - 1) - log_ratio).sum(-1)
+
 
 class Categorical(NamedTuple):
     """One of A choices: `logits` (..., A)."""
@@ -82,6 +94,16 @@ class Categorical(NamedTuple):
     def steps(self, count: int) -> "Categorical":
         """Of the first `count` steps of a sequence."""
         return Categorical(self.logits[:count])
+
+    def halves(self) -> tuple["Categorical", "Categorical"]:
+        """Of the first and of the second half of 2 B samples."""
+        logits, other = self.logits.chunk(2)
+        return Categorical(logits), Categorical(other)
+
+    def kl(self, other: "Categorical") -> Tensor:
+        """(...,) KL(self || other) in nats: sum of p (log p - log q)."""
+        log_probs = self.logits.log_softmax(-1)
+        return (log_probs.exp() * (log_probs - other.logits.log_softmax(-1))).sum(-1)
 
 
 ActionDistribution = Gaussian | Categorical

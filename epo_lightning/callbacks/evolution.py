@@ -16,6 +16,7 @@ from epo_lightning.algorithm.crossover import Average, Crossover, CrossoverName,
 from epo_lightning.algorithm.genetics import Inheritance, Offspring, evolve, rank_followers, should_evolve
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.callbacks.followers import count_followers
+from epo_lightning.callbacks.gene_history import GeneHistory
 from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.experience.base import Experience
 from epo_lightning.experience.episodes import QUANTITIES
@@ -35,7 +36,7 @@ class GeneticEvolution(PopulationCallback):
     return of the first episodes that an agent's environments began in the window, averaged over its environments. When
     a window closes, the followers may evolve, and the next one opens whether they did or not. Only genes and log-stds
     change, in place; the master never does. Rank 0 decides with a generator of its own, the other ranks receive what it
-    drew. Every generation becomes a line of `lineage.jsonl` in the run folder.
+    drew. Every generation becomes a line of `lineage.jsonl` in the run folder, and its genes a row of `genes.npy`.
 
     Args:
         every_n_env_steps: Env steps of a window. It stays open until every environment has begun an episode in it, but
@@ -82,6 +83,7 @@ class GeneticEvolution(PopulationCallback):
         self.mutation_sigma = mutation_sigma
         self.episodes_per_env, self.seed = episodes_per_env, seed
         self.lineage: list[dict[str, Any]] = []
+        self.genes = GeneHistory()
         self._generator: torch.Generator | None = None
         self._spread = math.nan
 
@@ -116,6 +118,7 @@ class GeneticEvolution(PopulationCallback):
         if trainer.is_global_zero and (self.lineage or path.exists()):
             with writing(path):
                 path.write_text("".join(json.dumps(record) + "\n" for record in self.lineage))
+            self.genes.write(run_file(trainer, "genes.npy"))
 
     def window_closes(self, dataset: Experience[Any]) -> bool:
         """Whether fitness is to be measured now; with several ranks a collective call."""
@@ -131,7 +134,9 @@ class GeneticEvolution(PopulationCallback):
         self._spread = float(followers.max() - followers.min())
         module.metrics["population/fitness_spread"] = self._spread
         if dataset.env_steps >= self.warmup_env_steps and should_evolve(fitness, self.spread_threshold):
+            self.genes.begin(module.genome, len(self.lineage))
             offspring = self._replace(trainer, fitness)
+            self.genes.add(module.genome)
             self._record(trainer, dataset.env_steps, fitness, offspring)
             module.metrics["charts/generation"] = len(self.lineage)
         dataset.open_window()
@@ -175,14 +180,17 @@ class GeneticEvolution(PopulationCallback):
             path = run_file(trainer, "lineage.jsonl")
             with writing(path), path.open("a") as file:
                 file.write(json.dumps(record) + "\n")
+            self.genes.write(run_file(trainer, "genes.npy"))
 
     def state_dict(self) -> dict[str, Any]:
-        """The lineage, the last spread and the generator."""
+        """The lineage, the genes of all generations, the last spread and the generator."""
         assert self._generator is not None
-        return {"lineage": self.lineage, "spread": self._spread, "generator": self._generator.get_state()}
+        kept = {"lineage": self.lineage, "genes": self.genes.state()}
+        return {**kept, "spread": self._spread, "generator": self._generator.get_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
         self.lineage, self._spread = list(state_dict["lineage"]), state_dict["spread"]
+        self.genes = GeneHistory(state_dict.get("genes"))  # a run from before they were kept has none
         self._generator = torch.Generator()
         self._generator.set_state(state_dict["generator"])

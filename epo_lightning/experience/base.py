@@ -60,6 +60,7 @@ class Experience(IterableDataset[Batch]):
         obs: (N, O) what the environments returned last; None before the first step.
         episodes: What finished in the last iteration.
         diagnostics: Scalars on the device that describe the last iteration.
+        of_agents: (K,) tensors that do; an agent of which something is not known has NaN.
         lacks_final_obs: An episode was truncated and the environment did not say in which observation.
         seconds: Host time of the last iteration by part: `env`, `inference`, and what else an algorithm does here.
         clock: Tells the host's seconds.
@@ -79,6 +80,7 @@ class Experience(IterableDataset[Batch]):
         self.env_steps = 0
         self.episodes: FinishedEpisodes | None = None
         self.diagnostics: dict[str, Tensor] = {}
+        self.of_agents: dict[str, Tensor] = {}
         self.seconds: dict[str, float] = {}
         self.fitness = FitnessWindow(population.num_agents, population.num_envs, self.device)
         self.individuals = torch.arange(population.num_agents)

@@ -12,6 +12,7 @@ from torchmetrics import Metric
 
 QUANTITIES = ("return", "length", "successes")
 """The measured quantities of an episode, in the order of every M axis."""
+_SUCCESSES = QUANTITIES.index("successes")
 
 
 class FinishedEpisodes(NamedTuple):
@@ -32,6 +33,12 @@ class EpisodeLedger:
     Args:
         num_envs: N.
         device: Where the tensors live.
+
+    Attributes:
+        running: (M, N) what the running episodes have gathered.
+        last: (M, N) of the last finished episode.
+        has_finished: (N,) bool: there is one.
+        has_succeeded: () bool: a success was counted in some environment, ever; until then a task may count none.
     """
 
     def __init__(self, num_envs: int, device: torch.device) -> None:
@@ -39,6 +46,7 @@ class EpisodeLedger:
         self.running = torch.zeros(size, device=device)
         self.last = torch.zeros(size, device=device)
         self.has_finished = torch.zeros(num_envs, dtype=torch.bool, device=device)
+        self.has_succeeded = torch.zeros((), dtype=torch.bool, device=device)
 
     def record(self, rewards: Tensor, successes: Tensor, done: Tensor) -> FinishedEpisodes:
         """Enter one rollout: `rewards`, `successes` and `done` are (T, N)."""
@@ -56,6 +64,7 @@ class EpisodeLedger:
         last_end = (done & (ended == ended[-1])).to(steps.dtype)
         self.last = torch.where(any_ended, (totals * last_end[:, None]).sum(0), self.last)
         self.has_finished = self.has_finished | any_ended
+        self.has_succeeded = self.has_succeeded | (successes > 0).any()
         return FinishedEpisodes(totals, done)
 
     def drop_running(self) -> None:
@@ -65,7 +74,8 @@ class EpisodeLedger:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The running and the last episodes, as tensors."""
-        return {"running": self.running, "last": self.last, "has_finished": self.has_finished}
+        finished = {"has_finished": self.has_finished, "has_succeeded": self.has_succeeded}
+        return {"running": self.running, "last": self.last, **finished}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from `state` on this ledger's device."""
@@ -73,6 +83,8 @@ class EpisodeLedger:
         self.running, self.last, self.has_finished = (
             state[name].to(device, copy=True) for name in ("running", "last", "has_finished")
         )
+        # a checkpoint that was written before this was counted does not have it
+        self.has_succeeded = state.get("has_succeeded", (self.last[_SUCCESSES] > 0).any()).to(device, copy=True)
 
 
 class AgentMean(Metric):

@@ -15,6 +15,7 @@ from einops import reduce
 from torch import Tensor
 
 from epo_lightning.experience.episodes import QUANTITIES, FinishedEpisodes
+from epo_lightning.experience.ranks import several_ranks, sum_over_ranks
 
 _LENGTH = QUANTITIES.index("length")
 
@@ -77,7 +78,7 @@ class FitnessWindow:
         if age >= 2 * env_steps_wanted:
             has_nothing = has_nothing & ~self._is_old
         waiting = has_nothing.sum()
-        _sum_over_ranks(waiting)
+        sum_over_ranks(waiting)
         return not bool(waiting)
 
     def measure(self, running: Tensor) -> Tensor:
@@ -87,8 +88,8 @@ class FitnessWindow:
             running: (M, N) what the running episodes have gathered.
         """
         means = reduce(self.of_each_env(running).double(), "m (k n) -> m k", "mean", k=self.num_agents).contiguous()
-        _sum_over_ranks(means)
-        return means / (dist.get_world_size() if _several_ranks() else 1)
+        sum_over_ranks(means)
+        return means / (dist.get_world_size() if several_ranks() else 1)
 
     def of_each_env(self, running: Tensor) -> Tensor:
         """(M, N) mean of each quantity over the episodes that count of each environment of this rank."""
@@ -114,13 +115,3 @@ class FitnessWindow:
             state[name].to(device, copy=True) for name in ("total", "count", "is_old", "before")
         )
         self.opened_at = state["opened_at"]
-
-
-def _several_ranks() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
-def _sum_over_ranks(x: Tensor) -> None:
-    """Add up `x` over the ranks, in place."""
-    if _several_ranks():
-        dist.all_reduce(x)

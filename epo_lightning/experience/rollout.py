@@ -20,6 +20,7 @@ from epo_lightning.algorithm.population import MASTER, Population
 from epo_lightning.envs.base import StepResult, VectorEnv
 from epo_lightning.experience.base import Experience, Minibatch
 from epo_lightning.experience.buffer import RolloutBuffer, RolloutShape
+from epo_lightning.experience.comparison import Comparison
 from epo_lightning.experience.env_log import EnvLog
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.experience.targets import Targets
@@ -39,6 +40,7 @@ class RolloutDataset(Experience[RolloutBuffer]):
 
     Attributes:
         buffer: The last rollout, complete: what a pass yields.
+        comparison: Of the followers with the master; None where there is nobody else.
     """
 
     policy: LatentActorCritic
@@ -55,6 +57,7 @@ class RolloutDataset(Experience[RolloutBuffer]):
                 f" {'sequences' if policy.recurrent else 'samples'} of an iteration; got {settings.num_minibatches}"
             )
         self.iteration_env_steps = population.num_envs * settings.horizon * world.world_size
+        self.comparison = Comparison(self.buffer, policy) if population.num_agents > 1 else None
         self._passes: list[Tensor] = []
 
     def __len__(self) -> int:
@@ -99,6 +102,7 @@ class RolloutDataset(Experience[RolloutBuffer]):
         self.count(buffer.rewards, buffer.successes, buffer.terminated | buffer.truncated)
         targets = Targets(buffer, self.policy, self.settings, self.generator, self.autocast)
         self.diagnostics |= targets.complete(last_value)
+        self.of_agents = self.comparison.tell(targets.sources, self.autocast) if self.comparison else {}
         self.seconds["targets"] = self.clock() - start
 
     def _interact(self) -> Tensor:
@@ -115,6 +119,8 @@ class RolloutDataset(Experience[RolloutBuffer]):
         start = self.clock()
         for t in range(self.settings.horizon):
             buffer.obs[t, :envs] = obs
+            if self.comparison and policy.recurrent:
+                self.comparison.remember(t, self.state)
             with self.autocast():
                 output = policy(normalize(obs), rows, self.state)
             buffer.values[t, :envs] = output.value

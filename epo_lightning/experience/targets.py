@@ -44,6 +44,9 @@ class Targets:
         settings: Of the rollout.
         generator: Draws the master's extra samples.
         autocast: Context in which the network runs.
+
+    Attributes:
+        sources: (T, C) the environments that the master's extra samples are from, once they are drawn; None without.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Targets:
     ) -> None:
         self.buffer, self.policy, self.settings = buffer, policy, settings
         self.generator, self.autocast = generator, autocast
+        self.sources: Tensor | None = None
 
     def complete(self, last_value: Tensor) -> dict[str, Tensor]:
         """Fill in everything that the losses need, in normalised units; `last_value` (N,) follows the last step.
@@ -104,6 +108,7 @@ class Targets:
         buffer, envs = self.buffer, self.buffer.envs
         denormalize = self.policy.value_moments.denormalize
         step, env, master, value, next_value, final_value = self._sample()
+        self.sources = env
         buffer.obs[:-1, envs:] = buffer.obs[step, env]
         buffer.actions[:, envs:] = buffer.actions[step, env]
         log_probs = master.log_prob(buffer.actions[:, envs:])

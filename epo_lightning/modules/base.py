@@ -177,7 +177,8 @@ class PopulationModule(L.LightningModule, ABC):
         self._log.finish(self.dataset, self.minibatches, self.scalars(), self.champion, self.metrics)
         self.metrics["charts/iteration"] = self.current_epoch + 1
         known = {name: value for name, value in self.metrics.items() if not math.isnan(value)}
-        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in known.items()})
+        values = torch.tensor(list(known.values()), dtype=torch.float64).unbind()
+        self.trainer.callback_metrics.update(zip(known, values, strict=True))
         for logger in self.trainer.loggers:
             logger.log_metrics(known, step=self.env_steps)
             logger.save()

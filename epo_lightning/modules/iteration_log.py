@@ -3,8 +3,10 @@
 Shape legend: K agents, M measured quantities.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,7 +14,10 @@ from torch import Tensor
 
 from epo_lightning.experience.base import Experience
 from epo_lightning.experience.episodes import QUANTITIES
+from epo_lightning.experience.ranks import of_all_ranks
 from epo_lightning.modules.minibatches import MinibatchLog
+
+_RETURN, _SUCCESSES = QUANTITIES.index("return"), QUANTITIES.index("successes")
 
 
 class IterationLog:
@@ -52,35 +57,59 @@ class IterationLog:
             metrics: Filled; what a task reported before, and not in this iteration, leaves it.
         """
         elapsed = self.clock() - self._started
+        recent, ledger = dataset.recent_episodes, dataset.ledger
+        recent.update(ledger.last, ledger.has_finished)
+        means, known_envs = recent.compute()
+        recent.reset()
         scalars = {
             **{f"losses/{name}": value for name, value in minibatches.means().items()},
             **dataset.diagnostics,
-            **_episodes(dataset, champion),
+            **_episodes(dataset, means, known_envs, champion),
             **scalars,
         }
-        values = torch.stack([value.detach().to(torch.float64) for value in scalars.values()]).tolist()
-        for name in [name for name in metrics if name.startswith("env/") and name not in scalars]:
+        of_agents = {**_episodes_of_agents(dataset, means, known_envs), **dataset.of_agents}
+        stacked = torch.stack([value.detach().to(torch.float64) for value in scalars.values()])
+        values = torch.cat([stacked, *of_agents.values()]).tolist()  # the one time that the host waits
+        for name in [name for name in metrics if name.startswith(("env/", "agents/")) and name not in scalars]:
             del metrics[name]
-        metrics |= dict(zip(scalars, values, strict=True))
+        metrics |= dict(zip(scalars, values[: len(scalars)], strict=True))
+        told = zip(_names(tuple(of_agents), dataset.population.num_agents), values[len(scalars) :], strict=True)
+        metrics |= {name: value for name, value in told if not math.isnan(value)}
         parts = {**dataset.seconds, "learning": self._learning}
         parts["framework"] = elapsed - sum(parts.values())
         metrics |= {f"time/{name}": value for name, value in parts.items()}
         metrics |= {"charts/sps": dataset.iteration_env_steps / elapsed, "charts/env_steps": dataset.env_steps}
 
 
-def _episodes(dataset: Experience[Any], champion: int) -> dict[str, Tensor]:
-    """The last finished episode of every environment, per agent."""
-    population, ledger = dataset.population, dataset.ledger
-    recent = dataset.recent_episodes
-    recent.update(ledger.last, ledger.has_finished)
-    means, known_envs = recent.compute()
-    recent.reset()
+@cache
+def _names(quantities: tuple[str, ...], agents: int) -> list[str]:
+    """Of (K,) tensors on end: `agents/return/0`."""
+    return [f"agents/{name}/{k}" for name in quantities for k in range(agents)]
+
+
+def _episodes(dataset: Experience[Any], means: Tensor, known_envs: Tensor, champion: int) -> dict[str, Tensor]:
+    """The last finished episode of every environment: its (M, K) means per agent, in words of the field."""
+    coverage = known_envs.view(-1)[champion] / (dataset.population.envs_per_agent * dataset.world.world_size)
     returns = means[0]
     best = torch.where(returns.isnan().all(), torch.nan, returns.nan_to_num(nan=-torch.inf).max())
-    coverage = known_envs.view(-1)[champion] / (population.envs_per_agent * dataset.world.world_size)
     return {
         **{f"charts/episodic_{name}": means[row, champion] for row, name in enumerate(QUANTITIES)},
         "charts/episodic_coverage": coverage,
         "population/return_mean": returns.nanmean(),
         "population/return_best": best,
+    }
+
+
+def _episodes_of_agents(dataset: Experience[Any], means: Tensor, known_envs: Tensor) -> dict[str, Tensor]:
+    """(K,) of each name, where all environments of an agent have finished an episode; nothing of a single agent.
+
+    Successes once one was counted: until then the task may count none.
+    """
+    if dataset.population.num_agents == 1:
+        return {}
+    unknown = known_envs.view(-1) < dataset.population.envs_per_agent * dataset.world.world_size
+    never = ~of_all_ranks(dataset.ledger.has_succeeded).any()
+    return {
+        "return": means[_RETURN].masked_fill(unknown, torch.nan),
+        "successes": means[_SUCCESSES].masked_fill(unknown | never, torch.nan),
     }

@@ -5,6 +5,7 @@ runs/<config or task>/<time>-seed<seed>/
     run.json                 the same, versions, commit, machine, command line, lineage
     metrics.csv              one row per iteration
     lineage.jsonl            one line per generation, when the run evolves
+    genes.npy                the genes of every generation
     checkpoints/best.ckpt    highest return of the master
     checkpoints/last.ckpt    the latest iteration
 
@@ -54,6 +55,7 @@ class RunFolder:
         self.record = path / "run.json"
         self.metrics = path / "metrics.csv"
         self.lineage = path / "lineage.jsonl"
+        self.genes = path / "genes.npy"
         self.last = path / "checkpoints" / "last.ckpt"
         self.best = path / "checkpoints" / "best.ckpt"
         self.best_master = path / "checkpoints" / "best_master.ckpt"
@@ -106,7 +108,7 @@ class RunFolder:
 
     def forget_unsaved(self) -> None:
         """Remove what a run that never saved has left, so that it begins anew."""
-        for file in (self.metrics, self.lineage, self.best_master):
+        for file in (self.metrics, self.lineage, self.genes, self.best_master):
             with writing(file):
                 file.unlink(missing_ok=True)
 
@@ -121,7 +123,9 @@ class RunFolder:
 
     def contents(self) -> list[str]:
         """The files that are there, relative to the folder."""
-        files = (self.config, self.record, self.metrics, self.lineage, self.best_master, self.best, self.last)
+        files = (
+            self.config, self.record, self.metrics, self.lineage, self.genes, self.best_master, self.best, self.last,
+        )  # fmt: skip
         return [str(file.relative_to(self.path)) for file in files if file.exists()]
 
     def holds_run(self) -> bool:

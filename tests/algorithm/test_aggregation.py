@@ -9,6 +9,8 @@ from torch import Tensor
 from epo_lightning.algorithm.aggregation import (
     OffPolicySource,
     effective_sample_fraction,
+    effective_sample_fractions,
+    log_weight_sums,
     off_policy_envs,
     relabel,
     sample_followers,
@@ -152,3 +154,31 @@ class TestEffectiveSampleFraction:
         log_mu = torch.tensor([[0.3, -1.0], [2.0, 0.1]])
         shifted = effective_sample_fraction(log_mu - 300.0)
         torch.testing.assert_close(shifted, effective_sample_fraction(log_mu), rtol=1e-4, atol=0)
+
+
+class TestEffectiveSampleFractions:
+    agents = torch.tensor([1, 3, 1, 3, 3])
+    log_mu = torch.tensor([0.0, 5.0, math.log(3.0), 5.0, 5.0])
+
+    def test_of_each_agent_by_hand(self) -> None:
+        # agent 1: weights 1 and 3, (1 + 3)^2 / (2 (1 + 9)); agent 3: three alike; nobody else has any
+        fractions = effective_sample_fractions(log_weight_sums(self.log_mu, self.agents, 4)[None])
+        assert fractions.tolist() == pytest.approx([math.nan, 0.8, math.nan, 1.0], nan_ok=True)
+
+    def test_the_sums_themselves(self) -> None:
+        sums = log_weight_sums(self.log_mu, self.agents, 4).exp()
+        assert sums[:, 1].tolist() == pytest.approx([4.0, 10.0, 2.0])
+        assert sums[:, 3].tolist() == pytest.approx([3 * math.exp(5), 3 * math.exp(10), 3.0])
+        assert sums[:, [0, 2]].abs().max() == 0
+
+    def test_parts_add_up(self) -> None:
+        parts = [log_weight_sums(self.log_mu[part], self.agents[part], 4) for part in (slice(2), slice(2, None))]
+        whole = log_weight_sums(self.log_mu, self.agents, 4)
+        torch.testing.assert_close(
+            effective_sample_fractions(torch.stack(parts)), effective_sample_fractions(whole[None]), equal_nan=True
+        )
+
+    @pytest.mark.parametrize("shift", [-3000.0, 3000.0])
+    def test_scale_does_not_matter(self, shift: float) -> None:
+        shifted = effective_sample_fractions(log_weight_sums(self.log_mu.double() + shift, self.agents, 4)[None])
+        assert shifted[[1, 3]].tolist() == pytest.approx([0.8, 1.0])

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from torch.distributions import Categorical as TorchCategorical
-from torch.distributions import Normal
+from torch.distributions import Normal, kl_divergence
 
 from epo_lightning.algorithm.distributions import Categorical, CategoricalSampler, Gaussian, GaussianSampler
 
@@ -51,6 +51,26 @@ class TestGaussian:
         far = Gaussian(torch.tensor([[3.0]]), torch.zeros(1, 1))
         torch.testing.assert_close(far.bound_loss(soft_bound=2.0), torch.tensor([1.0]))
 
+    def test_kl_by_hand(self) -> None:
+        # of N(1, 2) to N(0, 1): -ln 2 + (4 + 1) / 2 - 1/2, of N(0, 1) to N(1, 2): ln 2 + (1 + 1) / 8 - 1/2
+        wide = Gaussian(torch.tensor([[1.0, 5.0]]), torch.tensor([[LN2, -1.0]]))
+        narrow = Gaussian(torch.tensor([[0.0, 5.0]]), torch.tensor([[0.0, -1.0]]))
+        assert wide.kl(narrow).item() == pytest.approx(2 - LN2, rel=1e-6)
+        assert narrow.kl(wide).item() == pytest.approx(LN2 - 0.25, rel=1e-6)
+        assert wide.kl(wide).item() == 0.0
+
+    def test_kl_is_that_of_torch_distributions(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        mean, other = torch.randn(2, 5, 7, 3, generator=generator, dtype=torch.float64)
+        log_std, other_log_std = torch.randn(2, 7, 3, generator=generator, dtype=torch.float64)
+        theirs = kl_divergence(Normal(mean, log_std.exp()), Normal(other, other_log_std.exp())).sum(-1)
+        torch.testing.assert_close(Gaussian(mean, log_std).kl(Gaussian(other, other_log_std)), theirs)
+
+    def test_halves(self) -> None:
+        first, second = Gaussian(torch.arange(4.0)[:, None], torch.arange(4.0, 8.0)[:, None]).halves()
+        assert (first.mean.flatten().tolist(), first.log_std.flatten().tolist()) == ([0, 1], [4, 5])
+        assert (second.mean.flatten().tolist(), second.log_std.flatten().tolist()) == ([2, 3], [6, 7])
+
     def test_mode_and_first_steps(self) -> None:
         policy = Gaussian(torch.tensor([[[3.0, -0.5]], [[0.25, -7.0]]]), torch.zeros(1, 2))
         assert policy.mode().tolist() == [[[1.0, -0.5]], [[0.25, -1.0]]]
@@ -69,6 +89,13 @@ class TestCategorical:
         # -3/4 ln 3/4 - 1/4 ln 1/4 = 2 ln 2 - 3/4 ln 3
         assert self.odds.entropy().tolist() == pytest.approx([2 * LN2 - 0.75 * math.log(3), LN2])
 
+    def test_kl_by_hand(self) -> None:
+        # 3 : 1 against even odds: 3/4 ln (3/2) + 1/4 ln (1/2); the other way round: 1/2 ln (2/3) + 1/2 ln 2
+        first, second = self.odds.halves()
+        assert first.kl(second).tolist() == pytest.approx([0.75 * math.log(1.5) - 0.25 * LN2])
+        assert second.kl(first).tolist() == pytest.approx([0.5 * math.log(2 / 3) + 0.5 * LN2])
+        assert first.kl(first).tolist() == [0.0]
+
     def test_as_torch_distributions(self) -> None:
         generator = torch.Generator().manual_seed(0)
         logits = torch.randn(5, 7, 3, generator=generator, dtype=torch.float64)
@@ -76,6 +103,9 @@ class TestCategorical:
         theirs = TorchCategorical(logits=logits)
         torch.testing.assert_close(Categorical(logits).log_prob(choices[..., None].float()), theirs.log_prob(choices))
         torch.testing.assert_close(Categorical(logits).entropy(), theirs.entropy())
+        other = torch.randn(5, 7, 3, generator=generator, dtype=torch.float64)
+        kl = kl_divergence(theirs, TorchCategorical(logits=other))
+        torch.testing.assert_close(Categorical(logits).kl(Categorical(other)), kl)
 
     def test_a_choice_that_is_all_but_impossible(self) -> None:
         sure = Categorical(torch.tensor([[0.0, -300.0]]))

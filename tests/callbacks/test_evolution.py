@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from epo_lightning.algorithm.genome import Genome
 from epo_lightning.callbacks import ElitePreservation
+from epo_lightning.callbacks.gene_history import GeneHistory
 from epo_lightning.envs.base import StepResult
 from epo_lightning.modules.epo import EPOModule
 from tests.support.agent_reward import AgentReward
@@ -249,6 +252,69 @@ class TestLineage:
         assert [record["generation"] for record in lineage_file(tmp_path)] == list(range(1, known + 2))
 
 
+class TestGenes:
+    def test_the_population_before_the_first_generation_and_every_generation_as_it_begins(self, tmp_path: Path) -> None:
+        before, after, callback = Witness(), Witness(), evolution()
+        train(small_module(), small_data(16, AgentReward), tmp_path, 3, before, callback, after)
+        kept = np.load(tmp_path / "genes.npy", allow_pickle=False)
+        assert (kept.shape, kept.dtype) == ((4, 4, 3), np.float16)
+        wanted = torch.stack([before.genes[0], *after.genes]).half().numpy()
+        assert np.array_equal(kept, wanted)
+        assert not np.array_equal(kept[1], kept[2])
+        assert not list(tmp_path.glob(".*.part"))
+
+    def test_no_generation_no_file(self, tmp_path: Path) -> None:
+        train(small_module(), small_data(16, AgentReward), tmp_path, 1, evolution(warmup_env_steps=1000))
+        assert not (tmp_path / "genes.npy").exists()
+
+    @pytest.mark.parametrize("known", [0, 1])
+    def test_what_a_killed_run_wrote_after_its_checkpoint_is_dropped(self, tmp_path: Path, known: int) -> None:
+        first = evolution()
+        train(small_module(), small_data(16, AgentReward), tmp_path, 2, first)
+        state, whole = first.state_dict(), np.load(tmp_path / "genes.npy")
+        state |= {"lineage": first.lineage[:known], "genes": state["genes"][: known + 1] if known else None}
+        second, lengths = evolution(every_n_env_steps=128), []
+
+        class Look(L.Callback):
+            def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+                path = tmp_path / "genes.npy"
+                lengths.append(len(np.load(path)) if path.exists() else 0)
+
+        second.load_state_dict(state)
+        train(small_module(), small_data(16, AgentReward), tmp_path, 2, second, Look())
+        assert lengths == [[0, 0], [2, 2]][known]
+        kept = np.load(tmp_path / "genes.npy")
+        assert len(kept) == known + 2
+        assert np.array_equal(kept[: known + 1], whole[: known + 1]) or not known
+
+    def test_a_run_from_before_they_were_kept_goes_on_with_gaps(self, tmp_path: Path) -> None:
+        first, second = evolution(), evolution()
+        train(small_module(), small_data(16, AgentReward), tmp_path, 2, first)
+        state = first.state_dict()
+        del state["genes"]
+        second.load_state_dict(state)
+        train(small_module(), small_data(16, AgentReward), tmp_path, 1, second)
+        kept = np.load(tmp_path / "genes.npy")
+        assert np.isnan(kept).all((1, 2)).tolist() == [True, True, True, False]
+
+    def test_sixty_four_agents_and_three_hundred_generations_are_small(self, tmp_path: Path) -> None:
+        genome = Genome({"genes": torch.randn(64, 32), "log_std": torch.zeros(64, 23)}, None, ["log_std"])
+        history = GeneHistory()
+        history.begin(genome, 0)
+        for _ in range(300):
+            history.add(genome)
+        history.write(tmp_path / "genes.npy")
+        assert (tmp_path / "genes.npy").stat().st_size == 301 * 64 * 32 * 2 + 128
+
+    def test_whole_networks_are_no_genes(self, tmp_path: Path) -> None:
+        genome, history = Genome({"weights": torch.zeros(4, 30, 30)}), GeneHistory()
+        history.begin(genome, 0)
+        history.add(genome)
+        history.write(tmp_path / "genes.npy")
+        assert history.state() is None
+        assert not (tmp_path / "genes.npy").exists()
+
+
 class TestState:
     def test_round_trip_through_a_file(self, tmp_path: Path) -> None:
         one, other = evolution(), evolution(seed=9)
@@ -257,7 +323,8 @@ class TestState:
         other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
         assert other.lineage == one.lineage
         mine, theirs = one.state_dict(), other.state_dict()
-        assert torch.equal(mine.pop("generator"), theirs.pop("generator"))
+        for name in ("generator", "genes"):
+            assert torch.equal(mine.pop(name), theirs.pop(name))
         assert mine == theirs
 
     def test_the_next_generation_is_that_of_the_uninterrupted_run(self, tmp_path: Path) -> None:

@@ -48,6 +48,27 @@ class TestEpisodeLedger:
         assert ledger.has_finished.tolist() == [True, True, True]
         assert ledger.last[0].tolist() == [6, 24, 16]
 
+    def test_a_success_is_remembered_for_ever(self) -> None:
+        ledger, copy = EpisodeLedger(2, CPU), EpisodeLedger(2, CPU)
+        ledger.record(steps([1, 1]), steps([0, 0]), ends([1, 1]))
+        assert not ledger.has_succeeded
+        ledger.record(steps([1, 1]), steps([0, 1]), ends([0, 0]))
+        assert ledger.has_succeeded
+        ledger.record(steps([1, 1]), steps([0, 0]), ends([1, 1]))
+        ledger.drop_running()
+        assert ledger.has_succeeded
+        copy.load_state_dict(ledger.state_dict())
+        assert copy.has_succeeded
+
+    def test_a_state_from_before_that_was_counted_can_be_gone_on_from(self) -> None:
+        ledger, copy = EpisodeLedger(2, CPU), EpisodeLedger(2, CPU)
+        for successes, told in ((0, False), (1, True)):
+            ledger.record(steps([1, 1]), steps([0, successes]), ends([1, 1]))
+            old = ledger.state_dict()
+            del old["has_succeeded"]
+            copy.load_state_dict(old)
+            assert bool(copy.has_succeeded) is told
+
     def test_dropped_episodes_have_neither_run_nor_finished(self) -> None:
         """Environment 0 has finished one, 1 has not; both begin anew, and only then may their returns be told."""
         ledger = EpisodeLedger(2, CPU)

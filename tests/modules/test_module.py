@@ -24,7 +24,11 @@ EPISODIC = {f"episodic_{name}" for name in ("return", "length", "successes", "co
 CHARTS = EPISODIC | {"learning_rate", "sps", "env_steps", "iteration"}
 POPULATION = {"population/return_mean", "population/return_best", "population/log_std", "population/gene_spread"}
 TIMES = {f"time/{name}" for name in ("env", "inference", "targets", "learning", "framework")}
-NAMES = LOSSES | {f"charts/{name}" for name in CHARTS} | POPULATION | TIMES
+AGENTS = {f"agents/return/{k}" for k in range(4)} | {
+    f"agents/{name}/{k}" for name in ("ess", "kl_to_master") for k in range(1, 4)
+}
+"""Of four agents on a task that counts no successes; the master is not compared with itself."""
+NAMES = AGENTS | LOSSES | {f"charts/{name}" for name in CHARTS} | POPULATION | TIMES
 
 
 class TestLog:
@@ -54,6 +58,37 @@ class TestLog:
             assert metrics["charts/episodic_length"] == 2.0
             assert metrics["population/return_mean"] == 3.0
             assert metrics["population/return_best"] == 6.0
+            assert [metrics[f"agents/return/{k}"] for k in range(4)] == [0.0, 2.0, 4.0, 6.0]
+
+    def test_an_agent_has_a_return_when_all_of_its_environments_have_finished_an_episode(self, tmp_path: Path) -> None:
+        class Slow(AgentReward):
+            """Of agent 1 the last environment, of agent 2 all of them never finish; agent 3 succeeds in the third."""
+
+            def step(self, actions: torch.Tensor) -> StepResult:
+                result = super().step(actions)
+                ends, successes = result.terminated.clone(), result.successes.clone()
+                ends[7:12] = False
+                successes[12:] = float(self.clock > 8)
+                return result._replace(terminated=ends, successes=successes)
+
+        logger = Recorder()
+        fit(small_module(), small_data(16, Slow), tmp_path, 3, logger=logger)
+        told = [{n: v for n, v in row.items() if n.startswith(("agents/r", "agents/s"))} for row, _ in logger.calls]
+        returns = {"agents/return/0": 0.0, "agents/return/3": 6.0}
+        # successes are told from the first one on: before, a task may not count any
+        assert told == [returns, returns, returns | {"agents/successes/0": 0.0, "agents/successes/3": 2.0}]
+
+    def test_one_agent_has_no_metrics_of_agents(self, tmp_path: Path) -> None:
+        module = small_module(1)
+        train(module, small_data(), tmp_path, 1)
+        assert "charts/episodic_return" in module.metrics
+        assert not [name for name in module.metrics if name.startswith("agents/")]
+
+    def test_without_followers_samples_there_are_no_weights(self, tmp_path: Path) -> None:
+        module = small_module(rollout={"off_policy_ratio": 0.0})
+        train(module, small_data(), tmp_path, 1)
+        told = {name.split("/")[1] for name in module.metrics if name.startswith("agents/")}
+        assert told - {"successes"} == {"return", "kl_to_master"}
 
     def test_the_parts_of_the_time_by_hand(self, tmp_path: Path) -> None:
         class Cut(AgentReward):
@@ -70,8 +105,8 @@ class TestLog:
         assert len(logger.calls) == 3
         for metrics, _ in logger.calls:
             # four steps; a forward pass before each of them, and after two of them the agents' and the master's value
-            # of what was cut off; one pass to relabel; one for each of six minibatches
-            parts = {"env": 4.0, "inference": (4 + 2 * 2) / 4, "targets": 1 / 4, "learning": 6 / 4}
+            # of what was cut off; one pass to relabel, one to compare with the master; one for each of six minibatches
+            parts = {"env": 4.0, "inference": (4 + 2 * 2) / 4, "targets": 2 / 4, "learning": 6 / 4}
             # the rest: the value of the last state, and what happens around the iteration's one batch
             parts["framework"] = 1 / 4 + 16
             assert {name: metrics[f"time/{name}"] for name in parts} == parts
@@ -93,10 +128,16 @@ class TestLog:
     def test_no_episode_no_return(self, tmp_path: Path) -> None:
         """An episode of two steps has not ended after one: the return is missing, not zero or NaN."""
         logger = Recorder()
-        module = small_module(rollout={"horizon": 1})
+        module = small_module(rollout={"horizon": 1, "off_policy_ratio": 3.0})  # samples of every follower
         fit(module, small_data(16, AgentReward), tmp_path, 2, logger=logger)
-        missing = {"charts/episodic_return", "charts/episodic_length", "charts/episodic_successes",
-                   "population/return_mean", "population/return_best"}  # fmt: skip
+        missing = {
+            "charts/episodic_return",
+            "charts/episodic_length",
+            "charts/episodic_successes",
+            "population/return_mean",
+            "population/return_best",
+            *(f"agents/return/{k}" for k in range(4)),
+        }
         assert set(logger.calls[0][0]) == NAMES - missing
         assert set(logger.calls[1][0]) == NAMES
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from epo_lightning.callbacks import ElitePreservation, GeneticEvolution, NaNGuard
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
+from epo_lightning.experience.rollout import RolloutDataset
 from epo_lightning.modules.epo import EPOModule
 from tests.support.training import small_data, small_module
 
@@ -35,6 +36,19 @@ class RememberingProbe(Probe):
         return result
 
 
+def compared(dataset: RolloutDataset) -> dict[str, Tensor]:
+    """What this rank alone, and both of them, tell of the followers.
+
+    The first two steps' samples are said to be agent 1's, those after them agent 2's on rank 0 and agent 3's on rank 1.
+    """
+    assert dataset.comparison is not None
+    log_mu = dataset.buffer.log_mu[:, dataset.buffer.envs :]
+    sources = torch.full_like(log_mu, 4, dtype=torch.long)
+    sources[2:] = 8 + 4 * RANK
+    own = dataset.comparison._divergences(dataset.autocast)
+    return {"log_mu": log_mu, "own_kl": own, **dataset.comparison.tell(sources, dataset.autocast)}
+
+
 class Witness(L.Callback):
     """Writes what each rank holds at the end."""
 
@@ -53,6 +67,8 @@ class Witness(L.Callback):
                 "fitness_of_envs": dataset.fitness.of_each_env(dataset.ledger.running),
                 "individuals": dataset.individuals,
                 "return_mean": pl_module.metrics["population/return_mean"],
+                "agents": {name: value for name, value in pl_module.metrics.items() if name.startswith("agents/")},
+                **compared(dataset),
             },
             Path(trainer.default_root_dir) / f"rank{trainer.global_rank}.pt",
         )

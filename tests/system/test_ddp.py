@@ -50,6 +50,21 @@ def test_ranks_see_different_worlds_but_log_the_same_population(ranks: list[dict
     assert ranks[0]["return_mean"] == ranks[1]["return_mean"]
 
 
+def test_every_agent_is_told_over_both_ranks(ranks: list[dict[str, Any]]) -> None:
+    # episodes last 3 steps on one rank and 7 on the other: after 32 steps all environments have finished some
+    assert ranks[0]["agents"] == ranks[1]["agents"]
+    names = {f"agents/{name}/{k}" for name in ("return", "kl_to_master") for k in range(4)}
+    assert set(ranks[0]["agents"]) >= names - {"agents/kl_to_master/0"}
+    own = torch.stack([rank["own_kl"] for rank in ranks])
+    assert not torch.equal(own[0, 1:], own[1, 1:])
+    torch.testing.assert_close(ranks[0]["kl_to_master"], own.mean(0), equal_nan=True)
+    first, second = (rank["log_mu"].double().exp() for rank in ranks)
+    for agent, weights in ((1, torch.cat([first[:2], second[:2]])), (2, first[2:]), (3, second[2:])):
+        wanted = weights.sum().square() / (weights.square().sum() * weights.numel())
+        for rank in ranks:
+            torch.testing.assert_close(rank["ess"][agent], wanted)
+
+
 def test_fitness_is_that_of_the_environments_of_both_ranks(ranks: list[dict[str, Any]]) -> None:
     by_hand = torch.stack([rank["fitness_of_envs"] for rank in ranks]).double()  # 4 environments an agent and rank
     by_hand = by_hand.view(2, 3, 4, 4).mean((0, 3))
