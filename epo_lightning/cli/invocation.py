@@ -15,8 +15,10 @@ from epo_lightning.cli.commands import RunCommand
 from epo_lightning.cli.destination import choose_folder
 from epo_lightning.cli.parser import MODE, OF_ONE_INVOCATION, add_origins, add_parts, known_classes
 from epo_lightning.cli.settings.explanation import explain
+from epo_lightning.cli.settings.help import Help
 from epo_lightning.cli.settings.keys import ParserKeys
 from epo_lightning.cli.settings.plain_yaml import load, plain
+from epo_lightning.cli.settings.ranges import SEEDS
 from epo_lightning.cli.settings.translation import Translation
 from epo_lightning.cli.strange_settings import require_own_settings, require_present_names
 from epo_lightning.cli.trained import read_trained
@@ -113,6 +115,9 @@ class Invocation(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Files and flags in one meaning, and every mistake in one line."""
         keys = ParserKeys(parser)
+        if (help_text := Help(parser, keys, algorithm_class(self.algorithm), self.algorithm).asked(args)) is not None:
+            print(help_text)
+            parser.exit()
         translation = Translation(keys, self.args[0], args, known_classes(), self._require_own_names)
         said = translation.arguments()
         # the checkpoint's configuration comes first, so that what else is given overrides it
@@ -123,7 +128,7 @@ class Invocation(LightningCLI):
         except argparse.ArgumentError as error:
             self._require_own_names()
             raise explain(error, keys, translation.sources) from error
-        require_range("seed_everything", self.config.seed_everything, 0, 2**32 - 1)
+        require_range("seed_everything", self.config.seed_everything, *SEEDS)
         for key in OF_ONE_INVOCATION:
             self.config[key] = plain(self.config[key])
         self.config.ckpt_path = self.trained.path

@@ -10,6 +10,7 @@ import lightning as L
 from epo_lightning.modules import contents
 from epo_lightning.modules.base import PopulationCallback
 from epo_lightning.run.folder import RunFolder, part_of, writing
+from epo_lightning.run.method import method
 from epo_lightning.run.metrics_table import MetricsTable
 from epo_lightning.run.overrides import CALLBACKS, Change
 
@@ -56,6 +57,7 @@ class RunRecorder(PopulationCallback):
         for change in self.changes:
             print(f"Changed on resume: {change}")
         ranks = trainer.world_size
+        print(method(type(module), module.num_agents, trainer.callbacks))  # type: ignore[attr-defined]
         print(
             f"{data.spec.name}: {ranks} rank(s) x {data.num_envs} envs = {ranks * data.num_envs} envs,"
             f" {module.num_agents} agent(s), device {trainer.strategy.root_device.type}, run folder {folder.path}",

@@ -149,6 +149,21 @@ def _of_argument(
     return Mistake(f"{where}{key} {name}.{argument} {wanted}; got {_short(value)}{hint(value, known)}")
 
 
+def class_at(key: str, name: str) -> tuple[str, Any]:
+    """The class path and the class that a key means by `name`.
+
+    Raises:
+        Mistake: When there is none.
+    """
+    path = OWN.get(key, {}).get(name) or next(
+        (f"{kind.__module__}.{kind.__qualname__}" for kind in _imported(key) if kind.__name__ == name), name
+    )
+    if why := _why_not(key, path):
+        raise Mistake(why)
+    module, _, last = path.rpartition(".")
+    return path, getattr(importlib.import_module(module), last)
+
+
 def _parameters(path: str) -> dict[str, Any]:
     """What a class takes, with the types."""
     module, _, name = path.rpartition(".")
@@ -169,7 +184,7 @@ def _why_not(key: str, path: str) -> str | None:
     """Why a class path is none."""
     ours = OWN.get(key, {})
     if "." not in path:
-        return f"{key}: there is no class {path}{hint(path, [*ours, *_imported(key)])}"
+        return f"{key}: there is no class {path}{hint(path, [*ours, *(kind.__name__ for kind in _imported(key))])}"
     module, _, name = path.rpartition(".")
     try:
         place = importlib.import_module(module)
@@ -186,14 +201,14 @@ def _why_not(key: str, path: str) -> str | None:
     return None if isinstance(getattr(place, name), type | types.FunctionType) else f"{key}: {path} is no class"
 
 
-def _imported(key: str) -> list[str]:
+def _imported(key: str) -> list[type[Any]]:
     from lightning.pytorch import Callback
     from lightning.pytorch.loggers import Logger
 
     from epo_lightning.cli.parser import subclasses_of
 
     base: Callable[..., Any] | None = {"trainer.callbacks": Callback, "trainer.logger": Logger}.get(key)
-    return [kind.__name__ for kind in subclasses_of(base)] if isinstance(base, type) else []
+    return [*subclasses_of(base)] if isinstance(base, type) else []
 
 
 # Places -------------------------------------------------------------------------------------------------------------

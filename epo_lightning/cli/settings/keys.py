@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-_NO_SETTINGS = ("help", "config", argparse.SUPPRESS)
+_NO_SETTINGS = ("help", "config", "print_config", argparse.SUPPRESS)
 
 
 class ParserKeys:
@@ -29,7 +29,9 @@ class ParserKeys:
         dests = {
             action.dest: action
             for action in actions
-            if action.dest not in _NO_SETTINGS and not action.option_strings[0].endswith(".help")
+            if action.dest not in _NO_SETTINGS
+            and type(action).__name__ != "ActionLink"  # it follows another key
+            and not action.option_strings[0].endswith(".help")
         }
         self.classes = {name[2:-5] for name in names if name.endswith(".help")}
         self.switches = {name for name, action in names.items() if action.nargs == 0}
