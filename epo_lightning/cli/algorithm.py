@@ -2,7 +2,13 @@
 
 from pathlib import Path
 
-from epo_lightning.cli.arguments import is_complete, option_values, read_mapping
+import yaml
+
+from epo_lightning.cli.arguments import is_complete, option_values
+from epo_lightning.cli.settings.config_file import read_config
+from epo_lightning.cli.settings.nearest import hint
+from epo_lightning.cli.settings.plain_yaml import plain
+from epo_lightning.limits import Mistake
 from epo_lightning.modules import ALGORITHMS, DEFAULT_ALGORITHM, admit, algorithm_class
 from epo_lightning.run.overrides import Change, require_changeable
 
@@ -26,6 +32,10 @@ def choose_algorithm(args: list[str], trained: str | None) -> str:
         named = DEFAULT_ALGORITHM if trained is None or is_complete(args) else trained
     if named != trained:
         admit(named)  # the user's own words
+    if named not in ALGORITHMS:
+        raise Mistake(
+            f"algorithm must be one of {', '.join(ALGORITHMS)}, or a class path; got {named!r}{hint(named, ALGORITHMS)}"
+        )
     algorithm_class(named)
     if trained not in (None, named):
         require_changeable([Change(KEY, trained, named)])
@@ -37,8 +47,9 @@ def named_algorithm(args: list[str]) -> str | None:
     flags, files = option_values(args, FLAG), option_values(args, "--config", "-c")
     named = None
     for place in sorted([*flags, *files]):
-        said = place[1] if place in flags else read_mapping(Path(place[1])).get(KEY)
-        named = named if said is None else str(said)
+        said = place[1] if place in flags else read_config(Path(place[1])).values.get(KEY)
+        said = plain(yaml.safe_load(said) if isinstance(said, str) and said[:1] in ("'", '"') else said)
+        named = named if said in (None, "null", "~", "") else str(said)
     return named
 
 

@@ -3,17 +3,25 @@
 Everything else about arguments is jsonargparse's business.
 """
 
+import os
+import re
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from epo_lightning.cli.settings.config_file import read_config
+from epo_lightning.cli.settings.nearest import hint
+from epo_lightning.cli.settings.plain_yaml import plain
 from epo_lightning.limits import Mistake
 from epo_lightning.run.folder import checkpoint_to_continue, find_checkpoint
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 RESUME = "--resume"
 """Begin the run of `--run_dir`, or continue it."""
+_NOT_RESUME = "--resume=false"
+_OF_ONE_INVOCATION = ("ckpt_path", "run_dir")
+"""Texts that belong to one invocation, not to the run."""
+_IS_QUOTED = re.compile(r"""\s*(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')\s*""", re.DOTALL)
 
 
 def option_values(args: list[str], *names: str) -> list[tuple[int, str]]:
@@ -38,14 +46,18 @@ def find_config(name: str, key: str = "config") -> Path:
     Raises:
         Mistake: When it is neither.
     """
-    path = Path(name)
+    path = Path(os.path.expanduser(name))
     if path.is_file():
         return path
     packaged = CONFIGS / f"{name}.yaml"
     if packaged.is_file():
         return packaged
-    known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
-    raise Mistake(f"{key}: {name} is neither a file nor one of the packaged configurations: {known}")
+    if path.is_dir():
+        raise Mistake(f"{key}: {name} is a folder; give the YAML file itself")
+    known = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
+    raise Mistake(
+        f"{key}: {name} is neither a file nor one of the packaged configurations: {', '.join(known)}{hint(name, known)}"
+    )
 
 
 def with_bases(config: Path, above: tuple[Path, ...] = ()) -> list[Path]:
@@ -63,7 +75,7 @@ def with_bases(config: Path, above: tuple[Path, ...] = ()) -> list[Path]:
     above = (*above, config.resolve())
     chain = []
     for name in _bases(config):
-        beside = config.parent / name
+        beside = config.parent / os.path.expanduser(name)
         base = beside if beside.is_file() else find_config(name, f"base of {config}")
         if base.resolve() in above:
             raise Mistake(f"base of {config}: {base} is that file itself, or overlays it")
@@ -71,42 +83,91 @@ def with_bases(config: Path, above: tuple[Path, ...] = ()) -> list[Path]:
     return [*chain, config]
 
 
-def read_mapping(config: Path) -> dict[str, Any]:
-    """The content of a YAML file; nothing of one that is none: the parser will say what is wrong."""
-    try:
-        content = yaml.safe_load(config.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def _bases(config: Path) -> list[str]:
     """The values of the key `base`: a name or a list of names."""
-    given = read_mapping(config).get("base")
-    names = given if isinstance(given, list) else [given] if given is not None else []
+    given = read_config(config).values.get("base")
+    names = given if isinstance(given, list) else [] if given in (None, "", "null", "~") else [given]
     if not all(isinstance(name, str) for name in names):
         raise Mistake(f"base of {config} must be names of configurations or files; got {given!r}")
-    return names
+    return [str(plain(name)) for name in names]
 
 
 def resolve(args: list[str]) -> list[str]:
     """`args` with every configuration (after its bases) and checkpoint replaced by the file that it means.
+
+    What a file says of one invocation, `ckpt_path`, `run_dir` and `resume`, becomes the flag at the place of the file.
 
     Raises:
         Mistake: When one of them does not exist.
     """
     if option_values(args, "--base"):
         raise Mistake("base is a key of configuration files; on the command line give several --config, base first")
-    resolved = _resumed(args) if RESUME in args else list(args)
-    run_dir = option_values(args, "--run_dir")
-    for index, name in option_values(args, "--ckpt_path"):
-        _put(resolved, index, str(find_checkpoint(name, run_dir[-1][1] if run_dir else None)))
+    resolved = list(args)
     for index, name in reversed(option_values(args, "--config", "-c")):
         *bases, config = with_bases(find_config(name))
         _put(resolved, index, str(config))
         option = index if resolved[index].startswith("-") else index - 1
-        resolved[option:option] = [f"--config={base}" for base in bases]
+        resolved[index + 1 : index + 1] = _flags_in(config)
+        resolved[option:option] = [flag for base in bases for flag in (f"--config={base}", *_flags_in(base))]
+    resolved = _settled(resolved)
+    run_dir = option_values(resolved, "--run_dir")
+    for index, name in run_dir:
+        _put(resolved, index, os.path.expanduser(name))
+    if RESUME in resolved:
+        resolved = _resumed(resolved)
+    run_dir = option_values(resolved, "--run_dir")
+    for index, name in option_values(resolved, "--ckpt_path"):
+        found = find_checkpoint(os.path.expanduser(name), run_dir[-1][1] if run_dir else None)
+        _put(resolved, index, str(found))
     return resolved
+
+
+def _flags_in(config: Path) -> list[str]:
+    """The flags that a file stands for.
+
+    Raises:
+        Mistake: When it says what only a command line can say.
+    """
+    file = read_config(config)
+    if "trust" in file.values:
+        raise Mistake(
+            f"config: {file.place('trust')}: trust is for the command line only: leave it out of configuration files,"
+            " and add --trust where you mean it"
+        )
+    if "config" in file.values:
+        raise Mistake(f"config: {file.place('config')}: a file names the files that it overlays by the key base")
+    flags = []
+    for key in _OF_ONE_INVOCATION:
+        value = file.values.get(key)
+        if key in file.values and not isinstance(value, str | None):
+            raise Mistake(f"config: {file.place(key)}: {key} must be a text; got {plain(value)}")
+        if key in file.values:
+            flags.append(f"--{key}={'null' if value is None or not value else value}")
+    if "resume" in file.values:
+        wanted = yaml.safe_load(str(file.values["resume"]))
+        if not isinstance(wanted, bool):
+            raise Mistake(f"config: {file.place('resume')}: resume must be true or false; got {wanted}")
+        flags.append(RESUME if wanted else _NOT_RESUME)
+    return flags
+
+
+def _settled(args: list[str]) -> list[str]:
+    """`args` where `null` takes back what came before, and texts have no quotes."""
+    for key in _OF_ONE_INVOCATION:
+        given = option_values(args, f"--{key}")
+        last_null = max((place for place, value in given if value in ("null", "~")), default=-1)
+        for place, value in reversed(given):
+            if place <= last_null:
+                start = place if args[place].startswith(f"--{key}=") else place - 1
+                del args[start : place + 1]
+            elif _IS_QUOTED.fullmatch(value):
+                _put(args, place, str(yaml.safe_load(value)))
+            else:
+                _put(args, place, str(plain(value)))
+    if _NOT_RESUME in args:
+        last = len(args) - 1 - args[::-1].index(_NOT_RESUME)
+        args = [each for place, each in enumerate(args) if each not in (RESUME, _NOT_RESUME) or place > last]
+    return args
 
 
 def _resumed(args: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from epo_lightning.cli.arguments import resolve, run_name
 from epo_lightning.cli.process_settings import keep_freed_memory, yield_idle_threads
+from epo_lightning.cli.settings.nearest import hint
 from epo_lightning.limits import Mistake
 
 
@@ -82,7 +83,9 @@ def find_command(name: str) -> Command:
         Mistake: When there is none.
     """
     if name not in COMMANDS:
-        raise Mistake(f"{name} is not a command; the first word must be one of: {', '.join(COMMANDS)}")
+        raise Mistake(
+            f"{name} is not a command{hint(name, COMMANDS)}; the first word must be one of: {', '.join(COMMANDS)}"
+        )
     return COMMANDS[name]
 
 

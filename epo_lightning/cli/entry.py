@@ -29,7 +29,9 @@ def main(args: list[str] | None = None) -> int:
     Returns:
         The exit code: 0, 2 for a user's mistake, 128 + n after signal n; of `doctor`: 1 when no training would run.
     """
-    args = sys.argv[1:] if args is None else args
+    if args is None:
+        args = sys.argv[1:]
+        find_modules_here()
     if "--version" in args:
         print(f"epo-lightning {__version__}")
         return 0
@@ -45,22 +47,37 @@ def main(args: list[str] | None = None) -> int:
             return leave_output()
         if os.environ.get("EPO_DEBUG") or not is_users_mistake(error):
             raise
-        from lightning.pytorch.utilities import rank_zero_only
-
-        rank = rank_zero_only.rank  # type: ignore[attr-defined]
+        rank = _rank()
         print(f"{f'[rank {rank}] ' if rank else ''}error: {describe(error)}", file=sys.stderr)
         return _USAGE
     finally:
         leave_process_group()
 
 
+def find_modules_here() -> None:
+    """Let `mine.Env` be found in the working folder, as `python -m` does, also from the console script."""
+    here = os.getcwd()
+    if not sys.flags.safe_path and not {"", here} & set(sys.path):
+        sys.path.insert(0, here)
+
+
 def is_users_mistake(error: Exception) -> bool:
     """Whether the message says it all: a `Mistake`, the parser's and Lightning's errors, or a file that is named."""
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
     if isinstance(error, OSError):
         return error.filename is not None or error.errno in _FULL
-    return isinstance(error, Mistake | argparse.ArgumentError | MisconfigurationException)
+    return isinstance(error, Mistake | argparse.ArgumentError) or _is_lightnings(error)
+
+
+def _is_lightnings(error: Exception) -> bool:
+    """Whether Lightning means a mistake of the user; what has not been imported raises nothing."""
+    exceptions = sys.modules.get("lightning.fabric.utilities.exceptions")
+    return exceptions is not None and isinstance(error, exceptions.MisconfigurationException)
+
+
+def _rank() -> int:
+    """Of this process; the only one, as long as Lightning has not been imported."""
+    loaded = sys.modules.get("lightning.pytorch.utilities")
+    return int(loaded.rank_zero_only.rank) if loaded is not None else 0
 
 
 def describe(error: Exception) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
-import yaml
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
@@ -17,11 +16,18 @@ from epo_lightning.cli.algorithm import choose_algorithm
 from epo_lightning.cli.commands import RunCommand
 from epo_lightning.cli.destination import choose_folder
 from epo_lightning.cli.loggers import as_list, prepare_loggers, without_secrets
-from epo_lightning.cli.parser import OF_ONE_INVOCATION, add_origins, add_parts, require_said_where_it_counts
+from epo_lightning.cli.parser import MODE, OF_ONE_INVOCATION, add_origins, add_parts, known_classes
+from epo_lightning.cli.settings.explanation import explain
+from epo_lightning.cli.settings.help import Help
+from epo_lightning.cli.settings.keys import ParserKeys
+from epo_lightning.cli.settings.plain_yaml import load, plain
+from epo_lightning.cli.settings.ranges import SEEDS
+from epo_lightning.cli.settings.translation import Translation
 from epo_lightning.cli.strange_settings import require_own_settings, require_present_names
 from epo_lightning.cli.trained import read_trained
 from epo_lightning.cli.trainer import fixed_arguments, name_members, naming_the_key, put_into
 from epo_lightning.cli.trust.consent import signature_of
+from epo_lightning.limits import require_range
 from epo_lightning.modules import algorithm_class
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.data import RolloutDataModule
@@ -95,18 +101,17 @@ class Invocation(LightningCLI):
             parser_kwargs={
                 "exit_on_error": False,
                 "allow_abbrev": False,
-                "dump_header": [f"epo-lightning {__version__}"],
+                "parser_mode": MODE,
                 "prog": f"epo-lightning {args[0]}",
                 "description": command.help,
             },
-            # the checkpoint's configuration comes first, so that what else is given overrides it
-            args=[*(("--config", self.trained.used) if self.trained.used else ()), *args[1:]],
+            args=args[1:],
         )
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The command's own arguments, by name."""
-        return {name: self.config_init[name] for name in self._own}
+        return {name: plain(self.config_init[name]) for name in self._own}
 
     # The parser -----------------------------------------------------------------------------------------------------
 
@@ -127,15 +132,30 @@ class Invocation(LightningCLI):
         self._own = parser.add_function_arguments(self.function, skip={"run"})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Without Lightning's warning about `sys.argv`."""
+        """Files and flags in one meaning, and every mistake in one line."""
+        keys = ParserKeys(parser)
+        if (help_text := Help(parser, keys, algorithm_class(self.algorithm), self.algorithm).asked(args)) is not None:
+            print(help_text)
+            parser.exit()
+        translation = Translation(keys, self.args[0], args, known_classes(), self._require_own_names)
+        said = translation.arguments()
+        # the checkpoint's configuration comes first, so that what else is given overrides it
+        used = self.trained.used
+        first = [f"--config={translation.text(used)}"] if used else []
         try:
-            self.config = parser.parse_args(args)
-        except argparse.ArgumentError:
-            require_present_names(self.args)
-            require_own_settings(self.args, self.algorithm)
-            raise
-        require_said_where_it_counts(self.config, self.args, self.trained.path)
+            self.config = parser.parse_args([*first, *said])
+        except argparse.ArgumentError as error:
+            self._require_own_names()
+            raise explain(error, keys, translation.sources) from error
+        require_range("seed_everything", self.config.seed_everything, *SEEDS)
+        for key in OF_ONE_INVOCATION:
+            self.config[key] = plain(self.config[key])
         self.config.ckpt_path = self.trained.path
+
+    def _require_own_names(self) -> None:
+        """Refuse keys of earlier versions and of other algorithms."""
+        require_present_names(self.args)
+        require_own_settings(self.args, self.algorithm)
 
     # The objects ----------------------------------------------------------------------------------------------------
 
@@ -145,7 +165,8 @@ class Invocation(LightningCLI):
         for key in OF_ONE_INVOCATION:
             kept.pop(key, None)
         name_members(kept)
-        self.resolved: str = self.parser.dump(kept, skip_unset=False, skip_validation=True)
+        text = self.parser.dump(kept, skip_unset=False, skip_validation=True)
+        self.resolved: str = f"# epo-lightning {__version__}\n{text}"
         if not self.command.trains:
             self.config.trainer.logger = None  # nobody logs, so no logger's package is needed
             return
@@ -153,7 +174,7 @@ class Invocation(LightningCLI):
         if is_first_rank:
             self._signature = signature_of(self.resolved)
         if self.trained.config is not None:
-            self._changes = find_changes(self.trained.config, yaml.safe_load(self.resolved))
+            self._changes = find_changes(self.trained.config, plain(load(self.resolved)))
             require_changeable(self._changes, self.trained.fixed)
         self.folder = choose_folder(self.config, self.name, is_first_rank=is_first_rank)
         self._at_end.callback(self.folder.release)
@@ -165,11 +186,14 @@ class Invocation(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """What every run has, in addition to what its configuration says."""
         config = self.config_init["trainer"]
+        for name, value in list(vars(config).items()):
+            config[name] = plain(value)
         words = ["epo-lightning", *self.given]
         recorder = RunRecorder(self.resolved, self._signature, self._changes, self.trained.history, words)
         own = [*as_list(config["callbacks"]), *self._given_callbacks]
         bars = [each for each in own if isinstance(each, ProgressBar)]
-        callbacks = [self.stop, EvaluationReport(self.config.data.env.as_dict()), recorder, Neighbours()]
+        evaluation = EvaluationReport(plain(self.config.data.env.as_dict()))
+        callbacks = [self.stop, evaluation, recorder, Neighbours()]
         if config["enable_progress_bar"] is False:
             own = [each for each in own if each not in bars]
         else:

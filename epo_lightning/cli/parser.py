@@ -5,16 +5,18 @@ its own, the gradient is clipped by the module.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
 import lightning as L
-from jsonargparse import ActionConfigFile, Namespace
+import yaml
+from jsonargparse import ActionConfigFile, add_instantiator, set_dumper, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
 from epo_lightning.cli.algorithm import FLAG
 from epo_lightning.cli.arguments import RESUME
+from epo_lightning.cli.settings.plain_yaml import dump, load, plain
 from epo_lightning.cli.trust.consent import TRUST
-from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules import ALGORITHMS, DEFAULT_ALGORITHM
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.data import RolloutDataModule
@@ -26,6 +28,19 @@ _TRAINER_ARGUMENTS = {
 }  # fmt: skip
 OF_ONE_INVOCATION = ("config", "base", "ckpt_path", "run_dir", "trust", "resume")
 """What is not the run's, and no configuration keeps."""
+Built = TypeVar("Built")
+MODE = "epo_lightning"
+"""How the parser reads and writes YAML: by `plain_yaml`."""
+
+
+def build_plainly(class_type: type[Built], *args: Any, **kwargs: Any) -> Built:
+    """An object of a class, whose texts have no marks."""
+    return class_type(*(plain(each) for each in args), **{name: plain(each) for name, each in kwargs.items()})
+
+
+set_loader(MODE, load, (yaml.YAMLError,))
+set_dumper(MODE, dump)
+add_instantiator(build_plainly, object)
 
 
 def add_origins(parser: LightningArgumentParser) -> None:
@@ -87,23 +102,13 @@ def add_parts(parser: LightningArgumentParser, module: type[PopulationModule]) -
     parser.link_arguments("seed_everything", "data.seed")
 
 
-def require_said_where_it_counts(config: Namespace, args: Sequence[str], checkpoint: str | None) -> None:
-    """Refuse in a configuration file what belongs to one invocation.
+def known_classes() -> dict[str, dict[str, str]]:
+    """Lightning's own callbacks by short name, which may stand beside ours."""
+    return {"trainer.callbacks": {kind.__name__: kind.__module__ for kind in subclasses_of(L.Callback)}}
 
-    Args:
-        config: What has been parsed.
-        args: The command line from which.
-        checkpoint: The one that it names.
 
-    Raises:
-        Mistake: Naming the key.
-    """
-    require_range("seed_everything", config.seed_everything, 0, 2**32 - 1)
-    if config.trust and TRUST not in args:
-        raise Mistake(f"trust is for the command line only: leave it out of configuration files, and add {TRUST}")
-    if config.ckpt_path not in (None, checkpoint):
-        raise Mistake(
-            f"ckpt_path is not for configuration files: give --ckpt_path {config.ckpt_path} on the command line"
-        )
-    if config.resume and RESUME not in args:
-        raise Mistake(f"resume: give it on the command line, as {RESUME}")
+def subclasses_of(kind: type[Any]) -> Iterator[type[Any]]:
+    """Everything that derives from `kind` and has been imported."""
+    for each in kind.__subclasses__():
+        yield each
+        yield from subclasses_of(each)

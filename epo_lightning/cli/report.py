@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from epo_lightning.cli.settings.nearest import hint
 from epo_lightning.limits import Mistake
 from epo_lightning.run.folder import writing
 
@@ -26,15 +27,20 @@ def main(arguments: Sequence[str]) -> int:
         description="Compare runs: a page with curves, tables and populations, and its numbers as CSV and JSON.",
         exit_on_error=False,
     )
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders, or folders that hold some")
-    parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: report)")
+    parser.add_argument("runs", nargs="*", type=_path, metavar="RUN", help="run folders, or folders that hold some")
+    parser.add_argument("--out", type=_path, default=Path("report"), help="folder of the report (default: report)")
     parsed, unknown = parser.parse_known_args(arguments)
     if unknown:
-        raise Mistake(f"report: {unknown[0]} means nothing here; it takes RUN ... and --out FOLDER")
+        near = hint(unknown[0], ["--out", "--help"])
+        raise Mistake(f"report: {unknown[0]} means nothing here{near}; it takes RUN ... and --out FOLDER")
     if not parsed.runs:
         raise Mistake("report: name run folders, or folders that hold some, such as runs/quickstart")
     write(parsed.runs, parsed.out)
     return 0
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
 
 
 def write(places: Sequence[Path], out: Path) -> None:

@@ -7,7 +7,7 @@ from epo_lightning.cli.algorithm import KEY, is_known, named_algorithm
 from epo_lightning.cli.arguments import is_complete, option_values
 from epo_lightning.cli.trust.allowlist import shown
 from epo_lightning.cli.trust.consent import consented_config
-from epo_lightning.cli.trust.embedded_config import dump, parse
+from epo_lightning.cli.trust.embedded_config import parse
 from epo_lightning.limits import Mistake
 from epo_lightning.modules import ALGORITHMS, admit, algorithm_class, contents
 from epo_lightning.run.checkpoint import read_checkpoint
@@ -21,7 +21,7 @@ class Trained(NamedTuple):
     Attributes:
         path: Its file; None without one.
         config: The configuration in it.
-        used: What of that comes before the command line's own, as text for `--config`; None for nothing.
+        used: What of that comes before the command line's own; None for nothing.
         iterations: How many have been made.
         algorithm: What trained it.
         fixed: The keys behind `model.` that say what its weights mean.
@@ -31,7 +31,7 @@ class Trained(NamedTuple):
 
     path: str | None = None
     config: dict[str, Any] | None = None
-    used: str | None = None
+    used: dict[str, Any] | None = None
     iterations: int = 0
     algorithm: str | None = None
     fixed: frozenset[str] = frozenset()
@@ -59,7 +59,7 @@ def read_trained(args: list[str]) -> Trained:
         config = consented_config(checkpoint, Path(path), args)
         _require_known(algorithm, config.get(KEY, named_algorithm(args)), path)
         require_sound(checkpoint, config)
-        used = dump({KEY: algorithm, **config})
+        used = {KEY: algorithm, **config}
     whole = {KEY: algorithm, **parse(checkpoint[contents.CONFIG], limited=False)}
     fixed = identity.model.keys() - algorithm_class(algorithm).changeable
     ancestor = Ancestor.of(Path(path), checkpoint)

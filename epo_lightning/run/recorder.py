@@ -16,6 +16,7 @@ from epo_lightning.run.facts import facts
 from epo_lightning.run.folder import RunFolder, part_of, writing
 from epo_lightning.run.history import History, now
 from epo_lightning.run.known_run import ids, introduce, settings_of
+from epo_lightning.run.method import method
 from epo_lightning.run.metrics_table import MetricsTable
 from epo_lightning.run.overrides import CALLBACKS, Change
 from epo_lightning.run.record import loggers_of, read_record, write_record
@@ -77,6 +78,7 @@ class RunRecorder(PopulationCallback):
         for change in self.changes:
             print(f"Changed on resume: {change}")
         ranks = trainer.world_size
+        print(method(type(module), module.num_agents, trainer.callbacks))  # type: ignore[attr-defined]
         print(
             f"{data.spec.name}: {ranks} rank(s) x {data.num_envs} envs = {ranks * data.num_envs} envs,"
             f" {module.num_agents} agent(s), device {trainer.strategy.root_device.type}, run folder {folder.path}",

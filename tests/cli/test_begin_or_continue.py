@@ -93,7 +93,7 @@ def test_nothing_is_begun_anew_where_another_checkpoint_is_left(cli: Cli) -> Non
         (["fit", "--config", "tiny.yaml", "--resume"], ["--resume needs --run_dir"]),
         ([*BEGIN, "--ckpt_path", "tiny.yaml"], ["leave out --ckpt_path"]),
         (["validate", "--config", "tiny.yaml", "--run_dir", "run", "--resume"], ["belongs to fit", "--ckpt_path"]),
-        (["fit", "--config", "tiny.yaml", "--config", "flag.yaml", "--run_dir", "run"], ["resume", "command line"]),
+        (["fit", "--config", "tiny.yaml", "--config", "flag.yaml"], ["--resume needs --run_dir"]),
         (["fit", "--config", "tiny.yaml", "--resume", "--run_dir", "tiny.yaml"], ["run_dir", "tiny.yaml"]),
     ],
 )

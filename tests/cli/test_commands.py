@@ -62,13 +62,13 @@ def test_the_overview_has_a_line_for_every_command(cli: Cli, args: list[str]) ->
     assert max(map(len, lines)) <= 90
 
 
-@pytest.mark.parametrize("first", ["fitt", "--config"])
-def test_another_first_word_is_one_line(cli: Cli, first: str) -> None:
+@pytest.mark.parametrize(("first", "hint"), [("fitt", " (did you mean fit?)"), ("--config", "")])
+def test_another_first_word_is_one_line(cli: Cli, first: str, hint: str) -> None:
     outcome = cli(first, "fit")
     assert outcome.code == 2
     assert outcome.err == (
-        f"error: {first} is not a command; the first word must be one of: fit, validate, test, play, view, report,"
-        " doctor\n"
+        f"error: {first} is not a command{hint}; the first word must be one of: fit, validate, test, play, view,"
+        " report, doctor\n"
     )
 
 

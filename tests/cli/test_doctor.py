@@ -70,7 +70,9 @@ class TestTheReport:
     def test_other_arguments_are_refused_in_one_line(self, cli: Callable[..., Any]) -> None:
         outcome = cli("doctor", "--pyton", "x")
         assert (outcome.code, outcome.out) == (2, "")
-        assert outcome.err == "error: doctor: --pyton means nothing here; it takes --python PATH [PATH ...]\n"
+        assert outcome.err == (
+            "error: doctor: --pyton means nothing here (did you mean --python?); it takes --python PATH [PATH ...]\n"
+        )
 
     def test_it_needs_no_command_line_of_a_training(self) -> None:
         code = "import sys; from epo_lightning.cli.entry import main; main(['doctor'])\n"

@@ -17,6 +17,9 @@ import yaml
 
 from epo_lightning.cli.arguments import CONFIGS
 from epo_lightning.cli.entry import main
+from epo_lightning.cli.settings.plain_yaml import dump, marked, plain
+from epo_lightning.cli.settings.plain_yaml import load as load_yaml
+from epo_lightning.cli.settings.translation import as_text
 from epo_lightning.cli.trust import embedded_config
 from epo_lightning.cli.trust.allowlist import findings
 from epo_lightning.cli.trust.signature import is_signed, key_file, sign
@@ -395,9 +398,11 @@ class TestConsent:
         Path("trust.yaml").write_text("trust: true")
         outcome = own("validate", "--ckpt_path", "own", "--config", "trust.yaml")
         assert outcome.code == 2
-        assert outcome.err.startswith("error: trust is for the command line only")
+        words = "config: trust.yaml, line 1: trust is for the command line only"
+        assert outcome.err.startswith(f"error: {words}")
         forge(("data.env", spec("evil.Env")))
-        refused(own, "evil.Env", "--ckpt_path", "foreign.ckpt", "--config", "trust.yaml", commands=("validate",))
+        assert words in own("validate", "--ckpt_path", "foreign.ckpt", "--config", "trust.yaml").err
+        assert "evil" not in sys.modules
         assert "trust" not in yaml.safe_load(Path("own/config.yaml").read_text())
 
 
@@ -632,7 +637,7 @@ def test_packaged_configurations_need_no_consent(cli: Cli, monkeypatch: pytest.M
     config = embedded_config.parse(resolved[0], limited=True)
     needs = findings(config)
     assert [each.key for each in needs] == (["data.env"] if config["data"]["env"]["class_path"] == WORKER else [])
-    assert embedded_config.parse(embedded_config.dump(config), limited=True) == config
+    assert embedded_config.parse(dump(config), limited=True) == config
 
 
 @pytest.mark.parametrize("crossover", ["average", "uniform", "k_point", spec(K_POINT, points=3)])
@@ -644,8 +649,9 @@ def test_texts_stay_texts() -> None:
     config = {
         "data": {"a": ["1e-5", "2020-01-01", "null", "yes", "", "a\nb: c", "0:10"], "b": float("inf"), "c": 1.0e-6}
     }
-    text = embedded_config.dump(config)
-    assert embedded_config.parse(text, limited=True) == config
+    assert embedded_config.parse(dump(config), limited=True) == config
+    text = as_text(marked(config))
+    assert plain(load_yaml(text)) == config
     assert len(text.partition("\n")[0]) > os.pathconf("/", "PC_NAME_MAX")
     with pytest.raises(OSError, match="too long"):
         Path(text).stat()

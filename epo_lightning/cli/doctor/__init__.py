@@ -19,6 +19,7 @@ from epo_lightning.cli.doctor.machine import (
     check_wandb,
     check_warp,
 )
+from epo_lightning.cli.settings.nearest import hint
 from epo_lightning.limits import Mistake
 
 _MARKS: dict[State, str] = {"ok": "ok", "missing": "--", "broken": "!!"}
@@ -86,7 +87,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     parsed, unknown = parser.parse_known_args(arguments)
     if unknown:
-        raise Mistake(f"doctor: {unknown[0]} means nothing here; it takes --python PATH [PATH ...]")
+        near = hint(unknown[0], ["--python", "--help"])
+        raise Mistake(f"doctor: {unknown[0]} means nothing here{near}; it takes --python PATH [PATH ...]")
     findings = examine(parsed.python)
     print(report(findings))
     return int(any(finding.needed and finding.state != "ok" for finding in findings))

@@ -14,6 +14,8 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
 from epo_lightning.cli.arguments import option_values
+from epo_lightning.cli.settings.config_file import read_config
+from epo_lightning.cli.settings.plain_yaml import Loader
 from epo_lightning.cli.trust import embedded_config
 from epo_lightning.cli.trust.allowlist import Finding, findings, shown
 from epo_lightning.cli.trust.embedded_config import at, class_specs
@@ -98,16 +100,13 @@ def given_settings(args: list[str]) -> dict[str, Any]:
     """
     given: dict[str, Any] = {}
     for _, name in option_values(args, "--config", "-c"):
-        try:
-            given |= _flat(yaml.safe_load(Path(name).read_text()))
-        except (OSError, ValueError, yaml.YAMLError):
-            continue
+        given |= _flat(read_config(Path(name)).values)
     for index, arg in enumerate(args):
         name, equals, value = arg.partition("=")
         if name.startswith("--") and name not in ("--config", TRUST):
             value = value if equals else args[index + 1] if index + 1 < len(args) else ""
             try:
-                parsed = yaml.safe_load(value)
+                parsed = yaml.load(value, Loader)  # a safe one
             except (ValueError, yaml.YAMLError):
                 parsed = value
             key = _without_init_args(name.removeprefix("--"))

@@ -11,6 +11,8 @@ from typing import Any, get_type_hints
 import yaml
 
 from epo_lightning.cli.algorithm import KEY, is_known
+from epo_lightning.cli.settings.own_classes import expand
+from epo_lightning.cli.settings.plain_yaml import Loader
 from epo_lightning.limits import Mistake
 from epo_lightning.modules import ALGORITHMS, algorithm_class
 
@@ -20,11 +22,9 @@ MAX_CHARACTERS, MAX_VALUES, MAX_DEPTH = 2**18, 100_000, 32
 """Of a configuration that somebody else wrote: a hundred times what a run of one's own needs."""
 _GROUPS = ("trainer", "model", "data", "checkpoint")
 _CLASSES = ("trainer.callbacks", "trainer.logger")
-_NO_FILE_NAME = "#" * 256
-"""A first line longer than any name of a file (NAME_MAX is 255): the text cannot be taken for a path."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(Loader):
     """Plain values only; no merge keys, which multiply."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
@@ -38,13 +38,6 @@ def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
 
 
 _Loader.add_constructor("tag:yaml.org,2002:timestamp", _text)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes every text in quotes: every reader takes it for a text."""
-
-
-_Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
 
 
 def parse(text: object, *, limited: bool) -> dict[str, Any]:
@@ -71,13 +64,9 @@ def parse(text: object, *, limited: bool) -> dict[str, Any]:
     if limited:
         _require_plain(config)
     _upgrade(config)
+    config = expand(config)
     _require_mappings(config)
     return config
-
-
-def dump(config: dict[str, Any]) -> str:
-    """`config` as text for `--config`."""
-    return f"{_NO_FILE_NAME}\n" + yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def at(config: dict[str, Any], key: str) -> object:

@@ -1,0 +1,98 @@
+"""Short names of this package's own classes: `WallMaze` in a file or flag is exactly ours, and is written in full."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from epo_lightning.cli.settings.nearest import hint
+from epo_lightning.limits import Mistake
+
+ENVIRONMENTS = {
+    "MountainCar": "epo_lightning.envs.classic.MountainCar",
+    "Pendulum": "epo_lightning.envs.classic.Pendulum",
+    "Probe": "epo_lightning.envs.classic.Probe",
+    "WallMaze": "epo_lightning.envs.classic.WallMaze",
+    "AllegroKuka": "epo_lightning.envs.allegro_kuka.AllegroKuka",
+    "GymnasiumEnv": "epo_lightning.envs.gymnasium.GymnasiumEnv",
+    "WorkerEnv": "epo_lightning.envs.worker.WorkerEnv",
+}
+CALLBACKS = {
+    name: f"epo_lightning.callbacks.{name}"
+    for name in ("GeneticEvolution", "ElitePreservation", "NaNGuard", "NetworkScaleProfiler", "VideoRecorder")
+}
+CROSSOVERS = {name: f"epo_lightning.algorithm.crossover.{name}" for name in ("Average", "Uniform", "KPoint")}
+OWN: dict[str, dict[str, str]] = {"data.env": ENVIRONMENTS, "trainer.callbacks": CALLBACKS}
+"""Class paths by short name, of every key that takes them."""
+
+
+def in_full(key: str, value: Any) -> Any:
+    """What a key that takes classes holds, with our short names written in full; everything else as it is.
+
+    Args:
+        key: One of `OWN`.
+        value: A name, a mapping with `class_path`, or a list of both.
+    """
+    if isinstance(value, list):
+        return [in_full(key, each) for each in value]
+    if isinstance(value, str):
+        return OWN[key].get(value, value)
+    if not isinstance(value, Mapping):
+        return value
+    full = dict(value)
+    if isinstance(full.get("class_path"), str):
+        full["class_path"] = OWN[key].get(full["class_path"], full["class_path"])
+    if full.get("class_path") == CALLBACKS["GeneticEvolution"] and isinstance(full.get("init_args"), Mapping):
+        arguments = dict(full["init_args"])
+        if "crossover" in arguments:
+            arguments["crossover"] = _crossover(arguments["crossover"])
+        full["init_args"] = arguments
+    return full
+
+
+def _crossover(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"class_path": CROSSOVERS[value]} if value in CROSSOVERS else value
+    if isinstance(value, Mapping) and isinstance(value.get("class_path"), str):
+        return {**value, "class_path": CROSSOVERS.get(value["class_path"], value["class_path"])}
+    return value
+
+
+def expand(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with our short names written in full."""
+    expanded = dict(config)
+    for key in OWN:
+        section, _, name = key.partition(".")
+        values = expanded.get(section)
+        if isinstance(values, Mapping):
+            places = [each for each in values if each in (name, f"{name}+")]
+            expanded[section] = {**values, **{each: in_full(key, values[each]) for each in places}}
+    return expanded
+
+
+def require_known(key: str, value: Any, others: Mapping[str, str]) -> None:
+    """Refuse a short name that is nobody's.
+
+    Args:
+        key: One of `OWN`.
+        value: What it holds, see `in_full`.
+        others: Further classes by short name that the key takes.
+
+    Raises:
+        Mistake: Naming ours, and the nearest.
+    """
+    for name in _names(value):
+        if "." not in name and name not in others:
+            ours = ", ".join(OWN[key])
+            raise Mistake(
+                f"{key}: there is no class {name}{hint(name, [*OWN[key], *others])}; this package has {ours}; another"
+                " one is named by its class path, module.Class"
+            )
+
+
+def _names(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for each in value:
+            yield from _names(each)
+    elif isinstance(value, Mapping) and isinstance(value.get("class_path"), str):
+        yield value["class_path"]

@@ -1,0 +1,227 @@
+"""A command line as the parser reads it: files and flags brought to one meaning.
+
+Each file becomes a text of its keys; what is wrong with a key is told with its file and line. A flag's value is read as
+the same key's in a file.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from epo_lightning.cli.settings.config_file import ConfigFile, read_config
+from epo_lightning.cli.settings.keys import ParserKeys
+from epo_lightning.cli.settings.nearest import hint
+from epo_lightning.cli.settings.own_classes import OWN, in_full, require_known
+from epo_lightning.cli.settings.plain_yaml import Key, load, marked, plain, quoted, transport
+from epo_lightning.limits import Mistake
+
+OF_THE_COMMAND_LINE = ("base", "ckpt_path", "run_dir", "resume", "config", "trust")
+"""What `arguments.resolve` takes out of files, or refuses there."""
+_NO_FILE_NAME = "#" * 256 + "\n"
+"""A first line longer than any name of a file (NAME_MAX is 255): the text cannot be taken for a path."""
+_CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
+_PATH = re.compile(r"(?:.*_)?(?:dir|dirpath|path|file|filename|folder|python|out)")
+_IS_QUOTED = re.compile(r"""\s*(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')\s*""", re.DOTALL)
+
+
+class Translation:
+    """What the parser gets.
+
+    Args:
+        keys: Of the parser.
+        command: What the user calls it.
+        args: Command line after `arguments.resolve`.
+        others: Lightning's classes by short name, for each key that takes ours, too.
+        unknown: Called before a key is refused; may refuse it in better words.
+
+    Attributes:
+        sources: What says something, in order: a file, or the key of a flag.
+    """
+
+    def __init__(
+        self,
+        keys: ParserKeys,
+        command: str,
+        args: Sequence[str],
+        others: Mapping[str, Mapping[str, str]],
+        unknown: Callable[[], None],
+    ) -> None:
+        self.keys, self.command, self.others, self.unknown = keys, command, others, unknown
+        self.sources: list[ConfigFile | str] = []
+        self._args = list(args)
+        self._reads_files = True
+
+    def arguments(self) -> list[str]:
+        """Flags and texts for the parser.
+
+        Raises:
+            Mistake: When a file cannot be used, or a key is not known.
+        """
+        out: list[str] = []
+        waiting = list(self._args)
+        while waiting:
+            name, equals, value = waiting.pop(0).partition("=")
+            if not name.startswith("-") or name == "--":
+                raise Mistake(f"{self.command}: {name}{equals}{value} means nothing here; settings are --KEY VALUE")
+            is_help = name.endswith(".help") and name[2:-5] in self.keys.classes
+            if name in self.keys.switches or is_help or name.startswith("--print_config"):
+                out.append(f"{name}{equals}{value}")
+                if is_help and not equals and waiting and not waiting[0].startswith("-"):
+                    out.append(self._class(name[2:-5], waiting.pop(0)))
+                continue
+            key = name[2:] if name.startswith("--") else name
+            if name not in ("--config", "-c") and not (name.startswith("--") and self.keys.knows(key)):
+                self.unknown()
+                known = [f"--{each}" for each in [*self.keys.all, *self.keys.groups, "config", "help"]]
+                raise Mistake(f"{self.command}: {name} is not a flag{hint(name, known)}")
+            if not equals:
+                if not waiting or waiting[0].startswith("--"):
+                    raise Mistake(f"{self.command}: {name} needs a value")
+                value = waiting.pop(0)
+            if name in ("--config", "-c"):
+                out.append(f"--config={self._file(Path(value))}")
+            else:
+                self.sources.append(key)
+                out.append(f"{name}={self._flag(key, value)}")
+        return out
+
+    def text(self, config: Mapping[str, Any]) -> str:
+        """The configuration of a checkpoint, for `--config`; a name of a file in it is only a text."""
+        self._reads_files = False
+        try:
+            return as_text(self._group("", marked(config), None))
+        finally:
+            self._reads_files = True
+
+    # Files ----------------------------------------------------------------------------------------------------------
+
+    def _file(self, path: Path) -> str:
+        file = read_config(path, self._as_written)
+        self.sources.append(file)
+        values = {name: value for name, value in file.values.items() if name not in OF_THE_COMMAND_LINE}
+        return as_text(self._group("", values, file))
+
+    def _as_written(self, key: Key) -> bool:
+        dotted = ".".join(key)
+        return dotted in self.keys.leaves or key[-2:-1] == ("init_args",)
+
+    def _group(self, key: str, values: Mapping[str, Any], file: ConfigFile | None) -> dict[str, Any]:
+        """The settings under `key`, as the parser wants them."""
+        found: dict[str, Any] = {}
+        for name, value in values.items():
+            inner = f"{key}.{name}" if key else str(name)
+            if inner in self.keys.groups:
+                below = self._group_value(inner, value, file)
+                found[name] = {**found.get(name, {}), **below}
+            elif self.keys.knows(inner):
+                found[name] = self._setting(inner.removesuffix("+"), value, file)
+            else:
+                self.unknown()
+                where = f"config: {file.place(inner)}: " if file else ""
+                choices = [each for each in self.keys.all if each not in ("trust",)] + [*self.keys.groups]
+                raise Mistake(f"{where}{plain(inner)} is not a key{hint(inner, choices)}")
+        return found
+
+    def _group_value(self, key: str, value: Any, file: ConfigFile | None) -> dict[str, Any]:
+        if value in (None, "", "null", "~"):
+            return {}  # its keys are commented out
+        if self._is_file(value):
+            file = read_config(Path(value), lambda names: self._as_written((*key.split("."), *names)))
+            value = file.values
+        if not isinstance(value, Mapping):
+            where = f"config: {file.place(key)}: " if file else ""
+            raise Mistake(f"{where}{key} holds keys, such as {self._example(key)}, not a value; got {plain(value)!r}")
+        return self._group(key, value, file)
+
+    def _is_file(self, value: Any) -> bool:
+        return self._reads_files and isinstance(value, str) and Path(value).is_file()
+
+    def _example(self, key: str) -> str:
+        return next((each for each in self.keys.all if each.startswith(f"{key}.")), key)
+
+    # Values ---------------------------------------------------------------------------------------------------------
+
+    def _setting(self, key: str, value: Any, file: ConfigFile | None = None) -> Any:
+        """The value of one setting."""
+        value = _at_home(key.rpartition(".")[2], value)
+        if key in self.keys.leaves and isinstance(value, str) and plain(value) in self.keys.literals(key):
+            return plain(value)
+        return self._class(key, value, file) if key in self.keys.classes else value
+
+    def _class(self, key: str, value: Any, file: ConfigFile | None = None) -> Any:
+        """A class, or several, of which ours are written in full."""
+        if self._is_file(value) and value.endswith((".yaml", ".yml")):
+            file = read_config(Path(value), lambda names: names[-2:-1] == ("init_args",))
+            value = file.values
+        for each in value if isinstance(value, list) else [value]:
+            strange = [name for name in each if name not in _CLASS_KEYS] if _names_class(each) else []
+            if strange:
+                where = f"config: {file.place(key)}: " if file else ""
+                raise Mistake(
+                    f"{where}{key}: {plain(strange[0])} stands beside class_path{hint(str(strange[0]), _CLASS_KEYS)};"
+                    " arguments of a class stand under init_args"
+                )
+        if key not in OWN or value in (None, "null", "~"):
+            return value
+        full = in_full(key, value)
+        try:
+            require_known(key, full, self.others.get(key, {}))
+        except Mistake as mistake:
+            raise Mistake(f"config: {file.place(key)}: {mistake}" if file else str(mistake)) from None
+        return full
+
+    def _flag(self, key: str, value: str) -> str:
+        """The value of a flag."""
+        key = key.removesuffix("+")
+        if _IS_QUOTED.fullmatch(value):
+            text = self._setting(key, quoted(str(yaml.safe_load(value))))
+            return str(text)
+        holder = key.removesuffix(".class_path")
+        if key.endswith(".init_args") and self.keys.holder(key):
+            return transport(self._arguments(key, value))
+        if key in self.keys.groups or holder in self.keys.classes:
+            loaded = _loaded(key, value)
+            if key in self.keys.groups:
+                return transport(self._group_value(key, loaded, None))
+            loaded = self._setting(holder, loaded)
+            return str(loaded) if isinstance(loaded, str) else value if loaded is None else transport(loaded)
+        return str(self._setting(key, value))
+
+    def _arguments(self, key: str, value: str) -> Mapping[str, Any]:
+        loaded = _at_home("", _loaded(key, value))
+        if not isinstance(loaded, Mapping):
+            raise Mistake(f"--{key} must be keys and values, such as '{{KEY: VALUE}}'; got {value}")
+        return loaded
+
+
+def as_text(config: Mapping[str, Any]) -> str:
+    """A configuration for `--config`, which cannot be taken for the name of a file."""
+    return _NO_FILE_NAME + transport(config)
+
+
+def _names_class(value: Any) -> bool:
+    """Whether `value` is a mapping that names a class, or its keys look as if it should."""
+    return isinstance(value, Mapping) and "class_path" in value
+
+
+def _loaded(key: str, value: str) -> Any:
+    try:
+        return load(value)
+    except yaml.YAMLError as error:
+        what = getattr(error, "problem", None) or "it cannot be read"
+        raise Mistake(f"--{key}: this is not YAML: {what}; got {value}") from None
+
+
+def _at_home(name: str, value: Any) -> Any:
+    """`value` with the home folder for its `~`, where `name` is that of a path; inside mappings and lists, too."""
+    if isinstance(value, Mapping):
+        return {inner: _at_home(str(inner), item) for inner, item in value.items()}
+    if isinstance(value, list):
+        return [_at_home(name, item) for item in value]
+    if isinstance(value, str) and value.startswith("~") and value != "~" and _PATH.fullmatch(name):
+        return os.path.expanduser(value)
+    return value
