@@ -12,6 +12,9 @@ from epo_lightning.limits import Mistake
 from epo_lightning.run.folder import checkpoint_to_continue, find_checkpoint
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+STUDIES = CONFIGS / "studies"
+OF_WANDB = CONFIGS / "sweep.yaml"
+"""For the agent of Weights & Biases, which starts runs: not a run's configuration."""
 RESUME = "--resume"
 """Begin the run of `--run_dir`, or continue it."""
 
@@ -38,14 +41,28 @@ def find_config(name: str, key: str = "config") -> Path:
     Raises:
         Mistake: When it is neither.
     """
-    path = Path(name)
-    if path.is_file():
-        return path
-    packaged = CONFIGS / f"{name}.yaml"
-    if packaged.is_file():
-        return packaged
-    known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
+    path, packaged = Path(name), CONFIGS / f"{name}.yaml"
+    for file in (path, packaged):
+        if file.is_file():
+            _require_run(file, key)
+            return file
+    if (STUDIES / packaged.name).is_file():
+        raise Mistake(f"{key}: {name} is a study of several runs: epo-lightning sweep {name}")
+    known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml") if file != OF_WANDB))
     raise Mistake(f"{key}: {name} is neither a file nor one of the packaged configurations: {known}")
+
+
+def _require_run(file: Path, key: str) -> None:
+    """Refuse a file that starts runs: W&B's agent's, or a study.
+
+    Raises:
+        Mistake: With the command that it is for.
+    """
+    keys = read_mapping(file).keys()
+    if {"parameters", "method"} <= keys:
+        raise Mistake(f"{key}: {file} is for the agent of Weights & Biases, which starts runs: wandb sweep {file}")
+    if keys & {"methods", "grid", "search"} and not keys & {"model", "data", "trainer"}:
+        raise Mistake(f"{key}: {file} is a study of several runs: epo-lightning sweep {file}")
 
 
 def with_bases(config: Path, above: tuple[Path, ...] = ()) -> list[Path]:

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted(file.name for file in (ROOT / "epo_lightning" / "configs").glob("*.yaml"))
+CONFIGS = sorted(
+    file.relative_to(ROOT / "epo_lightning" / "configs").as_posix()
+    for file in (ROOT / "epo_lightning" / "configs").rglob("*.yaml")
+)
 MODULES = {file.relative_to(ROOT).as_posix() for file in (ROOT / "epo_lightning").rglob("*.py")}
 CALLBACKS = sorted(file.name for file in (ROOT / "callbacks").glob("*.py"))
 
