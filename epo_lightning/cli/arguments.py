@@ -16,6 +16,9 @@ from epo_lightning.limits import Mistake
 from epo_lightning.run.folder import checkpoint_to_continue, find_checkpoint
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+STUDIES = CONFIGS / "studies"
+OF_WANDB = CONFIGS / "sweep.yaml"
+"""For the agent of Weights & Biases, which starts runs: not a run's configuration."""
 RESUME = "--resume"
 """Begin the run of `--run_dir`, or continue it."""
 _NOT_RESUME = "--resume=false"
@@ -46,18 +49,32 @@ def find_config(name: str, key: str = "config") -> Path:
     Raises:
         Mistake: When it is neither.
     """
-    path = Path(os.path.expanduser(name))
-    if path.is_file():
-        return path
-    packaged = CONFIGS / f"{name}.yaml"
-    if packaged.is_file():
-        return packaged
+    path, packaged = Path(os.path.expanduser(name)), CONFIGS / f"{name}.yaml"
+    for file in (path, packaged):
+        if file.is_file():
+            _require_run(file, key)
+            return file
     if path.is_dir():
         raise Mistake(f"{key}: {name} is a folder; give the YAML file itself")
-    known = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
+    if (STUDIES / packaged.name).is_file():
+        raise Mistake(f"{key}: {name} is a study of several runs: epo-lightning sweep {name}")
+    known = sorted(file.stem for file in CONFIGS.glob("*.yaml") if file != OF_WANDB)
     raise Mistake(
         f"{key}: {name} is neither a file nor one of the packaged configurations: {', '.join(known)}{hint(name, known)}"
     )
+
+
+def _require_run(file: Path, key: str) -> None:
+    """Refuse a file that starts runs: W&B's agent's, or a study.
+
+    Raises:
+        Mistake: With the command that it is for.
+    """
+    keys = read_config(file).values.keys()
+    if {"parameters", "method"} <= keys:
+        raise Mistake(f"{key}: {file} is for the agent of Weights & Biases, which starts runs: wandb sweep {file}")
+    if keys & {"methods", "grid", "search"} and not keys & {"model", "data", "trainer"}:
+        raise Mistake(f"{key}: {file} is a study of several runs: epo-lightning sweep {file}")
 
 
 def with_bases(config: Path, above: tuple[Path, ...] = ()) -> list[Path]:

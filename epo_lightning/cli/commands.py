@@ -72,6 +72,7 @@ COMMANDS: dict[str, Command] = {
         "Watch agents in the browser, and push the object.", "epo_lightning.cli.shows:view", in_one_process=True
     ),
     "report": Command("Compare runs: a page with curves and tables, CSV, JSON.", "epo_lightning.cli.report:main"),
+    "sweep": Command("Run configurations times seeds, or search for settings.", "epo_lightning.cli.sweep:main"),
     "doctor": Command("Tell what of this machine can be used.", "epo_lightning.cli.doctor:main"),
 }
 

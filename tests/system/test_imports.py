@@ -24,6 +24,7 @@ FLOORS = [
     "run",
     "show",
     "report",
+    "sweep",
     "callbacks",
     "cli",
     "library",
@@ -41,7 +42,8 @@ OWNERS = {
     "viser": {"show.viewer"},
     "imageio_ffmpeg": {"show.video"},
     "jsonargparse": {"cli", "envs.check"},
-    "matplotlib": {"report.plot"},
+    "matplotlib": {"report.plot", "sweep.findings"},
+    "optuna": {"sweep.trials", "sweep.findings"},
     "wandb": set(),
 }
 """Libraries that only these places import; `algorithm` and `learner` import torch and einops alone."""

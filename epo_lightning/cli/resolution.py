@@ -1,0 +1,150 @@
+"""Configurations of a study, parsed by the parser of `fit` before any of them is run.
+
+The parser is heavy, and the driver is light: one child process parses all of them.
+"""
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from epo_lightning.limits import Mistake
+from epo_lightning.sweep.children import end_with_parent
+from epo_lightning.sweep.document import Settings, as_text
+from epo_lightning.sweep.settings import assign, split
+
+
+class Wanted(NamedTuple):
+    """A configuration.
+
+    Attributes:
+        where: Its place in the file of the study, for messages.
+        configs: Files, the first at the bottom.
+        overlays: What lies over them, in order.
+        assignments: Single settings that come last, by their names with dots.
+    """
+
+    where: str
+    configs: Sequence[Path]
+    overlays: Sequence[Settings] = ()
+    assignments: Settings = {}  # noqa: RUF012  (nobody changes it)
+
+
+def resolve_all(wanted: Sequence[Wanted]) -> list[str]:
+    """The resolved configurations, as text.
+
+    Raises:
+        Mistake: When `fit` refuses one of them: its words, behind the place in the file.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        requests = [_request(one, Path(folder, str(number))) for number, one in enumerate(wanted)]
+        answers = _ask(requests)
+        refused = [
+            (one.where, _without(answer["error"], folder))
+            for one, answer in zip(wanted, answers, strict=True)
+            if "error" in answer
+        ]
+    if refused:
+        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        raise Mistake(f"{refused[0][0]}: {refused[0][1]}{more}")
+    return [answer["config"] for answer in answers]
+
+
+def _ask(requests: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """The child's answers."""
+    with subprocess.Popen(
+        [sys.executable, "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        process_group=0,
+        preexec_fn=end_with_parent(),
+    ) as child:
+        try:
+            out, err = child.communicate(json.dumps(requests))
+        except BaseException:
+            child.kill()
+            raise
+    if child.returncode:
+        raise RuntimeError(f"configurations could not be parsed:\n{err}")
+    answers: list[dict[str, str]] = json.loads(out)
+    return answers
+
+
+def _request(one: Wanted, folder: Path) -> dict[str, Any]:
+    """What the child needs: arguments, and a text with assignments."""
+    folder.mkdir()
+    files = [*one.configs]
+    assignments: Settings = {}
+    for number, overlay in enumerate(one.overlays):
+        rest, inside = split(overlay)
+        assignments |= inside
+        if rest:
+            file = folder / f"{number}.yaml"
+            file.write_text(as_text(rest), encoding="utf-8")
+            files.append(file)
+    args = [word for file in files for word in ("--config", str(file))]
+    return {"args": args, "assignments": as_text({**assignments, **one.assignments}), "file": str(folder / "all.yaml")}
+
+
+def _without(message: str, folder: str) -> str:
+    """The message without names of files that are gone when it is read."""
+    words = [word for word in message.split() if folder not in word]
+    return " ".join(words).replace("error: ", "")
+
+
+def tell(run: Any) -> int:  # noqa: ANN401, ARG001  (an Invocation, which is heavy to import)
+    """Parse and build, and that is all.
+
+    Args:
+        run: What the command line means.
+    """
+    return 0
+
+
+def main() -> None:
+    """The child: read what is wanted, write what came out, as JSON."""
+    requests = json.load(sys.stdin)
+    with contextlib.redirect_stdout(sys.stderr):
+        answers = [_answer(request) for request in requests]
+    json.dump(answers, sys.stdout)
+
+
+def _answer(request: dict[str, Any]) -> dict[str, str]:
+    from epo_lightning.cli.entry import describe
+
+    try:
+        config = _parse(request["args"])
+        assignments = yaml.safe_load(request["assignments"])
+        if assignments:
+            content = yaml.safe_load(config)
+            for key, value in assignments.items():
+                assign(content, key, value)
+            Path(request["file"]).write_text(as_text(content), encoding="utf-8")
+            config = _parse(["--config", request["file"]])
+        return {"config": config}
+    except Exception as error:
+        return {"error": describe(error) or type(error).__name__}
+
+
+def _parse(args: Sequence[str]) -> str:
+    """The resolved configuration that `fit` with these arguments runs."""
+    from epo_lightning.cli.arguments import resolve
+    from epo_lightning.cli.commands import RunCommand
+    from epo_lightning.cli.invocation import Invocation
+
+    command = RunCommand("Check a configuration.", f"{__name__}:tell", in_one_process=True)
+    with contextlib.ExitStack() as at_end:
+        return Invocation(command, resolve(["fit", *args]), None, at_end).resolved
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""`sweep`: configurations times seeds, or a search, from a file. It loads no torch: its runs do."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from epo_lightning.cli import report
+from epo_lightning.cli.arguments import CONFIGS, STUDIES, find_config
+from epo_lightning.cli.resolution import Wanted, resolve_all
+from epo_lightning.limits import Mistake
+from epo_lightning.run.folder import RunFolder
+from epo_lightning.sweep.document import as_text
+from epo_lightning.sweep.driver import Driver, alone
+from epo_lightning.sweep.folder import iterations_of, keep_config, keep_space, write
+from epo_lightning.sweep.plan import ListPlan
+from epo_lightning.sweep.progress import Screen
+from epo_lightning.sweep.runs import StudyRun, printed
+from epo_lightning.sweep.settings import assign
+from epo_lightning.sweep.study import REPORT, Study, read_study
+
+_FAILED = 1
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command line.
+
+    Args:
+        arguments: What follows `sweep`.
+
+    Returns:
+        0; 1 when a run failed; 128 + n after signal n.
+
+    Raises:
+        Mistake: When the file or an argument means nothing, before anything is started.
+    """
+    parser = argparse.ArgumentParser(
+        "epo-lightning sweep",
+        description="Run a study, configurations times seeds, or a search for settings; then compare the runs. The same"
+        " command goes on with what was cut, and skips what is done.",
+        exit_on_error=False,
+    )
+    parser.add_argument("file", nargs="?", metavar="FILE", help="a study: a YAML file, or the name of a packaged one")
+    parser.add_argument("--out", type=Path, help="folder of the study (default: the file's out, or runs/NAME)")
+    parser.add_argument("--jobs", type=int, help="runs at a time (default: the file's jobs, or what the cores allow)")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check all, write the configurations, print the commands, start nothing"
+    )
+    given, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        raise Mistake(f"sweep: {unknown[0]} means nothing here; it takes FILE, --out, --jobs and --dry-run")
+    if given.file is None:
+        raise Mistake(f"sweep: name the file of a study, or a packaged one: {', '.join(packaged())}")
+    if given.jobs is not None and given.jobs < 1:
+        raise Mistake(f"--jobs must be at least 1, got {given.jobs}")
+    file, is_packaged = find_study(given.file)
+    study = read_study(file, find_config, is_packaged=is_packaged)
+    out = given.out or study.out
+    if study.search is not None:
+        require_optuna(file)
+    with alone(out):
+        if study.search is not None:
+            return search(study, out, given.jobs, dry=given.dry_run)
+        return sweep(study, out, given.jobs, dry=given.dry_run)
+
+
+def packaged() -> list[str]:
+    """Names of the studies that come with this package."""
+    return sorted(file.stem for file in STUDIES.glob("*.yaml"))
+
+
+def find_study(name: str) -> tuple[Path, bool]:
+    """The file that `sweep NAME` means, and whether it came with this package.
+
+    Raises:
+        Mistake: When there is none.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return path, False
+    if (file := STUDIES / f"{name}.yaml").is_file():
+        return file, True
+    if (CONFIGS / f"{name}.yaml").is_file():
+        raise Mistake(
+            f"sweep: {name} is a configuration of one run: fit --config {name}; a study has methods or search"
+        )
+    raise Mistake(f"sweep: {name} is neither a file nor one of the packaged studies: {', '.join(packaged())}")
+
+
+def require_optuna(file: Path) -> None:
+    """Refuse a search where nobody can do it.
+
+    Raises:
+        Mistake: With what to install.
+    """
+    if find_spec("optuna") is None:
+        raise Mistake(f"{file}: search needs optuna: pip install 'epo-lightning[optuna]'")
+
+
+def sweep(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
+    """Every method with every seed, then the report; returns the exit code."""
+    texts = resolve_all([Wanted(one.where, one.configs, one.overlays) for one in study.methods])
+    runs = []
+    for method, text in zip(study.methods, texts, strict=True):
+        folder, iterations = out / method.name, iterations_of(method.where, yaml.safe_load(text))
+        config = folder / "method.yaml"
+        its = [StudyRun(method.name, folder, seed, iterations, config, study.evaluate) for seed in study.seeds]
+        keep_config(method.where, config, text, [run.run for run in its])
+        runs += its
+    if dry:
+        for run in runs:
+            _print_commands(run, study.threads)
+        return 0
+    jobs = choose_jobs(study, jobs, len(runs))
+    screen = Screen()
+    todo = [run for run in runs if not run.is_done()]
+    if todo:
+        done = f", {len(runs) - len(todo)} done already" if len(todo) < len(runs) else ""
+        screen.say(
+            f"{study.file.stem}: {len(study.methods)} method(s) x {len(study.seeds)} seed(s) = {len(runs)} runs{done},"
+            f" {jobs} at a time, in {out}"
+        )
+    by_seed = [run for seed in study.seeds for run in runs if run.seed == seed]
+    driver = Driver(ListPlan(by_seed), jobs, study.threads, screen)
+    driver.drive()
+    if driver.signal:
+        return _cut(out, driver.signal)
+    begun = [str(run.run.path) for run in runs if run.run.holds_run()]
+    if begun:
+        report.main([*begun, "--out", str(out / REPORT)])
+    return _FAILED if driver.failed else 0
+
+
+def search(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
+    """Trials until there are enough, then a table, the best configuration and a picture; returns the exit code."""
+    from epo_lightning.sweep import findings, trials
+
+    assert study.search is not None
+    space, (base,) = study.search, study.methods
+    checks = [Wanted(base.where, base.configs, base.overlays)]
+    for parameter in space.parameters:
+        checks += [
+            Wanted(f"{study.file}: search.parameters", base.configs, base.overlays, {parameter.key: value})
+            for value in parameter.ends
+        ]
+    text = resolve_all(checks)[0]
+    iterations = iterations_of(base.where, yaml.safe_load(text))
+    if iterations is None:
+        raise Mistake(f"{base.where}: a search needs trainer.max_epochs, a number of iterations")
+
+    def make_runs(number: int, settings: dict[str, Any]) -> list[StudyRun]:
+        content, folder = yaml.safe_load(text), trials.trial_folder(out, number)
+        for key, value in settings.items():
+            assign(content, key, value)
+        config = folder / "trial.yaml"
+        write(config, as_text(content))
+        its = iterations_of(str(config), content)
+        return [StudyRun("trial", folder, seed, its, config, study.evaluate) for seed in study.seeds]
+
+    begun = [RunFolder(path) for path in out.glob("trial-*/seed*") if path.is_dir()]
+    keep_space(str(study.file), out, space, study.seeds, has_begun=bool(begun))
+    keep_config(base.where, out / "common.yaml", text, begun, may_grow=False)
+    if dry:
+        for run in make_runs(0, {one.key: one.ends[0] for one in space.parameters}):
+            _print_commands(run, study.threads)
+        return 0
+    jobs, screen = choose_jobs(study, jobs, space.trials * len(study.seeds)), Screen()
+    found = trials.open_study(out, space)
+    plan = trials.SearchPlan(found, space, len(study.seeds), make_runs, screen.say)
+    screen.say(f"{study.file.stem}: {space.trials} trials x {len(study.seeds)} seed(s), {jobs} at a time, in {out}")
+    driver = Driver(plan, jobs, study.threads, screen)
+    driver.drive()
+    findings.write_table(out, found, space)
+    best = findings.write_best(out, found, space)
+    if driver.signal:
+        return _cut(out, driver.signal)
+    drawn = findings.draw(out, found, space)
+    if not drawn:
+        print(f"notice: {out / findings.PICTURE} needs matplotlib (pip install matplotlib)", file=sys.stderr)
+    names = [findings.TABLE, *([findings.BEST] if best else []), *([findings.PICTURE] if drawn else [])]
+    print(f"Results in {out}: {', '.join(names)}")
+    if best is not None:
+        told = ", ".join(f"{one.key} {findings.value_of(best, one)}" for one in space.parameters)
+        print(f"Best: trial {best.number}, {space.metric} {best.value:.6g}, with {told}")
+        print(f"Use it:  python -m epo_lightning fit --config {out / findings.BEST}")
+    return _FAILED if driver.failed or plan.failed else 0
+
+
+def choose_jobs(study: Study, given: int | None, runs: int) -> int:
+    """How many runs at a time: as was said, or one for every `threads` cores."""
+    if given or study.jobs:
+        return given or study.jobs or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores // study.threads, runs))
+
+
+def _cut(out: Path, number: int) -> int:
+    print(f"Cut: what is done so far is in {out}; the same command goes on", file=sys.stderr)
+    return 128 + number
+
+
+def _print_commands(run: StudyRun, threads: int) -> None:
+    for command in (run.training, run.evaluation):
+        if command is not None:
+            print(printed(command, threads))

@@ -1,0 +1,1 @@
+"""Studies: configurations times seeds as child processes, and the search for settings."""
