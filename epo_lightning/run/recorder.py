@@ -12,6 +12,7 @@ import yaml
 
 from epo_lightning.modules import contents
 from epo_lightning.modules.base import PopulationCallback
+from epo_lightning.run.columns import SECONDS
 from epo_lightning.run.facts import facts
 from epo_lightning.run.folder import RunFolder, part_of, writing
 from epo_lightning.run.history import History, now
@@ -59,6 +60,8 @@ class RunRecorder(PopulationCallback):
         """Take possession of the folder and say what runs."""
         module, data = self.module, self.module.data
         self._started = time.monotonic()
+        # what Lightning and its callbacks log every so many batches, they log once an iteration
+        trainer.log_every_n_steps = trainer.num_training_batches  # type: ignore[attr-defined]
         if any(change.key == CALLBACKS for change in self.changes):
             module.dataset.open_window()  # a callback that is new measures from here on
         if not trainer.is_global_zero:
@@ -82,6 +85,10 @@ class RunRecorder(PopulationCallback):
             f" {module.num_agents} agent(s), device {trainer.strategy.root_device.type}, run folder {folder.path}",
             flush=True,
         )
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The wall clock of the run."""
+        self.module.metrics[SECONDS] = self.seconds
 
     @property
     def seconds(self) -> float:

@@ -38,6 +38,8 @@ EVOLUTION = {
     "trainer": {
         "max_epochs": 3,
         "callbacks+": [
+            {"class_path": "lightning.pytorch.callbacks.LearningRateMonitor"},
+            {"class_path": "tests.support.talkative.Talkative"},
             {
                 "class_path": "epo_lightning.callbacks.ElitePreservation",
                 "init_args": {"archive_size": 1, "every_n_env_steps": 64},
