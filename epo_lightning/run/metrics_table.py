@@ -77,7 +77,6 @@ class MetricsTable(Logger):
         if len(kept) < len(rows):
             self._write(set(self.columns), kept)
 
-    @rank_zero_only
     def row(self, iteration: int) -> dict[str, str]:
         """What the table says of an iteration; nothing where it has no such row."""
         return next((row for row in self._read()[1] if row.get(ITERATION) == str(iteration)), {})

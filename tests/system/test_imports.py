@@ -42,6 +42,7 @@ OWNERS = {
     "imageio_ffmpeg": {"show.video"},
     "jsonargparse": {"cli", "envs.check"},
     "matplotlib": {"report.plot"},
+    "tensorboard": {"show.handing_over"},
     "wandb": set(),
 }
 """Libraries that only these places import; `algorithm` and `learner` import torch and einops alone."""
