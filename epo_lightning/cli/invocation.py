@@ -40,8 +40,8 @@ class Invocation(LightningCLI):
         command: The row of the table.
         args: The command line.
         name: What a new run is called; None: after its task.
-        given: The command line as the user gave it.
         at_end: Where to put what has to be undone when the command has ended.
+        given: The command line as the user gave it.
 
     Attributes:
         trained: The checkpoint that it names.
@@ -50,6 +50,7 @@ class Invocation(LightningCLI):
         resolved: The configuration that came out, as YAML.
         folder: Where a training writes; None when nothing is trained.
         stop: How a signal ends a training.
+        recorder: What a training leaves behind.
         model: The population.
         datamodule: Its environments.
         trainer: Who runs both.
@@ -64,10 +65,11 @@ class Invocation(LightningCLI):
         command: RunCommand,
         args: list[str],
         name: str | None,
-        given: Sequence[str],
         at_end: contextlib.ExitStack,
+        given: Sequence[str] = (),
     ) -> None:
-        self.command, self.args, self.name, self.given, self._at_end = command, args, name, given, at_end
+        self.command, self.args, self.name, self._at_end = command, args, name, at_end
+        self.given = given or args
         self.function = pkgutil.resolve_name(command.function)
         self.trained = read_trained(args)
         self.algorithm = choose_algorithm(args, self.trained.algorithm)
@@ -155,8 +157,8 @@ class Invocation(LightningCLI):
         """What every run has, in addition to what its configuration says."""
         config = self.config_init["trainer"]
         words = ["epo-lightning", *self.given]
-        recorder = RunRecorder(self.resolved, self._signature, self._changes, self.trained.history, words)
-        callbacks = [self.stop, EvaluationReport(self.config.data.env.as_dict()), recorder]
+        self.recorder = RunRecorder(self.resolved, self._signature, self._changes, self.trained.history, words)
+        callbacks = [self.stop, EvaluationReport(self.config.data.env.as_dict()), self.recorder]
         if config["enable_progress_bar"] is not False:
             callbacks.append(IterationProgress())
         if config["max_time"] is not None:
@@ -180,5 +182,5 @@ def run(command: RunCommand, args: list[str], name: str | None, given: Sequence[
         The exit code.
     """
     with contextlib.ExitStack() as at_end:
-        invocation = Invocation(command, args, name, given, at_end)
+        invocation = Invocation(command, args, name, at_end, given)
         return int(invocation.function(invocation, **invocation.arguments))

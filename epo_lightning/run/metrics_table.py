@@ -77,9 +77,9 @@ class MetricsTable(Logger):
         if len(kept) < len(rows):
             self._write(set(self.columns), kept)
 
-    def row(self, iteration: int) -> dict[str, str]:
-        """What the table says of an iteration; nothing where it has no such row."""
-        return next((row for row in self._read()[1] if row.get(ITERATION) == str(iteration)), {})
+    def rows(self) -> list[dict[str, str]]:
+        """Those that were written to their end."""
+        return [row for row in self._read()[1] if _is_complete(row)]
 
     def _append(self, row: dict[str, str]) -> None:
         if self.columns is None:

@@ -48,7 +48,7 @@ class RunRecorder(PopulationCallback):
     ) -> None:
         self.config, self.signature, self.changes = config, signature, changes
         self.history, self.command = history, command
-        self._started = time.monotonic()
+        self._started: float | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """All ranks learn the folder of the first."""
@@ -70,6 +70,7 @@ class RunRecorder(PopulationCallback):
         self._tell_what_runs(trainer, folder)
         if trainer.ckpt_path is None:
             folder.forget_unsaved()
+        folder.forget_summary()
         temporary = part_of(folder.config)
         with writing(folder.config):
             temporary.write_text(self.config)
@@ -91,9 +92,14 @@ class RunRecorder(PopulationCallback):
         self.module.metrics[SECONDS] = self.seconds
 
     @property
+    def has_begun(self) -> bool:
+        """Whether there was anything to train."""
+        return self._started is not None
+
+    @property
     def seconds(self) -> float:
         """How long the run has trained, over all continuations."""
-        return self.history.seconds + time.monotonic() - self._started
+        return self.history.seconds + (time.monotonic() - self._started if self.has_begun else 0.0)
 
     def _tell_what_runs(self, trainer: L.Trainer, folder: RunFolder) -> None:
         """To every logger, and in `run.json`."""
