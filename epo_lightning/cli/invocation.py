@@ -49,8 +49,8 @@ class Invocation(LightningCLI):
         command: The row of the table.
         args: The command line.
         name: What a new run is called; None: after its task.
-        given: The command line as the user gave it.
         at_end: Where to put what has to be undone when the command has ended.
+        given: The command line as the user gave it.
         callbacks: What a caller in Python adds to those of the configuration.
         in_python: It is a caller in Python, who is told in Python how to go on.
 
@@ -61,6 +61,7 @@ class Invocation(LightningCLI):
         resolved: The configuration that came out, as YAML.
         folder: Where a training writes; None when nothing is trained.
         stop: How a signal ends a training.
+        recorder: What a training leaves behind.
         model: The population.
         datamodule: Its environments.
         trainer: Who runs both.
@@ -75,13 +76,14 @@ class Invocation(LightningCLI):
         command: RunCommand,
         args: list[str],
         name: str | None,
-        given: Sequence[str],
         at_end: contextlib.ExitStack,
+        given: Sequence[str] = (),
         callbacks: Sequence[L.Callback] = (),
         *,
         in_python: bool = False,
     ) -> None:
-        self.command, self.args, self.name, self.given, self._at_end = command, args, name, given, at_end
+        self.command, self.args, self.name, self._at_end = command, args, name, at_end
+        self.given = given or args
         self._given_callbacks, self.in_python = callbacks, in_python
         self.function = pkgutil.resolve_name(command.function)
         self.trained = read_trained(args)
@@ -189,11 +191,11 @@ class Invocation(LightningCLI):
         for name, value in list(vars(config).items()):
             config[name] = plain(value)
         words = ["epo-lightning", *self.given]
-        recorder = RunRecorder(self.resolved, self._signature, self._changes, self.trained.history, words)
+        self.recorder = RunRecorder(self.resolved, self._signature, self._changes, self.trained.history, words)
         own = [*as_list(config["callbacks"]), *self._given_callbacks]
         bars = [each for each in own if isinstance(each, ProgressBar)]
         evaluation = EvaluationReport(plain(self.config.data.env.as_dict()))
-        callbacks = [self.stop, evaluation, recorder, Neighbours()]
+        callbacks = [self.stop, evaluation, self.recorder, Neighbours()]
         if config["enable_progress_bar"] is False:
             own = [each for each in own if each not in bars]
         else:
@@ -222,5 +224,5 @@ def run(command: RunCommand, args: list[str], name: str | None, given: Sequence[
         The exit code.
     """
     with contextlib.ExitStack() as at_end:
-        invocation = Invocation(command, args, name, given, at_end)
+        invocation = Invocation(command, args, name, at_end, given)
         return int(invocation.function(invocation, **invocation.arguments))

@@ -63,7 +63,7 @@ def invoked(
             if whole := _with_env(settings, env):
                 write_settings(whole, file)
                 given.append(f"--config={file}")
-            yield Invocation(row, resolve([*given, *args]), name, [*given, *args], at_end, callbacks, in_python=True)
+            yield Invocation(row, resolve([*given, *args]), name, at_end, [*given, *args], callbacks, in_python=True)
         except Exception as error:
             if os.environ.get("EPO_DEBUG") or isinstance(error, OSError) or not is_users_mistake(error):
                 raise

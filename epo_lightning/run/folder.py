@@ -6,6 +6,7 @@ runs/<config or task>/<time>-seed<seed>/
     metrics.csv              one row per iteration
     lineage.jsonl            one line per generation, when the run evolves
     genes.npy                the genes of every generation
+    summary.txt, .json       what came of it, when it has ended
     checkpoints/best.ckpt    highest return of the master
     checkpoints/last.ckpt    the latest iteration
 
@@ -56,6 +57,8 @@ class RunFolder:
         self.metrics = path / "metrics.csv"
         self.lineage = path / "lineage.jsonl"
         self.genes = path / "genes.npy"
+        self.summary = path / "summary.json"
+        self.summary_text = path / "summary.txt"
         self.last = path / "checkpoints" / "last.ckpt"
         self.best = path / "checkpoints" / "best.ckpt"
         self.best_master = path / "checkpoints" / "best_master.ckpt"
@@ -112,6 +115,12 @@ class RunFolder:
             with writing(file):
                 file.unlink(missing_ok=True)
 
+    def forget_summary(self) -> None:
+        """Remove the summary of a run that goes on."""
+        for file in (self.summary, self.summary_text):
+            with writing(file):
+                file.unlink(missing_ok=True)
+
     def release(self) -> None:
         """Undo `claim`; a folder that `create` made and that is still empty disappears."""
         if self._lock is not None:
@@ -122,9 +131,10 @@ class RunFolder:
                 folder.rmdir()
 
     def contents(self) -> list[str]:
-        """The files that are there, relative to the folder."""
+        """The files that are there, relative to the folder, in a fixed order."""
         files = (
             self.config, self.record, self.metrics, self.lineage, self.genes, self.best_master, self.best, self.last,
+            self.summary, self.summary_text,
         )  # fmt: skip
         return [str(file.relative_to(self.path)) for file in files if file.exists()]
 

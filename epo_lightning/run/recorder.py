@@ -12,6 +12,7 @@ import yaml
 
 from epo_lightning.modules import contents
 from epo_lightning.modules.base import PopulationCallback
+from epo_lightning.run.columns import SECONDS
 from epo_lightning.run.facts import facts
 from epo_lightning.run.folder import RunFolder, part_of, writing
 from epo_lightning.run.history import History, now
@@ -48,7 +49,7 @@ class RunRecorder(PopulationCallback):
     ) -> None:
         self.config, self.signature, self.changes = config, signature, changes
         self.history, self.command = history, command
-        self._started = time.monotonic()
+        self._started: float | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """All ranks learn the folder of the first."""
@@ -60,6 +61,8 @@ class RunRecorder(PopulationCallback):
         """Take possession of the folder and say what runs."""
         module, data = self.module, self.module.data
         self._started = time.monotonic()
+        # what Lightning and its callbacks log every so many batches, they log once an iteration
+        trainer.log_every_n_steps = trainer.num_training_batches  # type: ignore[attr-defined]
         if any(change.key == CALLBACKS for change in self.changes):
             module.dataset.open_window()  # a callback that is new measures from here on
         if not trainer.is_global_zero:
@@ -68,6 +71,7 @@ class RunRecorder(PopulationCallback):
         self._tell_what_runs(trainer, folder)
         if trainer.ckpt_path is None:
             folder.forget_unsaved()
+        folder.forget_summary()
         temporary = part_of(folder.config)
         with writing(folder.config):
             temporary.write_text(self.config)
@@ -85,10 +89,19 @@ class RunRecorder(PopulationCallback):
             flush=True,
         )
 
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The wall clock of the run."""
+        self.module.metrics[SECONDS] = self.seconds
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there was anything to train."""
+        return self._started is not None
+
     @property
     def seconds(self) -> float:
         """How long the run has trained, over all continuations."""
-        return self.history.seconds + time.monotonic() - self._started
+        return self.history.seconds + (time.monotonic() - self._started if self.has_begun else 0.0)
 
     def _tell_what_runs(self, trainer: L.Trainer, folder: RunFolder) -> None:
         """To every logger, and in `run.json`."""

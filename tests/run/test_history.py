@@ -8,7 +8,13 @@ from epo_lightning.limits import Mistake
 from epo_lightning.modules.contents import HISTORY
 from epo_lightning.run.history import MOST, Ancestor, History, history_of
 
-ANCESTOR = {"path": "/a/last.ckpt", "iteration": 2, "env_steps": 128, "id": "0f", "when": "2026-01-02T03:04:05+00:00"}
+ANCESTOR: dict[str, Any] = {
+    "path": "/a/last.ckpt",
+    "iteration": 2,
+    "env_steps": 128,
+    "id": "0f",
+    "when": "2026-01-02T03:04:05+00:00",
+}
 
 
 def test_an_older_checkpoint_has_no_history() -> None:

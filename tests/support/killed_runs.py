@@ -38,6 +38,8 @@ EVOLUTION = {
     "trainer": {
         "max_epochs": 3,
         "callbacks+": [
+            {"class_path": "lightning.pytorch.callbacks.LearningRateMonitor"},
+            {"class_path": "tests.support.talkative.Talkative"},
             {
                 "class_path": "epo_lightning.callbacks.ElitePreservation",
                 "init_args": {"archive_size": 1, "every_n_env_steps": 64},
@@ -135,6 +137,13 @@ def contents(folder: Path) -> dict[str, Any]:
             found[name] = {
                 key: record[key] for key in record.keys() - {"started", "lineage", "earlier", "working_folder"}
             }
+        elif path.name == "summary.json":
+            told = json.loads(path.read_text())
+            found[name] = {
+                key: told[key] for key in told.keys() - {"ended", "seconds", "continuations", "env_steps_per_second"}
+            }
+        elif path.name == "summary.txt":
+            found[name] = path.read_text().splitlines()[0]
         elif path.name == "metrics.csv":
             with path.open(newline="") as file:
                 rows = list(csv.DictReader(file))

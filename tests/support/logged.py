@@ -3,6 +3,7 @@
 import json
 import struct
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,8 @@ _WANDB_HEADER = 7
 
 def tensorboard_hparams(folder: Path) -> tuple[dict[str, Any], list[str]]:
     """Hyperparameters of the newest session below `folder`, and the tags of the metrics beside them."""
-    from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
-    from tensorboard.plugins.hparams import metadata
-
-    accumulator = EventAccumulator(str(folder))
-    accumulator.Reload()
+    metadata: Any = import_module("tensorboard.plugins.hparams.metadata")
+    accumulator = _accumulator("plugin_event_accumulator", folder)
     found = accumulator.summary_metadata
     contents = {
         tag: each.plugin_data.content for tag, each in found.items() if each.plugin_data.plugin_name == "hparams"
@@ -32,13 +30,27 @@ def tensorboard_hparams(folder: Path) -> tuple[dict[str, Any], list[str]]:
     return values, [info.name.tag for info in experiment.metric_infos]
 
 
+def tensorboard_pictures(folder: Path) -> dict[str, list[tuple[int, bytes]]]:
+    """Steps and files of every picture below `folder`."""
+    accumulator = _accumulator("event_accumulator", folder)
+    return {
+        tag: [(event.step, event.encoded_image_string) for event in accumulator.Images(tag)]
+        for tag in accumulator.Tags()["images"]
+    }
+
+
+def _accumulator(kind: str, folder: Path) -> Any:  # noqa: ANN401  (it has no types)
+    accumulator = import_module(f"tensorboard.backend.event_processing.{kind}").EventAccumulator(
+        str(folder), size_guidance={"images": 0, "scalars": 0, "tensors": 0}
+    )
+    accumulator.Reload()
+    return accumulator
+
+
 def tensorboard_scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Steps and values of every tag below `folder`."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.util import tensor_util
-
-    accumulator = EventAccumulator(str(folder))
-    accumulator.Reload()
+    tensor_util: Any = import_module("tensorboard.util.tensor_util")
+    accumulator = _accumulator("event_accumulator", folder)
     scalars = {
         tag: [(event.step, event.value) for event in accumulator.Scalars(tag)] for tag in accumulator.Tags()["scalars"]
     }
@@ -52,9 +64,8 @@ def tensorboard_scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def wandb_offline(file: Path) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
     """Id, configuration and history of the offline run in a `.wandb` file."""
-    from wandb.proto import wandb_internal_pb2
-
-    name, config, history = "", {}, []
+    wandb_internal_pb2: Any = import_module("wandb.proto.wandb_internal_pb2")
+    name, config, history = "", dict[str, Any](), list[dict[str, Any]]()
     for data in _leveldb_records(file.read_bytes()):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)

@@ -1,5 +1,6 @@
 """What loggers know of a run, read back by their own readers: one run, continued once, with every kind of logger."""
 
+import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,8 @@ import yaml
 from epo_lightning.cli.entry import main
 from epo_lightning.modules.contents import HISTORY
 from epo_lightning.run.checkpoint import fingerprint, read_checkpoint
-from tests.support.command_line import TINY
-from tests.support.logged import tensorboard_hparams, wandb_offline
+from tests.support.command_line import TINY, Rows
+from tests.support.logged import tensorboard_hparams, tensorboard_scalars, wandb_offline
 
 LOGGERS = {
     "trainer": {
@@ -23,6 +24,11 @@ LOGGERS = {
                 "init_args": {"project": "epo", "offline": True},
             },
             {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "csv"}},
+        ],
+        "callbacks": [
+            {"class_path": "lightning.pytorch.callbacks.LearningRateMonitor"},
+            {"class_path": "lightning.pytorch.callbacks.DeviceStatsMonitor"},
+            {"class_path": "tests.support.talkative.Talkative"},
         ],
     }
 }
@@ -85,7 +91,8 @@ def test_wandb_has_the_configuration_and_goes_on_with_the_same_run(logged: Logge
     name = told[0][0]
     assert told[1][0] == name
     assert logged.first["loggers"] == {"WandbLogger": name}
-    assert [row["charts/env_steps"] for _, _, history in told for row in history] == [64, 128, 192, 256]
+    steps = [row["charts/env_steps"] for _, _, history in told for row in history if "charts/env_steps" in row]
+    assert steps == [64, 128, 192, 256]
     (file,) = logged.copy.glob("wandb/offline-run-*/*.wandb")
     other, config, _ = wandb_offline(file)
     assert other != name
@@ -119,3 +126,39 @@ def test_a_checkpoint_keeps_its_lineage(logged: Logged) -> None:
     assert [ancestor["iteration"] for ancestor in history["lineage"]] == [2, 4]
     assert history["loggers"].keys() == {"WandbLogger"}
     assert history["seconds"] > 0
+
+
+TALK = [f"talk/{way}" for way in ("step", "both_step", "both_epoch", "epoch", "dict", "logger", "metrics")]
+"""What `Talkative` logs: the iteration."""
+
+
+def test_the_x_axis_is_env_steps_whoever_logs(logged: Logged) -> None:
+    scalars = tensorboard_scalars(logged.run / "tensorboard/lightning_logs/version_0")
+    for name in TALK:
+        assert scalars[name] == [(64, 1.0), (128, 2.0), (192, 3.0), (256, 4.0)], name
+    assert {step for step, _ in scalars["lr-Adam"]} == {0, 64, 128, 192, 256}
+    (memory,) = [name for name in scalars if name.endswith("on_train_batch_end/cpu_vm_percent")]
+    assert [step for step, _ in scalars[memory]] == [64, 128, 192, 256]
+    told = [wandb_offline(file)[2] for file in sorted(logged.run.glob("wandb/offline-run-*/*.wandb"))]
+    for name in TALK:
+        points = [(row["trainer/global_step"], row[name]) for rows in told for row in rows if name in row]
+        assert points == [(64, 1.0), (128, 2.0), (192, 3.0), (256, 4.0)], name
+
+
+def test_metrics_csv_has_one_row_per_iteration_whoever_logs(logged: Logged, rows: Rows) -> None:
+    found = rows(logged.run)
+    assert [row["charts/env_steps"] for row in found] == ["64", "128", "192", "256"]
+    for name in TALK:
+        assert [row[name] for row in found] == ["1", "2", "3", "4"], name
+    assert all(row["lr-Adam"] for row in found)
+    assert list(found[0])[:4] == [
+        "charts/env_steps", "charts/iteration", "charts/episodic_return", "charts/episodic_successes",
+    ]  # fmt: skip
+
+
+def test_the_wall_clock_goes_on_over_continuations(logged: Logged) -> None:
+    with (logged.run / "metrics.csv").open(newline="") as file:
+        elapsed = [float(row["time/elapsed"]) for row in csv.DictReader(file)]
+    assert len(elapsed) == 4
+    assert elapsed == sorted(elapsed)
+    assert elapsed[0] > 0
