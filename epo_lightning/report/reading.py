@@ -7,7 +7,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from epo_lightning.run.folder import RunFolder
 STEPS, RATE = "charts/env_steps", "charts/sps"
 RETURN, SUCCESSES, COVERAGE = "charts/episodic_return", "charts/episodic_successes", "charts/episodic_coverage"
 BEST, SPREAD, OFF_POLICY = "population/return_best", "population/fitness_spread", "losses/off_policy_ess"
-_METRICS = (RETURN, SUCCESSES, COVERAGE, BEST, SPREAD, OFF_POLICY)
+_METRICS = (RATE, RETURN, SUCCESSES, COVERAGE, BEST, SPREAD, OFF_POLICY)
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
 
 
@@ -115,7 +115,7 @@ def read_run(path: Path) -> Run:
     """
     folder = RunFolder(path)
     config = _read_config(folder.config)
-    columns = _read_metrics(folder.metrics)
+    columns = read_columns(folder.metrics)
     steps = columns.pop(STEPS)
     rate = columns.pop(RATE, np.full(len(steps), np.nan))
     seconds = np.cumsum(np.diff(steps, prepend=0) / np.where(rate > 0, rate, np.nan))
@@ -127,6 +127,8 @@ def read_run(path: Path) -> Run:
     if not covered.any():
         raise Unusable(f"{folder.metrics}: {COVERAGE} has not reached 1 yet, so no return is a score")
     start = int(covered.argmax())
+    for name in {RETURN, SUCCESSES} & columns.keys():
+        columns[name][~covered] = np.nan  # a resumed run whose episodes began anew has short ones first, too
     return Run(
         path,
         config,
@@ -151,8 +153,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_metrics(path: Path) -> dict[str, Array]:
-    """The columns that a report knows, by env steps; of two rows at the same the later counts."""
+def read_columns(path: Path, is_wanted: Callable[[str], bool] = _METRICS.__contains__) -> dict[str, Array]:
+    """Env steps and the columns that are wanted, by env steps; of two rows at the same the later counts."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.reader(line for line in file if line.endswith("\n"))
@@ -161,7 +163,8 @@ def _read_metrics(path: Path) -> dict[str, Array]:
                 raise Unusable(f"{path}: empty")
             if STEPS not in header:
                 raise Unusable(f"{path}: no column {STEPS}")
-            wanted = {name: header.index(name) for name in (STEPS, RATE, *_METRICS) if name in header}
+            others = [name for name in header if is_wanted(name) and name != STEPS]
+            wanted = {name: header.index(name) for name in (STEPS, *others)}
             rows = [[_number(row[at]) for at in wanted.values()] for row in reader if len(row) == len(header)]
     except OSError as error:
         raise Unusable(f"{path}: {error.strerror}") from error

@@ -54,7 +54,9 @@ def test_the_page_needs_nothing_else(cli: Cli, tmp_path: Path) -> None:
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"<script|<link|<img|src=|href=|url\(|@import|https?:", page)
     assert not re.search(r"\b(nan|inf|None)\b", page)
-    assert page.count('<svg class="picture"') == 2 + 1 + 2  # returns twice; the master; heat map and family tree
+    assert (
+        page.count('<svg class="picture"') == 2 + 1 + 1 + 2
+    )  # returns twice; the profile; the master; heat map and family tree
     assert "Generations by seed: 3, 3, 3." in page
     assert "<b>6.00 ± 0.58</b>" in page  # 5 6 7: s = 1
     assert "≈ 3.00 ± 0.58" in page  # 4.303 standard errors are 2.48: up to 5.48, and down to 3.52
@@ -93,6 +95,28 @@ def test_the_numbers_are_those_of_the_runs(cli: Cli, tmp_path: Path) -> None:
     assert ppo["runs"][2] == {"folder": "runs/ppo-2", "seed": 2, "env_steps": 200, "return": 4.0}
     assert task["improvements"][0]["method"] == "epo, 3 agents"
     assert task["improvements"][0]["probability"] == 1.0
+
+
+def test_several_tasks_are_put_on_one_scale(cli: Cli, tmp_path: Path) -> None:
+    for task, scale in (("WallMaze", 1.0), ("Probe", 100.0)):
+        for agents in (1, 2):
+            for seed in range(3):
+                make_run(tmp_path / "runs" / f"{task}{agents}{seed}", [scale * (agents + seed)], seed,
+                         agents=agents, task=task)  # fmt: skip
+    assert cli("report", "runs").code == 0
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<figcaption>Performance profile") == 3  # of each task, and of both
+    # of 1 2 3 and 2 3 4 on the scale from 1 to 4, twice: the middle four of 0 0 1/3 1/3 2/3 2/3
+    content = json.loads((tmp_path / "report" / "report.json").read_text())
+    one, two = content["overall"]
+    assert (one["method"], two["method"]) == ("ppo (1 agent)", "sapg, 2 agents")
+    assert one["normalized_interquartile_mean"]["value"] == pytest.approx(1 / 3)
+    assert two["normalized_interquartile_mean"]["value"] == pytest.approx(2 / 3)
+    assert "<td>ppo (1 agent)</td><td>0.3333</td>" in page
+    profile = two["normalized_performance_profile"]
+    assert set(profile) == {"scores", "shares", "low", "high"}
+    assert (profile["scores"][0], profile["shares"][0], profile["shares"][-1]) == (0.0, 1.0, 0.0)
+    assert all(len(values) == 101 for values in profile.values())
 
 
 def test_of_many_methods_the_columns_of_the_matrix_have_numbers(cli: Cli, tmp_path: Path) -> None:
