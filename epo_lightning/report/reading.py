@@ -23,6 +23,7 @@ STEPS, RATE = "charts/env_steps", "charts/sps"
 RETURN, SUCCESSES, COVERAGE = "charts/episodic_return", "charts/episodic_successes", "charts/episodic_coverage"
 BEST, SPREAD, OFF_POLICY = "population/return_best", "population/fitness_spread", "losses/off_policy_ess"
 _METRICS = (RATE, RETURN, SUCCESSES, COVERAGE, BEST, SPREAD, OFF_POLICY)
+_LARGEST = 1e100
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
 
 
@@ -180,12 +181,12 @@ def read_columns(path: Path, is_wanted: Callable[[str], bool] = _METRICS.__conta
 
 
 def _number(cell: str) -> float:
-    """NaN for what is empty, no number, or not finite."""
+    """NaN for what is empty, no number, or so large that a sum of squares is not finite."""
     try:
         value = float(cell) if cell else math.nan
     except ValueError:
         return math.nan
-    return value if math.isfinite(value) else math.nan
+    return value if abs(value) < _LARGEST else math.nan
 
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -206,7 +207,7 @@ def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
 def _is_generation(record: Any) -> bool:  # noqa: ANN401  (whatever JSON holds)
     """Whether a line tells of a generation, all of it."""
     try:
-        agents = range(sum(math.isfinite(value) for value in record["fitness"]))
+        agents = range(sum(abs(value) < _LARGEST for value in record["fitness"]))
         families = zip(record["children"], record["parents"], strict=True)
         named = [*record["elites"], *(agent for child, (one, two) in families for agent in (child, one, two))]
         whole = len(agents) == len(record["fitness"]) > 1 and float(record["env_steps"]) >= 0
@@ -224,5 +225,5 @@ def _read_evaluations(checkpoints: Path) -> Iterable[Evaluation]:
         checkpoint = path.with_name(path.name.split(".")[0] + ".ckpt")
         stale = checkpoint.exists() and checkpoint.stat().st_mtime > written + 1
         evaluation = Evaluation(path.name, content if isinstance(content, dict) else {}, stale)
-        if math.isfinite(evaluation.mean("return")):
+        if abs(evaluation.mean("return")) < _LARGEST:
             yield evaluation

@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from epo_lightning.report import plot
@@ -177,6 +178,32 @@ def test_without_matplotlib_the_rest_is_there(cli: Cli, tmp_path: Path, monkeypa
     assert outcome.code == 0
     assert outcome.err == "notice: report/report.png needs matplotlib (pip install matplotlib)\n"
     assert outcome.out == "6 run(s) of 2 method(s): report/report.html, .csv and .json\n"
+
+
+def test_whatever_lies_in_run_folders_a_page_comes_of_it(cli: Cli, tmp_path: Path) -> None:
+    runs, more = (
+        tmp_path / "all my runs",
+        "charts/env_steps,charts/episodic_return,agents/return/0,agents/kl_to_master/1",
+    )
+    make_run(runs / "one iteration", [1.0])
+    make_run(runs / "sac", [3.0, 4.0], algorithm="sac")
+    make_run(runs / "half", agents=3, metrics=f"{more}\r\n100,1,nan,0\r\n200,2,inf,-1\r\n300,3,,x\r\n400,4")
+    gone = make_run(runs / "folders", agents=4, evolves=True)
+    for name in ("genes.npy", "lineage.jsonl"):
+        (gone / name).mkdir()
+    for number, genes in enumerate((np.full((5, 9, 2), np.nan), np.zeros((1, 2, 1)), np.full((3, 6, 4), np.inf))):
+        evolved = make_run(runs / f"genes {number}", seed=number, agents=3, evolves=True, lineage=GENERATIONS)
+        np.save(evolved / "genes.npy", genes)
+    make_run(runs / "huge", agents=5, metrics=table([1e308, -1e308]))
+    (make_run(runs / "binary") / "metrics.csv").write_bytes(b"\xff\x00" * 50)
+    outcome = cli("report", str(runs))
+    assert outcome.code == 0, outcome.err
+    assert [line.split(":")[2].rsplit("/", 2)[1] for line in outcome.err.splitlines()] == ["binary", "huge"]
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"\b(nan|inf|None)\b", page)
+    for path in sorted(runs.iterdir()):  # each one alone, too
+        code = cli("report", str(path), "--out", "alone").code
+        assert code == (2 if path.name in ("binary", "huge") else 0), path
 
 
 def test_a_report_says_whose_numbers_it_shows(cli: Cli, tmp_path: Path) -> None:
