@@ -51,9 +51,10 @@ def write(places: Sequence[Path], out: Path) -> None:
     """
     from epo_lightning.report import files, plot
     from epo_lightning.report.grouping import group
+    from epo_lightning.report.overall import overall
     from epo_lightning.report.page import page
     from epo_lightning.report.reading import Unusable, find_runs, read_run
-    from epo_lightning.report.results import overall, tables
+    from epo_lightning.report.results import tables
 
     runs, skipped = [], []
     for folder in find_runs(places):

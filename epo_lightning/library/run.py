@@ -9,7 +9,7 @@ from epo_lightning.library.command import invoked
 from epo_lightning.library.policy import AgentPolicy, Agents, load_policy
 from epo_lightning.library.settings import Settings
 from epo_lightning.limits import Mistake
-from epo_lightning.report.reading import Unusable, read_lineage, read_table
+from epo_lightning.report.reading import Unusable, read_columns, read_lineage
 from epo_lightning.report.statistics import Array
 from epo_lightning.run.folder import RunFolder
 
@@ -61,7 +61,7 @@ class Run:
         `pandas.DataFrame(run.metrics)` is the table.
         """
         try:
-            return read_table(self._files.metrics)
+            return read_columns(self._files.metrics)
         except Unusable as reason:
             raise Mistake(str(reason)) from None
 

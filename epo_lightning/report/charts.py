@@ -1,14 +1,26 @@
 """Line charts as SVG."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from epo_lightning.report.curves import Curve, Line
 from epo_lightning.report.statistics import Array
-from epo_lightning.report.svg import BOTTOM, COLORS, DASHES, LEFT, RIGHT, TOP, WIDTH, picture, text
+from epo_lightning.report.svg import (
+    BOTTOM,
+    COLORS,
+    DASHES,
+    LEFT,
+    MASTER_INK,
+    RIGHT,
+    TOP,
+    WIDTH,
+    follower_ink,
+    picture,
+    text,
+)
 
 _HEIGHT = 280
 _FEW_DOTS = 20
@@ -36,12 +48,13 @@ class Plotted:
         return DASHES[self.style % len(DASHES)]
 
 
-def chart(curves: Sequence[Plotted], xlabel: str, ylabel: str) -> str:
-    """Lines: every run thin, means thick with their intervals as bands."""
-    lines = [line for plotted in curves for line in plotted.curve.runs]
+def chart(curves: Sequence[Plotted], xlabel: str, ylabel: str, left: float = 0.0) -> str:
+    """Lines: every run thin, means thick with their intervals as bands; the x axis begins at `left`."""
+    runs = [line for plotted in curves for line in plotted.curve.runs]
+    lines = [*runs, *(plotted.curve.mean for plotted in curves if plotted.curve.mean is not None)]
     x, y = np.concatenate([line.x for line in lines]), np.concatenate([line.y for line in lines])
-    frame = _Frame(0.0, float(x.max()), float(y.min()), float(y.max()))
-    parts, opacity = [frame.axes(xlabel, ylabel)], min(0.45, _LINES / len(lines))
+    frame = _Frame(left, float(x.max()), float(y.min()), float(y.max()))
+    parts, opacity = [frame.axes(xlabel, ylabel)], min(0.45, _LINES / max(1, len(runs)))
     for plotted in curves:
         curve = plotted.curve
         if curve.mean is not None and curve.low is not None and curve.high is not None:
@@ -56,6 +69,34 @@ def chart(curves: Sequence[Plotted], xlabel: str, ylabel: str) -> str:
         if p.curve.mean is not None and not p.dots
     ]
     return picture(_HEIGHT, f"{ylabel} over {xlabel}", parts)
+
+
+def agents_chart(lines: Mapping[int, Line], agents: int, xlabel: str, ylabel: str, *, log: bool = False) -> str:
+    """A line for each of some agents: the master black and thick, followers from dark (1) to bright.
+
+    Args:
+        lines: By the number of the agent; at least one.
+        agents: How many there are.
+        xlabel: Under the axis.
+        ylabel: Beside it.
+        log: A logarithmic scale; what is not above 0 is left out.
+    """
+    shown = {number: _logarithm(line) if log else line for number, line in lines.items()}
+    shown = {number: line for number, line in shown.items() if len(line.x)}
+    if not shown:
+        return ""
+    x, y = (np.concatenate([line[axis] for line in shown.values()]) for axis in (0, 1))
+    frame = _Frame(0.0, float(x.max()), float(y.min()), float(y.max()))
+    parts = [frame.axes(xlabel, ylabel, log=log)]
+    for number in sorted(shown, reverse=True):  # the master last, on top
+        ink, width = (MASTER_INK, 2.4) if number == 0 else (follower_ink(number, agents), 1.0)
+        parts.append(_polyline(frame, shown[number], ink, f'stroke-width="{width}"'))
+    return picture(_HEIGHT, f"{ylabel} of every agent over {xlabel}", parts)
+
+
+def _logarithm(line: Line) -> Line:
+    positive = line.y > 0
+    return Line(line.x[positive], np.log10(line.y[positive]))
 
 
 def sample(plotted: Plotted) -> str:
@@ -85,13 +126,17 @@ class _Frame:
     def points(self, x: Array, y: Array) -> str:
         return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(self.x(x), self.y(y), strict=True))
 
-    def axes(self, xlabel: str, ylabel: str) -> str:
+    def axes(self, xlabel: str, ylabel: str, *, log: bool = False) -> str:
         right, bottom = WIDTH - RIGHT, _HEIGHT - BOTTOM
         parts = []
-        for value in ticks(self.y_low, self.y_high):
+        levels = ticks(self.y_low, self.y_high)
+        if log:
+            powers = [value for value in levels if value == round(value)]
+            levels = powers if len(powers) > 1 else levels
+        for value in levels:
             y = float(self.y(value))
             parts.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="#e4e4e4"/>')
-            parts.append(text(LEFT - 6, y + 4, _number(value), "end"))
+            parts.append(text(LEFT - 6, y + 4, _number(float(f"{10**value:.2g}") if log else value), "end"))
         for value in ticks(self.x_low, self.x_high):
             x = float(self.x(value))
             parts.append(f'<line x1="{x:.1f}" y1="{bottom}" x2="{x:.1f}" y2="{bottom + 4}" stroke="#888"/>')

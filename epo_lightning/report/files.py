@@ -12,9 +12,10 @@ import numpy as np
 
 from epo_lightning import __version__
 from epo_lightning.report.curves import line_of
+from epo_lightning.report.overall import Aggregate, Overall
 from epo_lightning.report.reading import Run
 from epo_lightning.report.results import Improvement, Result, Table
-from epo_lightning.report.statistics import Interval, Mean
+from epo_lightning.report.statistics import Array, Interval, Mean, Profile
 from epo_lightning.run.folder import part_of, writing
 
 _LAYOUT = 1
@@ -54,7 +55,7 @@ def _rows(run: Run, task: str, method: str) -> list[tuple[object, ...]]:
     return rows
 
 
-def write_json(file: IO[str], tables: Sequence[Table], overall: Sequence[Improvement], skipped: Sequence[str]) -> None:
+def write_json(file: IO[str], tables: Sequence[Table], overall: Overall, skipped: Sequence[str]) -> None:
     """The results; what is not known is null."""
     content = {
         "layout": _LAYOUT,
@@ -69,7 +70,8 @@ def write_json(file: IO[str], tables: Sequence[Table], overall: Sequence[Improve
             }
             for table in tables
         ],
-        "improvements": [_improvement(one) for one in overall],
+        "overall": [_aggregate(one) for one in overall.aggregates],
+        "improvements": [_improvement(one) for one in overall.improvements],
         "left_out": list(skipped),
     }
     json.dump(content, file, indent=1, allow_nan=False)
@@ -87,9 +89,26 @@ def _result(result: Result) -> dict[str, Any]:
         "evaluated": _mean(result.evaluated) if result.evaluated else None,
         "successes": _mean(result.successes) if result.successes else None,
         "interquartile_mean": {"value": _plain(result.middle), "interval": _interval(result.middle_interval)},
+        "performance_profile": _profile(result.profile),
         "is_best": result.is_best,
         "ties_with_best": result.ties,
     }
+
+
+def _aggregate(one: Aggregate) -> dict[str, Any]:
+    middle = {"value": _plain(one.middle), "interval": _interval(one.interval)}
+    return {
+        "method": one.method,
+        "normalized_interquartile_mean": middle,
+        "normalized_performance_profile": _profile(one.profile),
+    }
+
+
+def _profile(profile: Profile) -> dict[str, Any]:
+    def rounded(values: Array | None) -> list[float] | None:
+        return None if values is None else [float(f"{value:.6g}") for value in values.tolist()]
+
+    return {name: rounded(values) for name, values in profile._asdict().items()}
 
 
 def _mean(value: Mean) -> dict[str, Any]:

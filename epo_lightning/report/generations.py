@@ -1,12 +1,11 @@
 """A population over its generations as SVG: a heat map of fitness, a family tree."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from epo_lightning.report.statistics import Array
-from epo_lightning.report.svg import LEFT, RIGHT, TOP, WIDTH, few, picture, text
+from epo_lightning.report.svg import LEFT, RIGHT, TOP, WIDTH, few, heat, picture, text
 
 
 def heat_map(values: Array, columns: Sequence[str], marked: Sequence[Sequence[int]]) -> str:
@@ -20,7 +19,7 @@ def heat_map(values: Array, columns: Sequence[str], marked: Sequence[Sequence[in
             share = (values[k, g] - low) / (high - low) if high > low else 0.5
             x, y = LEFT + g * width, TOP + k * height
             parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{width + 0.3:.1f}" height="{height:.1f}"')
-            parts.append(f' fill="{_heat(share)}"/>')
+            parts.append(f' fill="{heat(share)}"/>')
             if k in marked[g]:
                 ink = "#000" if share > 0.5 else "#fff"
                 radius = min(2.5, width / 3)
@@ -58,15 +57,6 @@ def family_tree(agents: int, columns: Sequence[str], links: Sequence[tuple[int, 
     parts += [text(LEFT + g * width, bottom + 16, columns[g], "middle") for g in few(len(columns), 10)]
     parts.append(text(LEFT + (WIDTH - LEFT - RIGHT) / 2, bottom + 33, "generation", "middle"))
     return picture(bottom + 40, "Parents and children over generations", parts)
-
-
-def _heat(share: float) -> str:
-    """Dark blue over green to yellow; grey where nothing is known."""
-    if math.isnan(share):
-        return "#ddd"
-    stops = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])
-    rgb = [np.interp(share * 4, range(5), stops[:, c]) for c in range(3)]
-    return "#" + "".join(f"{round(float(value)):02x}" for value in rgb)
 
 
 def _agents(agents: int, height: float) -> list[str]:

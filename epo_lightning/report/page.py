@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
 from epo_lightning.report.charts import Plotted, chart, sample
-from epo_lightning.report.curves import Axis, curve_of, env_steps, time_axis
+from epo_lightning.report.curves import Axis, Curve, Line, curve_of, env_steps, time_axis
 from epo_lightning.report.grouping import Group, differences
-from epo_lightning.report.population import Panel, generations, panels
+from epo_lightning.report.overall import Overall
+from epo_lightning.report.population import Panel, generations, key, panels
 from epo_lightning.report.reading import RETURN, SUCCESSES
 from epo_lightning.report.results import Improvement, Result, Table
-from epo_lightning.report.statistics import Interval, Mean
+from epo_lightning.report.statistics import Interval, Mean, Profile
 from epo_lightning.report.style import CSS
 
 _UNKNOWN = "–"
@@ -21,19 +22,20 @@ _EXPLANATION = (
     " are the seeds, the band is the 95 % bootstrap interval of the mean. It begins where every environment of the"
     " master has finished an episode (charts/episodic_coverage is 1): before, only short episodes have ended. Nothing"
     " is smoothed. Time is what was spent in iterations, without evaluations, saving and start.</p>"
-    "<p>The interquartile mean leaves out the lowest and the highest quarter of the runs. It, the probability that one"
+    "<p>The interquartile mean leaves out the lowest and the highest quarter of the runs; a performance profile tells"
+    " which share of the runs has more than a given return. They, the probability that one"
     " method beats another, and their stratified bootstrap intervals are those of Agarwal et al. 2021, Deep"
     " reinforcement learning at the edge of the statistical precipice. Of fewer than five seeds a bootstrap interval is"
     " too narrow; Student's is not.</p>"
 )
 
 
-def page(tables: Sequence[Table], overall: Sequence[Improvement], skipped: Sequence[str]) -> str:
+def page(tables: Sequence[Table], overall: Overall, skipped: Sequence[str]) -> str:
     """Everything.
 
     Args:
         tables: Of each task.
-        overall: Of methods that meet on several tasks.
+        overall: What the tasks say together.
         skipped: Why a run is not in the report, a line each.
     """
     groups = [result.group for table in tables for result in table.results]
@@ -44,11 +46,7 @@ def page(tables: Sequence[Table], overall: Sequence[Improvement], skipped: Seque
     if skipped:
         parts.append(f"<h3>Left out</h3><ul>{''.join(f'<li>{escape(line)}</li>' for line in skipped)}</ul>")
     parts += [_task(table) for table in tables]
-    if overall:
-        labels = list(dict.fromkeys(one.method for one in overall))
-        parts.append("<h2>All tasks</h2><p>How likely a run of the row's method returns more than one of the column's,")
-        parts.append(" averaged over the tasks that both have; 95 % intervals by the stratified bootstrap.</p>")
-        parts.append(_matrix(labels, overall))
+    parts.append(_overall(overall))
     parts.append(f"<h2>Runs</h2>{_runs(tables)}<h2>How to read it</h2>{_EXPLANATION}")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -61,6 +59,8 @@ def _task(table: Table) -> str:
     groups = [result.group for result in table.results]
     parts = [f"<h2>{escape(table.task)}</h2>", _curves(groups), "<h3>Final performance</h3>", _results(table.results)]
     parts += [f'<p class="quiet">{escape(note)}</p>' for note in table.notes]
+    if any(len(result.scores) > 1 for result in table.results) and len(groups) > 1:
+        parts.append(_profiles([(result.group.label, result.profile) for result in table.results], "return"))
     if table.improvements:
         parts.append("<h3>How likely a run of the row's method returns more than one of the column's</h3>")
         parts.append(_matrix([group.label for group in groups], table.improvements))
@@ -68,6 +68,40 @@ def _task(table: Table) -> str:
     if len(groups) > 1:
         parts.append(_differences(groups))
     return "".join(parts)
+
+
+def _overall(overall: Overall) -> str:
+    """What several tasks say together; nothing of a single one."""
+    parts = []
+    if overall.aggregates:
+        count = len(overall.tasks)
+        parts.append(f"<p>Of the methods that were run on all {count} tasks. Each run's return is put on the scale")
+        parts.append(
+            " from the worst of their runs on that task (0) to the best (1), so the numbers change with what is"
+        )
+        parts.append(" compared.</p>")
+        header = ["method", "interquartile mean", "95 % interval"]
+        rows = [[escape(one.method), _number(one.middle), _interval(one.interval)] for one in overall.aggregates]
+        parts.append(_table(header, rows))
+        parts.append(_profiles([(one.method, one.profile) for one in overall.aggregates], "normalised return"))
+    if overall.improvements:
+        labels = list(dict.fromkeys(one.method for one in overall.improvements))
+        parts.append("<h3>How likely a run of the row's method returns more than one of the column's</h3>")
+        parts.append("<p>Averaged over the tasks that both have.</p>")
+        parts.append(_matrix(labels, overall.improvements))
+    return f"<h2>All tasks</h2>{''.join(parts)}" if parts else ""
+
+
+def _profiles(profiles: Sequence[tuple[str, Profile]], name: str) -> str:
+    """Performance profiles, and what they are."""
+    curves = [
+        Plotted(label, Curve([], Line(one.scores, one.shares), one.low, one.high), style)
+        for style, (label, one) in enumerate(profiles)
+    ]
+    left = float(profiles[0][1].scores[0])
+    drawn = chart(curves, name, f"share of runs with more {name.split()[-1]}", left)
+    panel = _figure(("Performance profile: the higher the curve, the better", drawn, []))
+    return f'{_legend(curves)}<div class="panels">{panel}</div>'
 
 
 def _curves(groups: Sequence[Group]) -> str:
@@ -125,7 +159,7 @@ def _population(group: Group) -> str:
     made = panels(group)
     if not made:
         return ""
-    words = generations(group)
+    words = " ".join(filter(None, (generations(group), key(group))))
     told = f"<p>{words}</p>" if words else ""
     return f'<h3>{escape(group.label)}</h3>{told}<div class="panels">{"".join(map(_figure, made))}</div>'
 

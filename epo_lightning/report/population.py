@@ -6,16 +6,29 @@ from typing import Any
 
 import numpy as np
 
-from epo_lightning.report.charts import Plotted, chart
-from epo_lightning.report.curves import Line, curve_of, join
+from epo_lightning.report.agents import read_agents, read_genes
+from epo_lightning.report.charts import Plotted, agents_chart, chart
+from epo_lightning.report.curves import Line, curve_of, join, thinned
 from epo_lightning.report.generations import family_tree, heat_map
+from epo_lightning.report.genes import gene_map, plane
 from epo_lightning.report.grouping import Group
 from epo_lightning.report.reading import BEST, OFF_POLICY, RETURN, SPREAD, Run
+from epo_lightning.report.statistics import Array
 from epo_lightning.report.svg import few
 
 _STEPS = "env steps"
 _COLUMNS, _TREE = 80, 24
 """Most generations of a heat map, taken evenly, and of a family tree, the last ones."""
+
+_POINTS, _FEW = 150, 20
+"""Most points of an agent's line, where there are few agents; of more half as many."""
+_AGENTS = (
+    ("return", "Return of every agent", "return while exploring", False),
+    ("successes", "Successes of every agent", "successes an episode", False),
+    ("kl_to_master", "Distance of every follower from the master", "KL to the master, nats", True),
+    ("ess", "Weight of every follower's samples", "effective sample size, share", False),
+)
+"""Quantities of `agents/*`: title, name of the axis, whether it is logarithmic."""
 
 Panel = tuple[str, str, list[Plotted]]
 """A title, a picture, and what its legend names."""
@@ -36,8 +49,36 @@ def panels(group: Group) -> list[Panel]:
         ),
     ]
     made: list[Panel] = [(title, chart(curves, _STEPS, ylabel), curves) for title, ylabel, curves in plotted if curves]
-    evolved = next((run for run in group.runs if run.lineage), None)
-    return [*made, *_of_generations(evolved)] if evolved else made
+    shown = example(group)
+    made += _of_agents(shown, len(group.runs) > 1)
+    return [*made, *_of_generations(shown), *_of_genes(shown)] if shown.lineage else made
+
+
+def example(group: Group) -> Run:
+    """The run whose agents are shown one by one: the first that evolved, else the first."""
+    return next((run for run in group.runs if run.lineage), group.runs[0])
+
+
+def _of_agents(run: Run, several: bool) -> list[Panel]:
+    """Every agent's own line, of a run that tells of them."""
+    told = read_agents(run)
+    of = f", seed {run.seed}" if several else ""
+    made: list[Panel] = []
+    for quantity, title, ylabel, log in _AGENTS:
+        values = told.get(quantity)
+        if values is None or np.isnan(values).all() or (quantity == "successes" and not (values > 0).any()):
+            continue
+        agents = values.shape[1]
+        lines = {number: _known(run.env_steps, values[:, number], agents) for number in range(agents)}
+        lines = {number: line for number, line in lines.items() if len(line.x)}
+        drawn = agents_chart(lines, agents, _STEPS, ylabel, log=log)
+        made += [(f"{title}{of}", drawn, [])] if drawn else []
+    return made
+
+
+def _known(x: Array, y: Array, agents: int) -> Line:
+    known = ~np.isnan(y)
+    return thinned(Line(x[known], y[known]), _POINTS if agents <= _FEW else _POINTS // 2)
 
 
 def generations(group: Group) -> str:
@@ -46,6 +87,14 @@ def generations(group: Group) -> str:
         return ""
     counts = [str(len(run.lineage)) for run in group.runs]
     return f"Generations by seed: {', '.join(counts)}."
+
+
+def key(group: Group) -> str:
+    """Which agent has which line, in words; empty of a single agent."""
+    agents = group.settings.get("model.num_agents", 1)
+    if not isinstance(agents, int) or agents < 2:
+        return ""
+    return f"Of single agents the master is black; followers go from dark blue (1) to bright ({agents - 1})."
 
 
 def _curves(group: Group, metrics: dict[str, str]) -> list[Plotted]:
@@ -89,6 +138,17 @@ def _of_generations(run: Run) -> list[Panel]:
             [],
         ),
     ]
+
+
+def _of_genes(run: Run) -> list[Panel]:
+    """Maps of the genes, of a run that has kept them."""
+    genes = read_genes(run)
+    seen = None if genes is None else plane(genes)
+    if seen is None:
+        return []
+    first, second = (f"{100 * share:.0f} %" for share in seen.shares.tolist())
+    title = f"Genes, seed {run.seed}: their first two principal components, {first} and {second} of the variance"
+    return [(title, gene_map(seen, run.lineage), [])]
 
 
 def links(records: Sequence[dict[str, Any]], agents: int) -> list[tuple[int, int, int, str]]:

@@ -7,7 +7,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from epo_lightning.run.folder import RunFolder
 STEPS, RATE = "charts/env_steps", "charts/sps"
 RETURN, SUCCESSES, COVERAGE = "charts/episodic_return", "charts/episodic_successes", "charts/episodic_coverage"
 BEST, SPREAD, OFF_POLICY = "population/return_best", "population/fitness_spread", "losses/off_policy_ess"
-_METRICS = (RETURN, SUCCESSES, COVERAGE, BEST, SPREAD, OFF_POLICY)
+_METRICS = (RATE, RETURN, SUCCESSES, COVERAGE, BEST, SPREAD, OFF_POLICY)
+_LARGEST = 1e100
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
 
 
@@ -115,7 +116,7 @@ def read_run(path: Path) -> Run:
     """
     folder = RunFolder(path)
     config = _read_config(folder.config)
-    columns = read_table(folder.metrics, (RATE, *_METRICS))
+    columns = read_columns(folder.metrics, _METRICS.__contains__)
     steps = columns.pop(STEPS)
     rate = columns.pop(RATE, np.full(len(steps), np.nan))
     seconds = np.cumsum(np.diff(steps, prepend=0) / np.where(rate > 0, rate, np.nan))
@@ -127,6 +128,8 @@ def read_run(path: Path) -> Run:
     if not covered.any():
         raise Unusable(f"{folder.metrics}: {COVERAGE} has not reached 1 yet, so no return is a score")
     start = int(covered.argmax())
+    for name in {RETURN, SUCCESSES} & columns.keys():
+        columns[name][~covered] = np.nan  # a resumed run whose episodes began anew has short ones first, too
     return Run(
         path,
         config,
@@ -151,12 +154,12 @@ def _read_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_table(path: Path, names: Sequence[str] | None = None) -> dict[str, Array]:
+def read_columns(path: Path, is_wanted: Callable[[str], bool] = bool) -> dict[str, Array]:
     """(T,) of each column of `metrics.csv`, by env steps; of two rows at the same the later counts.
 
     Args:
         path: The file.
-        names: Those wanted, where they are there; all by default.
+        is_wanted: Of a column's name; by default all are.
 
     Raises:
         Unusable: When there is no iteration in it.
@@ -169,8 +172,8 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> dict[str, Arra
                 raise Unusable(f"{path}: empty")
             if STEPS not in header:
                 raise Unusable(f"{path}: no column {STEPS}")
-            chosen = [STEPS, *(name for name in (header if names is None else names) if name != STEPS)]
-            wanted = {name: header.index(name) for name in chosen if name in header}
+            others = [name for name in header if is_wanted(name) and name != STEPS]
+            wanted = {name: header.index(name) for name in (STEPS, *others)}
             rows = [[_number(row[at]) for at in wanted.values()] for row in reader if len(row) == len(header)]
     except OSError as error:
         raise Unusable(f"{path}: {error.strerror}") from error
@@ -186,12 +189,12 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> dict[str, Arra
 
 
 def _number(cell: str) -> float:
-    """NaN for what is empty, no number, or not finite."""
+    """NaN for what is empty, no number, or so large that a sum of squares is not finite."""
     try:
         value = float(cell) if cell else math.nan
     except ValueError:
         return math.nan
-    return value if math.isfinite(value) else math.nan
+    return value if abs(value) < _LARGEST else math.nan
 
 
 def read_lineage(path: Path) -> Iterator[dict[str, Any]]:
@@ -212,7 +215,7 @@ def read_lineage(path: Path) -> Iterator[dict[str, Any]]:
 def _is_generation(record: Any) -> bool:  # noqa: ANN401  (whatever JSON holds)
     """Whether a line tells of a generation, all of it."""
     try:
-        agents = range(sum(math.isfinite(value) for value in record["fitness"]))
+        agents = range(sum(abs(value) < _LARGEST for value in record["fitness"]))
         families = zip(record["children"], record["parents"], strict=True)
         named = [*record["elites"], *(agent for child, (one, two) in families for agent in (child, one, two))]
         whole = len(agents) == len(record["fitness"]) > 1 and float(record["env_steps"]) >= 0
@@ -230,5 +233,5 @@ def _read_evaluations(checkpoints: Path) -> Iterable[Evaluation]:
         checkpoint = path.with_name(path.name.split(".")[0] + ".ckpt")
         stale = checkpoint.exists() and checkpoint.stat().st_mtime > written + 1
         evaluation = Evaluation(path.name, content if isinstance(content, dict) else {}, stale)
-        if math.isfinite(evaluation.mean("return")):
+        if abs(evaluation.mean("return")) < _LARGEST:
             yield evaluation

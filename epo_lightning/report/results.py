@@ -14,15 +14,19 @@ from epo_lightning.report.statistics import (
     Array,
     Interval,
     Mean,
+    Profile,
     bootstrap,
     interquartile_mean,
     mean,
+    performance_profile,
     probability_of_improvement,
 )
 
 LOGGED = "metrics.csv"
 _SOURCES = ("last.test.json", "best.test.json", "last.evaluation.json", "best.evaluation.json")
 """Whose numbers are taken, in this order, when every run of a task has them."""
+POINTS = 101
+"""Of a performance profile."""
 _WINDOW = 0.1
 """Share of a run's env steps over which what was logged last is averaged."""
 
@@ -39,6 +43,7 @@ class Result:
         successes: Theirs, or None where the task counts none.
         middle: Interquartile mean of the returns.
         middle_interval: By the bootstrap.
+        profile: Which share of its runs returns more than what.
         is_best: No method of the task has a higher mean.
         ties: Its interval and that of the best overlap.
     """
@@ -50,6 +55,7 @@ class Result:
     successes: Mean | None
     middle: float
     middle_interval: Interval
+    profile: Profile
     is_best: bool
     ties: bool
 
@@ -91,24 +97,14 @@ def tables(groups: Sequence[Group]) -> list[Table]:
     return [_table(task, members) for task, members in tasks.items()]
 
 
-def overall(made: Sequence[Table]) -> list[Improvement]:
-    """Every ordered pair of methods that meet on several tasks: the mean probability over these tasks."""
-    scores = {(table.task, result.group.label): result.scores for table in made for result in table.results}
-    labels = list(dict.fromkeys(label for _, label in scores))
-    pairs = []
-    for method, other in ((a, b) for a in labels for b in labels if a != b):
-        shared = [task for task, label in scores if label == method and (task, other) in scores]
-        if len(shared) > 1:
-            ours, theirs = ([scores[task, label] for task in shared] for label in (method, other))
-            pairs.append(_improvement(method, ours, other, theirs))
-    return pairs
-
-
 def _table(task: str, groups: list[Group]) -> Table:
     source = _source([run for one in groups for run in one.runs])
     scores = [np.array([_score(run, source, "return") for run in one.runs]) for one in groups]
     successes = [np.array([_score(run, source, "successes") for run in one.runs]) for one in groups]
     counted = any((np.nan_to_num(values) != 0).any() for values in successes)
+    low, high = (float(pick(np.concatenate(scores))) for pick in (np.min, np.max))
+    margin = 0.02 * (high - low) or 0.5 * abs(high) or 1.0
+    grid = np.linspace(low - margin, high + margin, POINTS)
     means = [mean(values) for values in scores]
     best = max(means, key=lambda one: one.value)
     results = [
@@ -120,13 +116,14 @@ def _table(task: str, groups: list[Group]) -> Table:
             mean(achieved) if counted and not np.isnan(achieved).any() else None,
             float(interquartile_mean(values)),
             bootstrap(interquartile_mean, [values]),
+            performance_profile([values], grid),
             average is best,
             average is not best and average.interval.overlaps(best.interval),
         )
         for one, values, average, achieved in zip(groups, scores, means, successes, strict=True)
     ]
     pairs = [
-        _improvement(one.group.label, [one.scores], other.group.label, [other.scores])
+        improvement(one.group.label, [one.scores], other.group.label, [other.scores])
         for one in results
         for other in results
         if one is not other
@@ -134,7 +131,8 @@ def _table(task: str, groups: list[Group]) -> Table:
     return Table(task, source, _notes(groups, source), results, pairs)
 
 
-def _improvement(method: str, ours: list[Array], other: str, theirs: list[Array]) -> Improvement:
+def improvement(method: str, ours: list[Array], other: str, theirs: list[Array]) -> Improvement:
+    """Of a method over another, from their scores (R,) in each of some tasks."""
     likely = np.mean([probability_of_improvement(x, y) for x, y in zip(ours, theirs, strict=True)])
     return Improvement(method, other, float(likely), bootstrap(probability_of_improvement, ours, theirs))
 

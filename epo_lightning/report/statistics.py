@@ -1,10 +1,10 @@
-"""Statistics of a few runs: means, the interquartile mean, the probability of improvement, and their intervals.
+"""Statistics of a few runs: means, the interquartile mean, the probability of improvement, profiles, their intervals.
 
-Interquartile mean, probability of improvement and the stratified bootstrap are those of Agarwal et al. 2021, "Deep
-reinforcement learning at the edge of the statistical precipice" (NeurIPS). A stratum is a task: runs are drawn again
-within each task, never across.
+Interquartile mean, probability of improvement, performance profile and the stratified bootstrap are those of Agarwal
+et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice" (NeurIPS). A stratum is a task: runs
+are drawn again within each task, never across.
 
-Shape legend: R runs, B resamples, G points of a curve.
+Shape legend: R runs of a task, S runs of another method, B resamples, G points of a curve.
 """
 
 import math
@@ -110,6 +110,59 @@ def bootstrap(statistic: Callable[..., Any], *strata: Sequence[Array], resamples
         drawn = [np.asarray(x)[generator.integers(len(x), size=(resamples, len(x)))] for x in arguments]
         totals += statistic(*drawn) / len(strata[0])
     return Interval(*(float(value) for value in np.percentile(totals, [_TAIL, 100 - _TAIL])))
+
+
+def normalized(strata: Sequence[Array], others: Sequence[Sequence[Array]]) -> list[Array]:
+    """Scores (R,) of each task on the scale from the lowest (0) to the highest (1) run of that task.
+
+    Args:
+        strata: A method's.
+        others: Those of all methods, this one among them: of each its scores in the same tasks.
+    """
+    scaled = []
+    for scores, rest in zip(strata, zip(*others, strict=True), strict=True):
+        low, high = (float(pick(np.concatenate(rest))) for pick in (np.min, np.max))
+        scaled.append((scores - low) / (high - low) if high > low else np.full_like(scores, 0.5))
+    return scaled
+
+
+def pooled_interquartile_mean(strata: Sequence[Array]) -> tuple[float, Interval]:
+    """Of the runs of all tasks together, and its stratified bootstrap interval."""
+    value = float(interquartile_mean(np.concatenate(strata)))
+    if any(len(scores) < 2 for scores in strata):
+        return value, Interval(-math.inf, math.inf)
+    low, high = np.percentile(interquartile_mean(np.concatenate(_resampled(strata), axis=-1)), [_TAIL, 100 - _TAIL])
+    return value, Interval(float(low), float(high))
+
+
+class Profile(NamedTuple):
+    """Which share of the runs scores more than each of G values; `low` and `high` are None where a task has one run."""
+
+    scores: Array
+    shares: Array
+    low: Array | None
+    high: Array | None
+
+
+def performance_profile(strata: Sequence[Array], scores: Array) -> Profile:
+    """F(tau) = 1 / M * sum over M tasks of 1 / R * #{runs whose score > tau}, at tau = `scores` (G,)."""
+    shares = np.mean([_shares(values, scores) for values in strata], axis=0)
+    if any(len(values) < 2 for values in strata):
+        return Profile(scores, shares, None, None)
+    drawn = np.mean([_shares(values, scores) for values in _resampled(strata)], axis=0)  # (B, G)
+    low, high = np.percentile(drawn, [_TAIL, 100 - _TAIL], axis=0)
+    return Profile(scores, shares, low, high)
+
+
+def _shares(values: Array, scores: Array) -> Array:
+    """(..., G) share of the values (..., R) above each score."""
+    return np.stack([(values > score).mean(-1) for score in scores], axis=-1)
+
+
+def _resampled(strata: Sequence[Array]) -> list[Array]:
+    """(B, R) of each task: its runs, drawn again with replacement."""
+    generator = np.random.default_rng(0)  # the same runs give the same page
+    return [values[generator.integers(len(values), size=(RESAMPLES, len(values)))] for values in strata]
 
 
 def mean_band(curves: Array, resamples: int = RESAMPLES) -> tuple[Array, Array]:

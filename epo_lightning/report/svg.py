@@ -1,7 +1,10 @@
 """SVG text: what every picture of a page is made of."""
 
+import math
 from collections.abc import Sequence
 from html import escape
+
+import numpy as np
 
 WIDTH = 480
 LEFT, RIGHT, TOP, BOTTOM = 58, 24, 12, 44
@@ -9,6 +12,8 @@ LEFT, RIGHT, TOP, BOTTOM = 58, 24, 12, 44
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#333333", "#e69f00")
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "12 3", "1 2", "5 2 1 2")
 """A method's colour and dashes: with both, methods can be told apart in print without colours."""
+
+MASTER_INK = "#000"
 
 
 def text(x: float, y: float, words: str, anchor: str) -> str:
@@ -27,3 +32,17 @@ def picture(height: float, title: str, parts: Sequence[str]) -> str:
 def few(count: int, most: int) -> range:
     """At most that many of `count` places, evenly, from the first."""
     return range(0, count, -(-count // most))
+
+
+def heat(share: float) -> str:
+    """Dark blue over green to yellow; grey where nothing is known."""
+    if math.isnan(share):
+        return "#ddd"
+    stops = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])
+    rgb = [np.interp(share * 4, range(5), stops[:, c]) for c in range(3)]
+    return "#" + "".join(f"{round(float(value)):02x}" for value in rgb)
+
+
+def follower_ink(number: int, agents: int) -> str:
+    """Of follower `number` of a population: from dark to a yellow that can still be seen on white."""
+    return heat(0.9 * (number - 1) / max(1, agents - 2))

@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from epo_lightning.report import plot
@@ -54,7 +55,9 @@ def test_the_page_needs_nothing_else(cli: Cli, tmp_path: Path) -> None:
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"<script|<link|<img|src=|href=|url\(|@import|https?:", page)
     assert not re.search(r"\b(nan|inf|None)\b", page)
-    assert page.count('<svg class="picture"') == 2 + 1 + 2  # returns twice; the master; heat map and family tree
+    assert (
+        page.count('<svg class="picture"') == 2 + 1 + 1 + 2
+    )  # returns twice; the profile; the master; heat map and family tree
     assert "Generations by seed: 3, 3, 3." in page
     assert "<b>6.00 ± 0.58</b>" in page  # 5 6 7: s = 1
     assert "≈ 3.00 ± 0.58" in page  # 4.303 standard errors are 2.48: up to 5.48, and down to 3.52
@@ -93,6 +96,28 @@ def test_the_numbers_are_those_of_the_runs(cli: Cli, tmp_path: Path) -> None:
     assert ppo["runs"][2] == {"folder": "runs/ppo-2", "seed": 2, "env_steps": 200, "return": 4.0}
     assert task["improvements"][0]["method"] == "epo, 3 agents"
     assert task["improvements"][0]["probability"] == 1.0
+
+
+def test_several_tasks_are_put_on_one_scale(cli: Cli, tmp_path: Path) -> None:
+    for task, scale in (("WallMaze", 1.0), ("Probe", 100.0)):
+        for agents in (1, 2):
+            for seed in range(3):
+                make_run(tmp_path / "runs" / f"{task}{agents}{seed}", [scale * (agents + seed)], seed,
+                         agents=agents, task=task)  # fmt: skip
+    assert cli("report", "runs").code == 0
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<figcaption>Performance profile") == 3  # of each task, and of both
+    # of 1 2 3 and 2 3 4 on the scale from 1 to 4, twice: the middle four of 0 0 1/3 1/3 2/3 2/3
+    content = json.loads((tmp_path / "report" / "report.json").read_text())
+    one, two = content["overall"]
+    assert (one["method"], two["method"]) == ("ppo (1 agent)", "sapg, 2 agents")
+    assert one["normalized_interquartile_mean"]["value"] == pytest.approx(1 / 3)
+    assert two["normalized_interquartile_mean"]["value"] == pytest.approx(2 / 3)
+    assert "<td>ppo (1 agent)</td><td>0.3333</td>" in page
+    profile = two["normalized_performance_profile"]
+    assert set(profile) == {"scores", "shares", "low", "high"}
+    assert (profile["scores"][0], profile["shares"][0], profile["shares"][-1]) == (0.0, 1.0, 0.0)
+    assert all(len(values) == 101 for values in profile.values())
 
 
 def test_of_many_methods_the_columns_of_the_matrix_have_numbers(cli: Cli, tmp_path: Path) -> None:
@@ -153,6 +178,32 @@ def test_without_matplotlib_the_rest_is_there(cli: Cli, tmp_path: Path, monkeypa
     assert outcome.code == 0
     assert outcome.err == "notice: report/report.png needs matplotlib: pip install 'epo-lightning[report]'\n"
     assert outcome.out == "6 run(s) of 2 method(s): report/report.html, .csv and .json\n"
+
+
+def test_whatever_lies_in_run_folders_a_page_comes_of_it(cli: Cli, tmp_path: Path) -> None:
+    runs, more = (
+        tmp_path / "all my runs",
+        "charts/env_steps,charts/episodic_return,agents/return/0,agents/kl_to_master/1",
+    )
+    make_run(runs / "one iteration", [1.0])
+    make_run(runs / "sac", [3.0, 4.0], algorithm="sac")
+    make_run(runs / "half", agents=3, metrics=f"{more}\r\n100,1,nan,0\r\n200,2,inf,-1\r\n300,3,,x\r\n400,4")
+    gone = make_run(runs / "folders", agents=4, evolves=True)
+    for name in ("genes.npy", "lineage.jsonl"):
+        (gone / name).mkdir()
+    for number, genes in enumerate((np.full((5, 9, 2), np.nan), np.zeros((1, 2, 1)), np.full((3, 6, 4), np.inf))):
+        evolved = make_run(runs / f"genes {number}", seed=number, agents=3, evolves=True, lineage=GENERATIONS)
+        np.save(evolved / "genes.npy", genes)
+    make_run(runs / "huge", agents=5, metrics=table([1e308, -1e308]))
+    (make_run(runs / "binary") / "metrics.csv").write_bytes(b"\xff\x00" * 50)
+    outcome = cli("report", str(runs))
+    assert outcome.code == 0, outcome.err
+    assert [line.split(":")[2].rsplit("/", 2)[1] for line in outcome.err.splitlines()] == ["binary", "huge"]
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"\b(nan|inf|None)\b", page)
+    for path in sorted(runs.iterdir()):  # each one alone, too
+        code = cli("report", str(path), "--out", "alone").code
+        assert code == (2 if path.name in ("binary", "huge") else 0), path
 
 
 def test_a_report_says_whose_numbers_it_shows(cli: Cli, tmp_path: Path) -> None:

@@ -55,6 +55,13 @@ def test_a_curve_begins_where_every_environment_has_finished_an_episode(tmp_path
     assert run.metrics[RETURN].tolist() == [3, 4]
 
 
+def test_returns_of_episodes_that_began_anew_are_no_scores_until_all_have_finished(tmp_path: Path) -> None:
+    """As in a simulator that cannot save its episodes, after a resume."""
+    run = read_run(make_run(tmp_path / "run", metrics=table([1.0, 9.0, 3.0], [1.0, 0.5, 1.0])))
+    assert run.env_steps.tolist() == [100, 200, 300]
+    np.testing.assert_equal(run.metrics[RETURN], [1.0, np.nan, 3.0])
+
+
 def test_it_does_not_begin_anew_when_fewer_have_finished_one_later(tmp_path: Path) -> None:
     metrics = table([1.0, 2.0, 3.0], [1.0, 0.5, 1.0])
     assert read_run(make_run(tmp_path / "run", metrics=metrics)).metrics[COVERAGE].tolist() == [1.0, 0.5, 1.0]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from epo_lightning.report.grouping import group
+from epo_lightning.report.overall import overall
 from epo_lightning.report.reading import read_run
-from epo_lightning.report.results import Table, overall, tables
+from epo_lightning.report.results import Table, tables
 from tests.support.run_folders import evaluate, make_run
 
 
@@ -102,7 +103,16 @@ def test_methods_that_meet_on_two_tasks_have_a_mean_probability(tmp_path: Path) 
             for seed, value in enumerate(values):
                 make_run(tmp_path / f"{task}{agents}{seed}", [value], seed, agents=agents, task=task)
     make_run(tmp_path / "alone", [9.0], algorithm="sac")
-    found = {(one.method, one.other): one.probability for one in overall(tabled(tmp_path))}
+    both = overall(tabled(tmp_path))
+    # on the scale of each task: 0 1/3 against 2/3 1, and 1/3 1 against 0 2/3; the middle two of each four
+    assert sorted(both.tasks) == ["Probe", "WallMaze"]
+    assert {one.method: one.middle for one in both.aggregates} == {
+        "ppo (1 agent)": pytest.approx(1 / 3),
+        "sapg, 4 agents": pytest.approx(2 / 3),
+    }
+    shares = {one.method: one.profile.shares[50] for one in both.aggregates}  # more than 1/2
+    assert shares == {"ppo (1 agent)": 0.25, "sapg, 4 agents": 0.75}
+    found = {(one.method, one.other): one.probability for one in both.improvements}
     assert found == {("sapg, 4 agents", "ppo (1 agent)"): 0.625, ("ppo (1 agent)", "sapg, 4 agents"): 0.375}
 
 
