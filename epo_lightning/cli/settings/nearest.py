@@ -14,6 +14,9 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     unless there is another `clip_eps`.
     """
     words = list(dict.fromkeys(known))
+    same = [each for each in words if "." in each and _last(each) == _last(word)]
+    if len(same) == 1:
+        return same[0]
     whole = min(words, key=lambda each: _distance(word, each), default=None)
     if whole is not None and _is_near(word, whole):
         return whole

@@ -77,6 +77,8 @@ class Translation:
             if name not in ("--config", "-c") and not (name.startswith("--") and self.keys.knows(key)):
                 self.unknown()
                 known = [f"--{each}" for each in [*self.keys.all, *self.keys.groups, "config", "help"]]
+                if name.endswith(".help"):
+                    known = [f"{each}.help" for each in known]
                 raise Mistake(f"{self.command}: {name} is not a flag{hint(name, known)}")
             if not equals:
                 if not waiting or waiting[0].startswith("--"):
