@@ -17,7 +17,20 @@ from epo_lightning.cli.commands import COMMANDS, Command, RunCommand, overview
 from epo_lightning.cli.parser import add_origins, add_parts
 from epo_lightning.modules import ALGORITHMS, algorithm_class
 
-FLOORS = "limits algorithm learner physics envs experience modules run show report callbacks cli".split()
+FLOORS = [
+    "limits",
+    "algorithm",
+    "learner",
+    "physics",
+    "envs",
+    "experience",
+    "modules",
+    "run",
+    "show",
+    "report",
+    "callbacks",
+    "cli",
+]
 """From the ground up, as in `tests/system/test_imports.py`; a floor that is not named here comes after these."""
 _NO_KEYS = ("_ActionConfigLoad", "_ActionPrintConfig", "_ActionHelpClassPath")
 """Kinds of arguments that set nothing."""
