@@ -22,6 +22,7 @@ root_doc = "index"
 exclude_patterns = ["**/README.md"]
 myst_heading_anchors = 4
 highlight_language = "text"  # of drawings; a block of code says what it is
+suppress_warnings = ["ref.python"]  # an annotation whose short name two classes have
 smartquotes = False  # `--flag` is no dash
 
 autodoc_member_order = "bysource"

@@ -5,6 +5,8 @@ from itertools import groupby
 
 _CODE = re.compile(r"(`+)(.+?)\1", re.DOTALL)
 _DRAWN = re.compile(r"\S {3,}\S")
+_SYMBOL = re.compile(r"((?:^|(?<=: )) *[A-Za-z])([.)])(?=\s|$)", re.MULTILINE)
+"""A letter such as K or N that stands alone: it begins no list."""
 _LABEL = re.compile(r"^\s*[A-Z][a-z]+:$")
 
 
@@ -54,6 +56,7 @@ def escape(text: str) -> str:
 
 def _plain(text: str) -> str:
     text = re.sub(r"([\\*|])", r"\\\1", text)
+    text = _SYMBOL.sub(r"\1\\\2", text)
     return re.sub(r"(?<=\w)_(?!\w)", r"\\_", text)
 
 

@@ -17,20 +17,20 @@ from epo_lightning.cli.commands import COMMANDS, Command, RunCommand, overview
 from epo_lightning.cli.parser import add_origins, add_parts
 from epo_lightning.modules import ALGORITHMS, algorithm_class
 
-FLOORS = {
-    "limits": "Mistakes of the user",
-    "algorithm": "Pure functions on tensors",
-    "learner": "Networks, normalisers, the optimizer",
-    "physics": "MuJoCo on CPU threads, MuJoCo Warp",
-    "envs": "The contract of environments, and those that come with this package",
-    "experience": "Rollouts, episodes, fitness, targets, evaluation",
-    "modules": "Lightning: the modules and the datamodule",
-    "run": "The run's folder, checkpoints, metrics, messages",
-    "show": "Films and the viewer",
-    "report": "Runs side by side",
-    "callbacks": "What makes the algorithm",
-    "cli": "The command line",
-}
+FLOORS = [
+    "limits",
+    "algorithm",
+    "learner",
+    "physics",
+    "envs",
+    "experience",
+    "modules",
+    "run",
+    "show",
+    "report",
+    "callbacks",
+    "cli",
+]
 """From the ground up, as in `tests/system/test_imports.py`; a floor that is not named here comes after these."""
 _NO_KEYS = ("_ActionConfigLoad", "_ActionPrintConfig", "_ActionHelpClassPath")
 """Kinds of arguments that set nothing."""
@@ -64,23 +64,24 @@ def api() -> dict[str, str]:
     """A page for each floor, and one that leads to them."""
     pages, rows = {}, []
     for floor, names in modules().items():
-        title = FLOORS.get(floor, "")
         pages[f"api/{floor}"] = "\n".join([f"# {floor}", "", *map(_module, names)])
-        rows.append(f"| [`epo_lightning.{floor}`]({floor}.md) | {title} |")
-    front = [
-        _directive("autofunction" if inspect.isroutine(each) else "autoclass", f"epo_lightning.{name}")
+        words = inspect.getdoc(importlib.import_module(f"epo_lightning.{floor}")) or ""
+        rows.append(f"| [`epo_lightning.{floor}`]({floor}.md) | {words.partition(chr(10))[0]} |")
+    door = [
+        _directive("autofunction" if inspect.isroutine(each) else "autoclass", f"epo_lightning.{name}", "no-index")
         for name, each in front_door()
     ]
+    text = "The modules, floor by floor: a module imports from its own floor and from those above it in this list."
     intro = [
         "# API",
         "",
-        "The modules, floor by floor: a module imports from its own floor and from those above it here.",
+        *(["What `import epo_lightning` gives:", "", *door, "## Modules", ""] if door else []),
+        text,
         "",
     ]
     table = ["| floor | what it is |", "|---|---|", *rows, ""]
-    door = ["## The front door", "", *front] if front else []
     tree = ["```{toctree}", ":hidden:", "", *(name.removeprefix("api/") for name in pages), "```", ""]
-    return {"api/index": "\n".join([*intro, *table, *door, *tree]), **pages}
+    return {"api/index": "\n".join([*intro, *table, *tree]), **pages}
 
 
 def front_door() -> Iterator[tuple[str, Any]]:
@@ -98,8 +99,9 @@ def _module(name: str) -> str:
     return heading + _directive("automodule", name)
 
 
-def _directive(name: str, argument: str) -> str:
-    return f"```{{eval-rst}}\n.. {name}:: {argument}\n```\n"
+def _directive(name: str, argument: str, *flags: str) -> str:
+    options = "".join(f"\n   :{flag}:" for flag in flags)
+    return f"```{{eval-rst}}\n.. {name}:: {argument}{options}\n```\n"
 
 
 # The commands -----------------------------------------------------------------------------------------------------

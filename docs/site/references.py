@@ -12,6 +12,7 @@ from sphinx.application import Sphinx
 _DOTTED = re.compile(r"(?:epo_lightning\.)?([a-z]\w*(?:\.\w+)+)(?:\(\))?")
 _WORD = re.compile(r"(<span class=\"pre\">)([^<]+)</span>")
 _NO_BASE = re.compile(r"<p>Bases: <code[^>]*><span class=\"pre\">object</span></code></p>")
+_DASH = re.compile(r"(</strong>|</em>\)|</a>) -- ")
 _SEAM = re.compile(r"(?<=[\w:][._/:])(?=[a-zA-Z])")
 _FILE = re.compile(r"epo_lightning/([\w/]+)\.py")
 
@@ -38,7 +39,7 @@ def finish(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _t
     That a class has no base but `object` is not said.
     """
     if "body" in context:
-        body = _NO_BASE.sub("", context["body"])
+        body = _DASH.sub("\\1 \N{EN DASH} ", _NO_BASE.sub("", context["body"]))
         context["body"] = _WORD.sub(lambda word: f"{word[1]}{_SEAM.sub('<wbr>', word[2])}</span>", body)
 
 
