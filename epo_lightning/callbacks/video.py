@@ -1,11 +1,12 @@
 """Videos of the population while it learns."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from epo_lightning.callbacks.run_files import run_file
@@ -13,6 +14,8 @@ from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.base import PopulationCallback
 from epo_lightning.run.every import Every
+from epo_lightning.run.metrics_table import MetricsTable
+from epo_lightning.show.handing_over import hand_over
 from epo_lightning.show.playback import Playback
 from epo_lightning.show.video import compose, record, require_encoder
 
@@ -24,8 +27,9 @@ class VideoRecorder(PopulationCallback):
     """Films mean actions of some agents every so many env steps, as `videos/<env steps>.mp4` in the run folder.
 
     The agents play in environments of their own, made anew for every video with the same seed, as difficult as the
-    training's are by then: the training itself goes on as it would without. A `WandbLogger` gets the video, too;
-    TensorBoard has no place for an mp4. Needs the extra `video`.
+    training's are by then: the training itself goes on as it would without. Loggers that take films get each (W&B,
+    Comet, MLflow; TensorBoard as a moving picture); of the others one line says that they do not. Needs the extra
+    `video`.
 
     Args:
         every_n_env_steps: Env steps between two videos.
@@ -50,6 +54,7 @@ class VideoRecorder(PopulationCallback):
         self.clock, self.agents, self.seconds = Every(every_n_env_steps), agents, seconds
         self.width, self.height = width, height
         self._actors: list[int] = []
+        self._without: set[str] = set()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse agents that do not exist, and a machine that cannot draw: now, and not after hours."""
@@ -80,8 +85,8 @@ class VideoRecorder(PopulationCallback):
             with isolate_rng():
                 self._film(trainer, path)
             for logger in trainer.loggers:
-                if isinstance(logger, WandbLogger):
-                    logger.log_video("videos/agents", [str(path)], step=env_steps)
+                if not isinstance(logger, MetricsTable):
+                    self._hand_over(logger, path, env_steps)
 
     on_train_end = on_train_epoch_start
 
@@ -91,6 +96,18 @@ class VideoRecorder(PopulationCallback):
             record(playback, path, self.seconds, self.width, self.height)
         finally:
             playback.env.close()
+
+    def _hand_over(self, logger: Logger, film: Path, env_steps: int) -> None:
+        """A logger that takes no films is named once, and so is one whose service fails: the training goes on."""
+        name, why = type(logger).__name__, "it takes no films"
+        try:
+            if hand_over(logger, "videos/agents", film, env_steps):
+                return
+        except Exception as error:  # services raise whatever they like
+            why = " ".join(str(error).split()) or type(error).__name__
+        if name not in self._without:
+            self._without.add(name)
+            print(f"notice: trainer.logger {name} did not get the film: {why}; it is {film}", file=sys.stderr)
 
     def _playback(self, trainer: L.Trainer, actors: Sequence[int | str], policy: Policy | None) -> Playback:
         """`actors` in environments of their own; there is no network yet when the training is set up."""

@@ -55,7 +55,7 @@ class RunCommand(Command):
         resolved = resolve(given)
         keep_freed_memory()
         yield_idle_threads()
-        return int(pkgutil.resolve_name("epo_lightning.cli.invocation:run")(self, resolved, run_name(given)))
+        return int(pkgutil.resolve_name("epo_lightning.cli.invocation:run")(self, resolved, run_name(given), given))
 
 
 COMMANDS: dict[str, Command] = {

@@ -1,12 +1,20 @@
 """`fit`: train, and say where the results are."""
 
+import math
 import shlex
 import signal
+import sys
+from dataclasses import replace
+
+from lightning.pytorch.callbacks import Timer
 
 from epo_lightning.cli.arguments import RESUME
 from epo_lightning.cli.invocation import Invocation
 from epo_lightning.limits import Mistake
+from epo_lightning.run.known_run import dismiss
+from epo_lightning.run.metrics_table import MetricsTable
 from epo_lightning.run.run_checkpoints import RunCheckpoints
+from epo_lightning.run.summary import Ending, RunSummary, last_row, score_of
 
 
 def fit(run: Invocation) -> int:
@@ -28,38 +36,104 @@ def fit(run: Invocation) -> int:
             f"trainer.max_epochs: the run has made {done} iterations, and {wanted} were asked for; to go on give more"
             f" than {done}"
         )
-    ended_at_once = False
+    ended_at_once, code, ending = False, 1, Ending("failed")
     try:
         trainer.fit(run.model, run.datamodule, ckpt_path=run.trained.path)
+        code, ending = (128 + run.stop.signal if run.stop.signal else 0), _ending(run)
     except SystemExit:  # how Lightning answers to Ctrl-C, of which only the second one comes so far
-        ended_at_once = True
+        ended_at_once, code, ending = True, 128 + signal.SIGINT, Ending("interrupted", "SIGINT, at once")
     except (ValueError, OSError):
         if trainer.strategy.launcher is not None:  # the other ranks would wait for this one
             trainer.strategy.launcher.kill(signal.SIGKILL)
         raise
     finally:
         if trainer.is_global_zero:
-            _say_how_to_continue(run)
+            _sum_up(run, ending)
+            dismiss(trainer.loggers, code)
     if run.stop.signal and trainer.is_global_zero:  # Lightning kills all ranks when another one fails
         return 128 + run.stop.signal
     return 128 + signal.SIGINT if ended_at_once else 0
 
 
-def _say_how_to_continue(run: Invocation) -> None:
-    assert run.folder is not None
-    done, wanted = run.trainer.current_epoch, run.trainer.max_epochs
-    checkpoints = run.trainer.checkpoint_callbacks
-    saved = next(each for each in checkpoints if isinstance(each, RunCheckpoints)).saved_iteration
-    if saved is None or not run.folder.last.exists():
-        if wanted not in (None, -1) and done >= wanted:
-            print(f"Nothing to do: the run has made its {done} iterations; raise --trainer.max_epochs to go on")
-        return
-    last = shlex.quote(str(run.folder.last))
-    more = f" --trainer.max_epochs {2 * saved}" if saved == wanted else ""
-    print(
-        f"Results in {run.folder.path}: {', '.join(run.folder.contents())} ({run.folder.last.name} is of iteration"
-        f" {saved})\n"
-        f"Continue:  python -m epo_lightning fit --ckpt_path {last}{more}\n"
-        f"Evaluate:  python -m epo_lightning validate --ckpt_path {last}",
-        flush=True,
+def _ending(run: Invocation) -> Ending:
+    """Of a training that Lightning has brought to its end."""
+    if run.stop.signal:
+        return Ending("interrupted", signal.Signals(run.stop.signal).name)
+    wanted = run.trainer.max_epochs
+    if wanted not in (None, -1) and run.trainer.current_epoch >= wanted:
+        return Ending("finished")
+    callbacks = run.trainer.callbacks  # type: ignore[attr-defined]
+    if any(isinstance(each, Timer) and (each.time_remaining() or 0.0) <= 0 for each in callbacks):
+        return Ending("stopped", "trainer.max_time")
+    early = next((type(each).__name__ for each in callbacks if getattr(each, "stopped_epoch", 0)), "a callback")
+    return Ending("stopped", early)
+
+
+def _sum_up(run: Invocation, ending: Ending) -> None:
+    """Print and write what came of the run, when anything was trained."""
+    folder, trainer = run.folder, run.trainer
+    assert folder is not None
+    if run.recorder.has_begun and (error := sys.exception()) is not None and ending.status == "failed":
+        ending = Ending("failed", " ".join(str(error).split()) or type(error).__name__)
+    if not run.recorder.has_begun:
+        if ending.status != "finished":
+            return
+        done = trainer.current_epoch
+        print(f"Nothing to do: the run has made its {done} iterations; raise --trainer.max_epochs to go on")
+        if folder.summary.exists():
+            return
+    try:
+        summary = _summary(run, ending)
+        if run.recorder.has_begun:
+            print(summary.as_text(), flush=True)
+        if folder.config.exists():  # somebody else may have emptied the folder
+            summary.write(folder)
+    except (Mistake, OSError) as fault:
+        if ending.status != "failed":  # otherwise that is the news
+            print(f"notice: the summary of the run was not written: {fault}", file=sys.stderr)
+
+
+def _summary(run: Invocation, ending: Ending) -> RunSummary:
+    folder, model = run.folder, run.model
+    assert folder is not None
+    saves = next(each for each in run.trainer.checkpoint_callbacks if isinstance(each, RunCheckpoints))
+    rows = next(each for each in run.trainer.loggers if isinstance(each, MetricsTable)).rows()
+    iterations, env_steps = last_row(rows) or (run.trainer.current_epoch, model.env_steps)
+    saved = saves.saved_iteration if saves.saved_iteration is not None else run.trained.iterations
+    best = None
+    if saves.best_iteration is not None and math.isfinite(saves.best_score):
+        file = str(folder.best.relative_to(folder.path)) if folder.best.exists() else None
+        best = replace(score_of(rows, saves.best_iteration, file), episodic_return=saves.best_score)
+    summaries = [folder.summary.name, folder.summary_text.name]
+    last = f"{folder.last.relative_to(folder.path)}" if folder.last.exists() else None
+    if last is not None and saved != iterations:
+        last += f" (of iteration {saved})"
+    return RunSummary(
+        ending=ending,
+        algorithm=run.algorithm,
+        task=run.datamodule.spec.name,
+        agents=model.num_agents,
+        envs=run.datamodule.num_envs * run.trainer.world_size,
+        device=run.trainer.strategy.root_device.type,
+        seconds=run.recorder.seconds,
+        continuations=len(run.recorder.history.lineage),
+        env_steps=env_steps,
+        iterations=iterations,
+        best=best,
+        last=score_of(rows, iterations, last) if rows else None,
+        folder=str(folder.path),
+        files=[*(name for name in folder.contents() if name not in summaries), *summaries],
+        commands=_commands(run, saved) if last is not None else {},
     )
+
+
+def _commands(run: Invocation, saved: int) -> dict[str, str]:
+    """How to go on from the last checkpoint."""
+    assert run.folder is not None
+    last = shlex.quote(str(run.folder.last))
+    more = f" --trainer.max_epochs {2 * saved}" if saved == run.trainer.max_epochs else ""
+    return {
+        "Continue": f"python -m epo_lightning fit --ckpt_path {last}{more}",
+        "Evaluate": f"python -m epo_lightning validate --ckpt_path {last}",
+        "Play": f"python -m epo_lightning play --ckpt_path {last}",
+    }

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import pkgutil
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -14,10 +15,11 @@ from epo_lightning import __version__
 from epo_lightning.cli.algorithm import choose_algorithm
 from epo_lightning.cli.commands import RunCommand
 from epo_lightning.cli.destination import choose_folder
+from epo_lightning.cli.loggers import prepare_loggers, without_secrets
 from epo_lightning.cli.parser import OF_ONE_INVOCATION, add_origins, add_parts, require_said_where_it_counts
 from epo_lightning.cli.strange_settings import require_own_settings, require_present_names
 from epo_lightning.cli.trained import read_trained
-from epo_lightning.cli.trainer import fixed_arguments, naming_the_key, put_loggers_into
+from epo_lightning.cli.trainer import fixed_arguments, naming_the_key
 from epo_lightning.cli.trust.consent import signature_of
 from epo_lightning.modules import algorithm_class
 from epo_lightning.modules.base import PopulationModule
@@ -39,6 +41,7 @@ class Invocation(LightningCLI):
         args: The command line.
         name: What a new run is called; None: after its task.
         at_end: Where to put what has to be undone when the command has ended.
+        given: The command line as the user gave it.
 
     Attributes:
         trained: The checkpoint that it names.
@@ -47,6 +50,7 @@ class Invocation(LightningCLI):
         resolved: The configuration that came out, as YAML.
         folder: Where a training writes; None when nothing is trained.
         stop: How a signal ends a training.
+        recorder: What a training leaves behind.
         model: The population.
         datamodule: Its environments.
         trainer: Who runs both.
@@ -56,8 +60,16 @@ class Invocation(LightningCLI):
     datamodule: RolloutDataModule
     trainer: L.Trainer
 
-    def __init__(self, command: RunCommand, args: list[str], name: str | None, at_end: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        command: RunCommand,
+        args: list[str],
+        name: str | None,
+        at_end: contextlib.ExitStack,
+        given: Sequence[str] = (),
+    ) -> None:
         self.command, self.args, self.name, self._at_end = command, args, name, at_end
+        self.given = given or args
         self.function = pkgutil.resolve_name(command.function)
         self.trained = read_trained(args)
         self.algorithm = choose_algorithm(args, self.trained.algorithm)
@@ -122,11 +134,12 @@ class Invocation(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Keep the configuration as the user means it; then decide on the run folder."""
-        kept = self.config.clone()
+        kept = without_secrets(self.config) if self.command.trains else self.config.clone()
         for key in OF_ONE_INVOCATION:
             kept.pop(key, None)
         self.resolved: str = self.parser.dump(kept, skip_unset=False, skip_validation=True)
         if not self.command.trains:
+            self.config.trainer.logger = None  # nobody logs, so no logger's package is needed
             return
         is_first_rank = rank_zero_only.rank == 0  # type: ignore[attr-defined]
         if is_first_rank:
@@ -138,13 +151,14 @@ class Invocation(LightningCLI):
         self._at_end.callback(self.folder.release)
         if is_first_rank:
             self.folder.claim()
-        put_loggers_into(self.folder, self.config)
+        prepare_loggers(self.config, self.folder, self.trained)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """What every run has, in addition to what its configuration says."""
         config = self.config_init["trainer"]
-        recorder = RunRecorder(self.resolved, self._signature, self._changes)
-        callbacks = [self.stop, EvaluationReport(self.config.data.env.as_dict()), recorder]
+        words = ["epo-lightning", *self.given]
+        self.recorder = RunRecorder(self.resolved, self._signature, self._changes, self.trained.history, words)
+        callbacks = [self.stop, EvaluationReport(self.config.data.env.as_dict()), self.recorder]
         if config["enable_progress_bar"] is not False:
             callbacks.append(IterationProgress())
         if config["max_time"] is not None:
@@ -155,17 +169,18 @@ class Invocation(LightningCLI):
             return super().instantiate_trainer(**fixed)
 
 
-def run(command: RunCommand, args: list[str], name: str | None) -> int:
+def run(command: RunCommand, args: list[str], name: str | None, given: Sequence[str]) -> int:
     """Build what `args` say, and do `command` with it.
 
     Args:
         command: The row of the table.
         args: Command line after `arguments.resolve`.
         name: What a new run is called; None: after its task.
+        given: The command line as the user gave it.
 
     Returns:
         The exit code.
     """
     with contextlib.ExitStack() as at_end:
-        invocation = Invocation(command, args, name, at_end)
+        invocation = Invocation(command, args, name, at_end, given)
         return int(invocation.function(invocation, **invocation.arguments))

@@ -12,6 +12,7 @@ from epo_lightning.limits import Mistake
 from epo_lightning.modules import ALGORITHMS, admit, algorithm_class, contents
 from epo_lightning.run.checkpoint import read_checkpoint
 from epo_lightning.run.checkpoint_contents import require_sound
+from epo_lightning.run.history import Ancestor, History, history_of
 
 
 class Trained(NamedTuple):
@@ -24,6 +25,8 @@ class Trained(NamedTuple):
         iterations: How many have been made.
         algorithm: What trained it.
         fixed: The keys behind `model.` that say what its weights mean.
+        history: Of a run that goes on from it.
+        env_steps: How many have been made.
     """
 
     path: str | None = None
@@ -32,6 +35,8 @@ class Trained(NamedTuple):
     iterations: int = 0
     algorithm: str | None = None
     fixed: frozenset[str] = frozenset()
+    history: History = History()
+    env_steps: int = 0
 
 
 def read_trained(args: list[str]) -> Trained:
@@ -57,7 +62,9 @@ def read_trained(args: list[str]) -> Trained:
         used = dump({KEY: algorithm, **config})
     whole = {KEY: algorithm, **parse(checkpoint[contents.CONFIG], limited=False)}
     fixed = identity.model.keys() - algorithm_class(algorithm).changeable
-    return Trained(path, whole, used, checkpoint.get("epoch", -1) + 1, algorithm, frozenset(fixed))
+    ancestor = Ancestor.of(Path(path), checkpoint)
+    history = history_of(checkpoint).continued_from(ancestor)
+    return Trained(path, whole, used, ancestor.iteration, algorithm, frozenset(fixed), history, ancestor.env_steps)
 
 
 def _require_known(algorithm: str, consented: object, path: str) -> None:

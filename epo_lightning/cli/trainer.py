@@ -4,25 +4,13 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jsonargparse import Namespace
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 
+from epo_lightning.cli.loggers import as_list
 from epo_lightning.limits import Mistake
 from epo_lightning.run.checkpoint import AtomicCheckpointIO
 from epo_lightning.run.folder import RunFolder
 from epo_lightning.run.metrics_table import MetricsTable
-
-
-def put_loggers_into(folder: RunFolder, config: Namespace) -> None:
-    """Loggers that save somewhere do so inside the run folder.
-
-    Args:
-        folder: Of the run.
-        config: The parsed configuration; changed in place.
-    """
-    for logger in _as_list(config.trainer.logger):
-        if "save_dir" in logger.get("init_args", {}):
-            logger.init_args.save_dir = str(folder.path / (logger.init_args.save_dir or ""))
 
 
 def fixed_arguments(config: Mapping[str, Any], folder: RunFolder | None, *, in_one_process: bool) -> dict[str, Any]:
@@ -45,7 +33,7 @@ def fixed_arguments(config: Mapping[str, Any], folder: RunFolder | None, *, in_o
     }
     if folder is not None:
         fixed["default_root_dir"] = str(folder.path)
-        fixed["logger"] = [MetricsTable(folder.metrics), *_as_list(config["logger"])]
+        fixed["logger"] = [MetricsTable(folder.metrics), *as_list(config["logger"])]
         fixed["limit_val_batches"] = 0  # evaluation is a command of its own
     if in_one_process:
         fixed |= {"devices": 1, "num_nodes": 1, "strategy": "auto"}
@@ -77,10 +65,3 @@ def _keep_buffers_of_ranks() -> None:
     for entry in StrategyRegistry.values():
         if entry["strategy"] is DDPStrategy:
             entry["init_params"].setdefault("broadcast_buffers", False)
-
-
-def _as_list(loggers: Any) -> list[Any]:
-    """The loggers besides `metrics.csv`."""
-    if loggers is True:
-        raise Mistake("trainer.logger: name loggers by class_path; metrics.csv is always written")
-    return loggers if isinstance(loggers, list) else [loggers] if loggers else []

@@ -27,6 +27,7 @@ from epo_lightning.limits import Mistake
 from epo_lightning.modules import contents
 from epo_lightning.modules.algorithm_table import algorithm_name
 from epo_lightning.modules.data import RolloutDataModule
+from epo_lightning.modules.env_step_axis import put_on_env_steps
 from epo_lightning.modules.identity import Identity, require_same_identity
 from epo_lightning.modules.iteration_log import IterationLog
 from epo_lightning.modules.minibatches import MinibatchLog
@@ -121,7 +122,7 @@ class PopulationModule(L.LightningModule, ABC):
     @property
     def env_steps(self) -> int:
         """Env steps made so far, over all environments and ranks."""
-        return self.dataset.env_steps
+        return int(self._restored.get("env_steps", 0)) if self._dataset is None else self._dataset.env_steps
 
     def difficulty(self) -> dict[str, float]:
         """What the task's curriculum has come to on this rank."""
@@ -145,6 +146,7 @@ class PopulationModule(L.LightningModule, ABC):
     def setup(self, stage: str) -> None:
         """Make the streams that the datamodule hands to Lightning; refuse a trainer that cannot train this module."""
         self.data.source = self
+        put_on_env_steps(self.trainer.loggers, self)
         if stage == "fit":
             require_supported(self.trainer)
 
@@ -172,14 +174,30 @@ class PopulationModule(L.LightningModule, ABC):
             self.update(batch)
 
     def on_train_epoch_end(self) -> None:
-        """Tell the iteration, once, to every logger; the x axis is env steps."""
+        """Tell the iteration, once, to every logger, with what `self.log` got until now; the x axis is env steps."""
         self._log.finish(self.dataset, self.minibatches, self.scalars(), self.champion, self.metrics)
         self.metrics["charts/iteration"] = self.current_epoch + 1
         known = {name: value for name, value in self.metrics.items() if not math.isnan(value)}
         self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in known.items()})
+        everything = self._logged_by_others() | known
         for logger in self.trainer.loggers:
-            logger.log_metrics(known, step=self.env_steps)
+            logger.log_metrics(everything, step=self.env_steps)
             logger.save()
+
+    def log(self, *args: Any, **settings: Any) -> None:
+        """As Lightning's, for modules and callbacks; every batch weighs the same, as Lightning cannot tell its size."""
+        if settings.get("batch_size") is None:
+            settings["batch_size"] = 1
+        super().log(*args, **settings)
+
+    def _logged_by_others(self) -> dict[str, float]:
+        """What `self.log` of modules and callbacks has gathered in this iteration; a collective call.
+
+        Lightning logs it after the checkpoint is written; here it stands in the iteration's row before.
+        """
+        logged = self.trainer._logger_connector.metrics["log"]
+        values = {name: float(value) for name, value in logged.items() if name != "step"}  # which Lightning leaves out
+        return {"epoch": self.current_epoch, **values} if values else {}
 
     # Evaluation -----------------------------------------------------------------------------------------------------
 

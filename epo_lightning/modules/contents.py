@@ -26,6 +26,8 @@ LAYOUT = "layout"
 """Number of the layout of what follows."""
 RANKS = "ranks"
 """The experience of every rank (see `Experience.saved`)."""
+HISTORY = "history"
+"""Where the run comes from, and what it took so far (see `run.history`)."""
 POLICY = "policy."
 """How the names of the network's weights begin in `state_dict`."""
 
@@ -72,6 +74,12 @@ def ranks_of(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not (isinstance(ranks, list) and all(isinstance(rank, dict) for rank in ranks)):
         raise Mistake("ckpt_path: it does not hold the ranks of a training")
     return ranks
+
+
+def env_steps_of(checkpoint: Mapping[str, Any]) -> int:
+    """How many the training had made, over all environments and ranks."""
+    ranks = ranks_of(checkpoint)
+    return int(ranks[0].get("env_steps", 0)) if ranks else 0
 
 
 def curriculum_of(checkpoint: Mapping[str, Any]) -> dict[str, float] | None:

@@ -1,6 +1,7 @@
 """Checkpoints: how they get to disk, and how they are read."""
 
 import contextlib
+import hashlib
 import os
 import warnings
 import zipfile
@@ -17,6 +18,7 @@ from epo_lightning.modules import contents
 from epo_lightning.run.folder import part_of, writing
 
 _DOS_DIRECTORY = 0x10
+_FINGERPRINT = 16
 _LEARNT = ("state_dict", "optimizer_states")
 """Entries that must be finite; a simulator's own state may hold NaN."""
 
@@ -139,6 +141,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if wrong := not_finite({name: checkpoint.get(name) for name in _LEARNT}, ""):
         raise Mistake(f"ckpt_path: {path} cannot be used: {_some(wrong)} not finite; take an older checkpoint")
     return checkpoint
+
+
+def fingerprint(path: Path) -> str:
+    """Of what a checkpoint holds, by the checksums of its parts: the same for every copy of the file."""
+    with zipfile.ZipFile(path) as archive:
+        parts = [(entry.filename.partition("/")[2], entry.CRC, entry.file_size) for entry in archive.infolist()]
+    return hashlib.sha256(repr(sorted(parts)).encode()).hexdigest()[:_FINGERPRINT]
 
 
 def _require_intact(path: Path) -> None:

@@ -15,6 +15,7 @@ from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake
 from epo_lightning.modules import algorithm_class, contents
 from epo_lightning.modules.identity import UnknownSettingError
+from epo_lightning.run.history import history_of
 
 _KINDS = {"epoch": int, "global_step": int, "loops": dict, "callbacks": dict, "optimizer_states": list,
           "lr_schedulers": list}  # fmt: skip
@@ -40,6 +41,7 @@ def require_sound(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> N
         if (tuple(said) if isinstance(said, list) else said) != value:
             raise Mistake(f"ckpt_path: its configuration and its weights have another model.{key}: it is damaged")
     _require_curricula(checkpoint)
+    history_of(checkpoint)
     for name, kind in _KINDS.items():
         if not isinstance(checkpoint.get(name, kind()), kind):
             raise Mistake(f"ckpt_path: its {name} is of the type {type(checkpoint[name]).__name__}: it is damaged")

@@ -2,8 +2,10 @@
 
 runs/<config or task>/<time>-seed<seed>/
     config.yaml              the resolved configuration
+    run.json                 the same, versions, commit, machine, command line, lineage
     metrics.csv              one row per iteration
     lineage.jsonl            one line per generation, when the run evolves
+    summary.txt, .json       what came of it, when it has ended
     checkpoints/best.ckpt    highest return of the master
     checkpoints/last.ckpt    the latest iteration
 
@@ -51,8 +53,11 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.yaml"
+        self.record = path / "run.json"
         self.metrics = path / "metrics.csv"
         self.lineage = path / "lineage.jsonl"
+        self.summary = path / "summary.json"
+        self.summary_text = path / "summary.txt"
         self.last = path / "checkpoints" / "last.ckpt"
         self.best = path / "checkpoints" / "best.ckpt"
         self.best_master = path / "checkpoints" / "best_master.ckpt"
@@ -112,6 +117,12 @@ class RunFolder:
             with writing(file):
                 file.unlink(missing_ok=True)
 
+    def forget_summary(self) -> None:
+        """Remove the summary of a run that goes on."""
+        for file in (self.summary, self.summary_text):
+            with writing(file):
+                file.unlink(missing_ok=True)
+
     def release(self) -> None:
         """Undo `claim`; a folder that `create` made and that is still empty disappears."""
         if self._lock is not None:
@@ -122,8 +133,9 @@ class RunFolder:
                 folder.rmdir()
 
     def contents(self) -> list[str]:
-        """The files that are there, relative to the folder."""
-        files = (self.config, self.metrics, self.lineage, self.best_master, self.best, self.last)
+        """The files that are there, relative to the folder, in a fixed order."""
+        files = (self.config, self.record, self.metrics, self.lineage, self.best_master, self.best, self.last,
+                 self.summary, self.summary_text)  # fmt: skip
         return [str(file.relative_to(self.path)) for file in files if file.exists()]
 
     def holds_run(self) -> bool:

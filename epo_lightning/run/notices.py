@@ -21,6 +21,7 @@ _WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"The number of training batches .* is smaller than the logging interval",
     r"`broadcast_buffers` is deprecated",
+    r"To copy construct from a tensor, it is recommended",  # LearningRateMonitor, of a learning rate on the device
     r"The '\w+' does not have many workers",
     r"Be aware that when using `ckpt_path`, callbacks used to create",  # `overrides` tells of what was removed
 )

@@ -23,6 +23,8 @@ FRAMES_PER_SECOND = 30.0
 """About; a frame shows a whole number of env steps."""
 MAX_COLUMNS, GAP = 4, 4
 """Tiles in a row, and pixels between them."""
+_GIF_FPS, _GIF_WIDTH = 10, 640
+"""Frames per second and the most pixels of what is shown inside a page."""
 _INK, _PAPER = (235, 238, 242), (32, 36, 44)
 _LINES = 2
 
@@ -130,6 +132,23 @@ def tile(pictures: list[np.ndarray]) -> np.ndarray:
         top, left = index // columns * height, index % columns * (width + GAP)
         sheet[top : top + height, left : left + width] = picture
     return sheet
+
+
+def as_gif(film: Path) -> bytes:
+    """`film` as a picture that moves: ten frames per second, at most 640 pixels wide.
+
+    Raises:
+        Mistake: When ffmpeg cannot read it.
+    """
+    import imageio_ffmpeg
+
+    size = f"fps={_GIF_FPS},scale='min({_GIF_WIDTH},iw)':-2:flags=lanczos"
+    colours = "split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse=dither=bayer"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(film), "-vf", f"{size},{colours}"]
+    ran = subprocess.run([*command, "-f", "gif", "-"], capture_output=True, check=False, start_new_session=True)
+    if ran.returncode:
+        raise Mistake(f"{film} cannot be shown: {ran.stderr.decode(errors='replace').strip()}")
+    return ran.stdout
 
 
 @contextlib.contextmanager

@@ -3,10 +3,12 @@
 An iteration is 64 env steps: 4 agents with 4 environments, 4 steps. Episodes have three steps.
 """
 
+import io
 import random
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import imageio_ffmpeg
@@ -14,7 +16,8 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from PIL import Image
 from torch import Tensor
 
 from epo_lightning.callbacks import VideoRecorder
@@ -25,7 +28,8 @@ from epo_lightning.learner.networks import LatentActorCritic
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.show.playback import Playback
 from tests.support.command_line import Cli
-from tests.support.training import small_data, small_module, train
+from tests.support.logged import tensorboard_pictures
+from tests.support.training import Recorder, fit, small_data, small_module, train
 
 
 class Gallery(Probe):
@@ -183,6 +187,50 @@ class TestTraining:
         desk = Desk()
         run(tmp_path, 1, Hire(), film(every_n_env_steps=64))
         assert desk.videos == [("videos/agents", [str(tmp_path / "videos/64.mp4")], 64)]
+
+    def test_every_logger_gets_what_it_takes(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """W&B by its logger, Comet and MLflow by their clients, TensorBoard as a moving picture; others: one line."""
+        board = TensorBoardLogger(tmp_path / "board")
+        comet, mlflow, broken = Service("log_video"), Service("log_artifact"), Service("log_video", OSError("no\nnet"))
+        loggers = [board, comet, mlflow, Silent(), broken]
+        recorder = film(every_n_env_steps=64, seconds=0.5)
+        fit(small_module(), small_data(env=Gallery), tmp_path, callbacks=[recorder], logger=loggers)
+        first, second = (tmp_path / f"videos/{steps}.mp4" for steps in (64, 128))
+        assert comet.films == [
+            ((str(file),), {"name": f"videos/agents/{file.name}", "step": steps})
+            for file, steps in ((first, 64), (second, 128))
+        ]
+        assert mlflow.films == [(("the-run", str(file), "videos/agents"), {}) for file in (first, second)]
+        pictures = tensorboard_pictures(tmp_path / "board/lightning_logs/version_0")["videos/agents"]
+        assert [step for step, _ in pictures] == [64, 128]
+        with Image.open(io.BytesIO(pictures[0][1])) as picture:
+            assert (picture.format, getattr(picture, "n_frames", 1) > 1) == ("GIF", True)
+        notices = [line for line in capsys.readouterr().err.splitlines() if line.startswith("notice: trainer.logger")]
+        assert notices == [
+            f"notice: trainer.logger Silent did not get the film: it takes no films; it is {first}",
+            f"notice: trainer.logger Service did not get the film: no net; it is {first}",
+        ]
+
+
+class Silent(Recorder):
+    """A logger of numbers alone."""
+
+
+class Service(Recorder):
+    """A logger with a client that can do one thing, or fails to."""
+
+    run_id = "the-run"
+
+    def __init__(self, ability: str, fault: Exception | None = None) -> None:
+        super().__init__()
+        self.films: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        self.fault = fault
+        self.experiment = SimpleNamespace(**{ability: self.take})
+
+    def take(self, *args: Any, **kwargs: Any) -> None:
+        if self.fault:
+            raise self.fault
+        self.films.append((args, kwargs))
 
 
 class TestRefusals:

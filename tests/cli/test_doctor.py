@@ -61,7 +61,7 @@ class TestTheReport:
             assert found[name].startswith("[--] ")
             assert found[name].endswith(f"-> pip install 'epo-lightning[{extra}]'")
         assert "pillow is not installed" in found["video"]
-        assert found["wandb"].endswith("-> pip install wandb")
+        assert found["wandb"].endswith("-> pip install 'epo-lightning[wandb]'")
 
     def test_a_remedy_follows_its_finding(self) -> None:
         findings = [Finding("long name", "ok", "1.0"), Finding("x", "missing", "not there", "pip install x")]

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from epo_lightning.run.folder import RunFolder, find_checkpoint
-from epo_lightning.run.metrics_table import MetricsTable
 
 
 @pytest.fixture(autouse=True)
@@ -82,20 +81,3 @@ def test_a_checkpoint_knows_its_folder() -> None:
     touch(folder.config)
     assert folder.same_as(RunFolder.of_checkpoint(folder.last))
     assert RunFolder.of_checkpoint(touch(Path("elsewhere/last.ckpt"))) is None
-
-
-def test_metrics_gain_columns_and_lose_the_rows_after_a_checkpoint() -> None:
-    table = MetricsTable(Path("metrics.csv"))
-    table.log_metrics({"a": 1.0}, step=10)
-    table.log_metrics({"a": 0.1 + 0.2, "b": 5.0}, step=20)
-    table.log_metrics({"b": 6.0}, step=30)
-    text = "charts/env_steps,a,b\r\n10,1.0,\r\n20,0.30000000000000004,5.0\r\n30,,6.0\r\n"
-    assert Path("metrics.csv").read_bytes().decode() == text
-    with Path("metrics.csv").open("a") as file:
-        file.write("40,1.")  # killed while writing
-    again = MetricsTable(Path("metrics.csv"))
-    again.rewind(30)
-    assert Path("metrics.csv").read_bytes().decode() == text
-    again.rewind(20)
-    again.log_metrics({"a": 3.0, "b": 7.0}, step=30)
-    assert Path("metrics.csv").read_text().splitlines()[2:] == ["20,0.30000000000000004,5.0", "30,3.0,7.0"]

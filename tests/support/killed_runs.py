@@ -22,6 +22,7 @@ from epo_lightning.cli.entry import main
 from epo_lightning.cli.fit import fit  # noqa: F401  (imported once, before the forks)
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
+from epo_lightning.modules.contents import HISTORY
 from epo_lightning.run.checkpoint import read_checkpoint
 from tests.support.command_line import TINY, TINY_SAC
 from tests.support.sameness import differences
@@ -37,6 +38,8 @@ EVOLUTION = {
     "trainer": {
         "max_epochs": 3,
         "callbacks+": [
+            {"class_path": "lightning.pytorch.callbacks.LearningRateMonitor"},
+            {"class_path": "tests.support.talkative.Talkative"},
             {
                 "class_path": "epo_lightning.callbacks.ElitePreservation",
                 "init_args": {"archive_size": 1, "every_n_env_steps": 64},
@@ -122,12 +125,25 @@ def run(folder: Path, last: int | None = None) -> int:
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """What a run folder says, without what a clock measured."""
+    """What a run folder says, without what a clock measured, and without how often it was begun and continued."""
     found: dict[str, Any] = {}
     for path in sorted((folder / RUN).rglob("*")):
         name = str(path.relative_to(folder / RUN))
         if path.suffix == ".ckpt":
             found[name] = read_checkpoint(path)
+            assert found[name].pop(HISTORY)["seconds"] > 0
+        elif path.name == "run.json":
+            record = json.loads(path.read_text())
+            found[name] = {
+                key: record[key] for key in record.keys() - {"started", "lineage", "earlier", "working_folder"}
+            }
+        elif path.name == "summary.json":
+            told = json.loads(path.read_text())
+            found[name] = {
+                key: told[key] for key in told.keys() - {"ended", "seconds", "continuations", "env_steps_per_second"}
+            }
+        elif path.name == "summary.txt":
+            found[name] = path.read_text().splitlines()[0]
         elif path.name == "metrics.csv":
             with path.open(newline="") as file:
                 rows = list(csv.DictReader(file))

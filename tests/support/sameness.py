@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from epo_lightning.modules.contents import CONFIG as CONFIG_KEY
+from epo_lightning.modules.contents import HISTORY
 from epo_lightning.run.checkpoint import read_checkpoint
 
 
@@ -36,7 +37,7 @@ def assert_same(a: object, b: object) -> None:
 
 
 def final_state(folder: str) -> dict[str, Any]:
-    """The last checkpoint of a run, without its configuration."""
+    """The last checkpoint of a run, without its configuration, and without how often it was continued and when."""
     checkpoint = read_checkpoint(Path(folder) / "checkpoints/last.ckpt")
-    del checkpoint[CONFIG_KEY]
+    del checkpoint[CONFIG_KEY], checkpoint[HISTORY]
     return checkpoint

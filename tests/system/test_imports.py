@@ -43,6 +43,7 @@ OWNERS = {
     "jsonargparse": {"cli", "envs.check"},
     "matplotlib": {"report.plot", "sweep.findings"},
     "optuna": {"sweep.trials", "sweep.findings"},
+    "tensorboard": {"show.handing_over"},
     "wandb": set(),
 }
 """Libraries that only these places import; `algorithm` and `learner` import torch and einops alone."""

@@ -89,8 +89,9 @@ def check_package(package: str, extra: str, use: str, module: str | None = None)
 
 def check_wandb() -> Finding:
     """Weights & Biases: whether it would ask for an account. Nothing is sent anywhere."""
-    if find_spec("wandb") is None:
-        return Finding("wandb", "missing", "not installed (trainer.logger WandbLogger)", "pip install wandb")
+    found = check_package("wandb", "wandb", "trainer.logger WandbLogger")
+    if found.state != "ok":
+        return found
     mode = os.environ.get("WANDB_MODE")
     if mode in ("offline", "disabled"):
         return Finding("wandb", "ok", f"{_version('wandb')}, WANDB_MODE={mode}")
