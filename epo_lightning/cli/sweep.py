@@ -44,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         description="Run a study, configurations times seeds, or a search for settings; then compare the runs. The same"
         " command goes on with what was cut, and skips what is done.",
         exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument("file", nargs="?", metavar="FILE", help="a study: a YAML file, or the name of a packaged one")
     parser.add_argument("--out", type=Path, help="folder of the study (default: the file's out, or runs/NAME)")
@@ -86,6 +87,7 @@ def find_study(name: str) -> tuple[Path, bool]:
     if (file := STUDIES / f"{name}.yaml").is_file():
         return file, True
     if (CONFIGS / f"{name}.yaml").is_file():
+        find_config(name, "sweep")  # which refuses what no run is
         raise Mistake(
             f"sweep: {name} is a configuration of one run: fit --config {name}; a study has methods or search"
         )

@@ -126,6 +126,8 @@ def _importance(panel: Any, study: optuna.Study, space: Space) -> None:  # noqa:
 
 
 def _slice(panel: Any, trials: Sequence[FrozenTrial], parameter: Parameter, space: Space) -> None:  # noqa: ANN401
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
     names = [json.dumps(value) for value in parameter.values]
     for state, marker, color, _ in _kinds():
         some = [one for one in trials if one.state == state and one.value is not None and parameter.key in one.params]
@@ -136,7 +138,11 @@ def _slice(panel: Any, trials: Sequence[FrozenTrial], parameter: Parameter, spac
         panel.set_xlim(-0.5, len(names) - 0.5)
     elif parameter.log:
         panel.set_xscale("log")
-    panel.set(title=_short(parameter.key), xlabel=parameter.key, ylabel=space.metric)
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.tick_params(axis="x", labelsize=8)
+    panel.set(xlabel=parameter.key, ylabel=space.metric)
     panel.grid(alpha=0.3)
 
 

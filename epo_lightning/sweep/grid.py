@@ -24,7 +24,7 @@ def cross(where: str, grid: object) -> list[Point]:
     for key, values in grid.items():
         if not isinstance(values, list) or not values:
             raise Mistake(f"{where}.{key} must be a list of values to try, such as [1, 2]; got {values!r}")
-        if twice := [value for place, value in enumerate(values) if value in values[:place]]:
+        if twice := [value for place, value in enumerate(values) if repr(value) in map(repr, values[:place])]:
             raise Mistake(f"{where}.{key} has {twice[0]!r} twice; leave one out")
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 

@@ -1,0 +1,273 @@
+"""`sweep`: a study from its file to its report, and what is refused before anything is started."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from epo_lightning.cli import resolution, sweep
+from epo_lightning.cli.arguments import find_config
+from epo_lightning.cli.entry import main
+from epo_lightning.limits import Mistake
+from tests.support.command_line import TINY, Cli, wait_for_rows
+from tests.support.fake_runs import FakeRun
+
+ROOT = Path(__file__).parents[2]
+STUDY = """
+out: out
+seeds: 2
+common: {config: tiny.yaml, trainer.max_epochs: 400}
+methods:
+  tiny: {}
+"""
+
+
+@pytest.fixture
+def parsed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Configurations are parsed in this process, which has everything imported."""
+    monkeypatch.setattr(resolution, "_ask", lambda requests: [resolution._answer(request) for request in requests])
+
+
+def write(text: str, name: str = "study.yaml") -> str:
+    Path(name).write_text(text)
+    return name
+
+
+def test_a_study_goes_on_after_a_kill_and_ends_with_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("studies")
+    folder.mkdir()
+    (folder / "tiny.yaml").write_text(TINY)
+    file = write(STUDY, str(folder / "study.yaml"))
+    command = [sys.executable, "-m", "epo_lightning", "sweep", file, "--jobs", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    driver = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    runs = [folder / "out" / "tiny" / f"seed{seed}" for seed in (0, 1)]
+    for run in runs:
+        wait_for_rows(run / "metrics.csv", 5, driver)
+    assert main(["sweep", file]) == 2
+    assert capsys.readouterr().err.startswith("error: out: another sweep is at work in studies/out")
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
+
+    # at once, while the children of the first one are still saving
+    assert main(["sweep", file]) == 0
+    told = capsys.readouterr()
+    assert "study: 1 method(s) x 2 seed(s) = 2 runs" in told.err
+    assert "2 run(s) of 1 method(s): studies/out/report/report.html" in told.out
+    for run in runs:
+        rows = (run / "metrics.csv").read_text().splitlines()
+        assert len(rows) == 401
+        assert run.with_suffix(".log").read_text().count("$ ") == 2
+        assert "SIGTERM: finishing this iteration, then saving" in run.with_suffix(".log").read_text()
+    seeds = [yaml.safe_load((run / "config.yaml").read_text())["seed_everything"] for run in runs]
+    assert seeds == [0, 1]
+    assert (folder / "out" / "report" / "report.html").stat().st_size > 1000
+
+
+@pytest.mark.usefixtures("parsed_here")
+def test_a_dry_run_checks_writes_configurations_and_prints_commands(cli: Cli) -> None:
+    grid = "grid: {model.loss.clip_eps: [1e-1, 0.2]}\nevaluate: validate\n"
+    outcome = cli("sweep", write(STUDY + grid), "--dry-run")
+    assert outcome.code == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert len(lines) == 8
+    folder = "out/tiny,clip_eps=0.1"
+    assert lines[0] == (
+        f"OMP_NUM_THREADS=1 python -m epo_lightning fit --config {folder}/method.yaml --run_dir {folder}/seed0"
+        " --seed_everything=0 --resume"
+    )
+    assert lines[1] == f"OMP_NUM_THREADS=1 python -m epo_lightning validate --ckpt_path {folder}/seed0"
+    config = yaml.safe_load(Path(folder, "method.yaml").read_text())
+    assert config["model"]["loss"]["clip_eps"] == 0.1
+    assert config["trainer"]["max_epochs"] == 400
+    assert not Path(folder, "seed0").exists()
+
+
+@pytest.mark.usefixtures("parsed_here")
+def test_settings_of_callbacks_are_named_by_their_class(cli: Cli) -> None:
+    text = """
+        common: {config: quickstart, trainer.callbacks.GeneticEvolution.mutation_sigma: 3e-1}
+        methods:
+          a: {trainer: {callbacks: {ElitePreservation: {archive_size: 2}}}}
+        """
+    outcome = cli("sweep", write(text), "--dry-run", "--out", "there")
+    assert outcome.code == 0, outcome.err
+    elites, evolution, _ = yaml.safe_load(Path("there/a/method.yaml").read_text())["trainer"]["callbacks"]
+    assert elites["init_args"]["archive_size"] == 2
+    assert evolution["init_args"]["mutation_sigma"] == 0.3
+    assert evolution["init_args"]["num_elites"] == 4  # that of the configuration
+
+
+@pytest.mark.usefixtures("parsed_here")
+@pytest.mark.parametrize(
+    ("methods", "words"),
+    [
+        ("a: {model.lss.x: 3}", "methods.a: "),
+        ("a: {model.num_agents: many}", "model.num_agents"),
+        ("a: {model.loss.clip_eps: -1}", "model.loss.clip_eps must be greater than 0"),
+        ("a: {trainer.callbacks.GeneticEvolution.num_elites: 3}", "GeneticEvolution: there is none"),
+        ("a: {trainer.max_epochs: -1}", "trainer.max_epochs is without an end"),
+        ("a: {model.lss.x: 3}, b: {model.lss.x: 3}", "(and 1 more)"),
+    ],
+)
+def test_what_fit_refuses_is_one_line_and_nothing_is_started(cli: Cli, methods: str, words: str) -> None:
+    outcome = cli("sweep", write(f"out: out\ncommon: {{config: tiny.yaml}}\nmethods: {{{methods}}}"))
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: study.yaml: methods.a: ")
+    assert outcome.err.count("\n") == 1
+    assert words in outcome.err
+    assert "/tmp" not in outcome.err
+    assert [*Path("out").iterdir()] == []
+
+
+@pytest.mark.usefixtures("parsed_here")
+def test_a_configuration_that_changed_after_its_runs_began_is_refused(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_fake_runs(monkeypatch)
+    assert cli("sweep", write(STUDY)).code == 0
+    changed = STUDY.replace("tiny: {}", "tiny: {model.num_agents: 2}")
+    outcome = cli("sweep", write(changed))
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: study.yaml: methods.tiny: model.num_agents 4 -> 2, but out/tiny/seed0 has")
+    outcome = cli("sweep", write(STUDY.replace("400", "800").replace("seeds: 2", "seeds: 3")))
+    assert outcome.code == 0, outcome.err
+    assert "3 runs, 2 at a time" in outcome.err or "3 runs, 1 at a time" in outcome.err  # all go on
+    Path("tiny.yaml").write_text(TINY.replace("num_agents: 4", "num_agents: 8"))
+    outcome = cli("sweep", write(STUDY))
+    assert outcome.code == 2
+    assert "trainer.max_epochs 800 -> 400 (and 1 more)" in outcome.err
+
+
+def use_fake_runs(monkeypatch: pytest.MonkeyPatch, value: str = "i") -> None:
+    """Runs that write rows at once, whatever their configuration."""
+
+    class Run(FakeRun):
+        @property
+        def training(self) -> list[str]:
+            config = yaml.safe_load(self.config.read_text())
+            command = super().training
+            rate = config["model"]["optimizer"]["learning_rate"]
+            return [*command[:5], "0", value.format(rate=rate), "well"]
+
+    monkeypatch.setattr(sweep, "StudyRun", Run)
+    monkeypatch.setattr(sweep.report, "main", lambda arguments: print("reported", *arguments))
+
+
+SEARCH = """
+out: out
+common: {config: tiny.yaml, trainer.max_epochs: 20}
+search:
+  parameters:
+    model.optimizer.learning_rate: {low: 1e-4, high: 1e-2, log: true}
+    model.rollout.estimator: [gae, n_step]
+  metric: score
+  value: last
+  trials: 5
+"""
+
+
+@pytest.mark.usefixtures("parsed_here")
+def test_a_search_ends_with_the_best_configuration_and_a_picture(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_fake_runs(monkeypatch, "{rate} * i")
+    outcome = cli("sweep", write(SEARCH))
+    assert outcome.code == 0, outcome.err
+    assert "Results in out: trials.csv, best.yaml, search.png" in outcome.out
+    assert "fit --config out/best.yaml" in outcome.out
+    configs = [yaml.safe_load(path.read_text()) for path in Path("out").glob("trial-*/trial.yaml")]
+    rates = [config["model"]["optimizer"]["learning_rate"] for config in configs]
+    best = yaml.safe_load(Path("out/best.yaml").read_text())
+    assert len({*rates}) == 5
+    assert best["model"]["optimizer"]["learning_rate"] == max(rates)
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--config", "out/best.yaml", "--print_config"])
+    again = cli("sweep", write(SEARCH))
+    assert again.code == 0, again.err
+    assert len([*Path("out").glob("trial-*")]) == 5
+    other = cli("sweep", write(SEARCH.replace("score", "other")))
+    assert other.code == 2
+    assert "study.yaml: metric of the search changed" in other.err
+    other = cli("sweep", write(SEARCH.replace("20", "30")))
+    assert "trainer.max_epochs 20 -> 30" in other.err
+
+
+@pytest.mark.usefixtures("parsed_here")
+def test_values_that_fit_refuses_are_told_before_a_search_begins(cli: Cli) -> None:
+    for old, new, words in (
+        ("[gae, n_step]", "[gae, nstep]", "model.rollout.estimator"),
+        ("high: 1e-2", "high: 2", "model.optimizer.learning_rate must be"),
+        ("rollout.estimator", "rolout.estimator", "search.parameters"),
+    ):
+        outcome = cli("sweep", write(SEARCH.replace(old, new)))
+        assert outcome.code == 2
+        assert words in outcome.err
+        assert outcome.err.count("\n") == 1
+    assert not Path("out/search.db").exists()
+
+
+def test_without_optuna_a_search_tells_what_to_install(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "find_spec", lambda name: None)
+    outcome = cli("sweep", write(SEARCH))
+    assert (outcome.code, outcome.err) == (
+        2, "error: study.yaml: search needs optuna: pip install 'epo-lightning[optuna]'\n",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ((), "name the file of a study, or a packaged one: first"),
+        (("none",), "sweep: none is neither a file nor one of the packaged studies: first"),
+        (("quickstart",), "quickstart is a configuration of one run: fit --config quickstart"),
+        (("sweep",), "wandb sweep"),
+        (("first", "--jobs", "0"), "--jobs must be at least 1"),
+        (("first", "--jobs", "two"), "--jobs"),
+        (("first", "--dry"), "--dry means nothing here"),
+        (("first", "second"), "second means nothing here"),
+        ((".",), "Is a directory"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(cli: Cli, args: tuple[str, ...], words: str) -> None:
+    outcome = cli("sweep", *args)
+    assert outcome.code == 2
+    assert words in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("parsed_here")
+@pytest.mark.parametrize("name", sweep.packaged())
+def test_every_packaged_study_is_one(cli: Cli, name: str) -> None:
+    outcome = cli("sweep", name, "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert f"--run_dir runs/{name}/" in outcome.out
+
+
+def test_no_run_takes_a_study_or_the_agents_file_for_its_configuration(cli: Cli) -> None:
+    write("methods: {a: {config: quickstart}}")
+    for name, words in (
+        ("sweep", "is for the agent of Weights & Biases, which starts runs: wandb sweep "),
+        ("first", "first is a study of several runs: epo-lightning sweep first"),
+        ("study.yaml", "study.yaml is a study of several runs: epo-lightning sweep study.yaml"),
+    ):
+        outcome = cli("fit", "--config", name)
+        assert outcome.code == 2
+        assert words in outcome.err
+        with pytest.raises(Mistake, match="base"):
+            find_config(name, "base")
+
+
+def test_the_driver_loads_nothing_heavy() -> None:
+    heavy = "torch lightning mujoco optuna jsonargparse"
+    code = (
+        "import sys; from epo_lightning.cli.entry import main\n"
+        f"try: main(['sweep', '--help'])\nexcept SystemExit: print([m for m in '{heavy}'.split() if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "[]"
