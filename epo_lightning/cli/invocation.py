@@ -19,7 +19,12 @@ from epo_lightning.cli.destination import choose_folder
 from epo_lightning.cli.parser import OF_ONE_INVOCATION, add_origins, add_parts, require_said_where_it_counts
 from epo_lightning.cli.strange_settings import require_own_settings, require_present_names
 from epo_lightning.cli.trained import read_trained
-from epo_lightning.cli.trainer import fixed_arguments, naming_the_key, put_loggers_into
+from epo_lightning.cli.trainer import (
+    fixed_arguments,
+    naming_the_key,
+    put_loggers_into,
+    require_lasting_processes,
+)
 from epo_lightning.cli.trust.consent import signature_of
 from epo_lightning.modules import algorithm_class
 from epo_lightning.modules.base import PopulationModule
@@ -171,7 +176,9 @@ class Invocation(LightningCLI):
         self.trainer_defaults["callbacks"] = callbacks
         fixed = fixed_arguments(config, self.folder, in_one_process=self.command.in_one_process)
         with naming_the_key():
-            return super().instantiate_trainer(**fixed)
+            trainer = super().instantiate_trainer(**fixed)
+        require_lasting_processes(trainer)
+        return trainer
 
 
 def _as_list(callbacks: Any) -> list[L.Callback]:

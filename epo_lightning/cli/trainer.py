@@ -4,8 +4,10 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import lightning as L
 from jsonargparse import Namespace
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from epo_lightning.limits import Mistake
 from epo_lightning.run.checkpoint import AtomicCheckpointIO
@@ -50,6 +52,19 @@ def fixed_arguments(config: Mapping[str, Any], folder: RunFolder | None, *, in_o
     if in_one_process:
         fixed |= {"devices": 1, "num_nodes": 1, "strategy": "auto"}
     return fixed
+
+
+def require_lasting_processes(trainer: L.Trainer) -> None:
+    """Refuse to train in forked or spawned processes: they end with the training, and what it came to with them.
+
+    Raises:
+        Mistake: Naming the remedy.
+    """
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise Mistake(
+            f"trainer.strategy: {trainer.num_devices} devices by forked or spawned processes is not supported: choose"
+            " ddp, or, in a notebook, trainer.devices 1"
+        )
 
 
 @contextlib.contextmanager

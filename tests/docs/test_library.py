@@ -4,6 +4,7 @@ import re
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "library.md"
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the names of the page stand for after its code has run, with fewer environments."""
     folder, module = tmp_path_factory.mktemp("reader"), types.ModuleType("page")
     small = find_config("quickstart").read_text().replace("num_envs: 2048", "num_envs: 128")
@@ -29,16 +30,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         return {"folder": folder, **vars(module)}
 
 
-def test_its_runs_are_there(page: dict[str, object]) -> None:
+def test_its_runs_are_there(page: dict[str, Any]) -> None:
     folder = page["folder"]
-    assert isinstance(folder, Path)
     runs = {run.name: len((run / "metrics.csv").read_text().splitlines()) - 1 for run in (folder / "runs").iterdir()}
     assert runs == {"library": 32, "profiled": 5, "deep": 2, "made": 2, "watched": 3}
     assert "page.DeepMaze" in (folder / "runs/deep/config.yaml").read_text()
     assert (folder / "runs/profiled/profile.json").exists()
 
 
-def test_its_agents_act(page: dict[str, object]) -> None:
+def test_its_agents_act(page: dict[str, Any]) -> None:
     action, noisy = page["action"], page["noisy"]
-    assert np.shape(action) == (2,)  # type: ignore[arg-type]
-    assert np.shape(noisy) == (16, 2)  # type: ignore[arg-type]
+    assert np.shape(action) == (2,)
+    assert np.shape(noisy) == (16, 2)
