@@ -1,5 +1,6 @@
 """Where an iteration's time and memory go, for the size of network that is being trained (EPO section 5.4)."""
 
+import copy
 import json
 import statistics
 import sys
@@ -99,6 +100,7 @@ class NetworkScaleProfiler(PopulationCallback):
 def forward_flops(policy: Policy, obs_dim: int, envs_per_agent: int) -> int:
     """Floating-point operations of one forward pass, per environment: what is done once per agent is shared."""
     device = policy.device
+    policy = copy.deepcopy(policy).requires_grad_(False)  # the counter fails at a view of a parameter that learns
     agents = torch.arange(policy.num_agents, device=device).repeat_interleave(envs_per_agent)
     with FlopCounterMode(display=False) as counter:
         policy.act(torch.zeros(len(agents), obs_dim, device=device), agents, policy.initial_state(len(agents), device))

@@ -59,11 +59,12 @@ def invoked(
         at_end.enter_context(_keeping_interrupt())
         file = Path(at_end.enter_context(tempfile.TemporaryDirectory(prefix="epo-"))) / "settings.yaml"
         try:
-            name = run_name(given)
+            name, words = run_name(given), [*given, *args]
             if whole := _with_env(settings, env):
                 write_settings(whole, file)
                 given.append(f"--config={file}")
-            yield Invocation(row, resolve([*given, *args]), name, at_end, [*given, *args], callbacks, in_python=True)
+            resolved = resolve([*given, *args])
+            yield Invocation(row, resolved, name, at_end, words, callbacks, in_python=True)
         except Exception as error:
             if os.environ.get("EPO_DEBUG") or isinstance(error, OSError) or not is_users_mistake(error):
                 raise
@@ -79,10 +80,11 @@ def _with_env(settings: Settings | None, env: object) -> dict[str, Any]:
         data = whole.setdefault("data", {})
         if not isinstance(data, dict) or not isinstance(data.get("env", {}), dict):
             raise Mistake("settings: data.env is given twice: as env, too")
-        named, more = env_settings(env), data.get("env", {})
-        if "class_path" in more:
+        named, arguments = env_settings(env), dict(data.get("env", {}))
+        if "class_path" in arguments:
             raise Mistake("settings: data.env.class_path is given twice: as env, too")
-        data["env"] = {**named, **more, "init_args": {**more.get("init_args", {}), **named.get("init_args", {})}}
+        arguments |= arguments.pop("init_args", {})  # which may be left out, as in a flag
+        data["env"] = {**named, "init_args": {**arguments, **named.get("init_args", {})}}
     return whole
 
 

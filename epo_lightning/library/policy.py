@@ -98,8 +98,8 @@ class AgentPolicy:
             if self._state.numel():
                 raise Mistake(f"observations had {self._state.shape[1]} rows, now {rows}: reset() before others act")
             self._state = self.network.initial_state(rows, self.network.device)
-        generator = self._generator if sample else None
-        actions, self._state = self.network.act(given, self._agents.expand(rows), self._state, generator)
+        noise = (self._generator,) if sample else ()
+        actions, self._state = self.network.act(given, self._agents.expand(rows), self._state, *noise)
         actions = actions[0] if single else actions
         return actions.to(obs.device) if isinstance(obs, Tensor) else actions.cpu().numpy()[()]
 

@@ -65,7 +65,8 @@ def require_supported(trainer: L.Trainer, *, trains: bool) -> None:
         raise Mistake(f"trainer.strategy {name} is not supported: every rank needs the whole network; use auto or ddp")
     if isinstance(strategy.launcher, _MultiProcessingLauncher):
         raise Mistake(
-            f"trainer.strategy {name}: processes that are forked or spawned lose what the first one keeps; use ddp"
+            f"trainer.strategy {name}: what forked or spawned processes come to ends with them; use ddp, or, in a"
+            " notebook, trainer.devices 1"
         )
     if type(precision) not in (Precision, MixedPrecision):
         raise Mistake(

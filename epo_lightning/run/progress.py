@@ -89,11 +89,13 @@ class IterationProgress(PopulationCallback, ProgressBar):
             print("iteration " + fit(fields, None), flush=True)
 
     def _draw(self, bar: tqdm, fields: Mapping[str, str], done: int) -> None:
-        width = min(_WIDEST, terminal_columns()) - 1  # a line as wide as the terminal would break
-        line = fit(fields, width)
-        has_room = bar.total is not None and (in_notebook() or width - len(line) > _SMALLEST_BAR)
-        bar.ncols = width
-        bar.bar_format = "{desc} {bar}" if has_room else "{desc}"
+        if in_notebook():
+            line, bar.bar_format = fit(fields, None), "{desc} {bar}"
+        else:
+            bar.ncols = min(_WIDEST, terminal_columns()) - 1  # a line as wide as the terminal would break
+            line = fit(fields, bar.ncols)
+            has_room = bar.total is not None and bar.ncols - len(line) > _SMALLEST_BAR
+            bar.bar_format = "{desc} {bar}" if has_room else "{desc}"
         bar.set_description_str(line, refresh=False)
         bar.update(done - bar.n)
 

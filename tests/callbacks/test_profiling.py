@@ -76,6 +76,11 @@ class TestCounts:
         assert report["parameters"] == 12 + 8 + (5 * 32 + 32) + (32 * 2 + 2) + (32 + 1)
         assert report["forward_flops_per_env_step"] == 2 * (2 * 32 + 3 * 32 / 4 + 32 * 2 + 32)
 
+    def test_one_agent(self, tmp_path: Path) -> None:
+        report = profiled(tmp_path, num_agents=1).report
+        # one gene for 16 environments
+        assert report["forward_flops_per_env_step"] == round(2 * (2 * 8 + 3 * 8 / 16 + 8 * 2 + 8)) == 83
+
     def test_separate_critic(self, tmp_path: Path) -> None:
         report = profiled(tmp_path, separate_critic=True).report
         assert report["parameters"] == 12 + 8 + 2 * 48 + 18 + 9

@@ -129,8 +129,10 @@ def test_a_text_stays_a_text() -> None:
     assert (run.folder / "007" / "1e-3").is_dir()
 
 
-def test_a_class_of_ones_own_is_named_and_takes_arguments() -> None:
-    run = train("tiny.yaml", {"data.env.init_args.max_steps": 2}, env=Short, run_dir="run")
+@pytest.mark.parametrize("spelt_out", [True, False])
+def test_a_class_of_ones_own_is_named_and_takes_arguments(spelt_out: bool) -> None:
+    key = "data.env.init_args.max_steps" if spelt_out else "data.env.max_steps"
+    run = train("tiny.yaml", {key: 2}, env=Short, run_dir="run")
     assert run.config["data"]["env"] == {"class_path": f"{__name__}.Short", "init_args": {"max_steps": 2}}
     assert train(ckpt_path=run, settings={"trainer.max_epochs": 3}).metrics["charts/env_steps"][-1] == 192
 
@@ -170,6 +172,8 @@ def test_callbacks_are_objects_whose_state_comes_back() -> None:
         ({"settings": {"model.num_agents": 3}}, "data.num_envs must be a positive multiple"),
         ({"settings": {"trainer.max_epochs": "many"}}, "trainer.max_epochs"),
         ({"settings": {"trainer.accelerator": "abacus"}}, "accelerator"),
+        ({"settings": {"trainer.strategy": "ddp_spawn", "trainer.devices": 2}}, "trainer.strategy: 2 devices by"),
+        ({"settings": {"trainer.strategy": "ddp_notebook", "trainer.devices": 2}}, "in a notebook, trainer.devices 1"),
         ({"settings": {"trainer": object()}}, "trainer must be data"),
         ({"settings": {"data.env.class_path": "a.B"}, "env": Short}, "data.env.class_path is given twice"),
         ({"env": 3}, "env must be a subclass"),
