@@ -106,8 +106,8 @@ def _profiles(profiles: Sequence[tuple[str, Profile]], name: str) -> str:
     ]
     left = float(profiles[0][1].scores[0])
     drawn = chart(curves, name, f"share of runs with more {name.split()[-1]}", left)
-    panel = _figure(("Performance profile: the higher the curve, the better", drawn, []))
-    return f'{_legend(curves)}<div class="panels">{panel}</div>'
+    panel = _figure(("Performance profile: the higher the curve, the better", drawn, curves))
+    return f'<div class="panels">{panel}</div>'
 
 
 def _curves(groups: Sequence[Group], metrics: Sequence[str]) -> str:
