@@ -1,6 +1,7 @@
 """`report`: runs side by side, as a page and as numbers. It needs no configuration, and loads no torch."""
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,13 +30,20 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("runs", nargs="*", type=_path, metavar="RUN", help="run folders, or folders that hold some")
     parser.add_argument("--out", type=_path, default=Path("report"), help="folder of the report (default: report)")
+    parser.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="draw this column of metrics.csv, too (repeatable)",
+    )
     parsed, unknown = parser.parse_known_args(arguments)
     if unknown:
-        near = hint(unknown[0], ["--out", "--help"])
-        raise Mistake(f"report: {unknown[0]} means nothing here{near}; it takes RUN ... and --out FOLDER")
+        near = hint(unknown[0], ["--out", "--metric", "--help"])
+        raise Mistake(f"report: {unknown[0]} means nothing here{near}; it takes RUN ..., --metric NAME, --out FOLDER")
     if not parsed.runs:
         raise Mistake("report: name run folders, or folders that hold some, such as runs/quickstart")
-    write(parsed.runs, parsed.out)
+    write(parsed.runs, parsed.out, list(dict.fromkeys(parsed.metric)))
     return 0
 
 
@@ -43,40 +51,53 @@ def _path(text: str) -> Path:
     return Path(text).expanduser()
 
 
-def write(places: Sequence[Path], out: Path) -> None:
+def write(places: Sequence[Path], out: Path, metrics: Sequence[str] = ()) -> None:
     """Read the runs, and write `report.html`, `.csv`, `.json` and, with matplotlib, `.png` into a folder.
 
+    Args:
+        places: Run folders, or folders that hold some.
+        out: The folder.
+        metrics: Columns of `metrics.csv` to draw besides returns and successes.
+
     Raises:
-        Mistake: When no run can be used, or the folder cannot be written.
+        Mistake: When no run can be used, none has such a metric, or the folder cannot be written.
     """
     from epo_lightning.report import files, plot
     from epo_lightning.report.grouping import group
     from epo_lightning.report.overall import overall
     from epo_lightning.report.page import page
-    from epo_lightning.report.reading import Unusable, find_runs, read_run
+    from epo_lightning.report.reading import Unusable, columns, find_runs, read_run
     from epo_lightning.report.results import tables
 
     runs, skipped = [], []
     for folder in find_runs(places):
         try:
-            runs.append(read_run(folder))
+            runs.append(read_run(folder, metrics))
         except Unusable as reason:
             skipped.append(str(reason))
             print(f"notice: left out: {reason}", file=sys.stderr)
     if not runs:
         more = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
         raise Mistake(f"report: no run can be used: {skipped[0]}{more}")
+    for name in metrics:
+        if not any(name in run.metrics for run in runs):
+            raise Mistake(f"report: --metric {name}: no run has it{_nearest(name, columns(runs[0].path))}")
     made = tables(group(runs))
     pairs = overall(made)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    text = page(made, pairs, skipped)
+    text = page(made, pairs, skipped, metrics)
     files.replace(out / "report.html", lambda file: file.write(text))
     files.replace(out / "report.csv", lambda file: files.write_csv(file, made))
     files.replace(out / "report.json", lambda file: files.write_json(file, made, pairs, skipped))
-    drawn = plot.draw(out / "report.png", made)
+    drawn = plot.draw(out / "report.png", made, metrics)
     if not drawn:
         print(f"notice: {out / 'report.png'} needs matplotlib: pip install 'epo-lightning[report]'", file=sys.stderr)
     endings = "html, .csv, .json and .png" if drawn else "html, .csv and .json"
     methods = sum(len(table.results) for table in made)
     print(f"{len(runs)} run(s) of {methods} method(s): {out}/report.{endings}")
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else "; the first line of a run's metrics.csv names those there are"

@@ -30,13 +30,14 @@ _EXPLANATION = (
 )
 
 
-def page(tables: Sequence[Table], overall: Overall, skipped: Sequence[str]) -> str:
+def page(tables: Sequence[Table], overall: Overall, skipped: Sequence[str], metrics: Sequence[str] = ()) -> str:
     """Everything.
 
     Args:
         tables: Of each task.
         overall: What the tasks say together.
         skipped: Why a run is not in the report, a line each.
+        metrics: What else is drawn over env steps.
     """
     groups = [result.group for table in tables for result in table.results]
     runs = _count(sum(len(group.runs) for group in groups), "run")
@@ -45,7 +46,7 @@ def page(tables: Sequence[Table], overall: Overall, skipped: Sequence[str]) -> s
     parts = [f"<h1>{escape(names)}</h1><p>{told}.</p>"]
     if skipped:
         parts.append(f"<h3>Left out</h3><ul>{''.join(f'<li>{escape(line)}</li>' for line in skipped)}</ul>")
-    parts += [_task(table) for table in tables]
+    parts += [_task(table, metrics) for table in tables]
     parts.append(_overall(overall))
     parts.append(f"<h2>Runs</h2>{_runs(tables)}<h2>How to read it</h2>{_EXPLANATION}")
     return (
@@ -55,9 +56,14 @@ def page(tables: Sequence[Table], overall: Overall, skipped: Sequence[str]) -> s
     )
 
 
-def _task(table: Table) -> str:
+def _task(table: Table, metrics: Sequence[str]) -> str:
     groups = [result.group for result in table.results]
-    parts = [f"<h2>{escape(table.task)}</h2>", _curves(groups), "<h3>Final performance</h3>", _results(table.results)]
+    parts = [
+        f"<h2>{escape(table.task)}</h2>",
+        _curves(groups, metrics),
+        "<h3>Final performance</h3>",
+        _results(table.results),
+    ]
     parts += [f'<p class="quiet">{escape(note)}</p>' for note in table.notes]
     if any(len(result.scores) > 1 for result in table.results) and len(groups) > 1:
         parts.append(_profiles([(result.group.label, result.profile) for result in table.results], "return"))
@@ -100,25 +106,26 @@ def _profiles(profiles: Sequence[tuple[str, Profile]], name: str) -> str:
     ]
     left = float(profiles[0][1].scores[0])
     drawn = chart(curves, name, f"share of runs with more {name.split()[-1]}", left)
-    panel = _figure(("Performance profile: the higher the curve, the better", drawn, []))
-    return f'{_legend(curves)}<div class="panels">{panel}</div>'
+    panel = _figure(("Performance profile: the higher the curve, the better", drawn, curves))
+    return f'<div class="panels">{panel}</div>'
 
 
-def _curves(groups: Sequence[Group]) -> str:
-    """Returns over experience and over time; successes where there are any."""
+def _curves(groups: Sequence[Group], metrics: Sequence[str]) -> str:
+    """Returns over experience and over time; successes where there are any; other metrics over experience."""
     runs = [run for group in groups for run in group.runs]
     axes: list[tuple[str, Axis]] = [("env steps", env_steps), time_axis(runs)]
     made: list[str] = []
     shown: dict[str, Plotted] = {}
-    for metric, name in ((RETURN, "return while exploring"), (SUCCESSES, "successes an episode")):
-        if metric == SUCCESSES and not any(run.succeeds for run in runs):
-            continue
-        for xlabel, axis in axes:
-            curves = [(group, curve_of(group.runs, metric, axis)) for group in groups]
-            drawn = [Plotted(g.label, curve, style) for style, (g, curve) in enumerate(curves) if curve is not None]
-            if drawn:
-                shown |= {plotted.label: plotted for plotted in drawn}
-                made.append(_figure((f"{name.capitalize()} over {xlabel}", chart(drawn, xlabel, name), [])))
+    drawn_over = [(RETURN, "return while exploring", axis) for axis in axes]
+    if any(run.succeeds for run in runs):
+        drawn_over += [(SUCCESSES, "successes an episode", axis) for axis in axes]
+    for metric, name, (xlabel, axis) in [*drawn_over, *((metric, metric, axes[0]) for metric in metrics)]:
+        curves = [(group, curve_of(group.runs, metric, axis)) for group in groups]
+        drawn = [Plotted(g.label, curve, style) for style, (g, curve) in enumerate(curves) if curve is not None]
+        if drawn:
+            shown |= {plotted.label: plotted for plotted in drawn}
+            title = f"{name[0].upper()}{name[1:]}" if name != metric else name
+            made.append(_figure((f"{title} over {xlabel}", chart(drawn, xlabel, name), [])))
     return f'{_legend(shown.values())}<div class="panels">{"".join(made)}</div>'
 
 

@@ -12,19 +12,26 @@ from epo_lightning.report.svg import COLORS, DASHES
 from epo_lightning.run.folder import part_of, writing
 
 
-def draw(path: Path, tables: Sequence[Table]) -> bool:
-    """Returns over env steps and over time, a row for each task; returns whether matplotlib could draw it."""
+def draw(path: Path, tables: Sequence[Table], metrics: Sequence[str] = ()) -> bool:
+    """Returns over env steps and over time, and other metrics over env steps, a row for each task.
+
+    Returns:
+        Whether matplotlib could draw it.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         return False
-    figure = Figure(figsize=(11, 3.4 * len(tables)), layout="constrained")
-    panels = figure.subplots(len(tables), 2, squeeze=False)
+    figure = Figure(figsize=(5.5 * (2 + len(metrics)), 3.4 * len(tables)), layout="constrained")
+    panels = figure.subplots(len(tables), 2 + len(metrics), squeeze=False)
+    experience: tuple[str, Axis] = ("env steps", env_steps)
     for row, table in zip(panels, tables, strict=True):
         runs = [run for result in table.results for run in result.group.runs]
-        for panel, (xlabel, axis) in zip(row, [("env steps", env_steps), time_axis(runs)], strict=True):
-            _panel(panel, table, axis)
-            panel.set(title=table.task, xlabel=xlabel, ylabel="return while exploring")
+        shown = [(RETURN, "return while exploring", axis) for axis in (experience, time_axis(runs))]
+        shown += [(metric, metric, experience) for metric in metrics]
+        for panel, (metric, name, (xlabel, axis)) in zip(row, shown, strict=True):
+            _panel(panel, table, metric, axis)
+            panel.set(title=table.task, xlabel=xlabel, ylabel=name)
     temporary = part_of(path)
     with writing(path):
         figure.savefig(temporary, dpi=130, format="png")
@@ -32,9 +39,9 @@ def draw(path: Path, tables: Sequence[Table]) -> bool:
     return True
 
 
-def _panel(panel: Any, table: Table, axis: Axis) -> None:  # noqa: ANN401  (matplotlib's)
+def _panel(panel: Any, table: Table, metric: str, axis: Axis) -> None:  # noqa: ANN401  (matplotlib's)
     for number, result in enumerate(table.results):
-        curve, color = curve_of(result.group.runs, RETURN, axis), COLORS[number % len(COLORS)]
+        curve, color = curve_of(result.group.runs, metric, axis), COLORS[number % len(COLORS)]
         if curve is None:
             continue
         for line in curve.runs:

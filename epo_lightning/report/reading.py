@@ -108,19 +108,29 @@ def find_runs(places: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
-def read_run(path: Path) -> Run:
-    """Everything that a report needs of one run.
+def columns(path: Path) -> list[str]:
+    """What the table of a run is called by, column by column; nothing where it cannot be read."""
+    try:
+        with RunFolder(path).metrics.open(newline="", encoding="utf-8") as file:
+            return next(csv.reader(file), [])
+    except (OSError, csv.Error, UnicodeDecodeError):
+        return []
+
+
+def read_run(path: Path, more: Sequence[str] = ()) -> Run:
+    """Everything that a report needs of one run, and the metrics `more` as far as it has them.
 
     Raises:
         Unusable: When there is nothing to compare, naming the file.
     """
     folder = RunFolder(path)
     config = _read_config(folder.config)
-    columns = read_columns(folder.metrics, _METRICS.__contains__)
-    steps = columns.pop(STEPS)
-    rate = columns.pop(RATE, np.full(len(steps), np.nan))
+    found = read_columns(folder.metrics, {*_METRICS, *more}.__contains__)
+    steps, rate = found[STEPS], found.get(RATE, np.full(len(found[STEPS]), np.nan))
+    for name in {STEPS, RATE}.difference(more):  # they are the axes
+        found.pop(name, None)
     seconds = np.cumsum(np.diff(steps, prepend=0) / np.where(rate > 0, rate, np.nan))
-    returns, coverage = columns.get(RETURN, np.full(len(steps), np.nan)), columns.get(COVERAGE)
+    returns, coverage = found.get(RETURN, np.full(len(steps), np.nan)), found.get(COVERAGE)
     known = ~np.isnan(returns)
     if not known.any():
         raise Unusable(f"{folder.metrics}: no return in {RETURN} yet")
@@ -128,14 +138,14 @@ def read_run(path: Path) -> Run:
     if not covered.any():
         raise Unusable(f"{folder.metrics}: {COVERAGE} has not reached 1 yet, so no return is a score")
     start = int(covered.argmax())
-    for name in {RETURN, SUCCESSES} & columns.keys():
-        columns[name][~covered] = np.nan  # a resumed run whose episodes began anew has short ones first, too
+    for name in {RETURN, SUCCESSES} & found.keys():
+        found[name][~covered] = np.nan  # a resumed run whose episodes began anew has short ones first, too
     return Run(
         path,
         config,
         steps[start:],
         seconds[start:],
-        {name: values[start:] for name, values in columns.items()},
+        {name: values[start:] for name, values in found.items()},
         list(read_lineage(folder.lineage)),
         {evaluation.file: evaluation for evaluation in _read_evaluations(folder.last.parent)},
         coverage is not None,

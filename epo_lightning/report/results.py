@@ -183,7 +183,7 @@ def _notes(groups: Sequence[Group], source: str) -> list[str]:
         episodes = sorted({str(run.evaluations[source].content.get("episodes", "?")) for run in runs})
         notes = [
             f"Returns without exploration noise, from every run's checkpoints/{source} (the command {command};"
-            f" {' or '.join(episodes)} episodes a run)."
+            f" {' or '.join(episodes)} episodes a run{_difficulty(runs[0].evaluations[source])})."
         ]
         stale = [str(run.path) for run in runs if run.evaluations[source].is_stale]
         if stale:
@@ -199,6 +199,13 @@ def _notes(groups: Sequence[Group], source: str) -> list[str]:
     if uncovered:
         notes.append(f"Without charts/episodic_coverage, so that early returns may be of short episodes: {uncovered}.")
     return notes
+
+
+def _difficulty(evaluation: Evaluation) -> str:
+    """At which it was played, where the task has one; all of a table are alike."""
+    told: Any = evaluation.content.get("difficulty")
+    values = told.items() if isinstance(told, dict) else ()
+    return "".join(f", {name} {value:.4g}" for name, value in values if isinstance(value, int | float))
 
 
 def _why_logged(runs: Sequence[Run]) -> str:

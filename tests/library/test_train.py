@@ -172,7 +172,10 @@ def test_callbacks_are_objects_whose_state_comes_back() -> None:
         ({"settings": {"model.num_agents": 3}}, "data.num_envs must be a positive multiple"),
         ({"settings": {"trainer.max_epochs": "many"}}, "trainer.max_epochs"),
         ({"settings": {"trainer.accelerator": "abacus"}}, "accelerator"),
-        ({"settings": {"trainer.strategy": "ddp_spawn", "trainer.devices": 2}}, "trainer.strategy: 2 devices by"),
+        (
+            {"settings": {"trainer.strategy": "ddp_spawn", "trainer.devices": 2}},
+            "trainer.strategy DDPStrategy: what forked or spawned",
+        ),
         ({"settings": {"trainer.strategy": "ddp_notebook", "trainer.devices": 2}}, "in a notebook, trainer.devices 1"),
         ({"settings": {"trainer": object()}}, "trainer must be data"),
         ({"settings": {"data.env.class_path": "a.B"}, "env": Short}, "data.env.class_path is given twice"),

@@ -120,6 +120,20 @@ def test_several_tasks_are_put_on_one_scale(cli: Cli, tmp_path: Path) -> None:
     assert all(len(values) == 101 for values in profile.values())
 
 
+def test_other_metrics_are_drawn_when_they_are_named(cli: Cli, tmp_path: Path) -> None:
+    metrics = f"{HEADER.strip()},env/lifted\r\n100,50,0.5,1.0,0.125\r\n200,50,1.0,1.0,0.25\r\n300,50,1.0,2.0,0.75\r\n"
+    make_run(tmp_path / "runs" / "a", metrics=metrics)
+    make_run(tmp_path / "runs" / "b", agents=2)  # does not have it
+    assert cli("report", "runs", "--metric", "env/lifted", "--metric", "charts/sps").code == 0
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<figcaption>env/lifted over env steps") == 1
+    with (tmp_path / "report" / "report.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["metric"] == "env/lifted"]
+    assert [(row["run"], row["env_steps"], row["value"]) for row in rows] == [
+        ("runs/a", "200", "0.25"), ("runs/a", "300", "0.75"),
+    ]  # fmt: skip
+
+
 def test_of_many_methods_the_columns_of_the_matrix_have_numbers(cli: Cli, tmp_path: Path) -> None:
     for agents in range(2, 8):
         make_run(tmp_path / "runs" / str(agents), agents=agents)
@@ -156,6 +170,7 @@ def test_a_run_that_cannot_be_used_is_a_notice_and_stands_on_the_page(cli: Cli, 
         (["."], "there is no run"),
         (["empty"], "no run can be used: empty/a/metrics.csv: empty (and 1 more)"),
         (["empty", "--nonsense"], "--nonsense means nothing here"),
+        (["good", "--metric", "charts/sp"], "--metric charts/sp: no run has it; did you mean charts/sps?"),
         (["good", "--out", "tiny.yaml"], "tiny.yaml cannot be written: File exists"),
     ],
 )
@@ -207,10 +222,13 @@ def test_whatever_lies_in_run_folders_a_page_comes_of_it(cli: Cli, tmp_path: Pat
 
 
 def test_a_report_says_whose_numbers_it_shows(cli: Cli, tmp_path: Path) -> None:
-    evaluate(make_run(tmp_path / "runs" / "a"), 123.25)
+    evaluate(make_run(tmp_path / "runs" / "a"), 123.25, difficulty={"tolerance": 0.0125, "words": "none"})
     cli("report", "runs")
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
-    assert "from every run&#x27;s checkpoints/last.test.json (the command test; 64 episodes a run)" in page
+    assert (
+        "from every run&#x27;s checkpoints/last.test.json (the command test; 64 episodes a run, tolerance 0.0125)"
+        in page
+    )
     assert "<td>123.2</td>" in page
 
 
@@ -255,7 +273,7 @@ def test_a_report_loads_neither_torch_nor_lightning(tmp_path: Path) -> None:
 def test_a_hundred_runs_of_a_thousand_iterations_fit_into_memory(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plot, "draw", lambda path, tables: False)
+    monkeypatch.setattr(plot, "draw", lambda *_: False)
     other = ",".join(f"env/{number}" for number in range(30))
     numbers = ",".join(["0.123456789"] * 30)
     rows = "".join(f"{100 * (i + 1)},50,1.0,{i % 7}.5,{numbers}\r\n" for i in range(1000))
