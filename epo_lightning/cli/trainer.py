@@ -5,8 +5,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 
+from epo_lightning.cli.settings.plain_yaml import plain
 from epo_lightning.limits import Mistake
 from epo_lightning.run.checkpoint import AtomicCheckpointIO
 from epo_lightning.run.folder import RunFolder
@@ -22,7 +24,7 @@ def put_loggers_into(folder: RunFolder, config: Namespace) -> None:
     """
     for logger in _as_list(config.trainer.logger):
         if "save_dir" in logger.get("init_args", {}):
-            logger.init_args.save_dir = str(folder.path / (logger.init_args.save_dir or ""))
+            logger.init_args.save_dir = str(folder.path / (plain(logger.init_args.save_dir) or ""))
 
 
 def fixed_arguments(config: Mapping[str, Any], folder: RunFolder | None, *, in_one_process: bool) -> dict[str, Any]:
@@ -53,14 +55,22 @@ def fixed_arguments(config: Mapping[str, Any], folder: RunFolder | None, *, in_o
 
 
 @contextlib.contextmanager
-def naming_the_key() -> Iterator[None]:
+def naming_the_key(name: str | None = None) -> Iterator[None]:
     """Turn what Lightning says of a user's mistake into one line that names the key.
+
+    Args:
+        name: Of the trainer's argument in question, where that is known.
 
     Raises:
         Mistake: Instead of Lightning's errors.
     """
     try:
         yield
+    except MisconfigurationException as error:
+        found = "profiler" if "`profiler`" in str(error) else name
+        if found is None:
+            raise
+        raise Mistake(f"trainer.{found}: {error}") from error
     except ValueError as error:  # e.g. an unknown strategy
         raise Mistake(f"trainer: {error}") from error
     except RuntimeError as error:
