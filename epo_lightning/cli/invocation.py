@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import inspect
 import pkgutil
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from epo_lightning import __version__
 from epo_lightning.cli.algorithm import choose_algorithm
-from epo_lightning.cli.commands import RunCommand
+from epo_lightning.cli.commands import COMMANDS, RunCommand
 from epo_lightning.cli.destination import choose_folder
 from epo_lightning.cli.loggers import as_list, prepare_loggers, without_secrets
 from epo_lightning.cli.parser import MODE, OF_ONE_INVOCATION, add_origins, add_parts, known_classes
@@ -140,12 +141,11 @@ class Invocation(LightningCLI):
             print(help_text)
             parser.exit()
         translation = Translation(keys, self.args[0], args, known_classes(), self._require_own_names)
-        said = translation.arguments()
         # the checkpoint's configuration comes first, so that what else is given overrides it
         used = self.trained.used
-        first = [f"--config={translation.text(used)}"] if used else []
+        said = [*([f"--config={translation.text(used)}"] if used else []), *translation.arguments()]
         try:
-            self.config = parser.parse_args([*first, *said])
+            self.config = parser.parse_args(said)
         except argparse.ArgumentError as error:
             self._require_own_names()
             raise explain(error, keys, translation.sources) from error
@@ -154,10 +154,19 @@ class Invocation(LightningCLI):
             self.config[key] = plain(self.config[key])
         self.config.ckpt_path = self.trained.path
 
-    def _require_own_names(self) -> None:
-        """Refuse keys of earlier versions and of other algorithms."""
+    def _require_own_names(self, key: str = "") -> str:
+        """Refuse keys of earlier versions and of other algorithms; returns whose `key` is, where it is a command's."""
         require_present_names(self.args)
         require_own_settings(self.args, self.algorithm)
+        owners = [
+            name for name, command in COMMANDS.items()
+            if key and isinstance(command, RunCommand)
+            and key in inspect.signature(pkgutil.resolve_name(command.function)).parameters
+        ]  # fmt: skip
+        return f"; it belongs to {' and '.join(owners)}" if owners else ""
+
+    def _add_instantiators(self) -> None:
+        """None of Lightning's, which would build model and data with marked texts (see `plain_yaml`)."""
 
     # The objects ----------------------------------------------------------------------------------------------------
 
@@ -202,7 +211,8 @@ class Invocation(LightningCLI):
             callbacks.append(BarMetrics() if bars else IterationProgress())
         config["callbacks"] = own
         if config["max_time"] is not None:
-            callbacks.append(TimeLimit(config["max_time"], interval="epoch"))
+            with naming_the_key("max_time"):
+                callbacks.append(TimeLimit(config["max_time"], interval="epoch"))
         self.trainer_defaults["callbacks"] = callbacks
         fixed = fixed_arguments(config, self.folder, in_one_process=self.command.in_one_process)
         with naming_the_key():

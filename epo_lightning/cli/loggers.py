@@ -13,6 +13,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from epo_lightning.cli.settings.plain_yaml import plain
 from epo_lightning.cli.trained import Trained
 from epo_lightning.limits import Mistake
 from epo_lightning.run.folder import RunFolder
@@ -63,7 +64,7 @@ def prepare_loggers(config: Namespace, folder: RunFolder, trained: Trained) -> N
     for name, kind, spec in zip(names(classes), classes, specs, strict=True):
         arguments = spec.get("init_args", {})
         if "save_dir" in arguments:
-            arguments["save_dir"] = str(folder.path / (arguments["save_dir"] or ""))
+            arguments["save_dir"] = str(folder.path / Path(plain(arguments["save_dir"]) or "").expanduser())
         if issubclass(kind, TensorBoardLogger):
             place = str(arguments.get("save_dir")), str(arguments.get("name"))
             _continue_tensorboard(arguments, places.count(place), trained)

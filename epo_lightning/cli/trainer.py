@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 
 from epo_lightning.cli.loggers import as_list
+from epo_lightning.cli.settings.plain_yaml import plain
 from epo_lightning.limits import Mistake
 from epo_lightning.run.checkpoint import AtomicCheckpointIO
 from epo_lightning.run.folder import RunFolder
@@ -40,7 +41,7 @@ def put_into(folder: RunFolder, config: Namespace) -> None:
 def _put(folder: RunFolder, saver: Namespace, key: str, default: str) -> None:
     arguments = saver.get("init_args", {})
     if key in arguments:
-        arguments[key] = str(folder.path / Path(arguments[key] or default).expanduser())
+        arguments[key] = str(folder.path / Path(plain(arguments[key]) or default).expanduser())
 
 
 def name_members(config: Any) -> None:
@@ -94,8 +95,11 @@ def fixed_arguments(config: Mapping[str, Any], folder: RunFolder | None, *, in_o
 
 
 @contextlib.contextmanager
-def naming_the_key() -> Iterator[None]:
+def naming_the_key(name: str | None = None) -> Iterator[None]:
     """Turn what Lightning says of a user's mistake into one line that names the key.
+
+    Args:
+        name: Of the trainer's argument in question, where that is known.
 
     Raises:
         Mistake: Instead of Lightning's errors.
@@ -112,7 +116,8 @@ def naming_the_key() -> Iterator[None]:
     except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
         if isinstance(error, Mistake) or not _is_lightnings(error):
             raise
-        raise Mistake(f"trainer: {error}") from error  # e.g. an unknown strategy, devices that are not there
+        key = "profiler" if "`profiler`" in str(error) else name
+        raise Mistake(f"trainer{f'.{key}' if key else ''}: {error}") from error  # e.g. devices that are not there
 
 
 @contextlib.contextmanager

@@ -174,7 +174,7 @@ def test_callbacks_are_objects_whose_state_comes_back() -> None:
         ({"settings": {"trainer.accelerator": "abacus"}}, "accelerator"),
         (
             {"settings": {"trainer.strategy": "ddp_spawn", "trainer.devices": 2}},
-            "trainer.strategy DDPStrategy: what forked or spawned",
+            "trainer.strategy DDPStrategy: what forked",
         ),
         ({"settings": {"trainer.strategy": "ddp_notebook", "trainer.devices": 2}}, "in a notebook, trainer.devices 1"),
         ({"settings": {"trainer": object()}}, "trainer must be data"),

@@ -28,9 +28,7 @@ class ConfigFile(NamedTuple):
 
     def place(self, key: str) -> str:
         """`file, line 3` of a dotted key."""
-        line = self.lines.get(tuple(key.split("."))) or next(
-            (line for names, line in self.lines.items() if ".".join(names) == key), None
-        )
+        line = max((line for names, line in self.lines.items() if ".".join(names) == key), default=None)
         return f"{self.path}, line {line}" if line else str(self.path)
 
 

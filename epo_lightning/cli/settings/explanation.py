@@ -101,7 +101,7 @@ def _of_class(message: str, key: str, hint_of_key: Any, sources: Sequence[Config
     if len(problems) > 1 and found:
         path = found[0]
     name = path.rpartition(".")[2] if path else ""
-    parameters = _parameters(path) if path else {}
+    parameters = parameters_of(path) if path else {}
     if option := re.search(r"(?:Option|Key|Group) '([\w.]+)' (?:is|does) not", part):
         inside = option[1]
         where = _place(sources, f"{key}.init_args.{inside}", inside)
@@ -116,6 +116,8 @@ def _of_class(message: str, key: str, hint_of_key: Any, sources: Sequence[Config
     for wanted in dict.fromkeys([path, given]):
         if wanted and re.fullmatch(r"[\w.]+", wanted) and (why := _why_not(key, wanted)):
             return Mistake(f"{place}{why}")
+    if known := next((each for each in re.findall(r"dot import path string: (\w+)", message) if each != given), None):
+        return Mistake(f"{place}{_why_not(key, known)}")
     if "must be" in part or "expects" in part or "Not a valid" in part or "no attribute 'keys'" in part:
         extra = f" {name}'s init_args are keys and values" if path and "keys'" in part else ""
         return Mistake(
@@ -164,7 +166,7 @@ def class_at(key: str, name: str) -> tuple[str, Any]:
     return path, getattr(importlib.import_module(module), last)
 
 
-def _parameters(path: str) -> dict[str, Any]:
+def parameters_of(path: str) -> dict[str, Any]:
     """What a class takes, with the types."""
     module, _, name = path.rpartition(".")
     try:
@@ -238,10 +240,11 @@ def _value_in(message: str, *, first: bool = False) -> str:
     nested = re.match(r"NestedArg\(key='[^']*', val=(.*)\)$", value)
     value = (nested[1] if nested else value).strip().strip("'")
     if value.startswith(MARK):
-        return f'the text "{value[1:]}" (without quotes it is none)'
+        return f'the text "{value[1:]}" (leave out the quotes)'
     return value.replace(MARK, "")
 
 
 def _short(text: str) -> str:
     line = " ".join(text.replace(MARK, "").split())
+    line = line or "nothing"
     return line if len(line) <= _SHORT else f"{line[:_SHORT]}..."

@@ -14,8 +14,9 @@ from typing import Any
 
 import yaml
 
-MARK, AS_WRITTEN = "\ue000", "\ue001"
-"""Private characters: a text that stays one, and one that is read by the type of its key, as that of a flag is."""
+MARK, AS_WRITTEN, UNREAD = "\ue000", "\ue001", "\ue002"
+"""Private characters: a text that stays one; one that is read by the type of its key, as that of a flag is; a value
+that nobody but `plain` reads."""
 Key = tuple[str, ...]
 _STR, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 _INT = re.compile(r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)")
@@ -77,6 +78,8 @@ def dump(value: object) -> str:
 
 def plain(value: Any) -> Any:
     """`value` without marks, at any depth; what is no text, list, tuple or mapping is left as it is."""
+    if isinstance(value, str) and value.startswith(UNREAD):
+        return plain(load(value[1:]))
     if isinstance(value, str):
         return value[1:] if value.startswith((MARK, AS_WRITTEN)) else value
     if isinstance(value, dict):
@@ -102,7 +105,7 @@ def quoted(text: str) -> str:
 
 def reads_as_other(text: str) -> bool:
     """Whether any reader takes `text`, without quotes, for something that is not this text."""
-    if text.strip() != text or not text or text.startswith((MARK, AS_WRITTEN)) or not text.isprintable():
+    if text.strip() != text or not text or text.startswith((MARK, AS_WRITTEN, UNREAD)) or not text.isprintable():
         return True
     for loader in (Loader, yaml.SafeLoader):
         try:

@@ -4,27 +4,26 @@ Each file becomes a text of its keys; what is wrong with a key is told with its 
 the same key's in a file.
 """
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
+from epo_lightning.cli.arguments import CONFIGS
 from epo_lightning.cli.settings.config_file import ConfigFile, read_config
+from epo_lightning.cli.settings.explanation import parameters_of
 from epo_lightning.cli.settings.keys import ParserKeys
 from epo_lightning.cli.settings.nearest import hint
 from epo_lightning.cli.settings.own_classes import OWN, in_full, require_known
-from epo_lightning.cli.settings.plain_yaml import Key, load, marked, plain, quoted, transport
+from epo_lightning.cli.settings.plain_yaml import UNREAD, Key, marked, plain, quoted, transport
+from epo_lightning.cli.settings.values import as_text, at_home, loaded, names_class, nested
 from epo_lightning.limits import Mistake
 
 OF_THE_COMMAND_LINE = ("base", "ckpt_path", "run_dir", "resume", "config", "trust")
 """What `arguments.resolve` takes out of files, or refuses there."""
-_NO_FILE_NAME = "#" * 256 + "\n"
-"""A first line longer than any name of a file (NAME_MAX is 255): the text cannot be taken for a path."""
 _CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
-_PATH = re.compile(r"(?:.*_)?(?:dir|dirpath|path|file|filename|folder|python|out)")
 _IS_QUOTED = re.compile(r"""\s*(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')\s*""", re.DOTALL)
 
 
@@ -36,7 +35,7 @@ class Translation:
         command: What the user calls it.
         args: Command line after `arguments.resolve`.
         others: Lightning's classes by short name, for each key that takes ours, too.
-        unknown: Called before a key is refused; may refuse it in better words.
+        unknown: Called with a key before it is refused; may refuse it in better words, or add some.
 
     Attributes:
         sources: What says something, in order: a file, or the key of a flag.
@@ -48,11 +47,12 @@ class Translation:
         command: str,
         args: Sequence[str],
         others: Mapping[str, Mapping[str, str]],
-        unknown: Callable[[], None],
+        unknown: Callable[[str], str],
     ) -> None:
         self.keys, self.command, self.others, self.unknown = keys, command, others, unknown
         self.sources: list[ConfigFile | str] = []
         self._args = list(args)
+        self._class_paths: dict[str, str] = {}
         self._reads_files = True
 
     def arguments(self) -> list[str]:
@@ -66,7 +66,8 @@ class Translation:
         while waiting:
             name, equals, value = waiting.pop(0).partition("=")
             if not name.startswith("-") or name == "--":
-                raise Mistake(f"{self.command}: {name}{equals}{value} means nothing here; settings are --KEY VALUE")
+                remedy = f"--config {name}" if self._is_config(name) else "--KEY VALUE"
+                raise Mistake(f"{self.command}: {name}{equals}{value} means nothing here; settings are {remedy}")
             is_help = name.endswith(".help") and name[2:-5] in self.keys.classes
             if name in self.keys.switches or is_help or name.startswith("--print_config"):
                 out.append(f"{name}{equals}{value}")
@@ -75,11 +76,11 @@ class Translation:
                 continue
             key = name[2:] if name.startswith("--") else name
             if name not in ("--config", "-c") and not (name.startswith("--") and self.keys.knows(key)):
-                self.unknown()
+                more = self.unknown(key)
                 known = [f"--{each}" for each in [*self.keys.all, *self.keys.groups, "config", "help"]]
                 if name.endswith(".help"):
                     known = [f"{each}.help" for each in known]
-                raise Mistake(f"{self.command}: {name} is not a flag{hint(name, known)}")
+                raise Mistake(f"{self.command}: {name} is not a flag{hint(name, known)}{more}")
             if not equals:
                 if not waiting or waiting[0].startswith("--"):
                     raise Mistake(f"{self.command}: {name} needs a value")
@@ -96,6 +97,8 @@ class Translation:
         self._reads_files = False
         try:
             return as_text(self._group("", marked(config), None))
+        except Mistake as mistake:
+            raise Mistake(f"ckpt_path: the configuration in the checkpoint cannot be used: {mistake}") from None
         finally:
             self._reads_files = True
 
@@ -109,23 +112,23 @@ class Translation:
 
     def _as_written(self, key: Key) -> bool:
         dotted = ".".join(key)
-        return dotted in self.keys.leaves or key[-2:-1] == ("init_args",)
+        return dotted in self.keys.leaves or dotted.split(".")[-2:-1] == ["init_args"]
 
     def _group(self, key: str, values: Mapping[str, Any], file: ConfigFile | None) -> dict[str, Any]:
         """The settings under `key`, as the parser wants them."""
         found: dict[str, Any] = {}
-        for name, value in values.items():
+        for name, value in nested(values, key, file).items():
             inner = f"{key}.{name}" if key else str(name)
             if inner in self.keys.groups:
                 below = self._group_value(inner, value, file)
-                found[name] = {**found.get(name, {}), **below}
+                found[name] = below
             elif self.keys.knows(inner):
                 found[name] = self._setting(inner.removesuffix("+"), value, file)
             else:
-                self.unknown()
+                more = self.unknown(inner)
                 where = f"config: {file.place(inner)}: " if file else ""
                 choices = [each for each in self.keys.all if each not in ("trust",)] + [*self.keys.groups]
-                raise Mistake(f"{where}{plain(inner)} is not a key{hint(inner, choices)}")
+                raise Mistake(f"{where}{plain(inner)} is not a key{hint(inner, choices)}{more}")
         return found
 
     def _group_value(self, key: str, value: Any, file: ConfigFile | None) -> dict[str, Any]:
@@ -139,6 +142,9 @@ class Translation:
             raise Mistake(f"{where}{key} holds keys, such as {self._example(key)}, not a value; got {plain(value)!r}")
         return self._group(key, value, file)
 
+    def _is_config(self, name: str) -> bool:
+        return (CONFIGS / f"{name}.yaml").is_file() or Path(name).is_file()
+
     def _is_file(self, value: Any) -> bool:
         return self._reads_files and isinstance(value, str) and Path(value).is_file()
 
@@ -149,7 +155,7 @@ class Translation:
 
     def _setting(self, key: str, value: Any, file: ConfigFile | None = None) -> Any:
         """The value of one setting."""
-        value = _at_home(key.rpartition(".")[2], value)
+        value = at_home(key.rpartition(".")[2], value)
         if key in self.keys.leaves and isinstance(value, str) and plain(value) in self.keys.literals(key):
             return plain(value)
         return self._class(key, value, file) if key in self.keys.classes else value
@@ -160,16 +166,20 @@ class Translation:
             file = read_config(Path(value), lambda names: names[-2:-1] == ("init_args",))
             value = file.values
         for each in value if isinstance(value, list) else [value]:
-            strange = [name for name in each if name not in _CLASS_KEYS] if _names_class(each) else []
+            strange = [name for name in each if name not in _CLASS_KEYS] if names_class(each) else []
             if strange:
                 where = f"config: {file.place(key)}: " if file else ""
                 raise Mistake(
                     f"{where}{key}: {plain(strange[0])} stands beside class_path{hint(str(strange[0]), _CLASS_KEYS)};"
                     " arguments of a class stand under init_args"
                 )
+        full = in_full(key, value) if key in OWN and value not in (None, "null", "~") else value
+        last = full[-1] if isinstance(full, list) and full else full
+        path = last.get("class_path") if isinstance(last, Mapping) else last
+        if isinstance(path, str):
+            self._class_paths[key] = path
         if key not in OWN or value in (None, "null", "~"):
             return value
-        full = in_full(key, value)
         try:
             require_known(key, full, self.others.get(key, {}))
         except Mistake as mistake:
@@ -186,44 +196,25 @@ class Translation:
         if key.endswith(".init_args") and self.keys.holder(key):
             return transport(self._arguments(key, value))
         if key in self.keys.groups or holder in self.keys.classes:
-            loaded = _loaded(key, value)
+            said = loaded(key, value)
             if key in self.keys.groups:
-                return transport(self._group_value(key, loaded, None))
-            loaded = self._setting(holder, loaded)
-            return str(loaded) if isinstance(loaded, str) else value if loaded is None else transport(loaded)
+                return transport(self._group_value(key, said, None))
+            said = self._setting(holder, said)
+            return str(said) if isinstance(said, str) else value if said is None else transport(said)
+        if (class_key := self.keys.holder(key)) and self._is_loose(class_key, key):
+            return f"{UNREAD}{value}"
         return str(self._setting(key, value))
 
+    def _is_loose(self, class_key: str, key: str) -> bool:
+        """Whether `key` is inside an argument that takes a mapping of anything, in which jsonargparse reads nothing."""
+        inside = key.removeprefix(f"{class_key}.").removeprefix("init_args.").split(".")
+        if len(inside) == 1 or class_key not in self._class_paths:
+            return False
+        kind = parameters_of(self._class_paths[class_key]).get(inside[0])
+        return any(each in (dict, Mapping) for each in (kind, *get_args(kind)))
+
     def _arguments(self, key: str, value: str) -> Mapping[str, Any]:
-        loaded = _at_home("", _loaded(key, value))
-        if not isinstance(loaded, Mapping):
+        said = at_home("", loaded(key, value))
+        if not isinstance(said, Mapping):
             raise Mistake(f"--{key} must be keys and values, such as '{{KEY: VALUE}}'; got {value}")
-        return loaded
-
-
-def as_text(config: Mapping[str, Any]) -> str:
-    """A configuration for `--config`, which cannot be taken for the name of a file."""
-    return _NO_FILE_NAME + transport(config)
-
-
-def _names_class(value: Any) -> bool:
-    """Whether `value` is a mapping that names a class, or its keys look as if it should."""
-    return isinstance(value, Mapping) and "class_path" in value
-
-
-def _loaded(key: str, value: str) -> Any:
-    try:
-        return load(value)
-    except yaml.YAMLError as error:
-        what = getattr(error, "problem", None) or "it cannot be read"
-        raise Mistake(f"--{key}: this is not YAML: {what}; got {value}") from None
-
-
-def _at_home(name: str, value: Any) -> Any:
-    """`value` with the home folder for its `~`, where `name` is that of a path; inside mappings and lists, too."""
-    if isinstance(value, Mapping):
-        return {inner: _at_home(str(inner), item) for inner, item in value.items()}
-    if isinstance(value, list):
-        return [_at_home(name, item) for item in value]
-    if isinstance(value, str) and value.startswith("~") and value != "~" and _PATH.fullmatch(name):
-        return os.path.expanduser(value)
-    return value
+        return said

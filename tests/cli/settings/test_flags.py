@@ -26,6 +26,11 @@ FAULTS: dict[str, tuple[list[str], str]] = {
     "no class": (["--data.env", "os.path"], "data.env: os.path is no class"),
     "a misspelt callback": (["--trainer.callbacks+", "GenticEvolution"], "(did you mean GeneticEvolution?)"),
     "a misspelt callback of Lightning": (["--trainer.callbacks+", "EarlyStoping"], "(did you mean EarlyStopping?)"),
+    "a misspelt logger among others": (
+        ["--trainer.logger", "[TensorBoardLogger, WandLogger]"],
+        "there is no class WandLogger (did you mean WandbLogger?)",
+    ),
+    "an empty value": (["--model.num_agents="], "model.num_agents must be an integer; got nothing"),
     "a misspelt logger": (["--trainer.logger", "TensorBordLogger"], "(did you mean TensorBoardLogger?)"),
     "a misspelt argument": (
         [EVOLUTION % "num_elite: 1"],

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin
 
 import pytest
 import torch
@@ -13,6 +13,8 @@ from epo_lightning.cli import invocation
 from epo_lightning.cli.settings.keys import ParserKeys
 from epo_lightning.cli.settings.plain_yaml import dump
 from epo_lightning.envs.classic import Probe
+from epo_lightning.learner.networks import NetworkSettings
+from epo_lightning.modules.epo import EPOModule
 from tests.support.command_line import Cli
 
 COMMANDS = ("fit", "validate", "test", "play", "view")
@@ -131,14 +133,20 @@ def test_quoted_texts_stay_texts_in_files_and_flags_before_and_after_a_resume(cl
         ("either", "5", 5),
         ("options", '{a: "~", b: ~}', {"a": "~", "b": None}),
         ("loose", "{d: '1_0'}", {"d": "1_0"}),
+        ("loose.d", "007", 7),
+        ("loose.d", '"007"', "007"),
+        ("options.a", "1e-3", 0.001),
+        ("options.a", '"1e-3"', "1e-3"),
     ]
     for key, value, wanted in cases:
         for option in (f"--data.env.init_args.{key}", f"--data.env.{key}"):
             MADE.clear()
             args = ("validate", "--config", "tiny.yaml", "--data.env", f"{__name__}.Named", option, value)
             assert cli(*args).code == 0
-            assert MADE[0][key] == wanted
-            assert type(MADE[0][key]) is type(wanted)
+            argument, _, inside = key.partition(".")
+            made = MADE[0][argument][inside] if inside else MADE[0][argument]
+            assert made == wanted
+            assert type(made) is type(wanted)
 
 
 def test_a_number_without_quotes_is_one_wherever_it_stands(cli: Cli) -> None:
@@ -234,3 +242,42 @@ def test_the_console_script_finds_modules_of_the_working_folder(tmp_path: Path) 
     command = [sys.executable, str(tmp_path / "script.py"), *arguments, "--data.eval_envs=2"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
+
+
+class NotedModule(EPOModule):
+    """Remembers a setting of any type."""
+
+    notes: ClassVar[list[Any]] = []
+
+    def __init__(self, note: Any = None) -> None:
+        super().__init__(1, NetworkSettings(gene_dim=0, hidden=(4,)))
+        self.notes.append(note)
+
+
+def test_texts_reach_an_algorithm_of_ones_own_as_they_are(cli: Cli) -> None:
+    NotedModule.notes.clear()
+    args = ("--data.env=Probe", "--data.eval_episodes=2", "--data.eval_envs=2", "--trainer.accelerator=cpu")
+    for value in ('"007"', "{a: ['no', no]}"):
+        assert cli("validate", *args, "--algorithm", f"{__name__}.NotedModule", "--model.note", value).code == 0
+    assert NotedModule.notes == ["007", {"a": ["no", False]}]
+
+
+def test_a_key_with_dots_is_the_same_key(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("dots.yaml").write_text(
+        "data.env.class_path: WallMaze\ndata.env.init_args: {max_steps: 5}\ndata:\n  num_envs: 8\n"
+        "model.loss: {clip_eps: 0.5}\n"
+    )
+    config = printed(cli, capsys, "fit", "--config", "dots.yaml")
+    assert config["data"]["env"]["class_path"] == "epo_lightning.envs.classic.WallMaze"
+    assert config["data"]["env"]["init_args"]["max_steps"] == 5
+    assert (config["data"]["num_envs"], config["model"]["loss"]["clip_eps"]) == (8, 0.5)
+    Path("dots.yaml").write_text("model:\n  num_agents: 2\nmodel.num_agents: 3\n")
+    words = "error: config: dots.yaml, line 3: the key model.num_agents stands twice, once with dots\n"
+    assert cli("fit", "--config", "dots.yaml").err == words
+
+
+def test_a_key_of_another_command_says_so(cli: Cli) -> None:
+    Path("film.yaml").write_text("seconds: 3\n")
+    words = "error: config: film.yaml, line 1: seconds is not a key; it belongs to play\n"
+    assert cli("fit", "--config", "tiny.yaml", "--config", "film.yaml").err == words
+    assert cli("fit", "tiny.yaml").err == "error: fit: tiny.yaml means nothing here; settings are --config tiny.yaml\n"
