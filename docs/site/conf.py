@@ -22,7 +22,11 @@ root_doc = "index"
 exclude_patterns = ["**/README.md"]
 myst_heading_anchors = 4
 highlight_language = "text"  # of drawings; a block of code says what it is
-suppress_warnings = ["ref.python"]  # an annotation whose short name two classes have
+suppress_warnings = [
+    "ref.python",  # an annotation whose short name two classes have
+    "myst.header",  # a level of headings that is left out
+    "misc.highlighting_failure",  # code with an ellipsis, or a magic of notebooks: it stays plain
+]
 smartquotes = False  # `--flag` is no dash
 
 autodoc_member_order = "bysource"

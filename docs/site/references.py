@@ -3,6 +3,7 @@
 import pkgutil
 import re
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 from docutils import nodes
@@ -57,4 +58,6 @@ def documented(text: str) -> str | None:
     module, inner = getattr(found, "__module__", None), getattr(found, "__qualname__", None)
     if isinstance(module, str) and isinstance(inner, str) and module.startswith("epo_lightning"):
         return f"{module}.{inner}"
-    return str(getattr(found, "__name__", f"epo_lightning.{dotted}"))
+    if not isinstance(found, ModuleType) or not text.startswith("epo_lightning"):
+        return None  # a value, or somebody's variable that is called like a folder: `run.folder`
+    return found.__name__

@@ -137,3 +137,21 @@ def test_links_to_files_folders_and_notebooks_lead_somewhere_on_the_pages(
     assert sources._links(text, page, tmp_path) == led
     assert {path.name for path in tmp_path.rglob("*.*")} == {"viewer.png"}
     assert (tmp_path / "Makefile").is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("algorithm.losses.hybrid_loss", "epo_lightning.algorithm.losses.hybrid_loss"),
+        ("epo_lightning.callbacks.GeneticEvolution", "epo_lightning.callbacks.evolution.GeneticEvolution"),
+        ("epo_lightning/run/folder.py", "epo_lightning.run.folder"),
+        ("run.folder", None),  # an attribute of somebody's `run`
+        ("model.loss.clip_eps", None),
+        ("torch.equal", None),
+    ],
+)
+def test_code_leads_to_what_it_names(text: str, target: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "site"))
+    import references  # type: ignore[import-not-found]  # lies beside Sphinx's settings
+
+    assert references.documented(text) == target
