@@ -137,13 +137,16 @@ def _answer(request: dict[str, Any]) -> dict[str, str]:
 
 def _parse(args: Sequence[str]) -> str:
     """The resolved configuration that `fit` with these arguments runs."""
-    from epo_lightning.cli.arguments import resolve
+    from epo_lightning.cli.arguments import option_values, resolve
     from epo_lightning.cli.commands import RunCommand
     from epo_lightning.cli.invocation import Invocation
 
+    words = resolve(["fit", *args])
+    if option_values(words, "--ckpt_path"):
+        raise Mistake("a configuration names a checkpoint (ckpt_path), but every run of a study begins by itself")
     command = RunCommand("Check a configuration.", f"{__name__}:tell", in_one_process=True)
     with contextlib.ExitStack() as at_end:
-        return Invocation(command, resolve(["fit", *args]), None, at_end).resolved
+        return Invocation(command, words, None, at_end).resolved
 
 
 if __name__ == "__main__":
