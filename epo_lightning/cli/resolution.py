@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def _answer(request: dict[str, Any]) -> dict[str, str]:
-    from epo_lightning.cli.entry import describe
+    from epo_lightning.cli.entry import describe, is_users_mistake
 
     try:
         config = _parse(request["args"])
@@ -132,7 +132,8 @@ def _answer(request: dict[str, Any]) -> dict[str, str]:
             config = _parse(["--config", request["file"]])
         return {"config": config}
     except Exception as error:
-        return {"error": describe(error) or type(error).__name__}
+        kind = "" if is_users_mistake(error) else f"{type(error).__name__}: "
+        return {"error": f"{kind}{describe(error)}"}
 
 
 def _parse(args: Sequence[str]) -> str:
