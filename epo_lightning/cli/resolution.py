@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def _answer(request: dict[str, Any]) -> dict[str, str]:
-    from epo_lightning.cli.entry import describe
+    from epo_lightning.cli.entry import describe, is_users_mistake
 
     try:
         config = _parse(request["args"])
@@ -132,18 +132,22 @@ def _answer(request: dict[str, Any]) -> dict[str, str]:
             config = _parse(["--config", request["file"]])
         return {"config": config}
     except Exception as error:
-        return {"error": describe(error) or type(error).__name__}
+        kind = "" if is_users_mistake(error) else f"{type(error).__name__}: "
+        return {"error": f"{kind}{describe(error)}"}
 
 
 def _parse(args: Sequence[str]) -> str:
     """The resolved configuration that `fit` with these arguments runs."""
-    from epo_lightning.cli.arguments import resolve
+    from epo_lightning.cli.arguments import option_values, resolve
     from epo_lightning.cli.commands import RunCommand
     from epo_lightning.cli.invocation import Invocation
 
+    words = resolve(["fit", *args])
+    if option_values(words, "--ckpt_path"):
+        raise Mistake("a configuration names a checkpoint (ckpt_path), but every run of a study begins by itself")
     command = RunCommand("Check a configuration.", f"{__name__}:tell", in_one_process=True)
     with contextlib.ExitStack() as at_end:
-        return Invocation(command, resolve(["fit", *args]), None, at_end).resolved
+        return Invocation(command, words, None, at_end).resolved
 
 
 if __name__ == "__main__":

@@ -105,11 +105,11 @@ def _history(panel: Any, trials: Sequence[FrozenTrial], space: Space) -> None:  
     if done:
         best = [*itertools.accumulate(done.values(), max if space.maximize else min)]
         panel.step([*done], best, where="post", color=COLORS[1], label="best so far")
-    panel.set(title="trials", xlabel="trial", ylabel=space.metric)
+    panel.set(xlabel="trial", ylabel=space.metric)
     panel.xaxis.get_major_locator().set_params(integer=True)
     panel.grid(alpha=0.3)
     if trials:
-        panel.legend(fontsize=8)
+        panel.legend(fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
 
 
 def _importance(panel: Any, study: optuna.Study, space: Space) -> None:  # noqa: ANN401

@@ -50,8 +50,9 @@ def keep_config(where: str, path: Path, text: str, runs: Sequence[RunFolder], *,
         Mistake: When runs have begun with another one.
     """
     begun = [run for run in runs if run.holds_run()]
-    if begun and path.exists():
-        changes = _changes(yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(text))
+    former = path if path.exists() or not begun else begun[0].config
+    if begun and former.exists():
+        changes = _changes(yaml.safe_load(former.read_text(encoding="utf-8")), yaml.safe_load(text))
         changes = [change for change in changes if not (may_grow and _is_longer(change))]
         if changes:
             more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from epo_lightning.cli import resolution, sweep
+from epo_lightning.cli import report, resolution, sweep
 from epo_lightning.cli.arguments import find_config
 from epo_lightning.cli.entry import main
 from epo_lightning.limits import Mistake
@@ -158,7 +158,7 @@ def use_fake_runs(monkeypatch: pytest.MonkeyPatch, value: str = "i") -> None:
             return [*command[:5], "0", value.format(rate=rate), "well"]
 
     monkeypatch.setattr(sweep, "StudyRun", Run)
-    monkeypatch.setattr(sweep.report, "main", lambda arguments: print("reported", *arguments))
+    monkeypatch.setattr(report, "main", lambda arguments: print("reported", *arguments))
 
 
 SEARCH = """

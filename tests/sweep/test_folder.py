@@ -35,6 +35,13 @@ def test_a_configuration_changes_freely_until_a_run_has_begun(tmp_path: Path, ru
     assert file.read_text() == text(0.2)
 
 
+def test_a_run_that_somebody_has_begun_by_hand_tells_its_configuration(tmp_path: Path, runs: list[RunFolder]) -> None:
+    runs[1].config.write_text(text(0.1))
+    with pytest.raises(Mistake, match=r"model\.loss\.clip_eps 0\.1 -> 0\.2"):
+        keep_config("f", tmp_path / "a" / "method.yaml", text(0.2), runs)
+    keep_config("f", tmp_path / "a" / "method.yaml", text(0.1), runs)
+
+
 def test_what_changes_no_training_may_change(tmp_path: Path, runs: list[RunFolder]) -> None:
     file = tmp_path / "a" / "method.yaml"
     for max_epochs, more in ((10, {}), (10, {"logger": True}), (20, {}), (None, {"max_time": "1:0"})):
