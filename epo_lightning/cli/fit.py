@@ -14,7 +14,7 @@ from epo_lightning.limits import Mistake
 from epo_lightning.run.known_run import dismiss
 from epo_lightning.run.metrics_table import MetricsTable
 from epo_lightning.run.run_checkpoints import RunCheckpoints
-from epo_lightning.run.summary import Ending, RunSummary, last_row, score_of
+from epo_lightning.run.summary import Ending, RunSummary, coverage_of, last_row, score_of
 
 
 def fit(run: Invocation) -> int:
@@ -124,6 +124,7 @@ def _summary(run: Invocation, ending: Ending) -> RunSummary:
         folder=str(folder.path),
         files=[*(name for name in folder.contents() if name not in summaries), *summaries],
         commands=_commands(run, saved) if last is not None else {},
+        coverage=coverage_of(rows),
     )
 
 
