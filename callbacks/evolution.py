@@ -130,7 +130,7 @@ class GeneticEvolution(PopulationCallback):
             if missing := dataset.fitness.missing:
                 age = dataset.env_steps - dataset.fitness.opened_at
                 line = f"{missing} envs have begun no episode in the last {age:,}: no generation yet"
-                self._reasons.tell("episodes", f"{dataset.env_steps:,} env steps: {line}")
+                self._reasons.tell("episodes", f"{dataset.env_steps:,} env steps, {line}")
             return
         fitness = dataset.fitness.measure(dataset.ledger.running)[_RETURN].cpu()
         followers = fitness[MASTER + 1 :]
@@ -145,7 +145,7 @@ class GeneticEvolution(PopulationCallback):
 
     def _may_evolve(self, env_steps: int, fitness: Tensor) -> bool:
         """Whether a generation is due; if not, why is told."""
-        why, line = "warmup", against(env_steps, self.warmup_env_steps, "warmup_env_steps")
+        why, line = "warmup", f"below warmup_env_steps {self.warmup_env_steps:,}"
         if env_steps >= self.warmup_env_steps:
             if should_evolve(fitness, self.spread_threshold):
                 return True
@@ -153,7 +153,7 @@ class GeneticEvolution(PopulationCallback):
             median = float(fitness[MASTER + 1 :].quantile(0.5).abs())
             spread = self._spread / median if median > 0 else 0.0
             why, line = "spread", f"spread {against(spread, self.spread_threshold, 'the threshold')}"
-        self._reasons.tell(why, f"{env_steps:,} env steps: {line}: no generation")
+        self._reasons.tell(why, f"{env_steps:,} env steps, {line}: no generation")
         return False
 
     def _replace(self, trainer: L.Trainer, fitness: Tensor) -> Offspring:

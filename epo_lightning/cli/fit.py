@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Timer
 from epo_lightning.cli.arguments import RESUME
 from epo_lightning.cli.invocation import Invocation
 from epo_lightning.limits import Mistake
-from epo_lightning.run.known_run import dismiss
+from epo_lightning.run.known_run import begin, dismiss
 from epo_lightning.run.metrics_table import MetricsTable
 from epo_lightning.run.run_checkpoints import RunCheckpoints
 from epo_lightning.run.summary import Ending, RunSummary, coverage_of, last_row, score_of
@@ -36,6 +36,7 @@ def fit(run: Invocation) -> int:
             f"trainer.max_epochs: the run has made {done} iterations, and {wanted} were asked for; to go on give more"
             f" than {done}"
         )
+    begin(trainer.loggers)
     ended_at_once, code, ending = False, 1, Ending("failed")
     try:
         trainer.fit(run.model, run.datamodule, ckpt_path=run.trained.path)

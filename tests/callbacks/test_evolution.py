@@ -302,19 +302,19 @@ class TestReasons:
     def test_the_spread_is_below_the_threshold(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         # followers return 2, 4 and 6: (6 - 2) / 4 = 1
         train(small_module(), small_data(16, AgentReward), tmp_path, 4, evolution(spread_threshold=1.5))
-        assert self.reasons(caplog) == ["64 env steps: spread 1 below the threshold 1.5: no generation"]
+        assert self.reasons(caplog) == ["64 env steps, spread 1 below the threshold 1.5: no generation"]
 
     def test_the_warmup_comes_first(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         callback = evolution(spread_threshold=1.5, warmup_env_steps=192)
         train(small_module(), small_data(16, AgentReward), tmp_path, 4, callback)
         assert self.reasons(caplog) == [
-            "64 env steps: 64 below warmup_env_steps 192: no generation",
-            "192 env steps: spread 1 below the threshold 1.5: no generation",
+            "64 env steps, below warmup_env_steps 192: no generation",
+            "192 env steps, spread 1 below the threshold 1.5: no generation",
         ]
 
     def test_a_window_waits_for_episodes(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         train(small_module(), small_data(16, SlowLast), tmp_path, 4, evolution(every_n_env_steps=64))
-        line = "env steps: 4 envs have begun no episode in the last 64: no generation yet"
+        line = "env steps, 4 envs have begun no episode in the last 64: no generation yet"
         assert self.reasons(caplog)[0].endswith(line)
 
     def test_a_generation_makes_the_next_reason_news(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
