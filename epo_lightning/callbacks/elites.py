@@ -22,6 +22,7 @@ from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.base import PopulationCallback
 from epo_lightning.run.checkpoint import save
 from epo_lightning.run.every import Every
+from epo_lightning.run.notices import Reasons
 
 _RETURN = QUANTITIES.index("return")
 _KEY = "trainer.callbacks ElitePreservation"
@@ -96,6 +97,7 @@ class ElitePreservation(PopulationCallback):
         self.best_master_fitness = -math.inf
         self.restorations = 0
         self._evolution: GeneticEvolution | None = None
+        self._of_elites, self._of_master = Reasons(), Reasons()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse an archive larger than the population and the wrong place in the list."""
@@ -131,7 +133,12 @@ class ElitePreservation(PopulationCallback):
         if self._evolution is None:
             dataset.open_window()
         master = float(fitness[self.module.champion])
-        if exceeds(master, self.best_master_fitness):
+        if not exceeds(master, self.best_master_fitness):
+            if self.save_best_master:
+                line = f"the master's fitness {master:.4g} is not above its best {self.best_master_fitness:.4g}"
+                self._of_master.tell("best", f"{dataset.env_steps:,} env steps: {line}: best_master.ckpt stays")
+        else:
+            self._of_master.forget()
             self.best_master_fitness = master
             if self.save_best_master:
                 save(trainer, run_file(trainer, "checkpoints", "best_master.ckpt"))
@@ -171,8 +178,12 @@ class ElitePreservation(PopulationCallback):
         if not len(missing.fitness):
             return
         threshold = missing.fitness[0] - self.restore_margin * missing.fitness[0].abs()
-        if not exceeds(float(threshold), float(fitness[ranking[0]])):
+        best = float(fitness[ranking[0]])
+        if not exceeds(float(threshold), best):
+            line = f"the best follower's fitness {best:.4g} is within restore_margin {self.restore_margin:g}"
+            self._of_elites.tell("margin", f"{line} of the archive's {missing.fitness[0]:.4g}: no elite returns")
             return
+        self._of_elites.forget()
         worst = ranking.flip(0)[: len(missing.fitness)]
         better = missing.fitness > fitness[worst]
         missing, worst = missing.only(better), worst[better]

@@ -24,6 +24,7 @@ from epo_lightning.experience.streams import Stream, derive_seed
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.base import PopulationCallback
 from epo_lightning.run.folder import writing
+from epo_lightning.run.notices import Reasons, against
 
 _RETURN = QUANTITIES.index("return")
 _KEY = "trainer.callbacks GeneticEvolution"
@@ -86,6 +87,7 @@ class GeneticEvolution(PopulationCallback):
         self.genes = GeneHistory()
         self._generator: torch.Generator | None = None
         self._spread = math.nan
+        self._reasons = Reasons()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse numbers that do not fit the population."""
@@ -128,18 +130,36 @@ class GeneticEvolution(PopulationCallback):
         """When a window closes: measure the fitness, and evolve when it differs enough."""
         module, dataset = self.module, self.module.dataset
         if not self.window_closes(dataset):
+            if missing := dataset.fitness.missing:
+                age = dataset.env_steps - dataset.fitness.opened_at
+                line = f"{missing} envs have begun no episode in the last {age:,}: no generation yet"
+                self._reasons.tell("episodes", f"{dataset.env_steps:,} env steps, {line}")
             return
         fitness = dataset.fitness.measure(dataset.ledger.running)[_RETURN].cpu()
         followers = fitness[MASTER + 1 :]
         self._spread = float(followers.max() - followers.min())
         module.metrics["population/fitness_spread"] = self._spread
-        if dataset.env_steps >= self.warmup_env_steps and should_evolve(fitness, self.spread_threshold):
+        if self._may_evolve(dataset.env_steps, fitness):
+            self._reasons.forget()
             self.genes.begin(module.genome, len(self.lineage))
             offspring = self._replace(trainer, fitness)
             self.genes.add(module.genome)
             self._record(trainer, dataset.env_steps, fitness, offspring)
             module.metrics["charts/generation"] = len(self.lineage)
         dataset.open_window()
+
+    def _may_evolve(self, env_steps: int, fitness: Tensor) -> bool:
+        """Whether a generation is due; if not, why is told."""
+        why, line = "warmup", f"below warmup_env_steps {self.warmup_env_steps:,}"
+        if env_steps >= self.warmup_env_steps:
+            if should_evolve(fitness, self.spread_threshold):
+                return True
+            # EPO eq. 3: (max f - min f) / |median f|
+            median = float(fitness[MASTER + 1 :].quantile(0.5).abs())
+            spread = self._spread / median if median > 0 else 0.0
+            why, line = "spread", f"spread {against(spread, self.spread_threshold, 'the threshold')}"
+        self._reasons.tell(why, f"{env_steps:,} env steps, {line}: no generation")
+        return False
 
     def _replace(self, trainer: L.Trainer, fitness: Tensor) -> Offspring:
         offspring, genome = None, self.module.genome

@@ -12,10 +12,10 @@ from epo_lightning.cli.arguments import RESUME
 from epo_lightning.cli.invocation import Invocation
 from epo_lightning.cli.trainer import naming_the_callback
 from epo_lightning.limits import Mistake
-from epo_lightning.run.known_run import dismiss
+from epo_lightning.run.known_run import begin, dismiss
 from epo_lightning.run.metrics_table import MetricsTable
 from epo_lightning.run.run_checkpoints import RunCheckpoints
-from epo_lightning.run.summary import Ending, RunSummary, last_row, score_of
+from epo_lightning.run.summary import Ending, RunSummary, coverage_of, last_row, score_of
 
 
 def fit(run: Invocation) -> int:
@@ -37,6 +37,7 @@ def fit(run: Invocation) -> int:
             f"trainer.max_epochs: the run has made {done} iterations, and {wanted} were asked for; to go on give more"
             f" than {done}"
         )
+    begin(trainer.loggers)
     ended_at_once, code, ending = False, 1, Ending("failed")
     try:
         with naming_the_callback():
@@ -130,6 +131,7 @@ def _summary(run: Invocation, ending: Ending) -> RunSummary:
         folder=str(folder.path),
         files=[*(name for name in folder.contents() if name not in summaries), *summaries],
         commands=_commands(run, saved) if last is not None else {},
+        coverage=coverage_of(rows),
     )
 
 

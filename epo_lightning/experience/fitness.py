@@ -31,12 +31,14 @@ class FitnessWindow:
     Attributes:
         episodes: How many episodes of an environment count; 1 unless it is set.
         opened_at: Env steps at which the window was opened.
+        missing: Environments of all ranks that had begun no episode in it when it was asked whether it is complete.
     """
 
     def __init__(self, num_agents: int, num_envs: int, device: torch.device) -> None:
         self.num_agents = num_agents
         self.episodes = 1
         self.opened_at = 0
+        self.missing = 0
         self._total = torch.zeros(len(QUANTITIES), num_envs, device=device)
         self._count = torch.zeros(num_envs, dtype=torch.long, device=device)
         self._is_old = torch.zeros(num_envs, dtype=torch.bool, device=device)
@@ -71,7 +73,7 @@ class FitnessWindow:
         It is when it has lasted `env_steps_wanted` and every environment of every rank has begun an episode in it. An
         episode that runs on from before is waited for as long again, and no longer.
         """
-        age = env_steps - self.opened_at
+        self.missing, age = 0, env_steps - self.opened_at
         if age < env_steps_wanted:
             return False
         has_nothing = self._weight(running) == 0
@@ -79,7 +81,8 @@ class FitnessWindow:
             has_nothing = has_nothing & ~self._is_old
         waiting = has_nothing.sum()
         sum_over_ranks(waiting)
-        return not bool(waiting)
+        self.missing = int(waiting)
+        return not self.missing
 
     def measure(self, running: Tensor) -> Tensor:
         """(M, K) float64 mean of each quantity over the environments of each agent, of all ranks: a collective call.

@@ -25,6 +25,7 @@ _GROUPS = ("charts", "population", "losses", "env", "time", "", "agents")
 _OF_AGENTS = ("return", "successes", "ess", "kl_to_master")
 _DIGITS = 6
 _MORE_DIGITS = 9
+_SMALL = 100
 
 
 def place(name: str) -> tuple[int, int, list[tuple[int, str]]]:
@@ -41,7 +42,7 @@ def place(name: str) -> tuple[int, int, list[tuple[int, str]]]:
 
 
 def told(value: object) -> str:
-    """A value with six digits; whole numbers stay whole, and no other one becomes whole."""
+    """A value with six digits; whole numbers stay whole, and no small one becomes whole: 0.9999999 is not 1."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "" if value is None else str(value)
     if isinstance(value, int) or not math.isfinite(value):
@@ -49,4 +50,4 @@ def told(value: object) -> str:
     if value.is_integer() and abs(value) < 2**53:
         return str(int(value))
     short = f"{value:.{_DIGITS}g}"
-    return f"{value:.{_MORE_DIGITS}g}" if float(short).is_integer() else short
+    return f"{value:.{_MORE_DIGITS}g}" if float(short).is_integer() and abs(value) < _SMALL else short

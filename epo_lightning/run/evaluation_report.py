@@ -65,13 +65,18 @@ class EvaluationReport(PopulationCallback):
 
 
 def table(summaries: dict[str, Summary]) -> str:
-    """One line per quantity; the error over seeds where there are several."""
+    """One line per quantity; the error over seeds where there are several.
+
+    A dash stands for what is not known, and for successes where no episode had one: a task may know none.
+    """
     columns = {"mean": "mean", "standard_error": "standard error", "seed_error": "error over seeds"}
     if len(next(iter(summaries.values())).seed_means) == 1:
         del columns["seed_error"]
     lines = [f"{'':12}" + "".join(f"{title:>18}" for title in columns.values())]
     for name, summary in summaries.items():
-        lines.append(f"{name:12}" + "".join(f"{getattr(summary, column):>18.4g}" for column in columns))
+        is_known = name != "successes" or any(summary.seed_means)
+        values = [getattr(summary, column) if is_known else math.nan for column in columns]
+        lines.append(f"{name:12}" + "".join(f"{'-' if math.isnan(value) else f'{value:.4g}':>18}" for value in values))
     return "\n".join(lines)
 
 

@@ -44,22 +44,28 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, b
             yield f"{prefix}{name}", value if plain else json.dumps(value, default=str)
 
 
+def begin(loggers: Sequence[Logger]) -> None:
+    """Let each logger open what it writes to, before Lightning does.
+
+    Raises:
+        Mistake: When one cannot: no account, no network, no server.
+    """
+    for logger in loggers:
+        try:
+            _ = getattr(logger, "experiment", None)
+        except Exception as error:  # services raise whatever they like
+            raise Mistake(f"trainer.logger {type(logger).__name__} cannot begin: {_one_line(error)}") from error
+
+
 def introduce(loggers: Sequence[Logger], settings: Mapping[str, Any]) -> None:
     """Tell each logger what the run is.
 
     Args:
         loggers: Of the first rank.
         settings: Nested; plain values without secrets.
-
-    Raises:
-        Mistake: When a logger cannot begin: no account, no network, no server.
     """
     for logger in loggers:
         name = type(logger).__name__
-        try:
-            _ = getattr(logger, "experiment", None)
-        except Exception as error:  # services raise whatever they like
-            raise Mistake(f"trainer.logger {name} cannot begin: {_one_line(error)}") from error
         try:
             if not (isinstance(logger, TensorBoardLogger) and _introduce_to_tensorboard(logger, settings)):
                 logger.log_hyperparams({**settings})

@@ -1,7 +1,9 @@
-"""Messages of the libraries that tell a user of this package nothing: advertising, and advice that does not apply."""
+"""What a user is told: why something did not happen; and not what libraries advertise, or advise in vain."""
 
 import logging
 import warnings
+
+from lightning.pytorch.utilities import rank_zero_info
 
 _LINES = (
     "Tip: For seamless cloud",
@@ -30,6 +32,42 @@ _WARNINGS = (
     r"Checkpoint directory .* exists and is not empty",  # of a run that is resumed
     r"Be aware that when using `ckpt_path`, callbacks used to create",  # `overrides` tells of what was removed
 )
+
+
+class Reasons:
+    """Tells why something did not happen: once, until it has happened or there is another reason."""
+
+    def __init__(self) -> None:
+        self._last: str | None = None
+
+    def tell(self, reason: str, line: str) -> None:
+        """It did not happen.
+
+        Args:
+            reason: Of which kind, whatever the numbers are.
+            line: With the numbers.
+        """
+        if reason != self._last:
+            self._last = reason
+            rank_zero_info(line)
+
+    def forget(self) -> None:
+        """It has happened."""
+        self._last = None
+
+
+def against(value: float, bound: float, name: str) -> str:
+    """`0.08 below the threshold 0.1`, with as many digits as it takes to see that.
+
+    Args:
+        value: What did not exceed the bound.
+        bound: The bound.
+        name: What it is called.
+    """
+    digits = next((digits for digits in range(2, 17) if float(f"{value:.{digits}g}") < bound), None)
+    if digits is None:
+        return f"{value:.6g} not above {name} {bound:g}"
+    return f"{value:.{digits}g} below {name} {bound:g}"
 
 
 def silence() -> None:

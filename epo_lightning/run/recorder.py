@@ -101,7 +101,7 @@ class RunRecorder(PopulationCallback):
     @property
     def seconds(self) -> float:
         """How long the run has trained, over all continuations."""
-        return self.history.seconds + (time.monotonic() - self._started if self.has_begun else 0.0)
+        return self.history.seconds + (0.0 if self._started is None else time.monotonic() - self._started)
 
     def _tell_what_runs(self, trainer: L.Trainer, folder: RunFolder) -> None:
         """To every logger, and in `run.json`."""

@@ -17,6 +17,7 @@ from epo_lightning.limits import require_range
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.run.checkpoint import read_checkpoint, save
 from epo_lightning.run.folder import RunFolder, part_of, writing
+from epo_lightning.run.notices import Reasons
 
 MONITOR = "charts/episodic_return"
 COVERAGE = "charts/episodic_coverage"
@@ -55,6 +56,7 @@ class RunCheckpoints(Checkpoint):
         self.best_iteration: int | None = None
         self.best_difficulty: dict[str, float] = {}
         self.saved_iteration: int | None = None
+        self._reasons = Reasons()
         self._started = 0.0
         self._seconds = self._longest = 0.0
 
@@ -108,9 +110,14 @@ class RunCheckpoints(Checkpoint):
             is_heavy, difficulty = pl_module.dataset.kept_nbytes > _HEAVY, pl_module.difficulty()
         beaten = self.best_score if alike(difficulty, self.best_difficulty) else -math.inf
         is_due = is_final or self._is_due(iteration)
-        decided = exceeds(score, beaten) and (is_due or not is_heavy), is_due, difficulty
+        is_better = exceeds(score, beaten)
+        if is_better and is_heavy and not is_due:
+            size = f"checkpoints keep samples of more than {_HEAVY // 2**20} MiB"
+            self._reasons.tell("heavy", f"best.ckpt waits for the next save, since {size}: return {score:.4g}")
+        decided = is_better and (is_due or not is_heavy), is_due, difficulty
         is_best, is_due, difficulty = trainer.strategy.broadcast(decided)
         if is_best:
+            self._reasons.forget()
             self.best_score, self.best_iteration, self.best_difficulty = score, iteration, difficulty
         if is_best or is_due:
             self._save(trainer, iteration, is_best)

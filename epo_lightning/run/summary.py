@@ -70,6 +70,7 @@ class RunSummary:
         folder: The run folder.
         files: What is in there.
         commands: How to go on: a command for each purpose.
+        coverage: Share of the master's environments whose return is known, of which a score needs all.
     """
 
     ending: Ending
@@ -87,6 +88,7 @@ class RunSummary:
     folder: str
     files: Sequence[str]
     commands: Mapping[str, str]
+    coverage: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -111,10 +113,11 @@ class RunSummary:
         steps = f"{self.env_steps:,} env steps in {self.iterations:,} iterations"
         again = f", continued {times}" if self.continuations else ""
         rate = f", {self.env_steps / self.seconds:,.0f}/s" if self.seconds > 0 else ""
+        covered = f"charts/episodic_coverage {self.coverage or 0:g}"
         rows = {
             "run": f"{self.task} by {self.algorithm}, {', '.join(kinds)}",
             "took": f"{duration(self.seconds)}{again}; {steps}{rate}",
-            "best": _tell(self.best) if self.best else "- (not every env of the master has finished an episode)",
+            "best": _tell(self.best) if self.best else f"- ({covered} below 1: no score yet)",
             "last": _tell(self.last),
             "folder": self.folder,
             "files": ", ".join(self.files),
@@ -148,6 +151,11 @@ def score_of(rows: Sequence[Mapping[str, str]], iteration: int, file: str | None
     row = next((row for row in rows if row.get(ITERATION) == str(iteration)), {})
     succeeds = any((_number(each, _SUCCESSES) or 0.0) > 0 for each in rows)
     return Score(iteration, _number(row, _RETURN), _number(row, _SUCCESSES) if succeeds else None, file)
+
+
+def coverage_of(rows: Sequence[Mapping[str, str]]) -> float | None:
+    """Of the last iteration."""
+    return _number(rows[-1], "charts/episodic_coverage") if rows else None
 
 
 def last_row(rows: Sequence[Mapping[str, str]]) -> tuple[int, int] | None:

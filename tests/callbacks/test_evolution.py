@@ -19,6 +19,7 @@ from epo_lightning.callbacks import ElitePreservation
 from epo_lightning.callbacks.gene_history import GeneHistory
 from epo_lightning.envs.base import StepResult
 from epo_lightning.modules.epo import EPOModule
+from epo_lightning.run.notices import against
 from tests.support.agent_reward import AgentReward
 from tests.support.training import Recorder, evolution, fit, small_data, small_module, train
 
@@ -357,3 +358,52 @@ class TestState:
         trainer.save_checkpoint(tmp_path / "two.ckpt", weights_only=False)
         _, second = run(4, tmp_path / "two.ckpt")
         assert first + second == whole
+
+
+class TestReasons:
+    """Why there is no generation: once, with number and threshold."""
+
+    def reasons(self, caplog: pytest.LogCaptureFixture) -> list[str]:
+        return [record.message for record in caplog.records if "no generation" in record.message]
+
+    def test_the_spread_is_below_the_threshold(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        # followers return 2, 4 and 6: (6 - 2) / 4 = 1
+        train(small_module(), small_data(16, AgentReward), tmp_path, 4, evolution(spread_threshold=1.5))
+        assert self.reasons(caplog) == ["64 env steps, spread 1 below the threshold 1.5: no generation"]
+
+    def test_the_warmup_comes_first(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        callback = evolution(spread_threshold=1.5, warmup_env_steps=192)
+        train(small_module(), small_data(16, AgentReward), tmp_path, 4, callback)
+        assert self.reasons(caplog) == [
+            "64 env steps, below warmup_env_steps 192: no generation",
+            "192 env steps, spread 1 below the threshold 1.5: no generation",
+        ]
+
+    def test_a_window_waits_for_episodes(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        train(small_module(), small_data(16, SlowLast), tmp_path, 4, evolution(every_n_env_steps=64))
+        line = "env steps, 4 envs have begun no episode in the last 64: no generation yet"
+        assert self.reasons(caplog)[0].endswith(line)
+
+    def test_a_generation_makes_the_next_reason_news(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        class Drowse(L.Callback):
+            """Evolution in the third iteration only."""
+
+            def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+                callback.spread_threshold = 0.5 if trainer.current_epoch == 2 else 9.0
+
+        callback = evolution()
+        train(small_module(), small_data(16, AgentReward), tmp_path, 5, Drowse(), callback)
+        assert [line.split()[0] for line in self.reasons(caplog)] == ["64", "256"]
+
+
+@pytest.mark.parametrize(
+    ("value", "bound", "text"),
+    [
+        (0.08, 0.1, "0.08 below the threshold 0.1"),
+        (0.0996, 0.1, "0.0996 below the threshold 0.1"),
+        (0.1, 0.1, "0.1 not above the threshold 0.1"),
+        (0.0, 0.0, "0 not above the threshold 0"),
+    ],
+)
+def test_a_number_is_told_so_that_it_is_below(value: float, bound: float, text: str) -> None:
+    assert against(value, bound, "the threshold") == text

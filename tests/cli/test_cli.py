@@ -222,7 +222,7 @@ def test_validate_without_a_checkpoint_plays_the_untrained_network(cli: Cli) -> 
 def test_time_limit_ends_at_the_end_of_an_iteration(cli: Cli, rows: Rows) -> None:
     outcome = cli("fit", "--config", "tiny.yaml", "--trainer.max_epochs=-1", "--trainer.max_time=00:00:00:01")
     assert outcome.code == 0
-    assert f"iteration {len(rows(only_run()))})" in outcome.out
+    assert f"iteration {len(rows(only_run()))}: checkpoints/last.ckpt" in outcome.out
 
 
 @pytest.mark.parametrize(("logger", "pattern"), [("TensorBoardLogger", "lightning_logs/**/events*")])

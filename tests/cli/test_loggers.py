@@ -65,6 +65,17 @@ class Keyed(Logger):
     def log_hyperparams(self, params):
         with open("told.txt", "a") as file:
             file.write(str(params))
+
+
+class Offline(Keyed):
+    @property
+    def experiment(self):
+        raise RuntimeError("no account;\\nlog in")
+
+
+class Fixed(Keyed):
+    def log_hyperparams(self, params):
+        raise RuntimeError("a is 1 already")
 '''
 
 
@@ -74,6 +85,19 @@ def keyed(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
     (tmp_path / "keyed.py").write_text(KEYED)
     monkeypatch.syspath_prepend(tmp_path)
     return cli
+
+
+def test_a_logger_that_cannot_begin_is_one_line(keyed: Cli) -> None:
+    outcome = keyed("fit", "--config", "tiny.yaml", "--trainer.logger", "keyed.Offline")
+    assert outcome.code == 2
+    assert outcome.err == "error: trainer.logger Offline cannot begin: no account; log in\n"
+    assert not list(Path().rglob("metrics.csv"))
+
+
+def test_a_logger_that_takes_no_configuration_does_not_stop_a_run(keyed: Cli) -> None:
+    outcome = keyed("fit", "--config", "tiny.yaml", "--run_dir", "run", "--trainer.logger", "keyed.Fixed")
+    assert outcome.code == 0
+    assert "notice: trainer.logger Fixed did not take the configuration: a is 1 already\n" in outcome.err
 
 
 def test_a_key_reaches_its_logger_and_no_file(keyed: Cli) -> None:

@@ -42,9 +42,11 @@ def test_a_summary_as_text() -> None:
 
 
 def test_a_long_summary_has_80_columns() -> None:
-    long = summary(ending=Ending("failed", "a word " * 40), files=[f"file{n}.csv" for n in range(40)], best=None)
+    long = summary(
+        ending=Ending("failed", "a word " * 40), files=[f"file{n}.csv" for n in range(40)], best=None, coverage=0.25
+    )
     assert max(map(len, long.as_text().splitlines())) <= 80
-    assert "  best      - (not every env of the master has finished an episode)" in long.as_text()
+    assert "  best      - (charts/episodic_coverage 0.25 below 1: no score yet)" in long.as_text()
 
 
 def test_a_summary_as_json(tmp_path: Path) -> None:

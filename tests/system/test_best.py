@@ -70,7 +70,7 @@ def test_quick_endings_make_no_score(cli: Cli, rows: Rows) -> None:
     assert cli(*FIT, "--run_dir", "run", f"--data.env={__name__}.QuickAndSlow").code == 0
     told = [(row["charts/episodic_coverage"], row["charts/episodic_return"]) for row in rows(Path("run"))]
     # 4 steps an iteration: the slow half ends its first episode at step 10, in the third; 2 x 1 and 10 x -1
-    assert told == [("0.5", "2.0"), ("0.5", "2.0"), *[("1.0", "-4.0")] * 4]
+    assert told == [("0.5", "2"), ("0.5", "2"), *[("1", "-4")] * 4]
     first = best("run")
     assert first["epoch"] + 1 == 3
     assert first["callbacks"]["RunCheckpoints"]["best_score"] == -4.0
@@ -100,7 +100,7 @@ def test_a_simulator_that_begins_new_episodes_begins_new_scores(cli: Cli, rows: 
     assert cli(*FIT, *args, "--trainer.max_epochs", "4").code == 0
     assert cli("fit", "--ckpt_path", "run", "--trainer.max_epochs", "7").code == 0
     coverage = [row["charts/episodic_coverage"] for row in rows(Path("run"))]
-    assert coverage == ["0.5", "0.5", "1.0", "1.0", *(["1.0"] * 3 if restores else ["0.5", "0.5", "1.0"])]
+    assert coverage == ["0.5", "0.5", "1", "1", *(["1"] * 3 if restores else ["0.5", "0.5", "1"])]
 
 
 def test_it_does_not_depend_on_when_saves_are_due(cli: Cli, rows: Rows) -> None:
