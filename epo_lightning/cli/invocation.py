@@ -66,6 +66,7 @@ class Invocation(LightningCLI):
         args: list[str],
         name: str | None,
         at_end: contextlib.ExitStack,
+        *,
         given: Sequence[str] = (),
     ) -> None:
         self.command, self.args, self.name, self._at_end = command, args, name, at_end
@@ -182,5 +183,5 @@ def run(command: RunCommand, args: list[str], name: str | None, given: Sequence[
         The exit code.
     """
     with contextlib.ExitStack() as at_end:
-        invocation = Invocation(command, args, name, at_end, given)
+        invocation = Invocation(command, args, name, at_end, given=given)
         return int(invocation.function(invocation, **invocation.arguments))
