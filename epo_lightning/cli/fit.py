@@ -55,8 +55,8 @@ def fit(run: Invocation) -> int:
         raise
     finally:
         if trainer.is_global_zero:
-            _sum_up(run, ending)
             dismiss(trainer.loggers, code)
+            _sum_up(run, ending)
     if run.stop.signal and trainer.is_global_zero:  # Lightning kills all ranks when another one fails
         return 128 + run.stop.signal
     return 128 + signal.SIGINT if ended_at_once else 0

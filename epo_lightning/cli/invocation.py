@@ -78,6 +78,7 @@ class Invocation(LightningCLI):
         args: list[str],
         name: str | None,
         at_end: contextlib.ExitStack,
+        *,
         given: Sequence[str] = (),
         callbacks: Sequence[L.Callback] = (),
         *,
@@ -234,5 +235,5 @@ def run(command: RunCommand, args: list[str], name: str | None, given: Sequence[
         The exit code.
     """
     with contextlib.ExitStack() as at_end:
-        invocation = Invocation(command, args, name, at_end, given)
+        invocation = Invocation(command, args, name, at_end, given=given)
         return int(invocation.function(invocation, **invocation.arguments))

@@ -82,7 +82,10 @@ def dismiss(loggers: Sequence[Logger], code: int) -> None:
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger) and logger._experiment is not None:
-            logger.experiment.finish(exit_code=code)
+            try:
+                logger.experiment.finish(exit_code=code)
+            except Exception as error:  # the training has ended, whatever the service says
+                print(f"notice: trainer.logger WandbLogger did not end: {_one_line(error)}", file=sys.stderr)
 
 
 def names(classes: Iterable[type]) -> list[str]:

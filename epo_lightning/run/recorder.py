@@ -50,6 +50,7 @@ class RunRecorder(PopulationCallback):
         self.config, self.signature, self.changes = config, signature, changes
         self.history, self.command = history, command
         self._started: float | None = None
+        self._ended: float | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """All ranks learn the folder of the first."""
@@ -60,7 +61,7 @@ class RunRecorder(PopulationCallback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take possession of the folder and say what runs."""
         module, data = self.module, self.module.data
-        self._started = time.monotonic()
+        self._started, self._ended = time.monotonic(), None
         # what Lightning and its callbacks log every so many batches, they log once an iteration
         trainer.log_every_n_steps = trainer.num_training_batches  # type: ignore[attr-defined]
         if any(change.key == CALLBACKS for change in self.changes):
@@ -93,6 +94,14 @@ class RunRecorder(PopulationCallback):
         """The wall clock of the run."""
         self.module.metrics[SECONDS] = self.seconds
 
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """What follows, such as a logger's last words, is no training."""
+        self._ended = time.monotonic()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """As at the end."""
+        self._ended = time.monotonic()
+
     @property
     def has_begun(self) -> bool:
         """Whether there was anything to train."""
@@ -101,7 +110,9 @@ class RunRecorder(PopulationCallback):
     @property
     def seconds(self) -> float:
         """How long the run has trained, over all continuations."""
-        return self.history.seconds + (0.0 if self._started is None else time.monotonic() - self._started)
+        if self._started is None:
+            return self.history.seconds
+        return self.history.seconds + (self._ended or time.monotonic()) - self._started
 
     def _tell_what_runs(self, trainer: L.Trainer, folder: RunFolder) -> None:
         """To every logger, and in `run.json`."""
