@@ -19,7 +19,7 @@ from epo_lightning.cli.arguments import CONFIGS
 from epo_lightning.cli.entry import main
 from epo_lightning.cli.settings.plain_yaml import dump, marked, plain
 from epo_lightning.cli.settings.plain_yaml import load as load_yaml
-from epo_lightning.cli.settings.translation import as_text
+from epo_lightning.cli.settings.values import as_text
 from epo_lightning.cli.trust import embedded_config
 from epo_lightning.cli.trust.allowlist import findings
 from epo_lightning.cli.trust.signature import is_signed, key_file, sign
