@@ -161,7 +161,12 @@ class Help:
         name = option or ", ".join(each for each in action.option_strings if not each.endswith("+"))
         help_text = _WORDS.get(action.dest) or str(action.help or "")
         if action.nargs != 0 and action.dest != "print_config":
-            name += f" {action.dest.rpartition('.')[2].upper()}"
+            taken = (
+                f"{{{','.join(map(str, action.choices))}}}"
+                if action.choices
+                else action.dest.rpartition(".")[2].upper()
+            )
+            name += f" {taken}"
         notes = _notes(action, ranges.get(action.dest))
         words = f"{_one_line(help_text)} {notes}".strip()
         left = f"  {name}"
@@ -189,7 +194,6 @@ def _notes(action: argparse.Action, bounds: str | None) -> str:
     kind = getattr(action, "_typehint", None)
     words = _type(kind) if kind is not None else ""
     parts = [words if words.startswith("one of") else f"type: {words}"] if words else []
-    parts += [f"one of: {', '.join(map(str, action.choices))}"] if action.choices else []
     parts += [bounds] if bounds else []
     if action.default is not argparse.SUPPRESS:
         parts.append(f"default: {_shown(action.default)}" if not _is_required(action) else "required")
