@@ -1,6 +1,7 @@
 """One line of a study: what is done, what is going on, and how long it will still take."""
 
 import contextlib
+import os
 import statistics
 import sys
 import time
@@ -86,7 +87,8 @@ class Screen:
 
     def show(self, line: str, *, is_news: bool = False) -> None:
         """Show where the study stands; `is_news`: a run has ended."""
-        line = line if len(line) <= _COLUMNS else f"{line[: _COLUMNS - 1]}…"
+        columns = self._columns()
+        line = line if len(line) <= columns else f"{line[: columns - 1]}…"
         if self._in_place:
             if line != self._shown:
                 self._write(f"\r{line:{len(self._shown)}}")
@@ -105,6 +107,13 @@ class Screen:
         if self._shown:
             self._write(f"\r{'':{len(self._shown)}}\r")
             self._shown = ""
+
+    def _columns(self) -> int:
+        """What a line may have, so that the next one can stand in its place."""
+        try:
+            return max(2, min(_COLUMNS, os.get_terminal_size(self._stream.fileno()).columns - 1))
+        except (OSError, ValueError):
+            return _COLUMNS
 
     def _write(self, text: str) -> None:
         with contextlib.suppress(OSError):  # the terminal is gone: the runs are not

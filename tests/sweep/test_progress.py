@@ -1,6 +1,11 @@
 """The line of progress: what it estimates, and where it goes."""
 
+import fcntl
 import io
+import os
+import pty
+import struct
+import termios
 
 import pytest
 
@@ -47,6 +52,15 @@ def test_on_a_terminal_the_line_stays_in_its_place_and_within_80_columns() -> No
     assert shown.endswith("\rfailed: a\n")
     assert shown.count("\n") == 1
     assert max(map(len, shown.replace("\n", "\r").split("\r"))) == 79
+
+
+def test_a_narrow_terminal_gets_a_narrow_line() -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    with os.fdopen(theirs, "w") as stream:
+        Screen(stream).show("x" * 100)
+        assert os.read(ours, 1000).decode() == f"\r{'x' * 38}…"
+    os.close(ours)
 
 
 def test_elsewhere_lines_come_now_and_then() -> None:
