@@ -81,7 +81,6 @@ class Invocation(LightningCLI):
         *,
         given: Sequence[str] = (),
         callbacks: Sequence[L.Callback] = (),
-        *,
         in_python: bool = False,
     ) -> None:
         self.command, self.args, self.name, self._at_end = command, args, name, at_end

@@ -13,6 +13,7 @@ import yaml
 from epo_lightning.cli import report
 from epo_lightning.cli.arguments import CONFIGS, STUDIES, find_config
 from epo_lightning.cli.resolution import Wanted, resolve_all
+from epo_lightning.cli.settings.nearest import hint
 from epo_lightning.limits import Mistake
 from epo_lightning.run.folder import RunFolder
 from epo_lightning.sweep.document import as_text
@@ -47,14 +48,17 @@ def main(arguments: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("file", nargs="?", metavar="FILE", help="a study: a YAML file, or the name of a packaged one")
-    parser.add_argument("--out", type=Path, help="folder of the study (default: the file's out, or runs/NAME)")
+    parser.add_argument("--out", type=_path, help="folder of the study (default: the file's out, or runs/NAME)")
     parser.add_argument("--jobs", type=int, help="runs at a time (default: the file's jobs, or what the cores allow)")
     parser.add_argument(
         "--dry-run", action="store_true", help="check all, write the configurations, print the commands, start nothing"
     )
     given, unknown = parser.parse_known_args(arguments)
     if unknown:
-        raise Mistake(f"sweep: {unknown[0]} means nothing here; it takes FILE, --out, --jobs and --dry-run")
+        near = hint(unknown[0], ["--out", "--jobs", "--dry-run", "--help"])
+        raise Mistake(f"sweep: {unknown[0]} means nothing here{near}; it takes FILE, --out, --jobs and --dry-run")
+    if not hasattr(os, "killpg"):
+        raise Mistake("sweep: this system has no process groups, so that runs could outlive a sweep; use WSL")
     if given.file is None:
         raise Mistake(f"sweep: name the file of a study, or a packaged one: {', '.join(packaged())}")
     if given.jobs is not None and given.jobs < 1:
@@ -68,6 +72,10 @@ def main(arguments: Sequence[str]) -> int:
         if study.search is not None:
             return search(study, out, given.jobs, dry=given.dry_run)
         return sweep(study, out, given.jobs, dry=given.dry_run)
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
 
 
 def packaged() -> list[str]:
@@ -183,7 +191,9 @@ def search(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
         return _cut(out, driver.signal)
     drawn = findings.draw(out, found, space)
     if not drawn:
-        print(f"notice: {out / findings.PICTURE} needs matplotlib (pip install matplotlib)", file=sys.stderr)
+        print(
+            f"notice: {out / findings.PICTURE} needs matplotlib: pip install 'epo-lightning[report]'", file=sys.stderr
+        )
     names = [findings.TABLE, *([findings.BEST] if best else []), *([findings.PICTURE] if drawn else [])]
     print(f"Results in {out}: {', '.join(names)}")
     if best is not None:

@@ -64,7 +64,7 @@ def invoked(
                 write_settings(whole, file)
                 given.append(f"--config={file}")
             resolved = resolve([*given, *args])
-            yield Invocation(row, resolved, name, at_end, words, callbacks, in_python=True)
+            yield Invocation(row, resolved, name, at_end, given=words, callbacks=callbacks, in_python=True)
         except Exception as error:
             if os.environ.get("EPO_DEBUG") or isinstance(error, OSError) or not is_users_mistake(error):
                 raise

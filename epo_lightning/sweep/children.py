@@ -14,7 +14,8 @@ from typing import Any
 
 from epo_lightning.run.folder import writing
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+_HANGUP: int | None = getattr(signal, "SIGHUP", None)
+_SIGNALS = [signal.SIGINT, signal.SIGTERM, *filter(None, [_HANGUP, getattr(signal, "SIGUSR1", None)])]
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 _LIBC = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
 
@@ -88,7 +89,7 @@ class Stop:
 
     def __enter__(self) -> "Stop":
         for number in _SIGNALS:
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            if number != _HANGUP or signal.getsignal(number) != signal.SIG_IGN:
                 self._previous[number] = signal.signal(number, self._note)
         return self
 

@@ -1,8 +1,6 @@
 """Runs as child processes, some at a time, until all of a plan have ended or a signal comes."""
 
 import contextlib
-import fcntl
-import os
 import signal
 import time
 from collections import defaultdict
@@ -11,6 +9,7 @@ from pathlib import Path
 
 from epo_lightning.limits import Mistake
 from epo_lightning.run.folder import writing
+from epo_lightning.run.lock import FolderLock
 from epo_lightning.sweep.children import Child, Stop
 from epo_lightning.sweep.plan import Plan
 from epo_lightning.sweep.progress import Going, Screen, remaining_seconds, told_seconds
@@ -176,15 +175,11 @@ def alone(folder: Path) -> Iterator[None]:
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
+        try:
+            lock = FolderLock(folder)
+        except BlockingIOError:
+            raise Mistake(f"out: another sweep is at work in {folder}: wait for it, or choose another folder") from None
     try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Mistake(
-                    f"out: another sweep is at work in {folder}: wait for it, or choose another folder"
-                ) from None
         yield
     finally:
-        os.close(lock)
+        lock.release()

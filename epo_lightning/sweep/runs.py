@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import fcntl
 import json
 import os
 import shlex
@@ -10,6 +9,7 @@ import sys
 from pathlib import Path
 
 from epo_lightning.run.folder import RunFolder, part_of, writing
+from epo_lightning.run.lock import FolderLock
 
 ITERATION = "charts/iteration"
 _LEAST_TAIL = 2**16
@@ -90,17 +90,11 @@ class StudyRun:
     def is_free(self) -> bool:
         """Whether no other process writes to its folder, such as one that is still saving."""
         try:
-            folder = os.open(self.run.path, os.O_RDONLY)
-        except OSError:
-            return True
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            FolderLock(self.run.path).release()
         except BlockingIOError:
             return False
         except OSError:
-            return True  # a file system without locks
-        finally:
-            os.close(folder)
+            return True  # it is not there
         return True
 
     def complaint(self) -> str:
