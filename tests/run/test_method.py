@@ -1,0 +1,23 @@
+"""What the settings of a run make, in words."""
+
+from epo_lightning.callbacks import GeneticEvolution, NaNGuard
+from epo_lightning.modules.epo import EPOModule
+from epo_lightning.modules.sac import SACModule
+from epo_lightning.run.method import method
+
+
+class MyEvolution(GeneticEvolution):
+    """One of one's own."""
+
+
+class Own(EPOModule):
+    """Another algorithm."""
+
+
+def test_agents_and_callbacks_make_the_method() -> None:
+    assert method(EPOModule, 1, [NaNGuard()]) == "PPO: one agent, no population (model.num_agents)"
+    sapg = "SAPG: 4 agents, no evolution (GeneticEvolution in trainer.callbacks makes it EPO)"
+    assert method(EPOModule, 4, [NaNGuard()]) == sapg
+    assert method(EPOModule, 4, [NaNGuard(), MyEvolution()]) == "EPO: 4 agents, evolved by GeneticEvolution"
+    assert method(SACModule, 1, []) == "SAC: one agent"
+    assert method(Own, 2, []) == f"{__name__}.Own: 2 agents"
