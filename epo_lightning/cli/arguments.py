@@ -9,9 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from epo_lightning.cli.settings.config_file import read_config
-from epo_lightning.cli.settings.nearest import hint
-from epo_lightning.cli.settings.plain_yaml import plain
+from epo_lightning.documents.config_file import read_config
+from epo_lightning.documents.nearest import hint
+from epo_lightning.documents.plain_yaml import plain
 from epo_lightning.limits import Mistake
 from epo_lightning.run.folder import checkpoint_to_continue, find_checkpoint
 

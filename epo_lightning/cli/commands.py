@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from epo_lightning.cli.arguments import resolve, run_name
 from epo_lightning.cli.process_settings import keep_freed_memory, yield_idle_threads
-from epo_lightning.cli.settings.nearest import hint
+from epo_lightning.documents.nearest import hint
 from epo_lightning.limits import Mistake
 
 

@@ -21,13 +21,13 @@ from epo_lightning.cli.parser import MODE, OF_ONE_INVOCATION, add_origins, add_p
 from epo_lightning.cli.settings.explanation import explain
 from epo_lightning.cli.settings.help import Help
 from epo_lightning.cli.settings.keys import ParserKeys
-from epo_lightning.cli.settings.plain_yaml import load, plain
 from epo_lightning.cli.settings.ranges import SEEDS
 from epo_lightning.cli.settings.translation import Translation
 from epo_lightning.cli.strange_settings import require_own_settings, require_present_names
 from epo_lightning.cli.trained import read_trained
 from epo_lightning.cli.trainer import fixed_arguments, name_members, naming_the_key, put_into
 from epo_lightning.cli.trust.consent import signature_of
+from epo_lightning.documents.plain_yaml import load, plain
 from epo_lightning.limits import require_range
 from epo_lightning.modules import algorithm_class
 from epo_lightning.modules.base import PopulationModule

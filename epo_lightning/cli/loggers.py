@@ -13,8 +13,8 @@ from jsonargparse import Namespace
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from epo_lightning.cli.settings.plain_yaml import plain
 from epo_lightning.cli.trained import Trained
+from epo_lightning.documents.plain_yaml import plain
 from epo_lightning.limits import Mistake
 from epo_lightning.run.folder import RunFolder
 from epo_lightning.run.known_run import id_argument, names

@@ -15,8 +15,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from epo_lightning.cli.algorithm import FLAG
 from epo_lightning.cli.arguments import RESUME
-from epo_lightning.cli.settings.plain_yaml import dump, load, plain
 from epo_lightning.cli.trust.consent import TRUST
+from epo_lightning.documents.plain_yaml import dump, load, plain
 from epo_lightning.modules import ALGORITHMS, DEFAULT_ALGORITHM
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.data import RolloutDataModule

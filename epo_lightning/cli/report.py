@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from epo_lightning.cli.settings.nearest import hint
+from epo_lightning.documents.nearest import hint
 from epo_lightning.limits import Mistake
 from epo_lightning.run.folder import writing
 

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from epo_lightning.documents.keys import Settings
+from epo_lightning.documents.plain_yaml import dump
 from epo_lightning.limits import Mistake
 from epo_lightning.sweep.children import end_with_parent
-from epo_lightning.sweep.document import Settings, as_text
 from epo_lightning.sweep.settings import assign, split
 
 
@@ -89,10 +90,10 @@ def _request(one: Wanted, folder: Path) -> dict[str, Any]:
         assignments |= inside
         if rest:
             file = folder / f"{number}.yaml"
-            file.write_text(as_text(rest), encoding="utf-8")
+            file.write_text(dump(rest), encoding="utf-8")
             files.append(file)
     args = [word for file in files for word in ("--config", str(file))]
-    return {"args": args, "assignments": as_text({**assignments, **one.assignments}), "file": str(folder / "all.yaml")}
+    return {"args": args, "assignments": dump({**assignments, **one.assignments}), "file": str(folder / "all.yaml")}
 
 
 def _without(message: str, folder: str) -> str:
@@ -128,7 +129,7 @@ def _answer(request: dict[str, Any]) -> dict[str, str]:
             content = yaml.safe_load(config)
             for key, value in assignments.items():
                 assign(content, key, value)
-            Path(request["file"]).write_text(as_text(content), encoding="utf-8")
+            Path(request["file"]).write_text(dump(content), encoding="utf-8")
             config = _parse(["--config", request["file"]])
         return {"config": config}
     except Exception as error:

@@ -13,10 +13,10 @@ import yaml
 from epo_lightning.cli import report
 from epo_lightning.cli.arguments import CONFIGS, STUDIES, find_config
 from epo_lightning.cli.resolution import Wanted, resolve_all
-from epo_lightning.cli.settings.nearest import hint
+from epo_lightning.documents.nearest import hint
+from epo_lightning.documents.plain_yaml import dump
 from epo_lightning.limits import Mistake
 from epo_lightning.run.folder import RunFolder
-from epo_lightning.sweep.document import as_text
 from epo_lightning.sweep.driver import Driver, alone
 from epo_lightning.sweep.folder import iterations_of, keep_config, keep_space, write
 from epo_lightning.sweep.plan import ListPlan
@@ -168,7 +168,7 @@ def search(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
         for key, value in settings.items():
             assign(content, key, value)
         config = folder / "trial.yaml"
-        write(config, as_text(content))
+        write(config, dump(content))
         its = iterations_of(str(config), content)
         return [StudyRun("trial", folder, seed, its, config, study.evaluate) for seed in study.seeds]
 

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 
 from epo_lightning.cli.loggers import as_list
-from epo_lightning.cli.settings.plain_yaml import plain
+from epo_lightning.documents.plain_yaml import plain
 from epo_lightning.limits import Mistake
 from epo_lightning.run.checkpoint import AtomicCheckpointIO
 from epo_lightning.run.folder import RunFolder

@@ -13,7 +13,7 @@ from epo_lightning.cli.arguments import resolve, run_name
 from epo_lightning.cli.commands import COMMANDS, RunCommand
 from epo_lightning.cli.entry import describe, is_users_mistake, leave_process_group
 from epo_lightning.cli.process_settings import keep_freed_memory, yield_idle_threads
-from epo_lightning.library.settings import Settings, nested, write_settings
+from epo_lightning.library.settings import Settings, as_nested, write_settings
 from epo_lightning.limits import Mistake
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def invoked(
 
 def _with_env(settings: Settings | None, env: object) -> dict[str, Any]:
     """`settings` with what the configuration says of `env`."""
-    whole = nested(settings or {})
+    whole = as_nested(settings or {})
     if env is not None:
         from epo_lightning.library.given import env_settings
 

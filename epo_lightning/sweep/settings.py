@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from epo_lightning.documents.keys import Settings
 from epo_lightning.limits import Mistake
-from epo_lightning.sweep.document import Settings
 
 _LISTS = ("callbacks", "logger")
 

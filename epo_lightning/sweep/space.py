@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from epo_lightning.documents.keys import nested, require_known
 from epo_lightning.limits import Mistake
-from epo_lightning.sweep.document import nested, require_known
 
 _KEYS = ("parameters", "metric", "value", "direction", "trials", "pruner", "seed")
 _PARAMETER = ("low", "high", "log", "step", "type", "values")
@@ -82,7 +82,7 @@ def read_space(where: str, given: object) -> Space:
     parameters = given.get("parameters")
     if not isinstance(parameters, Mapping) or not parameters:
         raise Mistake(f"{where}.parameters must be keys with ranges, such as model.num_agents: {{low: 4, high: 32}}")
-    nested(f"{where}.parameters", parameters)
+    nested(parameters, lambda _: f"{where}.parameters: ")
     metric, trials, seed = given.get("metric", METRIC), given.get("trials", 20), given.get("seed", 0)
     if not isinstance(metric, str) or not metric:
         raise Mistake(f"{where}.metric must be a column of metrics.csv, such as {METRIC}; got {metric!r}")

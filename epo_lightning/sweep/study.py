@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from epo_lightning.documents.config_file import read_config
+from epo_lightning.documents.keys import Settings, nested, require_known
+from epo_lightning.documents.plain_yaml import plain
 from epo_lightning.limits import Mistake
 from epo_lightning.run.folder import RUNS
-from epo_lightning.sweep.document import Settings, nested, read_document, require_known
 from epo_lightning.sweep.grid import cross, point_names
 from epo_lightning.sweep.space import Space, read_space
 
@@ -82,7 +84,7 @@ def read_study(file: Path, find_config: FindConfig, *, is_packaged: bool = False
     Raises:
         Mistake: One line that names file, key and remedy.
     """
-    content = read_document(file)
+    content = plain(read_config(file, lambda _: False, "sweep").values)
     if "methods" not in content and {"parameters", "method"} <= content.keys():
         raise Mistake(f"{file} is for the agent of Weights & Biases: wandb sweep {file}")
     if not {"methods", "grid", "search"} & content.keys() and {"model", "data", "trainer", "base"} & content.keys():
@@ -170,7 +172,7 @@ def _settings(file: Path, where: str, given: object, find_config: FindConfig) ->
             raise Mistake(f"{file}: {where}.config must be names of configurations or files; got {named!r}")
         path = file.parent / Path(name).expanduser()
         configs.append(path if path.is_file() else find_config(name, f"{file}: {where}.config"))
-    known = nested(f"{file}: {where}", settings)
+    known = nested(settings, lambda _: f"{file}: {where}: ")
     for key, remedy in _OF_THE_STUDY.items():
         if key in known:
             raise Mistake(f"{file}: {where}: {key} cannot stand here, {remedy}")

@@ -17,12 +17,12 @@ import yaml
 
 from epo_lightning.cli.arguments import CONFIGS
 from epo_lightning.cli.entry import main
-from epo_lightning.cli.settings.plain_yaml import dump, marked, plain
-from epo_lightning.cli.settings.plain_yaml import load as load_yaml
 from epo_lightning.cli.settings.values import as_text
 from epo_lightning.cli.trust import embedded_config
 from epo_lightning.cli.trust.allowlist import findings
 from epo_lightning.cli.trust.signature import is_signed, key_file, sign
+from epo_lightning.documents.plain_yaml import dump, marked, plain
+from epo_lightning.documents.plain_yaml import load as load_yaml
 from epo_lightning.modules.contents import CONFIG as CONFIG_KEY
 from epo_lightning.modules.contents import SIGNATURE as SIGNATURE_KEY
 from tests.support.command_line import TINY, Cli

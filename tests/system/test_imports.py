@@ -15,6 +15,7 @@ TESTS = ROOT / "tests"
 
 FLOORS = [
     "limits",
+    "documents",
     "algorithm",
     "learner",
     "physics",

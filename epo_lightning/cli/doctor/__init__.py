@@ -19,7 +19,7 @@ from epo_lightning.cli.doctor.machine import (
     check_wandb,
     check_warp,
 )
-from epo_lightning.cli.settings.nearest import hint
+from epo_lightning.documents.nearest import hint
 from epo_lightning.limits import Mistake
 
 _MARKS: dict[State, str] = {"ok": "ok", "missing": "--", "broken": "!!"}

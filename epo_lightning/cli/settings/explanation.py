@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Literal, Union, get_args, get_origin
 
-from epo_lightning.cli.settings.config_file import ConfigFile
 from epo_lightning.cli.settings.keys import ParserKeys
-from epo_lightning.cli.settings.nearest import hint, nearest
 from epo_lightning.cli.settings.own_classes import OWN
-from epo_lightning.cli.settings.plain_yaml import AS_WRITTEN, MARK
+from epo_lightning.documents.config_file import ConfigFile
+from epo_lightning.documents.nearest import hint, nearest
+from epo_lightning.documents.plain_yaml import AS_WRITTEN, MARK
 from epo_lightning.limits import Mistake
 
 _KEY = re.compile(r'Parser key "([\w.+]+)"(?: element \d+)?:')

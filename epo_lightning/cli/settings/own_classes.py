@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from epo_lightning.cli.settings.nearest import hint
+from epo_lightning.documents.nearest import hint
 from epo_lightning.limits import Mistake
 
 ENVIRONMENTS = {

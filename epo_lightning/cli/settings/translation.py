@@ -12,13 +12,14 @@ from typing import Any, get_args
 import yaml
 
 from epo_lightning.cli.arguments import CONFIGS
-from epo_lightning.cli.settings.config_file import ConfigFile, read_config
 from epo_lightning.cli.settings.explanation import parameters_of
 from epo_lightning.cli.settings.keys import ParserKeys
-from epo_lightning.cli.settings.nearest import hint
 from epo_lightning.cli.settings.own_classes import OWN, in_full, require_known
-from epo_lightning.cli.settings.plain_yaml import UNREAD, Key, marked, plain, quoted, transport
-from epo_lightning.cli.settings.values import as_text, at_home, loaded, names_class, nested
+from epo_lightning.cli.settings.values import as_text, at_home, loaded, names_class
+from epo_lightning.documents.config_file import ConfigFile, read_config
+from epo_lightning.documents.keys import nested
+from epo_lightning.documents.nearest import hint
+from epo_lightning.documents.plain_yaml import UNREAD, Key, marked, plain, quoted, transport
 from epo_lightning.limits import Mistake
 
 OF_THE_COMMAND_LINE = ("base", "ckpt_path", "run_dir", "resume", "config", "trust")
@@ -117,7 +118,8 @@ class Translation:
     def _group(self, key: str, values: Mapping[str, Any], file: ConfigFile | None) -> dict[str, Any]:
         """The settings under `key`, as the parser wants them."""
         found: dict[str, Any] = {}
-        for name, value in nested(values, key, file).items():
+        above = f"{key}." if key else ""
+        for name, value in nested(values, lambda inner: _place(file, f"{above}{inner}")).items():
             inner = f"{key}.{name}" if key else str(name)
             if inner in self.keys.groups:
                 below = self._group_value(inner, value, file)
@@ -126,7 +128,7 @@ class Translation:
                 found[name] = self._setting(inner.removesuffix("+"), value, file)
             else:
                 more = self.unknown(inner)
-                where = f"config: {file.place(inner)}: " if file else ""
+                where = _place(file, inner)
                 choices = [each for each in self.keys.all if each not in ("trust",)] + [*self.keys.groups]
                 raise Mistake(f"{where}{plain(inner)} is not a key{hint(inner, choices)}{more}")
         return found
@@ -138,7 +140,7 @@ class Translation:
             file = read_config(Path(value), lambda names: self._as_written((*key.split("."), *names)))
             value = file.values
         if not isinstance(value, Mapping):
-            where = f"config: {file.place(key)}: " if file else ""
+            where = _place(file, key)
             raise Mistake(f"{where}{key} holds keys, such as {self._example(key)}, not a value; got {plain(value)!r}")
         return self._group(key, value, file)
 
@@ -168,7 +170,7 @@ class Translation:
         for each in value if isinstance(value, list) else [value]:
             strange = [name for name in each if name not in _CLASS_KEYS] if names_class(each) else []
             if strange:
-                where = f"config: {file.place(key)}: " if file else ""
+                where = _place(file, key)
                 raise Mistake(
                     f"{where}{key}: {plain(strange[0])} stands beside class_path{hint(str(strange[0]), _CLASS_KEYS)};"
                     " arguments of a class stand under init_args"
@@ -183,7 +185,7 @@ class Translation:
         try:
             require_known(key, full, self.others.get(key, {}))
         except Mistake as mistake:
-            raise Mistake(f"config: {file.place(key)}: {mistake}" if file else str(mistake)) from None
+            raise Mistake(f"{_place(file, key)}{mistake}") from None
         return full
 
     def _flag(self, key: str, value: str) -> str:
@@ -218,3 +220,8 @@ class Translation:
         if not isinstance(said, Mapping):
             raise Mistake(f"--{key} must be keys and values, such as '{{KEY: VALUE}}'; got {value}")
         return said
+
+
+def _place(file: ConfigFile | None, key: str) -> str:
+    """Where a key stands, in front of a message; nothing where it is no file's."""
+    return f"config: {file.place(key)}: " if file else ""

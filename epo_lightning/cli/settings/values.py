@@ -1,4 +1,4 @@
-"""Values of files and flags, before the parser gets them: keys with dots, paths at home, texts that are no files."""
+"""Values of files and flags, before the parser gets them: paths at home, texts that are no files."""
 
 import os
 import re
@@ -7,34 +7,12 @@ from typing import Any
 
 import yaml
 
-from epo_lightning.cli.settings.config_file import ConfigFile
-from epo_lightning.cli.settings.plain_yaml import load, transport
+from epo_lightning.documents.plain_yaml import load, transport
 from epo_lightning.limits import Mistake
 
 _NO_FILE_NAME = "#" * 256 + "\n"
 """A first line longer than any name of a file (NAME_MAX is 255): the text cannot be taken for a path."""
 _PATH = re.compile(r"(?:.*_)?(?:dir|dirpath|path|file|filename|folder|python|out)")
-
-
-def nested(values: Mapping[str, Any], key: str, file: ConfigFile | None) -> dict[str, Any]:
-    """`values` with a mapping for every part of a key with dots.
-
-    Raises:
-        Mistake: When one is given in both ways.
-    """
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        *groups, last = str(name).split(".")
-        place = found
-        for group in groups:
-            below = place.setdefault(group, {})
-            place = below if isinstance(below, dict) else {}
-        both = isinstance(place.get(last), dict) and isinstance(value, Mapping)
-        if last in place and not (both and not place[last].keys() & value.keys()):
-            where = f"config: {file.place(f'{key}.{name}' if key else str(name))}: " if file else ""
-            raise Mistake(f"{where}the key {name} stands twice, once with dots")
-        place[last] = {**place[last], **value} if both else dict(value) if isinstance(value, Mapping) else value
-    return found
 
 
 def as_text(config: Mapping[str, Any]) -> str:

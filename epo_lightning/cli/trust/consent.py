@@ -14,12 +14,12 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
 from epo_lightning.cli.arguments import option_values
-from epo_lightning.cli.settings.config_file import read_config
-from epo_lightning.cli.settings.plain_yaml import Loader
 from epo_lightning.cli.trust import embedded_config
 from epo_lightning.cli.trust.allowlist import Finding, findings, shown
 from epo_lightning.cli.trust.embedded_config import at, class_specs
 from epo_lightning.cli.trust.signature import is_signed, sign
+from epo_lightning.documents.config_file import read_config
+from epo_lightning.documents.plain_yaml import Loader
 from epo_lightning.limits import Mistake
 from epo_lightning.modules import contents
 from epo_lightning.run.folder import RunFolder

@@ -12,7 +12,7 @@ import yaml
 
 from epo_lightning.cli.algorithm import KEY, is_known
 from epo_lightning.cli.settings.own_classes import expand
-from epo_lightning.cli.settings.plain_yaml import Loader
+from epo_lightning.documents.plain_yaml import Loader
 from epo_lightning.limits import Mistake
 from epo_lightning.modules import ALGORITHMS, algorithm_class
 

@@ -11,7 +11,7 @@ import yaml
 
 from epo_lightning.cli import invocation
 from epo_lightning.cli.settings.keys import ParserKeys
-from epo_lightning.cli.settings.plain_yaml import dump
+from epo_lightning.documents.plain_yaml import dump
 from epo_lightning.envs.classic import Probe
 from epo_lightning.learner.networks import NetworkSettings
 from epo_lightning.modules.epo import EPOModule

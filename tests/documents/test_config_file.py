@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from epo_lightning.cli.settings.config_file import read_config
+from epo_lightning.documents.config_file import read_config
 from tests.support.command_line import Cli
 
 FAULTS: dict[str, tuple[bytes, str]] = {

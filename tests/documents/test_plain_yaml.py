@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from epo_lightning.cli.settings.plain_yaml import dump, load, marked, plain, transport
 from epo_lightning.cli.trust import embedded_config
+from epo_lightning.documents.plain_yaml import dump, load, marked, plain, transport
 
 TEXTS = [
     "1e-3",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from epo_lightning.cli.settings.nearest import hint, nearest
+from epo_lightning.documents.nearest import hint, nearest
 
 KEYS = ["model.loss.clip_eps", "model.loss.dual_clip", "model.network.obs_clip", "model.num_agents", "data.num_envs"]
 
