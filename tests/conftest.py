@@ -22,6 +22,15 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """A run of several ranks leaves LOCAL_RANK and the like: not for the next test and its processes."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 def pytest_configure() -> None:
     """What the caller's shell has set changes neither a test nor the processes that it starts."""
     for name in list(os.environ):
