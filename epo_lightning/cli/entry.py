@@ -81,15 +81,10 @@ def _rank() -> int:
 
 
 def describe(error: Exception) -> str:
-    """The message in one line, with the key that Lightning leaves out."""
-    message = " ".join(str(error).split())
+    """The message in one line."""
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename is not None else f"{error.strerror}"
-    if "gpu" in message.lower() and not isinstance(error, argparse.ArgumentError | ValueError):
-        message = f"trainer.accelerator: {message} Use --trainer.accelerator cpu where there is none."
-    if message.endswith("data.env"):
-        message += " (give a configuration with --config NAME_OR_PATH, or --ckpt_path)"
-    return message
+    return " ".join(str(error).split())
 
 
 def output_is_closed(error: OSError) -> bool:

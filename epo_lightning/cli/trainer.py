@@ -116,6 +116,9 @@ def naming_the_key(name: str | None = None) -> Iterator[None]:
     except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
         if isinstance(error, Mistake) or not _is_lightnings(error):
             raise
+        if "gpu" in str(error).lower():
+            remedy = "use --trainer.accelerator cpu where there is none"
+            raise Mistake(f"trainer.accelerator: {error} ({remedy})") from error
         key = "profiler" if "`profiler`" in str(error) else name
         raise Mistake(f"trainer{f'.{key}' if key else ''}: {error}") from error  # e.g. devices that are not there
 

@@ -111,6 +111,9 @@ def _of_class(message: str, key: str, hint_of_key: Any, sources: Sequence[Config
         return Mistake(f"{place}{key}.init_args.{missing[1].strip()} is missing: {name} needs it")
     inner = [each for each in _KEY.findall(part) if each != key]
     if inner:
+        rest = "class_path ".join(problems[1:])
+        if (deeper := _of_inner_class(rest, key, inner[0], name, sources)) is not None:
+            return deeper
         return _of_argument(part, key, inner, name, parameters, sources)
     given = _value_in(message)
     for wanted in dict.fromkeys([path, given]):
@@ -128,6 +131,22 @@ def _of_class(message: str, key: str, hint_of_key: Any, sources: Sequence[Config
     return Mistake(f"{place}{key} must be {kind or 'a class'}; got {_short(given)}")
 
 
+def _of_inner_class(
+    rest: str, key: str, argument: str, name: str, sources: Sequence[ConfigFile | str]
+) -> Mistake | None:
+    """What is wrong with a class that is an argument of another, such as a crossover; None: something else is."""
+    found = re.search(rf'"{re.escape(argument)}".*?{_CLASS.pattern}\s*:\s*(.*)', rest, re.DOTALL)
+    if found is None:
+        return None
+    inside, told = found[1].rpartition(".")[2], found[2]
+    where = f"{_place(sources, f'{key}.init_args.{argument}', argument)}{key} {name}.{argument}: {inside}"
+    if option := re.match(r"(?:Option|Key|Group) '([\w.]+)' (?:is|does) not", told):
+        return Mistake(f"{where} has no argument {option[1]}{hint(option[1], parameters_of(found[1]))}")
+    if missing := re.match(r"the following arguments are required: ([\w., ]+)", told):
+        return Mistake(f"{where} needs {missing[1].strip()}")
+    return None
+
+
 def _of_argument(
     part: str, key: str, inner: list[str], name: str, parameters: dict[str, Any], sources: Sequence[ConfigFile | str]
 ) -> Mistake:
@@ -136,11 +155,6 @@ def _of_argument(
     where = _place(sources, f"{key}.init_args.{argument}", argument)
     tail = part[part.index(f'"{argument}"') :]
     value = _value_in(tail, first=True)
-    if deeper := _CLASS.search(tail):
-        option = re.search(r"(?:Option|Key) '([\w.]+)'", tail)
-        if option:
-            inside = deeper[1].rpartition(".")[2]
-            return Mistake(f"{where}{key} {name}.{argument}: {inside} has no argument {option[1]}")
     kind = parameters.get(argument)
     known = [*_choices(kind), *(("Average", "Uniform", "KPoint") if argument == "crossover" else ())]
     takes = words(kind) if kind is not None else ""

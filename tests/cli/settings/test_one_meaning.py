@@ -14,6 +14,7 @@ from epo_lightning.cli.settings.keys import ParserKeys
 from epo_lightning.documents.plain_yaml import dump
 from epo_lightning.envs.classic import Probe
 from epo_lightning.learner.networks import NetworkSettings
+from epo_lightning.modules import ALGORITHMS
 from epo_lightning.modules.epo import EPOModule
 from tests.support.command_line import Cli
 
@@ -254,11 +255,13 @@ class NotedModule(EPOModule):
         self.notes.append(note)
 
 
-def test_texts_reach_an_algorithm_of_ones_own_as_they_are(cli: Cli) -> None:
+def test_texts_reach_an_algorithm_of_ones_own_as_they_are(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = f"{__name__}.NotedModule"
+    monkeypatch.setitem(ALGORITHMS, path, path)  # for this test alone
     NotedModule.notes.clear()
     args = ("--data.env=Probe", "--data.eval_episodes=2", "--data.eval_envs=2", "--trainer.accelerator=cpu")
     for value in ('"007"', "{a: ['no', no]}"):
-        assert cli("validate", *args, "--algorithm", f"{__name__}.NotedModule", "--model.note", value).code == 0
+        assert cli("validate", *args, "--algorithm", path, "--model.note", value).code == 0
     assert NotedModule.notes == ["007", {"a": ["no", False]}]
 
 
