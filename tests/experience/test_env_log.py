@@ -112,4 +112,4 @@ class ReportsOnce(Probe):
 def test_what_was_not_reported_in_an_iteration_is_not_in_its_row(cli: Cli, rows: Rows) -> None:
     args = ("--data.env", f"{__name__}.ReportsOnce", "--data.env.init_args.max_steps=3", "--run_dir", "run")
     assert cli("fit", "--config", "tiny.yaml", *args).code == 0
-    assert [row["env/once"] for row in rows(Path("run"))] == ["5.0", ""]
+    assert [row["env/once"] for row in rows(Path("run"))] == ["5", ""]
