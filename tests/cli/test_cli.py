@@ -239,4 +239,5 @@ def test_weights_and_biases_works_offline(cli: Cli, monkeypatch: pytest.MonkeyPa
     import wandb
 
     wandb.finish()
+    wandb.teardown()  # of this process: the next test has another mode
     assert list(only_run().glob("wandb/offline-run-*/*.wandb"))
