@@ -87,7 +87,7 @@ MISTAKES = {
         "[{size: [0.1, 0.1, 0.1], pos: [0, 0, 0.57], mass: 1}]",
         "must not begin inside the table",
     ),
-    "two edges": ("[{size: [0.1, 0.1], pos: [0, 0, 0.7]}]", "3 elements"),
+    "two edges": ("[{size: [0.1, 0.1], pos: [0, 0, 0.7]}]", "a list of 3 numbers"),
     "no place": ("[{size: [0.1, 0.1, 0.1]}]", "pos"),
 }
 

@@ -64,7 +64,8 @@ def words(kind: Any) -> str:
         return " or ".join(parts)
     if origin in (list, tuple):
         inner = words(args[0]) if args else ""
-        return f"a list of {inner.split(' ', 1)[-1].split(' (')[0]}s" if inner else "a list"
+        many = f"{len(args)} " if origin is tuple and args and args[-1] is not Ellipsis else ""
+        return f"a list of {many}{inner.split(' ', 1)[-1].split(' (')[0]}s" if inner else "a list"
     if origin is dict or "Mapping" in str(origin):
         below = {int: "integers", float: "numbers", str: "texts"}.get(args[-1] if args else object)
         return f"keys with {below}" if below else "keys and values"
@@ -95,6 +96,9 @@ def _of_class(message: str, key: str, hint_of_key: Any, sources: Sequence[Config
     """What is wrong with a class, its name or one of its arguments."""
     place = _place(sources, key)
     problems = message.split("Problem with given class_path ")
+    above = [each for each in _KEY.findall(problems[0]) if each != key]
+    if len(problems) > 1 and above:
+        key = f"{key}.init_args.{above[-1]}"  # a class inside of an argument
     # of several attempts the first is at the user's class, the others at the base of it
     part = f"class_path {problems[1]}" if len(problems) > 1 else message
     path = found[-1] if (found := _CLASS.findall(part)) else None
