@@ -5,6 +5,7 @@ The parser is heavy, and the driver is light: one child process parses all of th
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -97,9 +98,9 @@ def _request(one: Wanted, folder: Path) -> dict[str, Any]:
 
 
 def _without(message: str, folder: str) -> str:
-    """The message without names of files that are gone when it is read."""
-    words = [word for word in message.split() if folder not in word]
-    return " ".join(words).replace("error: ", "")
+    """The message without places in files that are gone when it is read."""
+    place = rf"(?:config: )?{re.escape(folder)}[^\s:]*?(?:, line \d+)?:? "
+    return re.sub(place, "", " ".join(message.split())).replace("error: ", "")
 
 
 def tell(run: Any) -> int:  # noqa: ANN401, ARG001  (an Invocation, which is heavy to import)
