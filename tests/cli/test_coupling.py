@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.command_line import Cli, Rows
 
@@ -38,6 +39,22 @@ def test_what_means_nothing_is_refused_in_one_line(cli: Cli, setting: str, words
     (line,) = outcome.err.strip().splitlines()
     for word in words:
         assert word in line
+
+
+def test_the_authors_size_is_a_configuration(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli("fit", "--config", "cpo_reorient", "--print_config")
+    config = yaml.safe_load(capsys.readouterr().out)
+    model, data, rollout = config["model"], config["data"], config["model"]["rollout"]
+    assert (model["num_agents"], data["num_envs"], data["env"]["init_args"]["task"]) == (
+        6,
+        24576,
+        "single_arm_reorient",
+    )
+    assert (model["loss"]["coupling_coefficient"], model["loss"]["coupling_temperature"]) == (1e-3, 0.2)
+    assert [callback["class_path"].rpartition(".")[2] for callback in config["trainer"]["callbacks"]] == ["NaNGuard"]
+    # own samples, one block of a follower's, and the master's block for each of five followers: 12 blocks of 4,096
+    assert 16 * 12 * 4096 / rollout["num_minibatches"] == 32768
 
 
 def test_choices_can_be_imitated(cli: Cli, rows: Rows) -> None:
