@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from epo_lightning.algorithm.population import MASTER
+
 
 class RolloutBatch(NamedTuple):
-    """On-policy samples of all agents and samples relabelled for the master, shuffled together.
+    """On-policy samples of all agents and samples relabelled for another agent, shuffled together.
 
     Attributes:
         obs: (..., O) normalised observations.
@@ -21,7 +23,7 @@ class RolloutBatch(NamedTuple):
         values: (...,) normalised V_old(s, phi_agent).
         targets: (...,) normalised critic targets.
         advantages: (...,) normalised over the pooled set.
-        off_policy: (B,) bool, the sample was relabelled for the master.
+        off_policy: (B,) bool, the sample was relabelled: a follower's for the master, or the master's for a follower.
         states: (S, B, H) recurrent state before the first step; S = 0 for a feed-forward network.
         resets: (T, B) bool, an episode starts at this step; (B,) and unused for a feed-forward network.
     """
@@ -37,3 +39,7 @@ class RolloutBatch(NamedTuple):
     off_policy: Tensor
     states: Tensor
     resets: Tensor
+
+    def coupled(self) -> Tensor:
+        """(B,) bool: the master acted, and a follower that is coupled to it learns from it."""
+        return self.off_policy & (self.agent_ids != MASTER)

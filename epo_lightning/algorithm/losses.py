@@ -4,6 +4,7 @@ Shape legend: B samples (or T, B for sequences), A action entries, K agents.
 
 A sample is on-policy (its own agent acted) or off-policy (a follower acted, the master learns from it). Both kinds
 share every formula: the off-policy surrogate (EPO eq. 4) is PPO's (EPO eq. 2) of r / mu and mu A, and on-policy mu = 1.
+Where followers are coupled to the master, a third kind (the master acted, a follower learns from it) has another loss.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from epo_lightning.algorithm.batch import RolloutBatch
+from epo_lightning.algorithm.coupling import coupling_loss
 from epo_lightning.algorithm.distributions import ActionDistribution
 from epo_lightning.limits import require_range
 
@@ -36,6 +38,9 @@ class LossSettings:
         entropy_scale: The first follower's entropy coefficient is half of this, falling to 0 for the master.
         entropy_floor: Added to every agent's entropy coefficient, the master's too.
         bound_coefficient: Weight of the squared excess of action means over +-1.1.
+        coupling_coefficient: Beta, weight with which every follower imitates the master's good actions (CPO); 0: not.
+        coupling_temperature: Lambda, in standard deviations of the advantage: the smaller, the more only the best of
+            the master's actions count.
     """
 
     clip_eps: float = 0.2
@@ -47,6 +52,8 @@ class LossSettings:
     entropy_scale: float = 0.0
     entropy_floor: float = 0.0
     bound_coefficient: float = 1e-4
+    coupling_coefficient: float = 0.0
+    coupling_temperature: float = 0.2
 
     def __post_init__(self) -> None:
         require_range("model.loss.clip_eps", self.clip_eps, 0, 1, open_low=True)
@@ -54,16 +61,29 @@ class LossSettings:
             require_range("model.loss.dual_clip", self.dual_clip, 1, open_low=True)
         if self.value_clip_eps is not None:
             require_range("model.loss.value_clip_eps", self.value_clip_eps, 0, open_low=True)
-        for name in ("off_policy_weight", "value_coefficient", "entropy_scale", "entropy_floor", "bound_coefficient"):
+        require_range("model.loss.coupling_temperature", self.coupling_temperature, 0, open_low=True)
+        for name in (
+            "off_policy_weight",
+            "value_coefficient",
+            "entropy_scale",
+            "entropy_floor",
+            "bound_coefficient",
+            "coupling_coefficient",
+        ):
             require_range(f"model.loss.{name}", getattr(self, name), 0)
 
 
 DIAGNOSTICS = ("policy_loss", "value_loss", "bound_loss", "entropy", "approx_kl", "clip_fraction")
 """What `HybridLoss.diagnostics` holds, in this order."""
+COUPLING_DIAGNOSTICS = (*DIAGNOSTICS, "coupling_loss")
+"""The same where followers are coupled to the master."""
 
 
 class HybridLoss(NamedTuple):
-    """The loss of one minibatch, () with a gradient, and the on-policy means of `DIAGNOSTICS`, (6,) without."""
+    """The loss of one minibatch, () with a gradient, and the on-policy means of `DIAGNOSTICS`, (6,) without.
+
+    Where followers are coupled to the master, the mean of the coupling loss stands behind them.
+    """
 
     total: Tensor
     diagnostics: Tensor
@@ -75,6 +95,7 @@ def hybrid_loss(
     batch: RolloutBatch,
     settings: LossSettings,
     entropy_coefficient: Tensor,
+    coupling: float = 0.0,
 ) -> HybridLoss:
     """Actor + 0.5 c_v critic - c_ent H + c_b bound, over on- and off-policy samples (EPO eq. 4, eq. 5 and eq. 10).
 
@@ -84,6 +105,7 @@ def hybrid_loss(
         batch: The minibatch.
         settings: Weights and bounds.
         entropy_coefficient: (B,) of each sample's agent.
+        coupling: Weight of the mean coupling loss; 0 where no sample is the master's under a follower.
     """
     log_probs = policy.log_prob(batch.actions)
     if settings.off_policy_clip == "centered":
@@ -101,12 +123,19 @@ def hybrid_loss(
     bound, entropy = policy.bound_loss(), policy.entropy()
     samples = surrogate.add(critic, alpha=0.5 * settings.value_coefficient).add(bound, alpha=settings.bound_coefficient)
     samples = samples.addcmul(entropy_coefficient, entropy, value=-1)
-    total = hybrid_mean(samples, batch.off_policy, settings.off_policy_weight)
+    if coupling:
+        coupled = batch.coupled()
+        imitation = masked_mean(coupling_loss(log_probs, batch.advantages, settings.coupling_temperature), coupled)
+        samples = torch.where(batch.off_policy, settings.off_policy_weight * samples, samples)
+        total = masked_mean(samples, ~coupled) + coupling * imitation
+    else:
+        total = hybrid_mean(samples, batch.off_policy, settings.off_policy_weight)
     with torch.no_grad():
         approx_kl = approximate_kl(new_over_old)
         clipped = (new_over_old.expm1().abs() > settings.clip_eps).to(values.dtype)
         terms = torch.stack([surrogate, critic, bound, entropy.expand_as(bound), approx_kl, clipped])
-        return HybridLoss(total, on_policy_means(terms, batch.off_policy))
+        diagnostics = on_policy_means(terms, batch.off_policy)
+        return HybridLoss(total, torch.cat([diagnostics, imitation[None]]) if coupling else diagnostics)
 
 
 def clipped_surrogate(
@@ -156,6 +185,12 @@ def hybrid_mean(samples: Tensor, off_policy: Tensor, off_policy_weight: float) -
     if off_policy_weight == 1.0:
         return samples.mean()
     return torch.where(off_policy, off_policy_weight * samples, samples).mean()
+
+
+def masked_mean(samples: Tensor, kept: Tensor) -> Tensor:
+    """() mean of the samples (..., B) that are `kept` (B,); 0 when there are none."""
+    mask = kept.expand_as(samples)
+    return torch.where(mask, samples, 0.0).sum() / mask.sum().clamp(min=1)
 
 
 def on_policy_means(terms: Tensor, off_policy: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
 """The tensors of one rollout, allocated once and written in place.
 
-Shape legend: N environments, W = N + off-policy columns, T horizon, O observation, A action, S recurrent state tensors,
-H LSTM units, B minibatch.
+Shape legend: N environments, W = N + off-policy + coupled columns, T horizon, O observation, A action, S recurrent
+state tensors, H LSTM units, B minibatch.
 
-Columns 0..N-1 are the environments; the columns behind them hold followers' samples relabelled for the master. With an
-LSTM a column is a sequence; without, its T entries are unrelated transitions.
+Columns 0..N-1 are the environments; the columns behind them hold followers' samples relabelled for the master: with an
+LSTM a column is a sequence; without, its T entries are unrelated transitions. Last come the master's environments as
+seen by followers that are coupled to it, a sequence a column.
 """
 
 import math
@@ -19,7 +20,7 @@ from epo_lightning.algorithm.population import MASTER, Population
 
 
 class RolloutShape(NamedTuple):
-    """Sizes of a rollout: T, the population over N environments, off-policy columns, O, stored action, (S, H)."""
+    """Sizes of a rollout: T, who acts where, off-policy columns, O, stored action, (S, H), coupled columns."""
 
     horizon: int
     population: Population
@@ -27,10 +28,16 @@ class RolloutShape(NamedTuple):
     obs_dim: int
     action_dim: int
     state_shape: tuple[int, int]
+    coupled_columns: int = 0
 
     @property
     def columns(self) -> int:
         """W."""
+        return self.learnt_columns + self.coupled_columns
+
+    @property
+    def learnt_columns(self) -> int:
+        """Those that the critic learns from: N + off-policy columns."""
         return self.population.num_envs + self.off_policy_columns
 
 
@@ -46,10 +53,11 @@ class RolloutBuffer:
         final_values: (T, N) value of the final observation of truncated episodes, under the agent's own gene.
         master_final_values: The same under the master's gene; without an LSTM only.
         final_obs: With an LSTM, the final observations that are known, normalised: for each step with such the step,
-            the environments (M,), and the observations (M, O). The master's value of them needs its own state.
+            the environments (M,), and the observations (M, O). The master's value of them needs its own state. With
+            coupled columns only, those of the master's environments.
         resets: (T + 1, W) bool, an episode starts with this row.
         states: (S, W, H) recurrent state at the start of the rollout.
-        column_agents: (W,) whose gene evaluates the column.
+        column_agents: (W,) whose gene evaluates the column; coupled columns get another one in every rollout.
     """
 
     def __init__(self, shape: RolloutShape, device: torch.device) -> None:
@@ -70,7 +78,7 @@ class RolloutBuffer:
             for name in ("resets", "terminated", "truncated")
         )
         self.final_obs: list[tuple[int, Tensor, Tensor]] = []
-        off_policy = torch.full((shape.off_policy_columns,), MASTER, device=device)
+        off_policy = torch.full((shape.off_policy_columns + shape.coupled_columns,), MASTER, device=device)
         self.column_agents = torch.cat([shape.population.agent_of_env(device), off_policy])
 
     @staticmethod

@@ -71,7 +71,7 @@ class Comparison:
         if sources is not None:
             population = self.buffer.population
             agents = (sources // population.envs_per_agent).flatten()
-            log_mu = self.buffer.log_mu[:, self.buffer.envs :].flatten()
+            log_mu = self.buffer.log_mu[:, self.buffer.envs : self.buffer.shape.learnt_columns].flatten()
             sums = log_weight_sums(log_mu, agents, population.num_agents)
             told["ess"] = effective_sample_fractions(of_all_ranks(sums))
         return told

@@ -1,7 +1,7 @@
 """On-device rollouts: T steps of N environments, streamed as one batch per iteration.
 
-Shape legend: N environments, T horizon, K agents, O observation, A action, W = N + off-policy columns, S recurrent
-state tensors, H LSTM units.
+Shape legend: N environments, T horizon, K agents, O observation, A action, W = N + off-policy and coupled columns,
+S recurrent state tensors, H LSTM units.
 
 One pass over `RolloutDataset` is one iteration: a rollout with the present parameters, its targets, and the relabelled
 samples for the master. The algorithm makes its passes over it in shuffled minibatches, as often as it needs.
@@ -37,6 +37,7 @@ class RolloutDataset(Experience[RolloutBuffer]):
         policy: The network that acts; its normalisers are updated here, once per rollout.
         population: Who acts where.
         settings: See `RolloutSettings`.
+        coupled: M, followers that learn from each of the master's environments; 0 where they are not coupled to it.
 
     Attributes:
         buffer: The last rollout, complete: what a pass yields.
@@ -46,11 +47,17 @@ class RolloutDataset(Experience[RolloutBuffer]):
     policy: LatentActorCritic
 
     def __init__(
-        self, world: World, policy: LatentActorCritic, population: Population, settings: RolloutSettings
+        self,
+        world: World,
+        policy: LatentActorCritic,
+        population: Population,
+        settings: RolloutSettings,
+        coupled: int = 0,
     ) -> None:
         super().__init__(world, policy, population)
         self.settings = settings
-        self.buffer = RolloutBuffer(rollout_shape(world.env, policy.state_shape, population, settings), self.device)
+        shape = rollout_shape(world.env, policy.state_shape, population, settings, coupled)
+        self.buffer = RolloutBuffer(shape, self.device)
         if settings.num_minibatches > self.buffer.units:
             raise Mistake(
                 f"model.rollout.num_minibatches must be at most {self.buffer.units}, the number of"
@@ -162,8 +169,13 @@ class RolloutDataset(Experience[RolloutBuffer]):
             if not self.policy.recurrent:
                 master = self.policy.express(torch.full_like(cut, MASTER))
                 self.buffer.master_final_values[t, cut] = self.policy(obs, master, state[:, cut]).value
-        if self.policy.recurrent and result.final_obs is not None:
+        if result.final_obs is None:
+            return
+        if self.policy.recurrent:
             self.buffer.final_obs.append((t, cut, obs))  # the master's state is another one: `Targets` rolls it
+        elif self.buffer.shape.coupled_columns:
+            masters = self.agent_ids[cut] == MASTER
+            self.buffer.final_obs.append((t, cut[masters], obs[masters]))
 
     def _refuse_nonfinite(self) -> None:
         """One scalar per rollout goes to the host; the search for the culprits only when there are some."""
@@ -200,11 +212,14 @@ def _columns_not_finite(values: Tensor) -> list[int]:
 
 
 def rollout_shape(
-    env: VectorEnv, state_shape: tuple[int, int], population: Population, settings: RolloutSettings
+    env: VectorEnv,
+    state_shape: tuple[int, int],
+    population: Population,
+    settings: RolloutSettings,
+    coupled: int = 0,
 ) -> RolloutShape:
-    """Sizes of the rollouts of `population` in `env`."""
+    """Sizes of the rollouts of `population` in `env`, where `coupled` followers see each environment of the master."""
     columns = off_policy_envs(population, settings.off_policy_ratio, settings.off_policy_source)
     spec = env.spec
-    return RolloutShape(
-        settings.horizon, population, columns, spec.obs_dim, 1 if spec.discrete else spec.act_dim, state_shape
-    )
+    action_dim, couplings = 1 if spec.discrete else spec.act_dim, population.envs_per_agent * coupled
+    return RolloutShape(settings.horizon, population, columns, spec.obs_dim, action_dim, state_shape, couplings)

@@ -26,6 +26,8 @@ class RolloutSettings:
             whole environments; 0 for none.
         off_policy_source: `all` samples from every follower, `one_agent` from one random follower per iteration.
         mu_cap: Upper bound of the importance weight mu with which an off-policy sample starts; inf for none.
+        coupling_followers: Where followers are coupled to the master (`model.loss.coupling_coefficient`): how many,
+            drawn anew in every iteration, learn from each of its environments; all where there are fewer.
     """
 
     horizon: int = 16
@@ -39,9 +41,10 @@ class RolloutSettings:
     off_policy_ratio: float = 1.0
     off_policy_source: OffPolicySource = "all"
     mu_cap: float = float("inf")
+    coupling_followers: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("horizon", "num_epochs", "num_minibatches", "n_step"):
+        for name in ("horizon", "num_epochs", "num_minibatches", "n_step", "coupling_followers"):
             require_range(f"{_KEY}.{name}", getattr(self, name), 1)
         if self.estimator == "n_step":
             require_range(

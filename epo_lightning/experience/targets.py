@@ -1,6 +1,6 @@
-"""What turns a collected rollout into something to learn from: normalisation, targets, the master's extra samples.
+"""What turns a collected rollout into something to learn from: normalisation, targets, relabelled samples.
 
-Shape legend: N environments, T horizon, W = N + off-policy columns, C = W - N.
+Shape legend: N environments, T horizon, W = N + off-policy and coupled columns, C = columns of one of the two kinds.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from epo_lightning.algorithm.advantages import bootstrap_values, gae_targets, n_step_targets, one_step_targets
 from epo_lightning.algorithm.aggregation import effective_sample_fraction, relabel, sample_followers
+from epo_lightning.algorithm.coupling import draw_coupled
 from epo_lightning.algorithm.distributions import ActionDistribution
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.experience.buffer import RolloutBuffer
@@ -22,14 +23,14 @@ from epo_lightning.learner.normalization import normalize_across_ranks
 
 
 class _Sampled(NamedTuple):
-    """Followers' samples under the master's gene: where they come from, (T, C) each, and what the network says.
+    """Samples under another agent's gene: where they come from, (T, C) each, and what the network says.
 
     `final_value` is that of the final observation; only what was truncated is read.
     """
 
     step: Tensor
     env: Tensor
-    actions: ActionDistribution
+    policy: ActionDistribution
     value: Tensor
     next_value: Tensor
     final_value: Tensor
@@ -42,7 +43,7 @@ class Targets:
         buffer: Raw observations, actions, log-probs, values and outcomes of T steps.
         policy: The network that acted; its normalisers take the rollout in.
         settings: Of the rollout.
-        generator: Draws the master's extra samples.
+        generator: Draws the samples that are relabelled.
         autocast: Context in which the network runs.
 
     Attributes:
@@ -78,9 +79,13 @@ class Targets:
         if buffer.shape.off_policy_columns:
             off_values, off_targets = self._aggregate(rewards)
             values, targets = torch.cat([values, off_values], dim=1), torch.cat([targets, off_targets], dim=1)
-            diagnostics["losses/off_policy_ess"] = effective_sample_fraction(buffer.log_mu[:, envs:])
+            diagnostics["losses/off_policy_ess"] = effective_sample_fraction(buffer.log_mu[:, envs : values.shape[1]])
+        learnt = targets  # by the critic
+        if buffer.shape.coupled_columns:
+            coupled_values, coupled_targets = self._couple(rewards)
+            values, targets = torch.cat([values, coupled_values], dim=1), torch.cat([targets, coupled_targets], dim=1)
         buffer.advantages.copy_(normalize_across_ranks(targets - values))
-        self.policy.update_value_moments(targets)
+        self.policy.update_value_moments(learnt)
         moments.normalize(values, out=buffer.values[:-1])
         moments.normalize(targets, out=buffer.targets)
         return diagnostics
@@ -105,45 +110,74 @@ class Targets:
 
     def _aggregate(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
         """Fill the off-policy columns; returns values and one-step targets of them, (T, C) each (EPO eq. 8)."""
-        buffer, envs = self.buffer, self.buffer.envs
+        buffer, columns = self.buffer, slice(self.buffer.envs, self.buffer.shape.learnt_columns)
+        sampled = self._sample()
+        self.sources = sampled.env
+        log_probs = self._log_probs(sampled, columns)
+        relabelled = relabel(log_probs, buffer.log_probs[sampled.step, sampled.env], self.settings.mu_cap)
+        buffer.log_probs[:, columns], buffer.log_mu[:, columns] = relabelled
+        return self._one_step_targets(sampled, rewards)
+
+    def _couple(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
+        """Fill the coupled columns: the master's environments as drawn followers see them.
+
+        Returns:
+            Values and one-step targets of them by the followers' critic, (T, C) each.
+        """
+        buffer, population = self.buffer, self.buffer.population
+        columns = slice(buffer.shape.learnt_columns, None)
+        followers = buffer.shape.coupled_columns // population.envs_per_agent
+        env, agents = draw_coupled(population, followers, self.generator)
+        buffer.column_agents[columns] = agents
+        sampled = self._sequences(env, agents, columns)
+        buffer.log_probs[:, columns], buffer.log_mu[:, columns] = self._log_probs(sampled, columns), 0.0
+        return self._one_step_targets(sampled, rewards)
+
+    def _log_probs(self, sampled: _Sampled, columns: slice) -> Tensor:
+        """(T, C) of the actions under the other agent; copies observations and actions into the columns."""
+        buffer, step, env = self.buffer, sampled.step, sampled.env
+        buffer.obs[:-1, columns] = buffer.obs[step, env]
+        buffer.actions[:, columns] = buffer.actions[step, env]
+        return sampled.policy.log_prob(buffer.actions[:, columns])
+
+    def _one_step_targets(self, sampled: _Sampled, rewards: Tensor) -> tuple[Tensor, Tensor]:
+        """Values and targets in units of the reward, (T, C) each."""
+        buffer, step, env = self.buffer, sampled.step, sampled.env
         denormalize = self.policy.value_moments.denormalize
-        step, env, master, value, next_value, final_value = self._sample()
-        self.sources = env
-        buffer.obs[:-1, envs:] = buffer.obs[step, env]
-        buffer.actions[:, envs:] = buffer.actions[step, env]
-        log_probs = master.log_prob(buffer.actions[:, envs:])
-        relabelled = relabel(log_probs, buffer.log_probs[step, env], self.settings.mu_cap)
-        buffer.log_probs[:, envs:], buffer.log_mu[:, envs:] = relabelled
-        following = denormalize(torch.where(buffer.truncated[step, env], final_value, next_value))
+        following = denormalize(torch.where(buffer.truncated[step, env], sampled.final_value, sampled.next_value))
         following = following.masked_fill(buffer.terminated[step, env], 0.0)
-        return denormalize(value), one_step_targets(rewards[step, env], following, self.settings.gamma)
+        return denormalize(sampled.value), one_step_targets(rewards[step, env], following, self.settings.gamma)
 
     def _sample(self) -> _Sampled:
         """Transitions of the followers, or whole sequences with an LSTM, seen with the master's gene."""
-        return self._sample_sequences() if self.policy.recurrent else self._sample_transitions()
+        if not self.policy.recurrent:
+            return self._sample_transitions()
+        shape, source = self.buffer.shape, self.settings.off_policy_source
+        _, env = sample_followers(shape.population, shape.off_policy_columns, 1, source, self.generator)
+        return self._sequences(env, torch.full_like(env, MASTER), slice(self.buffer.envs, shape.learnt_columns))
 
-    def _sample_sequences(self) -> _Sampled:
-        buffer, population = self.buffer, self.buffer.population
-        columns, horizon = buffer.shape.off_policy_columns, self.settings.horizon
-        source = self.settings.off_policy_source
-        _, env = sample_followers(population, columns, 1, source, self.generator)
+    def _sequences(self, env: Tensor, agents: Tensor, columns: slice) -> _Sampled:
+        """What the environments `env` (C,) went through, seen with the genes of `agents` (C,); goes into `columns`."""
+        buffer, horizon, recurrent = self.buffer, self.settings.horizon, self.policy.recurrent
         states, resets = buffer.states[:, env], buffer.resets[:, env]
-        buffer.states[:, population.num_envs :], buffer.resets[:, population.num_envs :] = states, resets
+        buffer.states[:, columns], buffer.resets[:, columns] = states, resets
+        known = bool(buffer.final_obs)
         with self.autocast():
-            master = self.policy.express(torch.full_like(env, MASTER))
-            output = self.policy(buffer.obs[:, env], master, states, resets, every_state=bool(buffer.final_obs))
+            rows = self.policy.express(agents)
+            output = self.policy(buffer.obs[:, env], rows, states, resets, every_state=known and recurrent)
         value = output.value[:-1]
-        final_value = self._master_value_of_final_observations(env, output.state, value) if buffer.final_obs else value
-        step = torch.arange(horizon, device=env.device)[:, None].expand(-1, columns)
-        actions = output.actions.steps(horizon)
-        return _Sampled(step, env.expand(horizon, -1), actions, value, output.value[1:], final_value)
+        final_value = self._value_of_final_observations(env, agents, output.state, value) if known else value
+        step = torch.arange(horizon, device=env.device)[:, None].expand(-1, len(env))
+        policy = output.actions.steps(horizon)
+        return _Sampled(step, env.expand(horizon, -1), policy, value, output.value[1:], final_value)
 
-    def _master_value_of_final_observations(self, env: Tensor, states: Tensor, value: Tensor) -> Tensor:
-        """(T, C) V(final_obs) with the master's gene and its own recurrent state after that step.
+    def _value_of_final_observations(self, env: Tensor, agents: Tensor, states: Tensor, value: Tensor) -> Tensor:
+        """(T, C) V(final_obs) with the gene of the agent that learns and its own recurrent state after that step.
 
         Args:
             env: (C,) environments of the sampled sequences.
-            states: (S, T + 1, C, H) the master's state after every step.
+            agents: (C,) who learns from them.
+            states: (S, T + 1, C, H) that agent's state after every step; without an LSTM it is not read.
             value: (T, C) V(s_t), which stands where the environment did not tell the final observation.
         """
         buffer = self.buffer
@@ -157,9 +191,9 @@ class Targets:
         step, column = (sampled >= 0).nonzero(as_tuple=True)  # one wait for the device per rollout
         final_value = value.clone()
         if len(step):
+            state = states[:, step, column] if self.policy.recurrent else states
             with self.autocast():
-                master = self.policy.express(torch.full_like(step, MASTER))
-                output = self.policy(obs[sampled[step, column]], master, states[:, step, column])
+                output = self.policy(obs[sampled[step, column]], self.policy.express(agents[column]), state)
             final_value[step, column] = output.value
         return final_value
 
@@ -173,5 +207,5 @@ class Targets:
         with self.autocast():
             master = self.policy.express(torch.full_like(env[0], MASTER))
             output = self.policy(now_and_next, master, self.policy.initial_state(0))
-        actions, final_value = output.actions.steps(horizon), buffer.master_final_values[step, env]
-        return _Sampled(step, env, actions, output.value[:horizon], output.value[horizon:], final_value)
+        policy, final_value = output.actions.steps(horizon), buffer.master_final_values[step, env]
+        return _Sampled(step, env, policy, output.value[:horizon], output.value[horizon:], final_value)

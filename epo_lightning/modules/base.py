@@ -49,6 +49,7 @@ class PopulationModule(L.LightningModule, ABC):
         num_agents: K.
         policy: The network; there is none before `configure_model`.
         champion: The agent that is evaluated, and whose results are the run's.
+        coupled: Whether followers are coupled to the master (CPO).
         minibatches: Of the present iteration.
         metrics: What is logged at the end of the iteration; what a callback puts in stays until it is replaced.
         episodes: Totals of the episodes that an evaluation has played, one tensor per seed (see `Episodes`).
@@ -60,6 +61,7 @@ class PopulationModule(L.LightningModule, ABC):
     num_agents: int
     policy: Policy
     champion = MASTER
+    coupled = False
 
     def __init__(self, diagnostics: Sequence[str]) -> None:
         super().__init__()

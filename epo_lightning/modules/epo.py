@@ -1,4 +1,4 @@
-"""PPO, SAPG and EPO: a population on one shared network, by the hybrid loss on its own rollouts.
+"""PPO, SAPG, CPO and EPO: a population on one shared network, by the hybrid loss on its own rollouts.
 
 Shape legend: K agents.
 """
@@ -11,8 +11,15 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from epo_lightning.algorithm.batch import RolloutBatch
+from epo_lightning.algorithm.coupling import coupled_followers, coupling_weight
 from epo_lightning.algorithm.genome import Genome
-from epo_lightning.algorithm.losses import DIAGNOSTICS, LossSettings, entropy_coefficients, hybrid_loss
+from epo_lightning.algorithm.losses import (
+    COUPLING_DIAGNOSTICS,
+    DIAGNOSTICS,
+    LossSettings,
+    entropy_coefficients,
+    hybrid_loss,
+)
 from epo_lightning.algorithm.population import Population
 from epo_lightning.experience.buffer import RolloutBuffer
 from epo_lightning.experience.estimate import estimate_iteration, is_large
@@ -26,7 +33,7 @@ from epo_lightning.learner.optimizer import (
     build_adam,
     restart_adam,
 )
-from epo_lightning.limits import require_range
+from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.identity import Identity
 from epo_lightning.modules.idle_settings import idle_settings
@@ -36,7 +43,8 @@ from epo_lightning.modules.stepper import Stepper
 class EPOModule(PopulationModule):
     """Evolutionary Policy Optimization without its evolution, which callbacks add.
 
-    With one agent this is PPO, with several SAPG; with `epo_lightning.callbacks.GeneticEvolution` it is EPO.
+    With one agent this is PPO, with several SAPG, and CPO where `model.loss.coupling_coefficient` couples them to the
+    master; with `epo_lightning.callbacks.GeneticEvolution` it is EPO.
 
     Args:
         num_agents: K, agents in the population; agent 0 is the master.
@@ -59,13 +67,21 @@ class EPOModule(PopulationModule):
         optimizer: OptimizerSettings = OptimizerSettings(),  # noqa: B008
         rollout: RolloutSettings = RolloutSettings(),  # noqa: B008
     ) -> None:
-        super().__init__(DIAGNOSTICS)
+        super().__init__(COUPLING_DIAGNOSTICS if loss.coupling_coefficient else DIAGNOSTICS)
         require_range("model.num_agents", num_agents, 1)
+        if loss.coupling_coefficient and num_agents == 1:
+            raise Mistake(
+                f"model.loss.coupling_coefficient {loss.coupling_coefficient:g} couples followers to the master, and"
+                " model.num_agents 1 has none: use 2 agents or more, or 0"
+            )
         self.num_agents = num_agents
         self.network_settings, self.loss_settings = network, loss
         self.optimizer_settings, self.rollout_settings = optimizer, rollout
         coefficients = entropy_coefficients(num_agents, loss.entropy_scale, loss.entropy_floor)
         self.register_buffer("entropy_coefficient", coefficients, persistent=False)
+        self.coupled = loss.coupling_coefficient > 0
+        self._coupled_followers = coupled_followers(num_agents, loss.coupling_coefficient, rollout.coupling_followers)
+        self._coupling = 0.0
 
     @property
     def model_settings(self) -> dict[str, object]:
@@ -83,7 +99,8 @@ class EPOModule(PopulationModule):
     def experience(self, world: World) -> RolloutDataset:
         """Rollouts; prints what memory they take, and the time where a CPU will need long for them."""
         population, settings = Population(self.num_agents, world.env.spec.num_envs), self.rollout_settings
-        shape = rollout_shape(world.env, self.policy.state_shape, population, settings)
+        shape = rollout_shape(world.env, self.policy.state_shape, population, settings, self._coupled_followers)
+        self._coupling = coupling_weight(population, shape.off_policy_columns, self.loss_settings.coupling_coefficient)
         rank_zero_info(
             f"Rollout memory: {RolloutBuffer.nbytes(shape) / 2**20:.0f} MiB per rank for {population.num_envs} envs x"
             f" {settings.horizon} steps; {population.num_envs * world.world_size} envs on {world.world_size} rank(s),"
@@ -98,7 +115,7 @@ class EPOModule(PopulationModule):
                 f" ({estimate.env:.0f} s environments, {estimate.network:.0f} s network); for a run that a CPU can make"
                 " add the overlay --config laptop"
             )
-        return RolloutDataset(world, self.policy, population, settings)
+        return RolloutDataset(world, self.policy, population, settings, self._coupled_followers)
 
     def configure_optimizers(self) -> torch.optim.Adam:
         """One Adam for everything; fused where gradients can still be clipped."""
@@ -124,7 +141,7 @@ class EPOModule(PopulationModule):
         """One optimizer step on the hybrid loss of one minibatch."""
         output = self.policy(batch.obs, self.policy.express(batch.agent_ids), batch.states, batch.resets)
         coefficient = self.entropy_coefficient.index_select(0, batch.agent_ids)
-        loss = hybrid_loss(output.actions, output.value, batch, self.loss_settings, coefficient)
+        loss = hybrid_loss(output.actions, output.value, batch, self.loss_settings, coefficient, self._coupling)
         self.minibatches.add(loss.total, loss.diagnostics, stepper.step(loss.total))
         self.policy.clamp_log_std()
 

@@ -30,6 +30,9 @@ def idle_settings(num_agents: int, rollout: RolloutSettings, loss: LossSettings)
         reasons |= dict.fromkeys(_OFF_POLICY, "model.rollout.off_policy_ratio is 0")
     unread = "n_step" if rollout.estimator == "gae" else "gae_lambda"
     reasons[f"model.rollout.{unread}"] = f"model.rollout.estimator is {rollout.estimator}"
+    if loss.coupling_coefficient == 0:
+        uncoupled = "model.loss.coupling_coefficient is 0"
+        reasons |= dict.fromkeys(("model.rollout.coupling_followers", "model.loss.coupling_temperature"), uncoupled)
     if loss.value_coefficient == 0:
         reasons["model.loss.value_clip_eps"] = "model.loss.value_coefficient is 0"
     given = _given("model.rollout", rollout) | _given("model.loss", loss)

@@ -105,11 +105,13 @@ def _evolves(one: Settings) -> bool:
 
 
 def _method_name(one: Settings) -> str:
-    """The method in words: `ppo (1 agent)`, `sapg, 16 agents`, `epo, 16 agents`, `sac`."""
+    """The method in words: `ppo (1 agent)`, `sapg, 16 agents`, `cpo, 16 agents`, `epo, 16 agents`, `sac`."""
     algorithm, agents = str(one["algorithm"]).rpartition(".")[2], one.get("model.num_agents", 1)
     if algorithm == DEFAULT_ALGORITHM:
         if agents == 1:
             return "ppo (1 agent)"
+        if one.get("model.loss.coupling_coefficient", 0):
+            return f"{'epo + cpo' if _evolves(one) else 'cpo'}, {agents} agents"
         return f"{'epo' if _evolves(one) else 'sapg'}, {agents} agents"
     population = f", {agents} agents" if agents != 1 else ""
     return f"{algorithm}{population}{' that evolve' if _evolves(one) else ''}"

@@ -83,7 +83,8 @@ class RunRecorder(PopulationCallback):
         for change in self.changes:
             print(f"Changed on resume: {change}")
         ranks = trainer.world_size
-        print(method(type(module), module.num_agents, trainer.callbacks))  # type: ignore[attr-defined]
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        print(method(type(module), module.num_agents, callbacks, module.coupled))
         print(
             f"{data.spec.name}: {ranks} rank(s) x {data.num_envs} envs = {ranks * data.num_envs} envs,"
             f" {module.num_agents} agent(s), device {trainer.strategy.root_device.type}, run folder {folder.path}",

@@ -399,6 +399,8 @@ class TestHybridLoss:
             ("entropy_scale", -0.1),
             ("entropy_floor", -0.1),
             ("bound_coefficient", -1e-3),
+            ("coupling_coefficient", -1e-3),
+            ("coupling_temperature", 0.0),
         ],
     )
     def test_settings_out_of_range_are_refused_by_name(self, key: str, value: float) -> None:

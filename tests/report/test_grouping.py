@@ -47,6 +47,9 @@ def test_seeds_are_in_order(tmp_path: Path) -> None:
     [
         ({"agents": 1}, "ppo (1 agent)"),
         ({"agents": 16}, "sapg, 16 agents"),
+        ({"agents": 16, "coupling": 0.0}, "sapg, 16 agents"),
+        ({"agents": 16, "coupling": 1e-3}, "cpo, 16 agents"),
+        ({"agents": 16, "coupling": 1e-3, "evolves": True}, "epo + cpo, 16 agents"),
         ({"agents": 16, "evolves": True}, "epo, 16 agents"),
         ({"algorithm": "sac"}, "sac"),
         ({"algorithm": "sac", "agents": 4}, "sac, 4 agents"),

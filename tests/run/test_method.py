@@ -20,4 +20,9 @@ def test_agents_and_callbacks_make_the_method() -> None:
     assert method(EPOModule, 4, [NaNGuard()]) == sapg
     assert method(EPOModule, 4, [NaNGuard(), MyEvolution()]) == "EPO: 4 agents, evolved by GeneticEvolution"
     assert method(SACModule, 1, []) == "SAC: one agent"
+    coupled = "followers coupled to the master (model.loss.coupling_coefficient)"
+    cpo = f"CPO: 4 agents, {coupled}, no evolution (GeneticEvolution in trainer.callbacks adds it)"
+    assert method(EPOModule, 4, [NaNGuard()], coupled=True) == cpo
+    both = f"EPO + CPO: 4 agents, {coupled}, evolved by GeneticEvolution"
+    assert method(EPOModule, 4, [MyEvolution()], coupled=True) == both
     assert method(Own, 2, []) == f"{__name__}.Own: 2 agents"

@@ -10,7 +10,7 @@ algorithm: {algorithm}
 seed_everything: {seed}
 model:
   num_agents: {agents}
-  loss: {{entropy_scale: {entropy}}}
+  loss: {{entropy_scale: {entropy}{coupling}}}
 data:
   env: {{class_path: epo_lightning.envs.classic.{task}, init_args: {{max_steps: 100}}}}
 trainer:
@@ -41,6 +41,7 @@ def make_run(
     entropy: float = 0.1,
     task: str = "WallMaze",
     evolves: bool = False,
+    coupling: float | None = None,
     metrics: str | None = None,
     lineage: Sequence[dict[str, Any]] = (),
 ) -> Path:
@@ -52,6 +53,7 @@ def make_run(
             seed=seed,
             agents=agents,
             entropy=entropy,
+            coupling="" if coupling is None else f", coupling_coefficient: {coupling}",
             task=task,
             callbacks=EVOLUTION if evolves else "null",
         )

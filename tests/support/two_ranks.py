@@ -42,7 +42,7 @@ def compared(dataset: RolloutDataset) -> dict[str, Tensor]:
     The first two steps' samples are said to be agent 1's, those after them agent 2's on rank 0 and agent 3's on rank 1.
     """
     assert dataset.comparison is not None
-    log_mu = dataset.buffer.log_mu[:, dataset.buffer.envs :]
+    log_mu = dataset.buffer.log_mu[:, dataset.buffer.envs : dataset.buffer.shape.learnt_columns]
     sources = torch.full_like(log_mu, 4, dtype=torch.long)
     sources[2:] = 8 + 4 * RANK
     own = dataset.comparison._divergences(dataset.autocast)
@@ -68,6 +68,8 @@ class Witness(L.Callback):
                 "individuals": dataset.individuals,
                 "return_mean": pl_module.metrics["population/return_mean"],
                 "agents": {name: value for name, value in pl_module.metrics.items() if name.startswith("agents/")},
+                "coupled": dataset.buffer.column_agents[dataset.buffer.shape.learnt_columns :],
+                "coupling_loss": pl_module.metrics["losses/coupling_loss"],
                 **compared(dataset),
             },
             Path(trainer.default_root_dir) / f"rank{trainer.global_rank}.pt",
@@ -93,7 +95,7 @@ def on_two_ranks(folder: str, iterations: int, callbacks: list[L.Callback]) -> L
 
 
 def main(folder: str) -> None:
-    """Eight iterations with evolution."""
+    """Eight iterations with evolution, followers coupled to the master."""
     torch.set_num_threads(1)
     callbacks = [
         ElitePreservation(every_n_env_steps=128, archive_size=1),
@@ -101,7 +103,8 @@ def main(folder: str) -> None:
         NaNGuard(),
         Witness(),
     ]
-    on_two_ranks(folder, 8, callbacks).fit(small_module(num_agents=4), small_data(16, RememberingProbe))
+    module = small_module(4, loss={"coupling_coefficient": 0.01}, rollout={"coupling_followers": 2})
+    on_two_ranks(folder, 8, callbacks).fit(module, small_data(16, RememberingProbe))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def trained(program: str, folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Eight iterations with evolution."""
+    """Eight iterations with evolution, followers coupled to the master."""
     return trained("two_ranks", tmp_path_factory.mktemp("ddp"))
 
 
@@ -63,6 +63,14 @@ def test_every_agent_is_told_over_both_ranks(ranks: list[dict[str, Any]]) -> Non
         wanted = weights.sum().square() / (weights.square().sum() * weights.numel())
         for rank in ranks:
             torch.testing.assert_close(rank["ess"][agent], wanted)
+
+
+def test_each_rank_couples_followers_to_its_own_part_of_the_master(ranks: list[dict[str, Any]]) -> None:
+    for rank in ranks:
+        counts = torch.bincount(rank["coupled"], minlength=4)  # 4 environments x 2 of 3 followers
+        assert counts[0] == 0
+        assert sorted(counts[1:].tolist()) == [2, 3, 3]
+    assert ranks[0]["coupling_loss"] != ranks[1]["coupling_loss"]
 
 
 def test_fitness_is_that_of_the_environments_of_both_ranks(ranks: list[dict[str, Any]]) -> None:

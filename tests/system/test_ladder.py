@@ -67,14 +67,14 @@ Learner = Callable[[Tensor], Answers]
 """Answers to the observations (T, N, 1) of N episodes from their start on."""
 
 
-def population(task: Task, folder: Path, num_agents: int, evolves: bool = False) -> Learner:
-    """Train `EPOModule` for 45 iterations: PPO with one agent, SAPG with several, EPO if it `evolves`."""
+def population(task: Task, folder: Path, num_agents: int, evolves: bool = False, coupling: float = 0.0) -> Learner:
+    """Train `EPOModule` for 45 iterations: PPO with one agent, SAPG with several, CPO coupled, EPO if it `evolves`."""
     torch.manual_seed(0)
     lstm_units = 8 if task.needs_memory else None
     network = NetworkSettings(2 if num_agents > 1 else 0, hidden=(16,), lstm_units=lstm_units, log_std_init=-1.0)
     steps = OptimizerSettings(learning_rate=5e-3)
     rollout = RolloutSettings(horizon=6, gamma=GAMMA, num_epochs=4, num_minibatches=2)
-    module = EPOModule(num_agents, network, LossSettings(), steps, rollout)
+    module = EPOModule(num_agents, network, LossSettings(coupling_coefficient=coupling), steps, rollout)
     data = small_data(64, task.env)
     # a follower is replaced every twelve iterations of 64 x 6 env steps, if they differ; the last one has time to learn
     evolution = GeneticEvolution(12 * 64 * 6, warmup_env_steps=0, num_elites=1, num_offspring=1, spread_threshold=0.0)
@@ -125,6 +125,7 @@ def soft_answers(module: SACModule, obs: Tensor) -> Answers:
 ALGORITHMS: dict[str, Callable[[Task, Path], Learner]] = {
     "PPO": partial(population, num_agents=1),
     "SAPG": partial(population, num_agents=4),
+    "CPO": partial(population, num_agents=4, coupling=1e-3),
     "EPO": partial(population, num_agents=4, evolves=True),
     "SAC": soft_actor_critic,
 }

@@ -27,6 +27,8 @@ CASES = {
     "separate critic": ({"separate_critic": True}, MAZE, []),
     "evolution": ({}, PROBE, [EVOLUTION]),
     "lstm and evolution": ({"lstm_units": 6}, PROBE, [EVOLUTION]),
+    "coupled": ({}, PROBE, []),
+    "lstm, coupled, evolution": ({"lstm_units": 6}, PROBE, [EVOLUTION]),
     "mujoco": ({}, KUKA, []),
     "mujoco, lstm": ({"lstm_units": 6}, KUKA, []),
 }
@@ -34,7 +36,9 @@ CASES = {
 
 def write_case(name: str) -> None:
     network, env, callbacks = CASES[name]
-    overlay = {"model": {"network": network}, "data": {"env": env}, "trainer": {"callbacks": callbacks}}
+    loss = {"coupling_coefficient": 0.01} if "coupled" in name else {}
+    model = {"network": network, "loss": loss, "rollout": {"coupling_followers": 1}}
+    overlay = {"model": model, "data": {"env": env}, "trainer": {"callbacks": callbacks}}
     Path("case.yaml").write_text(yaml.safe_dump(overlay))
 
 
@@ -52,6 +56,7 @@ def test_four_iterations_are_two_and_two(cli: Cli, rows: Rows, name: str) -> Non
     assert_same(final_state("whole"), final_state("parts"))
     assert len(rows(Path("whole"))) == 4
     assert rows(Path("whole")) == rows(Path("parts"))
+    assert ("losses/coupling_loss" in rows(Path("whole"))[0]) == ("coupled" in name)
     lineage = Path("whole/lineage.jsonl")
     assert lineage.exists() == ("evolution" in name)
     if lineage.exists():
