@@ -4,7 +4,7 @@ Shape legend: N environments, T env steps of an iteration, A action entries.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from torch import Tensor
@@ -13,12 +13,12 @@ from epo_lightning.algorithm.population import Population
 from epo_lightning.envs.contract import refuse_unsound, sound
 from epo_lightning.experience.base import Experience, Minibatch
 from epo_lightning.experience.env_log import EnvLog
-from epo_lightning.experience.replay import ReplayBuffer, ReplaySettings, ReplayShape, Transitions
+from epo_lightning.experience.replay import ReplaySettings, ReplayShape, Ring, Sample
 from epo_lightning.experience.world import World
-from epo_lightning.learner.q_networks import SquashedActor
+from epo_lightning.learner.policy import NormalizingPolicy
 
 
-class ReplayDataset(Experience[list[Transitions]]):
+class ReplayDataset(Experience[list[Sample]], Generic[Sample]):
     """One pass is T env steps; each yields the minibatches to learn from after it, none while it warms up.
 
     Args:
@@ -26,25 +26,33 @@ class ReplayDataset(Experience[list[Transitions]]):
         policy: The network that acts; its normaliser is updated here, after each env step.
         settings: See `ReplaySettings`.
         updates_per_step: Minibatches of a batch.
+        buffer: What is remembered; empty.
 
     Attributes:
         buffer: What is remembered.
     """
 
-    policy: SquashedActor
+    policy: NormalizingPolicy
 
-    def __init__(self, world: World, policy: SquashedActor, settings: ReplaySettings, updates_per_step: int) -> None:
+    def __init__(
+        self,
+        world: World,
+        policy: NormalizingPolicy,
+        settings: ReplaySettings,
+        updates_per_step: int,
+        buffer: Ring[Sample],
+    ) -> None:
         population = Population(1, world.env.spec.num_envs)
         super().__init__(world, policy, population)
         self.settings, self.updates_per_step = settings, updates_per_step
-        self.buffer = ReplayBuffer(replay_shape(world, settings), self.device)
+        self.buffer: Ring[Sample] = buffer
         self.iteration_env_steps = population.num_envs * settings.horizon * world.world_size
         self._drawn: list[Tensor] = []
 
     def __len__(self) -> int:
         return self.settings.horizon
 
-    def __iter__(self) -> Iterator[list[Transitions]]:
+    def __iter__(self) -> Iterator[list[Sample]]:
         self.seconds = dict.fromkeys(("env", "inference"), 0.0)
         self._drawn.clear()
         envs, log = self.population.num_envs, EnvLog(self.device)
@@ -68,31 +76,35 @@ class ReplayDataset(Experience[list[Transitions]]):
                 refuse_unsound(self.env.spec, bad.any(0))
                 self.count(rewards, successes, done)
                 self.diagnostics = {f"env/{name}": mean for name, mean in log.means().items()}
-            minibatches = self._draw() if made + t + 1 >= self.settings.warmup else []
+            minibatches = self._draw() if made + t + 1 >= self.settings.warmup and len(self.buffer) else []
             self.seconds["inference"] += self.clock() - start - (self.seconds["env"] - in_env)
             yield minibatches
 
     @torch.no_grad()
     def _act(self, obs: Tensor, warm: bool) -> Tensor:
-        """(N, A) what the policy draws; uniform while it is not `warm`."""
+        """(N, A) what is explored by; uniform while it is not `warm`."""
         if not warm:
             actions = torch.empty(len(obs), self.env.spec.act_dim, device=self.device)
             return actions.uniform_(-1, 1, generator=self.generator)
         with self.autocast():
-            drawn: Tensor = self.policy(self.policy.obs_moments.normalize(obs)).sample(self.generator).actions
-            return drawn
+            return self.explore(obs)
 
-    def _draw(self) -> list[Transitions]:
+    def explore(self, obs: Tensor) -> Tensor:
+        """(N, A) actions in the raw observations `obs` (N, O): what the policy draws."""
+        return self.policy.act(obs, self.agent_ids, self.state, self.generator)[0]
+
+    def _draw(self) -> list[Sample]:
         """The minibatches of an env step, read at once."""
         numbers = self.buffer.draw(self.updates_per_step * self.settings.batch_size, self.generator)
         self._drawn.append(numbers)
-        fields = (field.chunk(self.updates_per_step) for field in self.buffer.gather(numbers))
-        return [Transitions(*minibatch) for minibatch in zip(*fields, strict=True)]
+        drawn = self.buffer.gather(numbers)
+        fields = (field.chunk(self.updates_per_step) for field in drawn)
+        return [type(drawn)(*minibatch) for minibatch in zip(*fields, strict=True)]
 
     @property
     def nbytes(self) -> int:
         """Of the buffer."""
-        return ReplayBuffer.nbytes(self.buffer.shape)
+        return Ring.nbytes(self.buffer.shape)
 
     @property
     def kept_nbytes(self) -> int:

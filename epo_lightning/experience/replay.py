@@ -4,9 +4,10 @@ Shape legend: N environments, C capacity per environment, O observation, A actio
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -66,7 +67,28 @@ class Transitions(NamedTuple):
     terminated: Tensor
 
 
-class ReplayBuffer:
+class NStepTransitions(NamedTuple):
+    """What was seen, done, and got in the n steps from there on; fewer where the episode ended.
+
+    Attributes:
+        obs: (B, O) raw observations.
+        actions: (B, A) as the environment took them.
+        rewards: (B,) discounted sum of those steps.
+        next_obs: (B, O) what followed on the last of them in the same episode; means nothing where nothing follows.
+        discount: (B,) what the return from `next_obs` on counts: gamma^m after m steps, 0 where nothing follows.
+    """
+
+    obs: Tensor
+    actions: Tensor
+    rewards: Tensor
+    next_obs: Tensor
+    discount: Tensor
+
+
+Sample = TypeVar("Sample", Transitions, NStepTransitions)
+
+
+class Ring(ABC, Generic[Sample]):
     """A ring of transitions per environment, allocated once; all of them turn together.
 
     One row holds a whole transition, so that a sample is one read of W neighbouring numbers. The observation that
@@ -96,6 +118,7 @@ class ReplayBuffer:
         """Transitions that are stored."""
         return self.filled * self.shape.num_envs
 
+    @abstractmethod
     def insert(self, obs: Tensor, actions: Tensor, result: StepResult) -> None:
         """Keep one env step of every environment.
 
@@ -105,9 +128,9 @@ class ReplayBuffer:
             result: What came of it. Where it was truncated, its final observation follows; `obs` again where the
                 environment does not tell that.
         """
-        final_obs = obs if result.final_obs is None else result.final_obs
-        following = torch.where(result.truncated[:, None], final_obs, result.obs)
-        parts = [obs, actions, result.reward[:, None], following, result.terminated[:, None]]
+
+    def store(self, parts: list[Tensor]) -> None:
+        """Write the next row of every environment: the (N, ...) columns of a transition, which make W."""
         torch.cat(parts, dim=-1, out=self._rows[self.position])
         self.position = (self.position + 1) % self.shape.capacity_per_env
         self.filled = min(self.filled + 1, self.shape.capacity_per_env)
@@ -119,11 +142,15 @@ class ReplayBuffer:
         """
         return torch.randint(len(self), (batch,), generator=generator, device=self._rows.device)
 
-    def gather(self, numbers: Tensor) -> Transitions:
+    @abstractmethod
+    def gather(self, numbers: Tensor) -> Sample:
         """The transitions that are stored under `numbers` (B,)."""
+
+    def columns(self, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Observations, actions, rewards (B,), what follows, and the last column (B,), of `numbers` (B,)."""
         rows = self._rows.flatten(0, 1).index_select(0, numbers)
-        obs, actions, rewards, next_obs, terminated = rows.split(self._widths, dim=-1)
-        return Transitions(obs, actions, rewards.squeeze(-1), next_obs, terminated.squeeze(-1) > 0)
+        obs, actions, rewards, next_obs, last = rows.split(self._widths, dim=-1)
+        return obs, actions, rewards.squeeze(-1), next_obs, last.squeeze(-1)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the ring stands, and copies of the filled rows on the CPU."""
@@ -143,6 +170,25 @@ class ReplayBuffer:
             self.position = len(rows) % capacity
         self.filled = len(rows)
         self._rows[: self.filled] = rows
+
+
+class ReplayBuffer(Ring[Transitions]):
+    """Single steps."""
+
+    def insert(self, obs: Tensor, actions: Tensor, result: StepResult) -> None:
+        """Keep one env step of every environment: see `Ring.insert`."""
+        self.store([obs, actions, result.reward[:, None], following(obs, result), result.terminated[:, None]])
+
+    def gather(self, numbers: Tensor) -> Transitions:
+        """The transitions that are stored under `numbers` (B,)."""
+        obs, actions, rewards, next_obs, terminated = self.columns(numbers)
+        return Transitions(obs, actions, rewards, next_obs, terminated > 0)
+
+
+def following(obs: Tensor, result: StepResult) -> Tensor:
+    """(N, O) what followed on `obs` (N, O) in the same episode: the final observation where it was truncated."""
+    final_obs = obs if result.final_obs is None else result.final_obs
+    return torch.where(result.truncated[:, None], final_obs, result.obs)
 
 
 def _sizes(shape: ReplayShape) -> tuple[int, int, int]:

@@ -14,7 +14,7 @@ class SACOptimizerSettings:
     """Step size of AdamW, and how often it steps.
 
     Args:
-        learning_rate: Of actor, critics and temperature.
+        learning_rate: Of everything that learns.
         betas: Decay of AdamW's two moments.
         weight_decay: Of the networks' weights; the temperature's does not decay.
         max_grad_norm: Gradients of the critics, and those of the actor, are scaled down to this norm; inf for never.

@@ -9,6 +9,8 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
+from epo_lightning.learner.normalization import RunningMoments
+
 
 class Policy(nn.Module):
     """K agents that act in environments: what evaluation, films, the browser and the profiler know of a network.
@@ -40,3 +42,13 @@ class Policy(nn.Module):
             state: (S, N, H).
             generator: Draw the actions with it, instead of taking the likeliest ones.
         """
+
+
+class NormalizingPolicy(Policy):
+    """A policy that normalises what it observes, by moments that whoever collects experience keeps up to date.
+
+    Attributes:
+        obs_moments: Of the raw observations.
+    """
+
+    obs_moments: RunningMoments

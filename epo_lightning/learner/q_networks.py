@@ -1,10 +1,13 @@
 """The networks of soft actor-critic: an actor with squashed actions, and two critics of observation and action.
 
+Other algorithms with two critics share the latter.
+
 Shape legend: N rows (environments or samples), O observation, A action, M atoms.
 """
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +16,44 @@ from epo_lightning.algorithm.q_values import CategoricalValues, QValues, ScalarV
 from epo_lightning.algorithm.squashed import SquashedGaussian
 from epo_lightning.learner.activations import ACTIVATIONS, Activation
 from epo_lightning.learner.normalization import RunningMoments
-from epo_lightning.learner.policy import Policy
+from epo_lightning.learner.policy import NormalizingPolicy
 from epo_lightning.limits import Mistake, require_range
+
+
+class QNetworkSettings(Protocol):
+    """What the settings of every algorithm with actor and critics tell of them; see `SACNetworkSettings`."""
+
+    @property
+    def actor(self) -> tuple[int, ...]:
+        """Widths."""
+
+    @property
+    def critic(self) -> tuple[int, ...]:
+        """Widths."""
+
+    @property
+    def activation(self) -> Activation:
+        """Non-linearity."""
+
+    @property
+    def layer_norm(self) -> bool:
+        """Before it."""
+
+    @property
+    def atoms(self) -> int | None:
+        """M."""
+
+    @property
+    def value_min(self) -> float:
+        """The first atom."""
+
+    @property
+    def value_max(self) -> float:
+        """The last one."""
+
+    @property
+    def obs_clip(self) -> float:
+        """Of normalised observations."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +85,27 @@ class SACNetworkSettings:
     obs_clip: float = 5.0
 
     def __post_init__(self) -> None:
-        key = "model.network"
-        for name in ("actor", "critic"):
-            for units in getattr(self, name):
-                require_range(f"{key}.{name}", units, 1)
-        require_range(f"{key}.log_std_max", self.log_std_max, self.log_std_min)
-        if self.atoms is not None:
-            require_range(f"{key}.atoms", self.atoms, 2)
-            require_range(f"{key}.value_max", self.value_max, self.value_min, open_low=True)
-        require_range(f"{key}.obs_clip", self.obs_clip, 0, open_low=True)
+        require_networks(self)
+        require_range("model.network.log_std_max", self.log_std_max, self.log_std_min)
 
 
-def build_mlp(inputs: int, widths: tuple[int, ...], outputs: int, settings: SACNetworkSettings) -> nn.Sequential:
+def require_networks(settings: QNetworkSettings) -> None:
+    """Refuse sizes and ranges that make no network.
+
+    Raises:
+        Mistake: Naming the key.
+    """
+    key = "model.network"
+    for name, widths in (("actor", settings.actor), ("critic", settings.critic)):
+        for units in widths:
+            require_range(f"{key}.{name}", units, 1)
+    if settings.atoms is not None:
+        require_range(f"{key}.atoms", settings.atoms, 2)
+        require_range(f"{key}.value_max", settings.value_max, settings.value_min, open_low=True)
+    require_range(f"{key}.obs_clip", settings.obs_clip, 0, open_low=True)
+
+
+def build_mlp(inputs: int, widths: tuple[int, ...], outputs: int, settings: QNetworkSettings) -> nn.Sequential:
     """Linear [-> LayerNorm] -> non-linearity for each of `widths`, and a linear head, the last module."""
     layers: list[nn.Module] = []
     for width, next_width in pairwise((inputs, *widths)):
@@ -68,7 +116,7 @@ def build_mlp(inputs: int, widths: tuple[int, ...], outputs: int, settings: SACN
     return nn.Sequential(*layers, nn.Linear(widths[-1] if widths else inputs, outputs))
 
 
-class SquashedActor(Policy):
+class SquashedActor(NormalizingPolicy):
     """pi(a | s), one agent. It begins with the mode 0 in every state.
 
     Args:
@@ -114,12 +162,12 @@ class TwinCritic(nn.Module):
     Args:
         obs_dim: O.
         act_dim: A.
-        settings: See `SACNetworkSettings`.
+        settings: See `QNetworkSettings`.
     """
 
     atoms: Tensor
 
-    def __init__(self, obs_dim: int, act_dim: int, settings: SACNetworkSettings) -> None:
+    def __init__(self, obs_dim: int, act_dim: int, settings: QNetworkSettings) -> None:
         super().__init__()
         outputs = 1 if settings.atoms is None else settings.atoms
         self.categorical = settings.atoms is not None
@@ -135,13 +183,13 @@ class TwinCritic(nn.Module):
 
 
 def require_continuous(name: str, discrete: bool) -> None:
-    """Refuse a task of choices: squashed actions are numbers.
+    """Refuse a task of choices: an actor beside critics of observation and action acts by numbers.
 
     Raises:
-        Mistake: When there is nothing to squash.
+        Mistake: When the actions are no numbers.
     """
     if discrete:
         raise Mistake(
-            f"data.env: {name} has discrete actions, and SAC acts by numbers: choose by --algorithm another one, such"
-            " as epo"
+            f"data.env: {name} has discrete actions, and this algorithm acts by numbers: choose by --algorithm another"
+            " one, such as epo"
         )

@@ -2,6 +2,7 @@
 
 ALGORITHMS: dict[str, str] = {
     "epo": "epo_lightning.modules.epo.EPOModule",
+    "pql": "epo_lightning.modules.pql.PQLModule",
     "sac": "epo_lightning.modules.sac.SACModule",
 }
 """The class of each algorithm, by the name that `algorithm` has in configurations and checkpoints."""

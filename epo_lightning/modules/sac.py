@@ -3,31 +3,24 @@
 Shape legend: B samples.
 """
 
-import copy
 import math
 from dataclasses import asdict
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from epo_lightning.algorithm.sac import SACLossSettings, actor_loss, critic_targets, polyak_average, temperature_loss
-from epo_lightning.experience.memory import require_memory
-from epo_lightning.experience.off_policy import ReplayDataset, replay_shape
-from epo_lightning.experience.replay import CAPACITY, ReplayBuffer, ReplaySettings, Transitions
-from epo_lightning.experience.world import World
-from epo_lightning.learner.adamw import SACOptimizerSettings, build_adamw, restart_adamw
-from epo_lightning.learner.q_networks import SACNetworkSettings, SquashedActor, TwinCritic, require_continuous
-from epo_lightning.limits import Mistake, require_range
-from epo_lightning.modules.base import PopulationModule
+from epo_lightning.algorithm.sac import SACLossSettings, actor_loss, critic_targets, temperature_loss
+from epo_lightning.experience.replay import ReplayBuffer, ReplaySettings, ReplayShape, Transitions
+from epo_lightning.learner.adamw import SACOptimizerSettings
+from epo_lightning.learner.q_networks import SACNetworkSettings, SquashedActor, require_continuous
 from epo_lightning.modules.identity import Identity
-from epo_lightning.modules.stepper import Stepper
+from epo_lightning.modules.off_policy import OffPolicyModule
 
 DIAGNOSTICS = ("critic_loss", "value", "entropy")
 """What each update tells: the critics' loss, what they expect of the samples, and the policy's entropy."""
 
 
-class SACModule(PopulationModule):
+class SACModule(OffPolicyModule[Transitions]):
     """Soft actor-critic for thousands of environments (FastSAC).
 
     After each env step of all environments the critics learn from `updates_per_step` minibatches of what is remembered,
@@ -40,8 +33,6 @@ class SACModule(PopulationModule):
         replay: What is remembered.
     """
 
-    changeable = ("network.obs_clip",)
-    num_agents = 1
     policy: SquashedActor
 
     def __init__(
@@ -51,13 +42,10 @@ class SACModule(PopulationModule):
         optimizer: SACOptimizerSettings = SACOptimizerSettings(),  # noqa: B008
         replay: ReplaySettings = ReplaySettings(),  # noqa: B008
     ) -> None:
-        super().__init__(DIAGNOSTICS)
-        updates = replay.horizon * optimizer.updates_per_step
-        require_range("model.optimizer.actor_every (of the updates in an iteration)", optimizer.actor_every, 1, updates)
+        super().__init__(DIAGNOSTICS, network, optimizer, replay, loss.tau)
         self.network_settings, self.loss_settings = network, loss
-        self.optimizer_settings, self.replay_settings = optimizer, replay
         self.log_temperature = nn.Parameter(torch.tensor(math.log(loss.temperature)))
-        self._actor_losses: list[Tensor] = []
+        self.beside_critics = [self.log_temperature]
 
     @property
     def model_settings(self) -> dict[str, object]:
@@ -70,50 +58,12 @@ class SACModule(PopulationModule):
         require_continuous(identity.task, identity.discrete)
         return SquashedActor(identity.obs_dim, identity.act_dim, identity.settings("network", SACNetworkSettings))
 
-    def configure_model(self) -> None:
-        """The actor, the critics and their target nets."""
-        if not hasattr(self, "policy"):
-            super().configure_model()
-            spec = self.data.spec
-            self.critic = TwinCritic(spec.obs_dim, spec.act_dim, self.network_settings)
-            self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
+    def build_buffer(self, shape: ReplayShape, device: torch.device) -> ReplayBuffer:
+        """Single steps."""
+        return ReplayBuffer(shape, device)
 
-    def experience(self, world: World) -> ReplayDataset:
-        """Env steps into a replay buffer, whose size in memory is printed."""
-        nbytes = ReplayBuffer.nbytes(replay_shape(world, self.replay_settings))
-        capacity = self.replay_settings.capacity_per_env
-        rank_zero_info(f"Replay memory: {require_memory(nbytes, world.device, CAPACITY, capacity)}")
-        return ReplayDataset(world, self.policy, self.replay_settings, self.optimizer_settings.updates_per_step)
-
-    def configure_optimizers(self) -> torch.optim.AdamW:
-        """One AdamW for everything; what has no gradient in a step is left alone."""
-        if self.trainer.precision == "16-mixed":
-            raise Mistake("trainer.precision 16-mixed: the losses of SAC are not scaled; use bf16-mixed or 32-true")
-        networks = {"actor": [*self.policy.parameters()], "critic": [*self.critic.parameters()]}
-        return build_adamw(networks, [self.log_temperature], self.optimizer_settings)
-
-    def on_train_start(self) -> None:
-        """What was restored obeys the present settings; modules take long to list their parameters."""
-        restart_adamw(self._adamw(), self.optimizer_settings)
-        self._actor_weights, self._critic_weights = [*self.policy.parameters()], [*self.critic.parameters()]
-        self._target_weights = [*self.target_critic.parameters()]
-
-    # The update -----------------------------------------------------------------------------------------------------
-
-    def update(self, batch: list[Transitions]) -> None:
-        """One update of the critics on each minibatch, and of the actor on every few."""
-        if not batch:
-            return
-        stepper = Stepper(self.trainer, self._adamw(), self.optimizer_settings.max_grad_norm)
-        for minibatch in batch:
-            moments = self.policy.obs_moments
-            obs = moments.normalize(minibatch.obs)
-            self._learn_values(obs, moments.normalize(minibatch.next_obs), minibatch, stepper)
-            if len(self.minibatches.totals) % self.optimizer_settings.actor_every == 0:
-                self._learn_to_act(obs, stepper)
-
-    def _learn_values(self, obs: Tensor, next_obs: Tensor, batch: Transitions, stepper: Stepper) -> None:
-        """The critics, the temperature and the target nets."""
+    def values_loss(self, obs: Tensor, next_obs: Tensor, batch: Transitions) -> tuple[Tensor, Tensor]:
+        """That of the critics and of the temperature."""
         settings = self.loss_settings
         with torch.no_grad():
             draw = self.policy(next_obs).sample(self.dataset.generator)
@@ -122,39 +72,16 @@ class SACModule(PopulationModule):
             targets = critic_targets(following, draw.log_probs, batch.rewards, batch.terminated, temperature, settings)
         values = self.critic(obs, batch.actions)
         loss = values.loss(targets)
-        act_dim = draw.actions.shape[-1]
-        excess = temperature_loss(self.log_temperature, draw.log_probs, settings, act_dim)
+        excess = temperature_loss(self.log_temperature, draw.log_probs, settings, draw.actions.shape[-1])
         diagnostics = torch.stack([loss.detach(), values.mean().detach().mean(), -draw.log_probs.mean()])
-        grad_norm = stepper.step_for([*self._critic_weights, self.log_temperature], loss + excess)
-        self.minibatches.add(loss + excess, diagnostics, grad_norm)
-        polyak_average(self._target_weights, self._critic_weights, settings.tau)
+        return loss + excess, diagnostics
 
-    def _learn_to_act(self, obs: Tensor, stepper: Stepper) -> None:
-        """The actor, by critics that are not changed."""
+    def policy_loss(self, obs: Tensor) -> Tensor:
+        """Temperature times log density minus value, of actions that the actor draws."""
         draw = self.policy(obs).sample(self.dataset.generator)
         values = self.critic(obs, draw.actions)
-        loss = actor_loss(values, draw.log_probs, self.log_temperature.exp(), self.loss_settings)
-        self._actor_losses.append(loss.detach())
-        self.minibatches.grad_norms.append(stepper.step_for(self._actor_weights, loss))
-
-    def _adamw(self) -> torch.optim.AdamW:
-        optimizer = self.optimizers(use_pl_optimizer=False)
-        assert isinstance(optimizer, torch.optim.AdamW)
-        return optimizer
-
-    # The population -------------------------------------------------------------------------------------------------
-
-    @property
-    def dataset(self) -> ReplayDataset:
-        """The experience of the training that runs."""
-        dataset = super().dataset
-        assert isinstance(dataset, ReplayDataset)
-        return dataset
+        return actor_loss(values, draw.log_probs, self.log_temperature.exp(), self.loss_settings)
 
     def scalars(self) -> dict[str, Tensor]:
-        """The actor's loss, where it learnt, the temperature, and how many steps are remembered."""
-        losses, self._actor_losses = self._actor_losses, []
-        actor = {"losses/actor_loss": torch.stack(losses).mean()} if losses else {}
-        filled = torch.tensor(float(self.dataset.buffer.filled))
-        temperature = self.log_temperature.exp()
-        return {**actor, "charts/temperature": temperature, "charts/replay_steps": filled.to(temperature.device)}
+        """Also the temperature."""
+        return {**super().scalars(), "charts/temperature": self.log_temperature.exp()}

@@ -20,6 +20,9 @@ from epo_lightning.modules.identity import Identity
 from epo_lightning.run.checkpoint import read_checkpoint
 from tests.support.command_line import TINY, Cli, Outcome
 
+OWN = ", ".join(ALGORITHMS)
+"""The names of this package's own."""
+
 
 class SoftModule(EPOModule):
     """A second algorithm, with a setting that the first does not have, and without one that it has.
@@ -151,7 +154,7 @@ class TestARun:
         text = capsys.readouterr().out
         assert "--model.temperature TEMPERATURE\n" in text
         assert "--model.loss" not in text
-        assert "--algorithm {epo,sac,soft}" in text
+        assert f"--algorithm {{{OWN.replace(', ', ',')},soft}}" in text
         with pytest.raises(SystemExit):
             both("fit", "--help")
         text = capsys.readouterr().out
@@ -226,20 +229,20 @@ class TestACheckpoint:
         outcome = run("validate", "--ckpt_path", "run")
         assert outcome.code == 2
         assert outcome.err == (
-            "error: ckpt_path: run/checkpoints/last.ckpt was trained by the algorithm soft; this version has epo, sac\n"
+            f"error: ckpt_path: run/checkpoints/last.ckpt was trained by the algorithm soft; this version has {OWN}\n"
         )
 
 
 class TestMistakes:
     def test_an_unknown_algorithm(self, both: Cli) -> None:
-        message = "algorithm must be one of epo, sac, soft, or a class path; got 'ppo'"
+        message = f"algorithm must be one of {OWN}, soft, or a class path; got 'ppo'"
         refused(both("fit", "--config", "tiny.yaml", "--algorithm", "ppo"), message)
         Path("ppo.yaml").write_text("algorithm: ppo")
         refused(both("fit", "--config", "tiny.yaml", "--config=ppo.yaml"), message)
         Path("list.yaml").write_text("algorithm: [epo]")
         refused(
             both("fit", "--config", "list.yaml"),
-            "algorithm must be one of epo, sac, soft, or a class path; got \"['epo']\"",
+            f"algorithm must be one of {OWN}, soft, or a class path; got \"['epo']\"",
         )
 
     @pytest.mark.parametrize(
@@ -316,7 +319,7 @@ class TestAStranger:
         ("said", "identity", "words"),
         [
             ("epo", "soft", "its configuration and its weights have another algorithm: it is damaged"),
-            ("soft", "os.system", "was trained by the algorithm os.system; this version has epo, sac, soft"),
+            ("soft", "os.system", f"was trained by the algorithm os.system; this version has {OWN}, soft"),
             ("soft", ["soft"], "was trained by the algorithm"),
         ],
     )

@@ -36,7 +36,7 @@ FAULTS: dict[str, tuple[bytes, str]] = {
         "bad.yaml, line 5: data.env: WallMaze has no argument sped (did you mean speed?)",
     ),
     "a misspelt init_args": (b"data: {env: {class_path: Probe, init_arg: {}}}", "did you mean init_args?"),
-    "an unknown choice": (b"algorithm: scap", "algorithm must be one of epo, sac, or a class path; got 'scap' (did yo"),
+    "an unknown choice": (b"algorithm: scap", "or a class path; got 'scap' (did you mean sac?)"),
     "trust": (b"trust: true", "bad.yaml, line 1: trust is for the command line only"),
     "config": (b"config: x", "bad.yaml, line 1: a file names the files that it overlays by the key base"),
     "resume": (b"resume: maybe", "bad.yaml, line 1: resume must be true or false"),

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
-from epo_lightning.experience.off_policy import ReplayDataset
-from epo_lightning.experience.replay import ReplaySettings, Transitions
+from epo_lightning.experience.off_policy import ReplayDataset, replay_shape
+from epo_lightning.experience.replay import ReplayBuffer, ReplaySettings, Transitions
 from epo_lightning.experience.world import World
 from epo_lightning.learner.q_networks import SACNetworkSettings, SquashedActor
 from epo_lightning.limits import Mistake
@@ -59,16 +59,23 @@ class Counter(VectorEnv):
         self.clock, self.steps = state["clock"], state["steps"]
 
 
-def dataset(env: Counter | None = None, updates: int = 2, **settings: Any) -> ReplayDataset:
+def dataset(env: Counter | None = None, updates: int = 2, **settings: Any) -> ReplayDataset[Transitions]:
     torch.manual_seed(0)
     env = env or Counter()
     policy = SquashedActor(1, 2, SACNetworkSettings(actor=(4,)))
     sizes = {"capacity_per_env": 8, "batch_size": 5, "warmup": 3, "horizon": 2, **settings}
-    return ReplayDataset(World(env), policy, ReplaySettings(**sizes), updates)
+    memory, world = ReplaySettings(**sizes), World(env)
+    return ReplayDataset(world, policy, memory, updates, ReplayBuffer(replay_shape(world, memory), CPU))
 
 
-def stored(data: ReplayDataset) -> Transitions:
+def stored(data: ReplayDataset[Transitions]) -> Transitions:
     return data.buffer.gather(torch.arange(len(data.buffer)))
+
+
+def head(data: ReplayDataset[Transitions]) -> nn.Linear:
+    """The last layer of the actor."""
+    assert isinstance(data.policy, SquashedActor)
+    return last_linear(data.policy.mlp)
 
 
 class TestIteration:
@@ -95,7 +102,7 @@ class TestIteration:
         for batch in data:
             assert batch
             with torch.no_grad():  # as an update would: from now on always the first corner
-                last_linear(data.policy.mlp).bias.copy_(torch.tensor([50.0, 50.0, -50.0, -50.0]))
+                head(data).bias.copy_(torch.tensor([50.0, 50.0, -50.0, -50.0]))
         assert stored(data).actions[ENVS:].tolist() == [[1.0, 1.0]] * 3 * ENVS
         assert stored(data).actions[:ENVS].abs().max() < 1.0
 
@@ -158,7 +165,7 @@ class TestIll:
     def test_a_network_is_not_the_environments_fault(self) -> None:
         data = dataset(warmup=1)
         with torch.no_grad():
-            last_linear(data.policy.mlp).bias.fill_(torch.nan)
+            head(data).bias.fill_(torch.nan)
         list(data)  # rewards are the actions
 
 

@@ -31,6 +31,19 @@ data:
   eval_envs: 4
 trainer: {accelerator: cpu, devices: 1, max_epochs: 3}
 """
+TINY_PQL = """
+algorithm: pql
+model:
+  network: {actor: [8], critic: [8]}
+  optimizer: {updates_per_step: 2}
+  replay: {capacity_per_env: 20, batch_size: 16, warmup: 5, horizon: 4}
+data:
+  env: {class_path: epo_lightning.envs.classic.Probe, init_args: {max_steps: 3}}
+  num_envs: 16
+  eval_episodes: 8
+  eval_envs: 4
+trainer: {accelerator: cpu, devices: 1, max_epochs: 3}
+"""
 ENDLESS = ("--trainer.max_epochs=-1", "--checkpoint.every_n_iterations=2", "--data.num_envs=64")
 
 

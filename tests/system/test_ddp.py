@@ -95,3 +95,18 @@ def test_soft_actor_critic_learns_one_network_from_two_replays(tmp_path: Path) -
     assert first["updates"] == 4 * 2
     stored = torch.cat([first["stored"], second["stored"]]).double()
     torch.testing.assert_close(weights["policy.obs_moments.mean"], stored.mean(0), rtol=0, atol=1e-6)
+
+
+def test_parallel_q_learning_learns_one_network_from_two_replays_and_spreads_its_noise_over_both(
+    tmp_path: Path,
+) -> None:
+    first, second = trained("two_ranks_pql", tmp_path)
+    weights = first["weights"]
+    assert {name for name in weights if not torch.equal(weights[name], second["weights"][name])} == set()
+    for number, moments in first["optimizer"].items():
+        for name, value in moments.items():
+            assert torch.equal(value, second["optimizer"][number][name])
+    assert not torch.equal(first["stored"], second["stored"])
+    assert first["env_steps"] == weights["policy.obs_moments.count"] == 512
+    assert first["updates"] == 4 * 2
+    torch.testing.assert_close(torch.cat([first["sigmas"], second["sigmas"]]), torch.linspace(0.05, 0.8, 32))

@@ -15,25 +15,31 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from epo_lightning.algorithm import pql as losses_of_pql
 from epo_lightning.algorithm import sac as losses_of_sac
 from epo_lightning.algorithm.advantages import bootstrap_values, gae_targets
 from epo_lightning.algorithm.distributions import Gaussian
 from epo_lightning.algorithm.losses import LossSettings
+from epo_lightning.algorithm.n_step import n_step_windows
+from epo_lightning.algorithm.pql import PQLLossSettings
 from epo_lightning.algorithm.q_values import QValues
 from epo_lightning.algorithm.sac import SACLossSettings
 from epo_lightning.callbacks import GeneticEvolution
 from epo_lightning.envs.base import EnvFactory
 from epo_lightning.envs.check import check_env
-from epo_lightning.experience import targets
+from epo_lightning.experience import n_step, targets
+from epo_lightning.experience.n_step import ExplorationSettings
 from epo_lightning.experience.replay import ReplaySettings
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.learner.adamw import SACOptimizerSettings
+from epo_lightning.learner.deterministic import PQLNetworkSettings
 from epo_lightning.learner.networks import Expression, LatentActorCritic, NetworkSettings, PolicyOutput
 from epo_lightning.learner.normalization import RunningMoments, normalize_across_ranks
 from epo_lightning.learner.optimizer import OptimizerSettings
 from epo_lightning.learner.q_networks import SACNetworkSettings
-from epo_lightning.modules import sac
+from epo_lightning.modules import pql, sac
 from epo_lightning.modules.epo import EPOModule
+from epo_lightning.modules.pql import PQLModule
 from epo_lightning.modules.sac import SACModule
 from tests.support.ladder import TARGET, Action, Constant, Delay, Memory, Observation, Rung, Shown
 from tests.support.training import small_data, train
@@ -122,15 +128,37 @@ def soft_answers(module: SACModule, obs: Tensor) -> Answers:
     return Answers(draws.mean(0)[None, ..., 0], draws.std(0)[None, ..., 0], values.mean(0)[None])
 
 
+def parallel_q_learning(task: Task, folder: Path) -> Learner:
+    """Train `PQLModule` on 120 env steps of 64 environments, with the published numbers but for size and step size."""
+    torch.manual_seed(0)
+    network, loss = PQLNetworkSettings((16,), (32, 32)), PQLLossSettings(gamma=GAMMA)
+    steps = SACOptimizerSettings(learning_rate=5e-3, max_grad_norm=0.5, updates_per_step=4, actor_every=2)
+    replay = ReplaySettings(capacity_per_env=120, batch_size=128, warmup=20, horizon=40)
+    module = PQLModule(network, loss, ExplorationSettings(), steps, replay)
+    train(module, small_data(64, task.env), folder, 3)
+    return partial(certain_answers, module)
+
+
+@torch.no_grad()
+def certain_answers(module: PQLModule, obs: Tensor) -> Answers:
+    """What the actor does, without noise, and what the critics say of it."""
+    seen = module.policy.obs_moments.normalize(obs).flatten(0, 1)
+    actions = module.policy(seen)
+    values = module.critic(seen, actions).mean().mean(0)
+    actions, values = actions.view(1, *obs.shape[:2]), values.view(1, *obs.shape[:2])
+    return Answers(actions, torch.zeros_like(actions), values)
+
+
 ALGORITHMS: dict[str, Callable[[Task, Path], Learner]] = {
     "PPO": partial(population, num_agents=1),
     "SAPG": partial(population, num_agents=4),
     "CPO": partial(population, num_agents=4, coupling=1e-3),
     "EPO": partial(population, num_agents=4, evolves=True),
     "SAC": soft_actor_critic,
+    "PQL": parallel_q_learning,
 }
-BY_TRANSITIONS = {"SAC"}
-"""Who learns from single transitions: what is hidden is nothing for them."""
+BY_TRANSITIONS = {"SAC", "PQL"}
+"""Who learns from transitions, of few steps, one by one: what is hidden is nothing for them."""
 
 ZERO, SIGNS = torch.zeros(1), torch.tensor([-1.0, 1.0])
 
@@ -269,6 +297,17 @@ def expect(ends: Callable[[Tensor], Tensor], patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sac, "critic_targets", other)
 
 
+def climb_down(patch: pytest.MonkeyPatch) -> None:
+    loss = losses_of_pql.actor_loss
+    patch.setattr(pql, "actor_loss", lambda values: -loss(values))
+
+
+def n_steps_end(ends: Callable[[Tensor], Tensor], patch: pytest.MonkeyPatch) -> None:
+    """Take for terminated what `ends` makes of all that ended."""
+    told = n_step_windows
+    patch.setattr(n_step, "n_step_windows", lambda r, _, ended, gamma: told(r, ends(ended), ended, gamma))
+
+
 @pytest.mark.parametrize(
     ("algorithm", "breakage", "lost", "kept"),
     [
@@ -282,6 +321,10 @@ def expect(ends: Callable[[Tensor], Tensor], patch: pytest.MonkeyPatch) -> None:
         ("SAC", partial(expect, torch.ones_like), "delayed reward, seen", "reward by action"),
         ("SAC", partial(expect, torch.zeros_like), "constant reward", "time limit"),
         ("SAC", look_away, "reward by observation", "reward by action"),
+        ("PQL", climb_down, "reward by action", "time limit"),
+        ("PQL", partial(n_steps_end, torch.clone), "time limit", "reward by action"),
+        ("PQL", partial(n_steps_end, torch.zeros_like), "constant reward", "time limit"),
+        ("PQL", look_away, "reward by observation", "reward by action"),
     ],
 )
 def test_a_broken_learner_falls_from_the_rung_it_should(

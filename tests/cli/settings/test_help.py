@@ -6,7 +6,7 @@ import pytest
 
 from epo_lightning.cli.settings.own_classes import CALLBACKS, ENVIRONMENTS
 from epo_lightning.cli.settings.ranges import ranges_of
-from epo_lightning.modules import algorithm_class
+from epo_lightning.modules import ALGORITHMS, algorithm_class
 from tests.support.command_line import Cli
 
 
@@ -35,7 +35,7 @@ def about(text: str, key: str) -> str:
     return " ".join(found.split())
 
 
-@pytest.mark.parametrize("algorithm", ["epo", "sac"])
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS])
 def test_the_ranges_are_those_that_are_checked(shown: Shown, algorithm: str) -> None:
     text = shown("fit", "--algorithm", algorithm, "--help")
     ranges = ranges_of(algorithm_class(algorithm))
