@@ -39,6 +39,7 @@ class RolloutDataset(Experience[RolloutBuffer]):
         settings: See `RolloutSettings`.
 
     Attributes:
+        num_minibatches: Minibatches of a pass.
         buffer: The last rollout, complete: what a pass yields.
         comparison: Of the followers with the master; None where there is nobody else.
     """
@@ -51,11 +52,7 @@ class RolloutDataset(Experience[RolloutBuffer]):
         super().__init__(world, policy, population)
         self.settings = settings
         self.buffer = RolloutBuffer(rollout_shape(world.env, policy.state_shape, population, settings), self.device)
-        if settings.num_minibatches > self.buffer.units:
-            raise Mistake(
-                f"model.rollout.num_minibatches must be at most {self.buffer.units}, the number of"
-                f" {'sequences' if policy.recurrent else 'samples'} of an iteration; got {settings.num_minibatches}"
-            )
+        self.num_minibatches = settings.minibatches(self.buffer.units, settings.horizon if policy.recurrent else 1)
         self.iteration_env_steps = population.num_envs * settings.horizon * world.world_size
         self.comparison = Comparison(self.buffer, policy) if population.num_agents > 1 else None
         self._passes: list[Tensor] = []
@@ -81,12 +78,12 @@ class RolloutDataset(Experience[RolloutBuffer]):
     def one_pass(self) -> Iterator[RolloutBatch]:
         """All samples of the rollout once, shuffled, in `num_minibatches` minibatches."""
         self._passes.append(torch.randperm(self.buffer.units, generator=self.generator, device=self.device))
-        yield from self.buffer.minibatches(self._passes[-1], self.settings.num_minibatches)
+        yield from self.buffer.minibatches(self._passes[-1], self.num_minibatches)
 
     def minibatch(self, index: int) -> Minibatch:
         """The `index`-th minibatch of this iteration; behind the environments stand the relabelled columns."""
-        number, place = divmod(index, self.settings.num_minibatches)
-        units = self._passes[number].tensor_split(self.settings.num_minibatches)[place]
+        number, place = divmod(index, self.num_minibatches)
+        units = self._passes[number].tensor_split(self.num_minibatches)[place]
         columns = units if self.buffer.recurrent else units % self.buffer.shape.columns
         (batch,) = self.buffer.minibatches(units, 1)
         return Minibatch({**batch._asdict(), "units": units}, columns, self.buffer.recurrent)
