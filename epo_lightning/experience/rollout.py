@@ -88,6 +88,16 @@ class RolloutDataset(Experience[RolloutBuffer]):
         (batch,) = self.buffer.minibatches(units, 1)
         return Minibatch({**batch._asdict(), "units": units}, columns, self.buffer.recurrent)
 
+    def start_episodes(self) -> Tensor:
+        """At different points of their time limit, where that is asked for; those that begin late are not counted."""
+        if not self.settings.staggered_starts:
+            return super().start_episodes()
+        over = self.population.staggered(self.world.rank, self.world.world_size, self.device)
+        obs = self.env.reset_late(over)
+        self.ledger.begin_late(over > 0)
+        self.fitness.begin_late(over > 0)
+        return obs
+
     @torch.no_grad()
     def collect(self) -> None:
         """Fill the buffer with one rollout and everything that the losses need of it."""

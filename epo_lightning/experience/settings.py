@@ -19,6 +19,9 @@ class RolloutSettings:
         num_minibatches: Minibatches per pass, each one optimizer step; 4 where `minibatch_size` is not given either.
         minibatch_size: Samples of a minibatch on every rank, instead of their number: that then grows with environments
             and horizon. It divides the samples of an iteration, the relabelled ones included.
+        staggered_starts: Environments begin at different points of their time limit, evenly spread over those of an
+            agent, so that their episodes do not all end in the same step; a first episode that is shorter for it is
+            learned from and not counted. Takes effect when episodes begin together: at the start of a training.
         gamma: Discount.
         gae_lambda: Lambda of the generalised advantage estimate.
         estimator: Targets of on-policy samples: `gae` (lambda-returns) or `n_step` (EPO eq. 6).
@@ -34,6 +37,7 @@ class RolloutSettings:
     num_epochs: int = 4
     num_minibatches: int | None = None
     minibatch_size: int | None = None
+    staggered_starts: bool = False
     gamma: float = 0.99
     gae_lambda: float = 0.95
     estimator: Literal["gae", "n_step"] = "gae"
