@@ -7,6 +7,7 @@ One pass over `RolloutDataset` is one iteration: a rollout with the present para
 samples for the master. The algorithm makes its passes over it in shuffled minibatches, as often as it needs.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -190,12 +191,19 @@ class RolloutDataset(Experience[RolloutBuffer]):
             raise Mistake(f"data.env: {self.env.spec.name} returned {faults}")
 
     def saved(self) -> dict[str, Any]:
-        """Also the scale of the rewards, which is that of the critic's values."""
-        return {**super().saved(), "reward_scale": self.settings.reward_scale}
+        """Also the scale of the rewards, which is that of the critic's values, and how episodes began."""
+        settings = self.settings
+        return {**super().saved(), "reward_scale": settings.reward_scale, "staggered": settings.staggered_starts}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Also under another scale of the rewards."""
+        """Also under another scale of the rewards; episodes that run on are not staggered afterwards."""
         super().restore(state)
+        if self.obs is not None and self.settings.staggered_starts != state.get("staggered", False):
+            now, then = ("true", "false") if self.settings.staggered_starts else ("false", "true")
+            warnings.warn(
+                f"model.rollout.staggered_starts {now} has no effect on a run that goes on: it began with {then}",
+                stacklevel=2,
+            )
         # values are linear in the scale: the critic, which predicts normalised ones, stays right under a new scale
         self.policy.value_moments.rescale(self.settings.reward_scale / state["reward_scale"])
 

@@ -4,6 +4,7 @@ Axes: T steps, N environments, K agents.
 """
 
 import io
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -184,6 +185,22 @@ class TestResume:
             assert torch.equal(
                 whole.fitness.measure(whole.ledger.running), resumed.fitness.measure(resumed.ledger.running)
             )
+
+    @pytest.mark.parametrize(("before", "after"), [(False, True), (True, False)])
+    def test_episodes_that_run_on_are_told_to_be_as_they_were(self, before: bool, after: bool) -> None:
+        first = make(staggered_starts=before)
+        first.collect()
+        state = first.saved()
+        with pytest.warns(
+            UserWarning, match=f"staggered_starts {str(after).lower()} has no effect on a run that goes on"
+        ):
+            make(staggered_starts=after).restore(state)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            make(staggered_starts=before).restore(state)
+            make(task=Forgetful, staggered_starts=after).restore(state)  # they begin anew
+            del state["staggered"]  # as in a checkpoint that was written before
+            make(staggered_starts=False).restore(state)
 
     def test_where_episodes_are_lost_they_begin_staggered_again(self) -> None:
         first = make(task=Forgetful)
