@@ -54,3 +54,14 @@ class Population:
     def agent_of_env(self, device: torch.device | None = None) -> Tensor:
         """(N,) int64: the agent that acts in each environment."""
         return torch.arange(self.num_agents, device=device).repeat_interleave(self.envs_per_agent)
+
+    def staggered(self, rank: int, world_size: int, device: torch.device | None = None) -> Tensor:
+        """(N,) shares in [0, 1), evenly spread over the environments that an agent has on all ranks, each agent alike.
+
+        Args:
+            rank: Of this process.
+            world_size: Ranks that host the same population.
+            device: Where the shares shall be.
+        """
+        envs = torch.arange(self.envs_per_agent, device=device) * world_size + rank
+        return (envs / (self.envs_per_agent * world_size)).repeat(self.num_agents)

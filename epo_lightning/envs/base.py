@@ -108,6 +108,23 @@ class VectorEnv(ABC):
     def reset(self) -> Tensor:
         """Start N new episodes and return their first observations, (N, O) float32."""
 
+    def reset_late(self, over: Tensor) -> Tensor:
+        """Start N new episodes that meet their time limit early; returns their first observations, (N, O) float32.
+
+        Everything but the clock is as after `reset`: what comes of an episode that began late is real, it is only
+        shorter.
+
+        Args:
+            over: (N,) float32 in [0, 1): the share of its time limit that counts as over in each environment.
+
+        Raises:
+            Mistake: When the task cannot set its clock.
+        """
+        raise Mistake(
+            f"model.rollout.staggered_starts: {self.spec.name} cannot set its clock: its environment does not implement"
+            " reset_late()"
+        )
+
     @abstractmethod
     def step(self, actions: Tensor) -> StepResult:
         """Apply `actions` for one env step; finished copies are reset before returning.

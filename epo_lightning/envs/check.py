@@ -54,6 +54,7 @@ def check_env(env: VectorEnv, steps: int = 100, seed: int = 0) -> None:
 
     _run(env, actions, age=torch.zeros(spec.num_envs, dtype=torch.int64, device=device))
     _check_resume(env, actions)
+    _check_reset_late(env, actions)
     check_first(env.reset(), spec, device)
     _check_curriculum(env)
 
@@ -138,6 +139,18 @@ def _check_resume(env: VectorEnv, actions: Tensor) -> None:
         except Exception as error:
             raise Mistake(f"load_state_dict() must refuse {{}} with a ValueError, got {error!r}") from error
         raise Mistake("load_state_dict() must refuse a state that does not fit with a ValueError, but accepted {}")
+
+
+def _check_reset_late(env: VectorEnv, actions: Tensor) -> None:
+    """Where the task can set its clock: what comes of episodes that begin late is sound."""
+    spec = env.spec
+    over = torch.arange(spec.num_envs, device=actions.device) / spec.num_envs
+    try:
+        first = env.reset_late(over)
+    except Mistake:
+        return  # it has no clock to set
+    check_first(first, spec, actions.device)
+    _run(env, actions[:7])
 
 
 def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:

@@ -113,11 +113,15 @@ class Experience(IterableDataset[Batch]):
     def begin(self) -> Tensor:
         """(N, O) the observations in which the agents act next; the first time, of episodes that begin."""
         if self.obs is None:
-            self.obs = self.env.reset()
+            self.obs = self.start_episodes()
             check_first(self.obs, self.env.spec, self.device)
             remedy = f"state_dict() of data.env ({self.env.spec.name}) returns it"
             require_readable(self.env.state_dict(), "env", remedy)
         return self.obs
+
+    def start_episodes(self) -> Tensor:
+        """(N, O) the first observations of N new episodes: when a training begins, or where none could be restored."""
+        return self.env.reset()
 
     def advance(self, actions: Tensor, log: EnvLog) -> StepResult:
         """One step of every environment.

@@ -38,6 +38,7 @@ class EpisodeLedger:
         running: (M, N) what the running episodes have gathered.
         last: (M, N) of the last finished episode.
         has_finished: (N,) bool: there is one.
+        began_late: (N,) bool: the running episode meets its time limit early, so it will not be the last finished one.
         has_succeeded: () bool: a success was counted in some environment, ever; until then a task may count none.
     """
 
@@ -46,7 +47,12 @@ class EpisodeLedger:
         self.running = torch.zeros(size, device=device)
         self.last = torch.zeros(size, device=device)
         self.has_finished = torch.zeros(num_envs, dtype=torch.bool, device=device)
+        self.began_late = torch.zeros_like(self.has_finished)
         self.has_succeeded = torch.zeros((), dtype=torch.bool, device=device)
+
+    def begin_late(self, late: Tensor) -> None:
+        """The episodes that begin now in the environments `late` (N,) are no whole ones: they are not counted."""
+        self.began_late = late.clone()
 
     def record(self, rewards: Tensor, successes: Tensor, done: Tensor) -> FinishedEpisodes:
         """Enter one rollout: `rewards`, `successes` and `done` are (T, N)."""
@@ -60,10 +66,11 @@ class EpisodeLedger:
         self.running = running
         # How many episodes each environment had ended before (or at) each step
         ended = done.long().cumsum(0)
-        any_ended = ended[-1] > 0
+        any_counts = ended[-1] > self.began_late.long()  # the first to end is the one that began late
         last_end = (done & (ended == ended[-1])).to(steps.dtype)
-        self.last = torch.where(any_ended, (totals * last_end[:, None]).sum(0), self.last)
-        self.has_finished = self.has_finished | any_ended
+        self.last = torch.where(any_counts, (totals * last_end[:, None]).sum(0), self.last)
+        self.has_finished = self.has_finished | any_counts
+        self.began_late = self.began_late & (ended[-1] == 0)
         self.has_succeeded = self.has_succeeded | (successes > 0).any()
         return FinishedEpisodes(totals, done)
 
@@ -71,11 +78,12 @@ class EpisodeLedger:
         """Forget the running episodes: every environment begins a new one, and has finished none yet."""
         self.running = torch.zeros_like(self.running)
         self.has_finished = torch.zeros_like(self.has_finished)
+        self.began_late = torch.zeros_like(self.began_late)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The running and the last episodes, as tensors."""
-        finished = {"has_finished": self.has_finished, "has_succeeded": self.has_succeeded}
-        return {"running": self.running, "last": self.last, **finished}
+        flags = {name: getattr(self, name) for name in ("has_finished", "began_late", "has_succeeded")}
+        return {"running": self.running, "last": self.last, **flags}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from `state` on this ledger's device."""
@@ -83,7 +91,8 @@ class EpisodeLedger:
         self.running, self.last, self.has_finished = (
             state[name].to(device, copy=True) for name in ("running", "last", "has_finished")
         )
-        # a checkpoint that was written before this was counted does not have it
+        # checkpoints that were written before these were kept do not have them
+        self.began_late = state.get("began_late", torch.zeros_like(self.has_finished)).to(device, copy=True)
         self.has_succeeded = state.get("has_succeeded", (self.last[_SUCCESSES] > 0).any()).to(device, copy=True)
 
 

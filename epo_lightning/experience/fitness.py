@@ -57,6 +57,10 @@ class FitnessWindow:
         self._is_old = running[_LENGTH] > 0
         self._before = running.clone()
 
+    def begin_late(self, late: Tensor) -> None:
+        """The episodes that begin now in the environments `late` (N,) are shorter than others: not the window's."""
+        self._is_old = self._is_old | late
+
     def update(self, finished: FinishedEpisodes) -> None:
         """Take in the episodes that ended in one rollout."""
         # Which of its own episodes, counted from 1, each environment ended at a step; 0 for the one that is older

@@ -7,6 +7,7 @@ One pass over `RolloutDataset` is one iteration: a rollout with the present para
 samples for the master. The algorithm makes its passes over it in shuffled minibatches, as often as it needs.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -40,6 +41,7 @@ class RolloutDataset(Experience[RolloutBuffer]):
         coupled: M, followers that learn from each of the master's environments; 0 where they are not coupled to it.
 
     Attributes:
+        num_minibatches: Minibatches of a pass.
         buffer: The last rollout, complete: what a pass yields.
         comparison: Of the followers with the master; None where there is nobody else.
     """
@@ -58,11 +60,7 @@ class RolloutDataset(Experience[RolloutBuffer]):
         self.settings = settings
         shape = rollout_shape(world.env, policy.state_shape, population, settings, coupled)
         self.buffer = RolloutBuffer(shape, self.device)
-        if settings.num_minibatches > self.buffer.units:
-            raise Mistake(
-                f"model.rollout.num_minibatches must be at most {self.buffer.units}, the number of"
-                f" {'sequences' if policy.recurrent else 'samples'} of an iteration; got {settings.num_minibatches}"
-            )
+        self.num_minibatches = settings.minibatches(self.buffer.units, settings.horizon if policy.recurrent else 1)
         self.iteration_env_steps = population.num_envs * settings.horizon * world.world_size
         self.comparison = Comparison(self.buffer, policy) if population.num_agents > 1 else None
         self._passes: list[Tensor] = []
@@ -88,15 +86,25 @@ class RolloutDataset(Experience[RolloutBuffer]):
     def one_pass(self) -> Iterator[RolloutBatch]:
         """All samples of the rollout once, shuffled, in `num_minibatches` minibatches."""
         self._passes.append(torch.randperm(self.buffer.units, generator=self.generator, device=self.device))
-        yield from self.buffer.minibatches(self._passes[-1], self.settings.num_minibatches)
+        yield from self.buffer.minibatches(self._passes[-1], self.num_minibatches)
 
     def minibatch(self, index: int) -> Minibatch:
         """The `index`-th minibatch of this iteration; behind the environments stand the relabelled columns."""
-        number, place = divmod(index, self.settings.num_minibatches)
-        units = self._passes[number].tensor_split(self.settings.num_minibatches)[place]
+        number, place = divmod(index, self.num_minibatches)
+        units = self._passes[number].tensor_split(self.num_minibatches)[place]
         columns = units if self.buffer.recurrent else units % self.buffer.shape.columns
         (batch,) = self.buffer.minibatches(units, 1)
         return Minibatch({**batch._asdict(), "units": units}, columns, self.buffer.recurrent)
+
+    def start_episodes(self) -> Tensor:
+        """At different points of their time limit, where that is asked for; those that begin late are not counted."""
+        if not self.settings.staggered_starts:
+            return super().start_episodes()
+        over = self.population.staggered(self.world.rank, self.world.world_size, self.device)
+        obs = self.env.reset_late(over)
+        self.ledger.begin_late(over > 0)
+        self.fitness.begin_late(over > 0)
+        return obs
 
     @torch.no_grad()
     def collect(self) -> None:
@@ -195,12 +203,19 @@ class RolloutDataset(Experience[RolloutBuffer]):
             raise Mistake(f"data.env: {self.env.spec.name} returned {faults}")
 
     def saved(self) -> dict[str, Any]:
-        """Also the scale of the rewards, which is that of the critic's values."""
-        return {**super().saved(), "reward_scale": self.settings.reward_scale}
+        """Also the scale of the rewards, which is that of the critic's values, and how episodes began."""
+        settings = self.settings
+        return {**super().saved(), "reward_scale": settings.reward_scale, "staggered": settings.staggered_starts}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Also under another scale of the rewards."""
+        """Also under another scale of the rewards; episodes that run on are not staggered afterwards."""
         super().restore(state)
+        if self.obs is not None and self.settings.staggered_starts != state.get("staggered", False):
+            now, then = ("true", "false") if self.settings.staggered_starts else ("false", "true")
+            warnings.warn(
+                f"model.rollout.staggered_starts {now} has no effect on a run that goes on: it began with {then}",
+                stacklevel=2,
+            )
         # values are linear in the scale: the critic, which predicts normalised ones, stays right under a new scale
         self.policy.value_moments.rescale(self.settings.reward_scale / state["reward_scale"])
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from epo_lightning.algorithm.aggregation import OffPolicySource
-from epo_lightning.limits import require_range
+from epo_lightning.limits import Mistake, require_range
 
 _KEY = "model.rollout"
 
@@ -16,7 +16,12 @@ class RolloutSettings:
     Args:
         horizon: T, env steps that every environment makes per iteration.
         num_epochs: Passes over the pooled samples per iteration.
-        num_minibatches: Minibatches per pass, each one optimizer step.
+        num_minibatches: Minibatches per pass, each one optimizer step; 4 where `minibatch_size` is not given either.
+        minibatch_size: Samples of a minibatch on every rank, instead of their number: that then grows with environments
+            and horizon. It divides the samples of an iteration, the relabelled ones included.
+        staggered_starts: Environments begin at different points of their time limit, evenly spread over those of an
+            agent, so that their episodes do not all end in the same step; a first episode that is shorter for it is
+            learned from and not counted. Takes effect when episodes begin together: at the start of a training.
         gamma: Discount.
         gae_lambda: Lambda of the generalised advantage estimate.
         estimator: Targets of on-policy samples: `gae` (lambda-returns) or `n_step` (EPO eq. 6).
@@ -32,7 +37,9 @@ class RolloutSettings:
 
     horizon: int = 16
     num_epochs: int = 4
-    num_minibatches: int = 4
+    num_minibatches: int | None = None
+    minibatch_size: int | None = None
+    staggered_starts: bool = False
     gamma: float = 0.99
     gae_lambda: float = 0.95
     estimator: Literal["gae", "n_step"] = "gae"
@@ -44,8 +51,14 @@ class RolloutSettings:
     coupling_followers: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("horizon", "num_epochs", "num_minibatches", "n_step", "coupling_followers"):
-            require_range(f"{_KEY}.{name}", getattr(self, name), 1)
+        for name in ("horizon", "num_epochs", "num_minibatches", "minibatch_size", "n_step", "coupling_followers"):
+            if getattr(self, name) is not None:
+                require_range(f"{_KEY}.{name}", getattr(self, name), 1)
+        if self.num_minibatches is not None and self.minibatch_size is not None:
+            raise Mistake(
+                f"{_KEY}.num_minibatches {self.num_minibatches} and {_KEY}.minibatch_size {self.minibatch_size} say the"
+                " same thing twice: set one of them to null"
+            )
         if self.estimator == "n_step":
             require_range(
                 f"{_KEY}.n_step (no sample looks further ahead than the horizon)", self.n_step, 1, self.horizon
@@ -55,3 +68,38 @@ class RolloutSettings:
         for name in ("reward_scale", "mu_cap"):
             require_range(f"{_KEY}.{name}", getattr(self, name), 0, open_low=True)
         require_range(f"{_KEY}.off_policy_ratio", self.off_policy_ratio, 0)
+
+    def minibatches(self, units: int, samples_per_unit: int) -> int:
+        """Minibatches of a pass.
+
+        Args:
+            units: What is shuffled in an iteration of a rank: samples, or sequences.
+            samples_per_unit: Length of a sequence; 1 where units are samples.
+
+        Raises:
+            Mistake: When there are fewer units, or they cannot be divided into minibatches of that size.
+        """
+        kind = "samples" if samples_per_unit == 1 else "sequences"
+        if self.minibatch_size is None:
+            count = 4 if self.num_minibatches is None else self.num_minibatches
+            if count > units:
+                raise Mistake(
+                    f"{_KEY}.num_minibatches must be at most {units}, the number of {kind} of an iteration; got {count}"
+                )
+            return count
+        samples = units * samples_per_unit
+        if samples % self.minibatch_size or self.minibatch_size % samples_per_unit:
+            whole = "" if samples_per_unit == 1 else f" in whole {kind} of {samples_per_unit}"
+            sizes = _sizes_near(self.minibatch_size // samples_per_unit, units)
+            near = " or ".join(str(size * samples_per_unit) for size in sizes)
+            raise Mistake(
+                f"{_KEY}.minibatch_size must divide the {samples} samples of an iteration and rank{whole}: use e.g."
+                f" {near}; got {self.minibatch_size}"
+            )
+        return samples // self.minibatch_size
+
+
+def _sizes_near(wanted: int, units: int) -> list[int]:
+    """The divisors of `units` next to `wanted` from below and from above, as far as there are any."""
+    divisors = [size for size in range(1, units + 1) if not units % size]
+    return [*[size for size in divisors if size <= wanted][-1:], *[size for size in divisors if size > wanted][:1]]

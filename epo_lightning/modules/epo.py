@@ -147,7 +147,7 @@ class EPOModule(PopulationModule):
 
     def _adapt_learning_rate(self) -> None:
         """By the mean KL of the last pass, over all ranks."""
-        kl = self.minibatches.last("approx_kl", self.rollout_settings.num_minibatches)
+        kl = self.minibatches.last("approx_kl", self.dataset.num_minibatches)
         if self.trainer.world_size > 1:
             dist.all_reduce(kl)
             kl /= self.trainer.world_size

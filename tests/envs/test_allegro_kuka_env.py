@@ -397,3 +397,18 @@ def test_every_seed_of_an_evaluation_meets_other_objects(cli: Cli, monkeypatch: 
     assert len(seeds) == 6
     assert seeds[:3] == seeds[3:]  # the same for every run
     assert len(seeds[0] | seeds[1] | seeds[2]) > 40
+
+
+def test_the_time_for_the_first_goal_may_be_partly_over() -> None:
+    env, whole = make(4, task="single_arm_throw"), make(4, task="single_arm_throw")
+    budget = env.rules.card.budget - 1
+    late, first = env.reset_late(torch.tensor([0.0, 0.5, 0.99, 0.999])), whole.reset()
+    clocks = [0.0, float(budget // 2), float(int(0.99 * budget)), float(int(0.999 * budget))]
+    assert env.rules.memory.progress.tolist() == clocks
+    differs = (late != first).any(0)
+    assert differs.sum() == 1  # the clock, which the policy sees
+    assert torch.equal(late[0], first[0])
+    ended = [env.step(torch.zeros(4, env.spec.act_dim)).truncated.tolist() for _ in range(3)]
+    left = [budget - clock for clock in clocks]
+    assert ended == [[steps == step for steps in left] for step in (1.0, 2.0, 3.0)]
+    assert any(ended[0])

@@ -395,3 +395,20 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
         MountainCar(3, CPU, 0).load_state_dict(state)
     with pytest.raises(ValueError, match="generator"):
         env.load_state_dict({"state": state["state"]})
+
+
+# Late beginnings
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_episode_that_begins_late_is_only_shorter(task: Task) -> None:
+    late, whole = task(4, CPU, 0, max_steps=8), task(4, CPU, 0, max_steps=8)
+    assert torch.equal(late.reset_late(torch.tensor([0.0, 0.25, 0.5, 0.95])), whole.reset())
+    assert late.state_dict()["clock"].tolist() == [0, 2, 4, 7]  # 0.95 of 8 steps, rounded down
+    actions = torch.zeros(4, late.spec.act_dim)
+    a, b = late.step(actions), whole.step(actions)
+    assert torch.equal(a.reward, b.reward)
+    assert (a.truncated | a.terminated).tolist() == [False, False, False, True]
+    assert a.final_obs is not None
+    assert b.final_obs is not None
+    assert torch.equal(a.final_obs[3], b.final_obs[3])

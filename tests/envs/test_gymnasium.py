@@ -656,3 +656,46 @@ def test_a_tiny_training_runs_resumes_and_is_evaluated(cli: Callable[..., Any]) 
     outcome = cli("validate", "--ckpt_path", "run")
     assert outcome.code == 0, outcome.err
     assert "length" in outcome.out
+
+
+class TestLateBeginnings:
+    """Of gymnasium's own pendulum, whose `TimeLimit` ends an episode after 8 steps here."""
+
+    def build(self, vectorization: Vectorization, id: str = "Pendulum-v1", **env_args: Any) -> GymnasiumEnv:
+        return GymnasiumEnv(4, CPU, 0, id, vectorization, env_args)
+
+    @pytest.mark.parametrize("vectorization", ["sync", "async"])
+    def test_the_time_limit_comes_early_and_nothing_else_changes(self, vectorization: Vectorization) -> None:
+        late, whole = (self.build(vectorization, max_episode_steps=8) for _ in range(2))
+        assert torch.equal(late.reset_late(torch.tensor([0.0, 0.25, 0.5, 0.875])), whole.reset())
+        ended = []
+        for step in range(8):
+            result, other = run(late, [0.3])[0], run(whole, [0.3])[0]
+            if step == 0:
+                assert torch.equal(result.reward, other.reward)
+                assert result.final_obs is not None
+                assert torch.equal(result.final_obs[3], other.obs[3])
+            ended.append(result.truncated.nonzero().flatten().tolist())
+        assert ended == [[3], [], [], [2], [], [1], [], [0]]  # 8, 6, 4 and 1 steps are left
+        assert run(late, [0.0])[0].truncated.nonzero().flatten().tolist() == [3]  # whole: it began in step 1
+        for env in (late, whole):
+            env.close()
+
+    @pytest.mark.parametrize(
+        ("vectorization", "id", "env_args"),
+        [
+            ("sync", f"{HERE}:Counter", {}),
+            ("async", f"{HERE}:Counter", {}),
+            ("own", f"{HERE}:make_library_vector", {"mode": "SameStep"}),
+            ("own", f"{HERE}:make_library_vector", {"mode": "SameStep", "processes": True}),
+            ("own", f"{HERE}:make_vectorised", {"mode": "SameStep"}),
+        ],
+    )
+    def test_a_task_without_a_clock_that_can_be_set_is_one_line(
+        self, vectorization: Vectorization, id: str, env_args: dict[str, Any]
+    ) -> None:
+        env = self.build(vectorization, id, **env_args)
+        with pytest.raises(ValueError, match=r"^model\.rollout\.staggered_starts: \w+ cannot set its clock"):
+            env.reset_late(torch.zeros(4))
+        run(env, [0.0])  # it has begun all the same
+        env.close()

@@ -613,6 +613,17 @@ def test_under_python_3_8_all_is_the_same(make: Callable[..., WorkerEnv], python
     check_env(old)
 
 
+def test_late_beginnings_are_the_adapter_s(make: Callable[..., WorkerEnv]) -> None:
+    env = make("cart", 4, limit=8)
+    first = make("cart", 4, limit=8).reset().clone()
+    assert torch.equal(env.reset_late(torch.tensor([0.0, 0.25, 0.5, 0.875])), first)
+    ended = [env.step(torch.zeros(4, 1)).truncated.nonzero().flatten().tolist() for _ in range(4)]
+    assert ended == [[3], [], [], [2]]
+    other = make("discrete")
+    with pytest.raises(WorkerError, match=r"staggered_starts: .* cannot set its clock: its adapter has no reset_late"):
+        other.reset_late(torch.zeros(4))
+
+
 class TestIsaacGym:
     """The stand-in's observation: clock, goals reached in this episode, first action, a number of this episode."""
 
@@ -687,6 +698,13 @@ class TestIsaacGym:
         assert env.step(torch.zeros(1, 2)).obs[0, 0] == 2
         assert env.reset()[0, 0] == 1  # in mid-episode
         assert set(env.step(torch.zeros(1, 2)).log) == set()
+
+    @pytest.mark.parametrize("task", ["Cartpole", "AnymalTerrain"])
+    def test_late_beginnings(self, gym: Callable[..., WorkerEnv], task: str) -> None:
+        env = gym(task, 2)
+        env.reset_late(torch.tensor([0.0, 0.7]))  # after the first step the clocks are at 1 and int(0.7 * 3) = 2
+        assert env.step(torch.zeros(2, 2)).truncated.tolist() == [False, True]
+        assert env.step(torch.zeros(2, 2)).truncated.tolist() == [True, False]
 
     def test_a_release_that_does_not_tell_time_outs(self, gym: Callable[..., WorkerEnv]) -> None:
         env = gym("Old", 2)

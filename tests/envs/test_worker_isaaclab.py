@@ -180,3 +180,12 @@ def test_the_real_isaac_lab_without_isaac_sim(task: str) -> None:
     assert (env.spec.obs_dim, env.spec.act_dim) == (4, 1)
     check_env(env, 40)
     env.close()
+
+
+def test_late_beginnings(make: Make) -> None:
+    env = make(4)
+    assert env.reset_late(np.array([0.0, 0.25, 0.5, 0.75], np.float32)).shape == (4, 2)
+    assert env.base.episode_length_buf.tolist() == [0, 1, 2, 3]  # of four steps
+    (_, _, terminated, truncated), _ = step(env, 0.0, 0.0, 0.0, 0.0)
+    assert truncated == [False, False, False, True]
+    assert not any(terminated)

@@ -208,3 +208,12 @@ class TestTheRealMjlab:
         outcome = cli("validate", "--ckpt_path", last)
         assert outcome.code == 0, outcome.err
         assert "common_step_counter 48" in outcome.out
+
+
+def test_late_beginnings(make: Callable[..., Mjlab]) -> None:
+    env = make(4)
+    assert env.reset_late(np.array([0.0, 0.25, 0.5, 0.75], np.float32)).shape == (4, 2)
+    assert env.base.episode_length_buf.tolist() == [0, 1, 2, 3]  # of four steps
+    (_, _, terminated, truncated), _ = step(env, 0.0, 0.0, 0.0, 0.0)
+    assert truncated == [False, False, False, True]
+    assert not any(terminated)

@@ -880,7 +880,7 @@ class TestDiagnostics:
 
 
 class TestSettings:
-    @pytest.mark.parametrize("name", ["horizon", "num_epochs", "num_minibatches", "n_step"])
+    @pytest.mark.parametrize("name", ["horizon", "num_epochs", "num_minibatches", "minibatch_size", "n_step"])
     def test_at_least_one(self, name: str) -> None:
         changes: dict[str, Any] = {name: 0}
         with pytest.raises(ValueError, match=rf"model\.rollout\.{name} must be at least 1, got 0"):

@@ -129,6 +129,15 @@ class AllegroKuka(VectorEnv):
 
     @torch.no_grad()
     @OneThread()
+    def reset_late(self, over: Tensor) -> Tensor:
+        """Of the time for the first goal, `over` is over; see `VectorEnv.reset_late`."""
+        rules, ids = self.rules, torch.arange(self.spec.num_envs, device=self.physics.device)
+        self._restart(ids)
+        rules.memory.progress.copy_((over.to(rules.device) * (rules.card.budget - 1)).floor())
+        return rules.first_observation(self.physics.state.rows(ids), ids).to(self._device)
+
+    @torch.no_grad()
+    @OneThread()
     def step(self, actions: Tensor) -> StepResult:
         """One control step of 1/60 s; see `VectorEnv.step`."""
         rules, physics = self.rules, self.physics

@@ -92,6 +92,12 @@ class ClassicEnv(VectorEnv):
         self._clock = torch.zeros_like(self._clock)
         return self._observe(self._state)
 
+    def reset_late(self, over: Tensor) -> Tensor:
+        """Draw N new states and set the clocks; see `VectorEnv.reset_late`."""
+        obs = self.reset()
+        self._clock = (over * self._max_steps).long()
+        return obs
+
     def step(self, actions: Tensor) -> StepResult:
         """The task's dynamics, the time limit, and new states where an episode ended; see `VectorEnv.step`."""
         if self._state is None:

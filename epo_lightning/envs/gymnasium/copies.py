@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, create_empty_array, iterate
+from gymnasium.wrappers import TimeLimit
 
 from epo_lightning.envs.gymnasium.fault import FAULT
 from epo_lightning.envs.gymnasium.observations import ObservationRows
@@ -44,6 +45,25 @@ class HeldCopy(gymnasium.Wrapper):
         space = env.observation_space
         self._rows, self._dtype = ObservationRows(space), space.dtype
         self._shape = space.shape if isinstance(space, spaces.Box) else None
+
+    @property
+    def share_over(self) -> float | None:
+        """How much of its time limit the running episode has had, in [0, 1]; None where there is no `TimeLimit`."""
+        limit = self._time_limit()
+        return None if limit is None else (limit._elapsed_steps or 0) / limit._max_episode_steps
+
+    @share_over.setter
+    def share_over(self, share: float) -> None:
+        limit = self._time_limit()
+        assert limit is not None
+        steps: Any = int(share * limit._max_episode_steps)  # declared as None, which it is before the first reset
+        limit._elapsed_steps = steps
+
+    def _time_limit(self) -> TimeLimit | None:
+        env = self.env
+        while isinstance(env, gymnasium.Wrapper) and not isinstance(env, TimeLimit):
+            env = env.env
+        return env if isinstance(env, TimeLimit) else None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """(observation, info)."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.envs.gymnasium.actions import ActionMap
+from epo_lightning.envs.gymnasium.clocks import set_clocks
 from epo_lightning.envs.gymnasium.fault import FAULT
 from epo_lightning.envs.gymnasium.observations import ObservationRows
 from epo_lightning.envs.gymnasium.pictures import draw, fit_picture
@@ -85,6 +86,7 @@ class GymnasiumEnv(VectorEnv):
             restores=False,
         )
         self._device, self._seed, self._steps = device, seed, 0
+        self._makes_copies = vectorization != "own"
         self._is_seeded = False
         self._obs, self._final_obs, self._first_obs = np.zeros((3, num_envs, self.spec.obs_dim), dtype=np.float32)
         self._paused, self._at_goal = np.zeros((2, num_envs), dtype=bool)
@@ -96,6 +98,16 @@ class GymnasiumEnv(VectorEnv):
         self._rows.write(obs, self._obs)
         self._paused[:] = self._at_goal[:] = False
         return self._tensor(self._obs)
+
+    def reset_late(self, over: Tensor) -> Tensor:
+        """With the clocks of Gymnasium's TimeLimit set; see `VectorEnv.reset_late`."""
+        obs = self.reset()
+        if not set_clocks(self.vector, over.tolist(), self._makes_copies):
+            raise Mistake(
+                f"model.rollout.staggered_starts: {self.spec.name} cannot set its clock: it has no time limit, or its"
+                " vector environment keeps it for itself"
+            )
+        return obs
 
     def _new_seed(self) -> int | None:
         """Once; the generators of the copies go on from there. A resumed run begins other episodes than a new one."""

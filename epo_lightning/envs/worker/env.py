@@ -77,8 +77,16 @@ class WorkerEnv(VectorEnv):
 
     def reset(self) -> Tensor:
         """Start N new episodes; see `VectorEnv.reset`."""
+        return self._start("reset")
+
+    def reset_late(self, over: Tensor) -> Tensor:
+        """With the adapter's clocks set; see `VectorEnv.reset_late`."""
+        return self._start("reset_late", over=over.tolist())
+
+    def _start(self, request: str, **arguments: Any) -> Tensor:
+        """The first observations that the worker answers with."""
         self._wait_for_copies()
-        self.worker.request("reset")
+        self.worker.request(request, **arguments)
         obs = self._give("obs")
         self._note_copies()
         return obs

@@ -17,6 +17,7 @@ and may have
     versions               dict of the simulator's versions, for messages
     state(), load_state(state)   everything the future depends on, as nested dicts and lists of arrays, numbers, strings
                            and bytes: running episodes can then be resumed to the bit
+    reset_late(over)       like reset(); of the episodes' time limits the shares `over`, (N,) float32, are over
     curriculum(), set_curriculum(values, hold)   see `VectorEnv`; without `hold` the difficulty goes on changing
     close()
 Arrays may be numpy's, torch's on any device, or anything with `.detach().cpu().numpy()`. `actions` are the learner's

@@ -51,6 +51,14 @@ class IsaacGymTask:
         self.ended, self.reached = as_array(env.reset_buf) != 0, self._reached()
         return obs["obs"]
 
+    def reset_late(self, over: np.ndarray) -> Any:
+        """New episodes, of whose time limit the shares `over` (N,) are over; the observations are those of `reset`."""
+        obs, clocks = self.reset(), self.env.progress_buf
+        steps = (over * (int(self.env.max_episode_length) - 1)).astype(np.int64)
+        late = np.maximum(as_array(clocks), steps)  # the first step has been made
+        clocks[:] = self.torch.from_numpy(late.astype(np.int64)).to(self.env.device)
+        return obs
+
     def step(self, actions: np.ndarray) -> tuple[Any, ...]:
         """One control step; see `Server.step`."""
         env = self.env

@@ -77,6 +77,18 @@ class Lab:
         """New episodes; their first observations, (N, O)."""
         return self.env.reset()[0][self.group]
 
+    def reset_late(self, over: np.ndarray) -> Any:
+        """New episodes, of whose time limit the shares `over` (N,) are over; the observations are those of `reset`.
+
+        Raises:
+            Mistake: When the task has no time limit.
+        """
+        if self.max_episode_steps is None:
+            raise Mistake(f"model.rollout.staggered_starts: {self.name} has no time limit in which to begin late")
+        obs, clocks = self.reset(), self.base.episode_length_buf
+        clocks[:] = self.torch.from_numpy((over * self.max_episode_steps).astype(np.int64)).to(clocks.device)
+        return obs
+
     def act(self, actions: np.ndarray) -> tuple[Any, ...]:
         """The simulator's own step, with `terminated` and `truncated` as the learner means them."""
         given = self.torch.from_numpy(actions).to(self.base.device) * self.half + self.middle

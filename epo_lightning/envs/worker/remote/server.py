@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import numpy as np
+
 from .memory import MAX_LOG_NAMES, as_array, check_shape, layout, map_arrays, pin, put
 from .mistakes import Mistake
 from .state import pack, unpack
@@ -55,6 +57,19 @@ class Server:
         """New episodes; their first observations go to `obs`."""
         put(self.arrays["obs"], self.adapter.reset(), "the observation of reset()")
 
+    def reset_late(self, over: Any) -> None:
+        """New episodes of whose time limit the shares `over` are over; their first observations go to `obs`.
+
+        Raises:
+            Mistake: When the adapter cannot set its clock.
+        """
+        if not hasattr(self.adapter, "reset_late"):
+            raise Mistake(
+                f"model.rollout.staggered_starts: {self.spec['name']} cannot set its clock: its adapter has no"
+                " reset_late(over), see docs/worker.md"
+            )
+        put(self.arrays["obs"], self.adapter.reset_late(over), "the observation of reset_late()")
+
     def step(self) -> bool:
         """One env step from `actions`; returns whether there are new names in the log."""
         arrays = self.arrays
@@ -100,6 +115,8 @@ class Server:
         adapter, request = self.adapter, message["request"]
         if request == "reset":
             self.reset()
+        elif request == "reset_late":
+            self.reset_late(np.asarray(message["over"], np.float32))
         elif request == "state":
             return {}, pack(adapter.state())
         elif request == "load":

@@ -31,6 +31,11 @@ class Cart:
         self.cart, self.clock = self.start(), np.zeros(self.num_envs, np.int64)
         return self.cart
 
+    def reset_late(self, over):
+        obs = self.reset()
+        self.clock[:] = over * self.max_episode_steps
+        return obs
+
     def step(self, actions):
         speed = self.cart[:, 1] + np.float32(0.2) * actions[:, 0]
         position = self.cart[:, 0] + np.float32(0.2) * speed

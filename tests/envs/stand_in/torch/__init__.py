@@ -39,7 +39,9 @@ class Tensor:
         np.copyto(self.array, other.array, casting="unsafe")
 
     def __setitem__(self, rows, value) -> None:
-        self.array[rows.array if isinstance(rows, Tensor) else rows] = value
+        self.array[rows.array if isinstance(rows, Tensor) else rows] = (
+            value.array if isinstance(value, Tensor) else value
+        )
 
 
 def from_numpy(array):
