@@ -59,9 +59,9 @@ class GracefulStop(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop all ranks when any of them got a signal."""
         number = torch.tensor(self.signal, device=trainer.strategy.root_device)
-        self.signal = int(trainer.strategy.reduce(number, reduce_op="max"))
-        if self.signal:
-            trainer.should_stop = True
+        agreed = int(trainer.strategy.reduce(number, reduce_op="max"))
+        if agreed:  # one that has come meanwhile is for the next iteration
+            self.signal, trainer.should_stop = agreed, True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Give the signals back."""

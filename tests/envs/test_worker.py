@@ -620,7 +620,7 @@ def test_late_beginnings_are_the_adapter_s(make: Callable[..., WorkerEnv]) -> No
     ended = [env.step(torch.zeros(4, 1)).truncated.nonzero().flatten().tolist() for _ in range(4)]
     assert ended == [[3], [], [], [2]]
     other = make("discrete")
-    with pytest.raises(WorkerError, match=r"staggered_starts: .* cannot set its clock: its adapter has no reset_late"):
+    with pytest.raises(ValueError, match=r"staggered_starts: .* cannot set its clock: its adapter has no reset_late"):
         other.reset_late(torch.zeros(4))
 
 

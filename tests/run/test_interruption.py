@@ -10,9 +10,11 @@ import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from epo_lightning.run.checkpoint import read_checkpoint
 from epo_lightning.run.interruption import GracefulStop
@@ -82,6 +84,22 @@ def test_a_second_sigterm_ends_at_once_but_not_one_after_a_warning() -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_a_signal_that_comes_while_the_ranks_agree_is_not_lost() -> None:
+    stop = GracefulStop()
+
+    def reduce(number: Tensor, reduce_op: str) -> Tensor:  # noqa: ARG001
+        stop._note(signal.SIGUSR1, None)
+        return number
+
+    strategy = SimpleNamespace(root_device="cpu", reduce=reduce)
+    trainer: Any = SimpleNamespace(strategy=strategy, should_stop=False)
+    module: Any = None
+    stop.on_train_epoch_end(trainer, module)
+    assert (stop.signal, trainer.should_stop) == (signal.SIGUSR1, False)
+    stop.on_train_epoch_end(trainer, module)
+    assert (stop.signal, trainer.should_stop) == (signal.SIGUSR1, True)
 
 
 @pytest.mark.usefixtures("cli")

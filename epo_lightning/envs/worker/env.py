@@ -69,6 +69,7 @@ class WorkerEnv(VectorEnv):
         )
         self.spec = EnvSpec(**made["spec"])
         self.versions: dict[str, str] = made["versions"]
+        self._begins_late: bool = made["begins_late"]
         memory, arrays = map_arrays(self.worker.file, made["layout"])
         self._shared = {name: torch.from_numpy(array) for name, array in arrays.items()}
         self._pinned = _Pinned(memory, device) if device.type == "cuda" else None
@@ -80,7 +81,16 @@ class WorkerEnv(VectorEnv):
         return self._start("reset")
 
     def reset_late(self, over: Tensor) -> Tensor:
-        """With the adapter's clocks set; see `VectorEnv.reset_late`."""
+        """With the adapter's clocks set; see `VectorEnv.reset_late`.
+
+        Raises:
+            Mistake: When the adapter cannot set them.
+        """
+        if not self._begins_late:
+            raise Mistake(
+                f"model.rollout.staggered_starts: {self.spec.name} cannot set its clock: its adapter has no"
+                " reset_late(over), see docs/worker.md"
+            )
         return self._start("reset_late", over=over.tolist())
 
     def _start(self, request: str, **arguments: Any) -> Tensor:

@@ -59,7 +59,8 @@ def serve(channel: Channel, file: int) -> None:
     adapter = make(message)
     server = Server(adapter, message["factory"], message["num_envs"], file)
     versions = {key: str(value) for key, value in getattr(adapter, "versions", {}).items()}
-    channel.send({"spec": server.spec, "layout": server.layout, "versions": versions})
+    begins_late = hasattr(adapter, "reset_late")
+    channel.send({"spec": server.spec, "layout": server.layout, "versions": versions, "begins_late": begins_late})
     while True:
         kind, message, blob = channel.receive()
         if kind == STEP:

@@ -58,16 +58,7 @@ class Server:
         put(self.arrays["obs"], self.adapter.reset(), "the observation of reset()")
 
     def reset_late(self, over: Any) -> None:
-        """New episodes of whose time limit the shares `over` are over; their first observations go to `obs`.
-
-        Raises:
-            Mistake: When the adapter cannot set its clock.
-        """
-        if not hasattr(self.adapter, "reset_late"):
-            raise Mistake(
-                f"model.rollout.staggered_starts: {self.spec['name']} cannot set its clock: its adapter has no"
-                " reset_late(over), see docs/worker.md"
-            )
+        """New episodes of whose time limit the shares `over` are over; their first observations go to `obs`."""
         put(self.arrays["obs"], self.adapter.reset_late(over), "the observation of reset_late()")
 
     def step(self) -> bool:
