@@ -17,21 +17,10 @@ from epo_lightning.cli.commands import COMMANDS, Command, RunCommand, overview
 from epo_lightning.cli.parser import add_origins, add_parts
 from epo_lightning.modules import ALGORITHMS, algorithm_class
 
-FLOORS = [
-    "limits",
-    "algorithm",
-    "learner",
-    "physics",
-    "envs",
-    "experience",
-    "modules",
-    "run",
-    "show",
-    "report",
-    "callbacks",
-    "cli",
-]
-"""From the ground up, as in `tests/system/test_imports.py`; a floor that is not named here comes after these."""
+ROOT = Path(__file__).parents[2]
+_DRAWING = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("```")[1]
+FLOORS = re.findall(r"^   (\w+)  ", _DRAWING, flags=re.MULTILINE)[::-1]
+"""From the ground up, as they are drawn in `docs/architecture.md`."""
 _NO_KEYS = ("_ActionConfigLoad", "_ActionPrintConfig", "_ActionHelpClassPath")
 """Kinds of arguments that set nothing."""
 ELSEWHERE = ("epo_lightning.envs.worker.remote.", "epo_lightning.__main__")

@@ -12,8 +12,10 @@ from epo_lightning.cli.arguments import RESUME
 from epo_lightning.cli.invocation import Invocation
 from epo_lightning.cli.trainer import naming_the_callback
 from epo_lightning.limits import Mistake
+from epo_lightning.run.interruption import TimeLimit
 from epo_lightning.run.known_run import begin, dismiss
 from epo_lightning.run.metrics_table import MetricsTable
+from epo_lightning.run.neighbours import has_stopped
 from epo_lightning.run.run_checkpoints import RunCheckpoints
 from epo_lightning.run.summary import Ending, RunSummary, coverage_of, last_row, score_of
 
@@ -49,9 +51,7 @@ def fit(run: Invocation) -> int:
         ended_at_once, code, ending = True, 128 + signal.SIGINT, Ending("interrupted", "SIGINT, at once")
     except (ValueError, OSError):
         if trainer.strategy.launcher is not None:  # the other ranks would wait for this one
-            trainer.strategy.launcher.kill(
-                getattr(signal, "SIGKILL", signal.SIGTERM)
-            )  # which ends a process of Windows
+            trainer.strategy.launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))  # the latter on Windows
         raise
     finally:
         if trainer.is_global_zero:
@@ -70,10 +70,12 @@ def _ending(run: Invocation) -> Ending:
     if wanted not in (None, -1) and run.trainer.current_epoch >= wanted:
         return Ending("finished")
     callbacks = run.trainer.callbacks  # type: ignore[attr-defined]
-    if any(isinstance(each, Timer) and (each.time_remaining() or 0.0) <= 0 for each in callbacks):
-        return Ending("stopped", "trainer.max_time")
-    early = next((type(each).__name__ for each in callbacks if getattr(each, "stopped_epoch", 0)), "a callback")
-    return Ending("stopped", early)
+    for each in callbacks:
+        if isinstance(each, Timer) and (left := each.time_remaining()) is not None and left <= 0:
+            return Ending("stopped", "trainer.max_time" if isinstance(each, TimeLimit) else type(each).__name__)
+        if has_stopped(each, run.trainer.current_epoch):
+            return Ending("stopped", type(each).__name__)
+    return Ending("stopped", "a callback")
 
 
 def _sum_up(run: Invocation, ending: Ending) -> None:

@@ -1,7 +1,6 @@
 """`report`: runs side by side, as a page and as numbers. It needs no configuration, and loads no torch."""
 
 import argparse
-import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,7 +80,8 @@ def write(places: Sequence[Path], out: Path, metrics: Sequence[str] = ()) -> Non
         raise Mistake(f"report: no run can be used: {skipped[0]}{more}")
     for name in metrics:
         if not any(name in run.metrics for run in runs):
-            raise Mistake(f"report: --metric {name}: no run has it{_nearest(name, columns(runs[0].path))}")
+            near = hint(name, columns(runs[0].path)) or "; the first line of a run's metrics.csv names those there are"
+            raise Mistake(f"report: --metric {name}: no run has it{near}")
     made = tables(group(runs))
     pairs = overall(made)
     with writing(out):
@@ -96,8 +96,3 @@ def write(places: Sequence[Path], out: Path, metrics: Sequence[str] = ()) -> Non
     endings = "html, .csv, .json and .png" if drawn else "html, .csv and .json"
     methods = sum(len(table.results) for table in made)
     print(f"{len(runs)} run(s) of {methods} method(s): {out}/report.{endings}")
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else "; the first line of a run's metrics.csv names those there are"

@@ -1,11 +1,11 @@
 """Callbacks that are not of this package: what they need to feel at home in a run."""
 
-import difflib
 from pathlib import Path
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
+from epo_lightning.documents.nearest import hint
 from epo_lightning.modules.base import PopulationCallback
 
 
@@ -46,16 +46,24 @@ class Neighbours(PopulationCallback):
         for callback in _of(trainer):
             name = getattr(callback, "monitor", None)
             if isinstance(name, str) and name not in known and trainer.is_global_zero:
-                near = difflib.get_close_matches(name, sorted(known), 1)
-                hint = f"; did you mean {near[0]}?" if near else "; metrics.csv has the names"
-                print(f"trainer.callbacks {type(callback).__name__} waits: nothing has logged {name} so far{hint}")
+                near = hint(name, sorted(known)) or "; metrics.csv has the names"
+                print(f"trainer.callbacks {type(callback).__name__} waits: nothing has logged {name} so far{near}")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Why a run ended before its time."""
         for stopping in self._patience:
-            if stopping.stopped_epoch and trainer.should_stop and trainer.is_global_zero:
-                why = stopping.stopping_reason_message or ""
-                print(f"EarlyStopping ended the run after iteration {stopping.stopped_epoch + 1}. {why}".rstrip())
+            if has_stopped(stopping, trainer.current_epoch) and trainer.is_global_zero:
+                why = stopping.stopping_reason_message
+                print(f"EarlyStopping ended the run after iteration {trainer.current_epoch}. {why}")
+
+
+def has_stopped(callback: Callback, iterations: int) -> bool:
+    """Whether it was this one that ended a run of so many iterations; a resumed run remembers earlier ends, too."""
+    return (
+        isinstance(callback, EarlyStopping)
+        and callback.stopping_reason_message is not None
+        and callback.stopped_epoch + 1 == iterations
+    )
 
 
 def _of(trainer: L.Trainer) -> list[Callback]:

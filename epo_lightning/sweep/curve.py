@@ -1,12 +1,12 @@
 """What a run's `metrics.csv` says of the metric that is searched for, while it grows."""
 
 import csv
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from epo_lightning.documents.nearest import hint
 from epo_lightning.sweep.runs import ITERATION, StudyRun
 from epo_lightning.sweep.space import Space
 
@@ -110,8 +110,7 @@ def no_value(file: Path, metric: str) -> str:
         header = []
     if metric in header:
         return f"search.metric: {metric} has no value in {file}"
-    near = difflib.get_close_matches(metric, header, 1)
-    return f"search.metric: {metric} is no column of {file}{f'; did you mean {near[0]}?' if near else ''}"
+    return f"search.metric: {metric} is no column of {file}{hint(metric, header)}"
 
 
 def _number(cell: str) -> float:

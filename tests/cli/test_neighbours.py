@@ -7,6 +7,7 @@ import torch
 import yaml
 from lightning.pytorch import callbacks as lightnings
 
+from epo_lightning.run.neighbours import has_stopped
 from tests.support.command_line import Cli, Rows
 
 FIT = ("fit", "--config", "tiny.yaml", "--run_dir", "run")
@@ -133,8 +134,8 @@ class TestEarlyStopping:
     def test_a_name_that_nothing_logs_is_told_with_the_nearest(self, cli: Cli, rows: Rows) -> None:
         outcome = cli(*FIT, *self.stopping(monitor="charts/episodic_retun"), "--trainer.max_epochs=3")
         assert outcome.code == 0
-        line = "trainer.callbacks EarlyStopping waits: nothing has logged charts/episodic_retun so far; did you mean"
-        assert outcome.out.count(f"{line} charts/episodic_return?") == 1
+        line = "trainer.callbacks EarlyStopping waits: nothing has logged charts/episodic_retun so far (did you mean"
+        assert outcome.out.count(f"{line} charts/episodic_return?)") == 1
 
     def test_its_patience_can_be_changed_on_resume(self, cli: Cli, rows: Rows) -> None:
         assert cli(*FIT, *self.stopping(patience=2)).code == 0
@@ -146,6 +147,25 @@ class TestEarlyStopping:
         outcome = cli("fit", "--ckpt_path", "run", "--config", "patient.yaml")
         assert "patience" in outcome.out
         assert len(rows(Path("run"))) == 9  # 2 and 4 more without progress
+
+
+def test_an_earlier_end_that_a_resumed_run_remembers_is_not_this_one() -> None:
+    stopping = lightnings.EarlyStopping("charts/episodic_return")
+    assert not has_stopped(stopping, 1)  # it has stopped nothing
+    stopping.stopped_epoch, stopping.stopping_reason_message = 4, "no progress"
+    assert has_stopped(stopping, 5)
+    assert not has_stopped(stopping, 7)
+    assert not has_stopped(lightnings.Timer(), 1)
+
+
+def test_a_timer_without_a_limit_ends_no_run(cli: Cli) -> None:
+    config = {"callbacks": [
+        {"class_path": "lightning.pytorch.callbacks.Timer"},
+        {"class_path": "EarlyStopping", "init_args": {"monitor": "charts/sps", "stopping_threshold": 0, "mode": "max"}},
+    ]}  # fmt: skip
+    Path("timer.yaml").write_text(yaml.safe_dump({"trainer": config}))
+    assert cli(*FIT, "--config", "timer.yaml").code == 0
+    assert Path("run/summary.txt").read_text().startswith("Stopped (EarlyStopping)")
 
 
 class TestModelCheckpoint:

@@ -170,7 +170,7 @@ def test_a_run_that_cannot_be_used_is_a_notice_and_stands_on_the_page(cli: Cli, 
         (["."], "there is no run"),
         (["empty"], "no run can be used: empty/a/metrics.csv: empty (and 1 more)"),
         (["empty", "--nonsense"], "--nonsense means nothing here"),
-        (["good", "--metric", "charts/sp"], "--metric charts/sp: no run has it; did you mean charts/sps?"),
+        (["good", "--metric", "charts/sp"], "--metric charts/sp: no run has it (did you mean charts/sps?)"),
         (["good", "--out", "tiny.yaml"], "tiny.yaml cannot be written: File exists"),
     ],
 )

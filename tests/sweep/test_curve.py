@@ -41,7 +41,7 @@ def test_episodes_count_from_when_all_environments_have_finished_one(tmp_path: P
 def test_why_there_is_no_value_is_told(tmp_path: Path) -> None:
     file = tmp_path / "metrics.csv"
     file.write_text("charts/iteration,charts/episodic_return\n")
-    assert no_value(file, "charts/episodic_retrun").endswith("metrics.csv; did you mean charts/episodic_return?")
+    assert no_value(file, "charts/episodic_retrun").endswith("metrics.csv (did you mean charts/episodic_return?)")
     assert no_value(file, "charts/episodic_return").startswith("search.metric: charts/episodic_return has no value in")
 
 
