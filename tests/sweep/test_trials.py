@@ -144,7 +144,7 @@ def test_a_metric_that_is_no_column_is_told_at_once_and_at_the_end(tmp_path: Pat
     assert plan.failed == 1
     assert screen.said[0].startswith("notice: search.metric: scroe is no column of ")
     assert screen.said[-1].startswith("failed: trial 0: search.metric: scroe is no column of ")
-    assert screen.said[-1].endswith("did you mean score?")
+    assert screen.said[-1].endswith("(did you mean score?)")
 
 
 def test_what_was_found_is_a_table_a_configuration_and_a_picture(found: tuple[Path, optuna.Study]) -> None:
