@@ -11,13 +11,14 @@ from epo_lightning.report.reading import STEPS, Run, Unusable, read_columns
 from epo_lightning.report.statistics import Array
 from epo_lightning.run.folder import RunFolder
 
-_AGENT = re.compile(r"agents/[^/]+/\d{1,4}")
+AGENTS, HYPER_PARAMETERS = "agents", "hyper_parameters"
 
 
-def read_agents(run: Run) -> dict[str, Array]:
-    """(T, K) of each quantity of `agents/<quantity>/<K>` of a run that has them, NaN where it is not known."""
+def read_agents(run: Run, kind: str = AGENTS) -> dict[str, Array]:
+    """(T, K) of each quantity of `<kind>/<quantity>/<K>` of a run that has them, NaN where it is not known."""
+    column = re.compile(rf"{kind}/[^/]+/\d{{1,4}}")
     try:
-        columns = read_columns(RunFolder(run.path).metrics, lambda name: _AGENT.fullmatch(name) is not None)
+        columns = read_columns(RunFolder(run.path).metrics, lambda name: column.fullmatch(name) is not None)
     except Unusable:
         return {}  # it was there a moment ago
     at = np.searchsorted(columns.pop(STEPS), run.env_steps)

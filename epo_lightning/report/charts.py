@@ -17,7 +17,7 @@ from epo_lightning.report.svg import (
     RIGHT,
     TOP,
     WIDTH,
-    follower_ink,
+    agent_ink,
     picture,
     text,
 )
@@ -71,8 +71,10 @@ def chart(curves: Sequence[Plotted], xlabel: str, ylabel: str, left: float = 0.0
     return picture(_HEIGHT, f"{ylabel} over {xlabel}", parts)
 
 
-def agents_chart(lines: Mapping[int, Line], agents: int, xlabel: str, ylabel: str, *, log: bool = False) -> str:
-    """A line for each of some agents: the master black and thick, followers from dark (1) to bright.
+def agents_chart(
+    lines: Mapping[int, Line], agents: int, xlabel: str, ylabel: str, *, log: bool = False, has_master: bool = True
+) -> str:
+    """A line for each of some agents: the master black and thick, the others from dark to bright.
 
     Args:
         lines: By the number of the agent; at least one.
@@ -80,6 +82,7 @@ def agents_chart(lines: Mapping[int, Line], agents: int, xlabel: str, ylabel: st
         xlabel: Under the axis.
         ylabel: Beside it.
         log: A logarithmic scale; what is not above 0 is left out.
+        has_master: Whether agent 0 is the master.
     """
     shown = {number: _logarithm(line) if log else line for number, line in lines.items()}
     shown = {number: line for number, line in shown.items() if len(line.x)}
@@ -89,7 +92,7 @@ def agents_chart(lines: Mapping[int, Line], agents: int, xlabel: str, ylabel: st
     frame = _Frame(0.0, float(x.max()), float(y.min()), float(y.max()))
     parts = [frame.axes(xlabel, ylabel, log=log)]
     for number in sorted(shown, reverse=True):  # the master last, on top
-        ink, width = (MASTER_INK, 2.4) if number == 0 else (follower_ink(number, agents), 1.0)
+        ink, width = (MASTER_INK, 2.4) if number == 0 and has_master else (agent_ink(number, agents, has_master), 1.0)
         parts.append(_polyline(frame, shown[number], ink, f'stroke-width="{width}"'))
     return picture(_HEIGHT, f"{ylabel} of every agent over {xlabel}", parts)
 

@@ -12,12 +12,16 @@ _OF_A_RUN = (
     *("seed_everything", "run_dir", "ckpt_path", "config", "base", "checkpoint.", "data.eval_"),
     *("trainer.accelerator", "trainer.strategy", "trainer.logger", "trainer.enable_", "trainer.max_time"),
     *("trainer.profiler", "trainer.detect_anomaly", "trainer.deterministic", "trainer.benchmark"),
-    *("GeneticEvolution.seed", "ElitePreservation.save_best_master"),
+    *("GeneticEvolution.seed", "PopulationBasedTraining.seed", "ElitePreservation.save_best_master"),
     *("data.env.init_args.threads", "data.env.init_args.vectorization", "data.env.init_args.python"),
 )
 """Settings that may differ between seeds of one method."""
 _WATCHERS = ("NaNGuard", "VideoRecorder", "NetworkScaleProfiler")
 """Callbacks that change nothing of a training."""
+_SELECTS = ("GeneticEvolution", "PopulationBasedTraining")
+"""Callbacks by which a population changes."""
+_APART = "pbt"
+"""The algorithm whose agents have networks of their own, so that none is master."""
 _ENV = "data.env."
 _MOST_DIFFERENCES = 3
 
@@ -42,8 +46,13 @@ class Group:
 
     @property
     def evolves(self) -> bool:
-        """Whether a genetic algorithm changes the population."""
+        """Whether agents of the population are replaced."""
         return _evolves(self.settings)
+
+    @property
+    def has_master(self) -> bool:
+        """Whether agent 0 is another one than the others."""
+        return str(self.settings["algorithm"]) != _APART
 
 
 def group(runs: Sequence[Run]) -> list[Group]:
@@ -101,7 +110,7 @@ def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:  # noqa: 
 
 
 def _evolves(one: Settings) -> bool:
-    return bool(one.get("GeneticEvolution"))
+    return any(one.get(kind) for kind in _SELECTS)
 
 
 def _method_name(one: Settings) -> str:
@@ -114,6 +123,8 @@ def _method_name(one: Settings) -> str:
             return f"{'epo + cpo' if _evolves(one) else 'cpo'}, {agents} agents"
         return f"{'epo' if _evolves(one) else 'sapg'}, {agents} agents"
     population = f", {agents} agents" if agents != 1 else ""
+    if algorithm == _APART:
+        return f"{algorithm}{population}{'' if _evolves(one) else ' side by side'}"
     return f"{algorithm}{population}{' that evolve' if _evolves(one) else ''}"
 
 

@@ -1,4 +1,4 @@
-"""What the runs of a population tell of it: the master and the best, the spread and its trigger, the generations."""
+"""What the runs of a population tell of it: its best, its spread, the generations, what becomes of hyper-parameters."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from epo_lightning.report.agents import read_agents, read_genes
+from epo_lightning.report.agents import HYPER_PARAMETERS, read_agents, read_genes
 from epo_lightning.report.charts import Plotted, agents_chart, chart
 from epo_lightning.report.curves import Line, curve_of, join, thinned
 from epo_lightning.report.generations import family_tree, heat_map
@@ -20,6 +20,8 @@ _STEPS = "env steps"
 _COLUMNS, _TREE = 80, 24
 """Most generations of a heat map, taken evenly, and of a family tree, the last ones."""
 
+_WIDE = 3.0
+"""Hyper-parameters whose largest value is so many times the smallest are drawn on a logarithmic scale."""
 _POINTS, _FEW = 150, 20
 """Most points of an agent's line, where there are few agents; of more half as many."""
 _AGENTS = (
@@ -38,9 +40,13 @@ def panels(group: Group) -> list[Panel]:
     """Of a population of more than one agent, those that its runs have the numbers for."""
     if group.settings.get("model.num_agents", 1) == 1:
         return []
-    spread = _curves(group, {"spread": SPREAD})
+    spread, own = _curves(group, {"spread": SPREAD}), "master" if group.has_master else "champion"
     plotted = [
-        ("Master and best agent", "return while exploring", _curves(group, {"master": RETURN, "best agent": BEST})),
+        (
+            f"{own.capitalize()} and best agent",
+            "return while exploring",
+            _curves(group, {own: RETURN, "best agent": BEST}),
+        ),
         ("Spread of the followers' fitness", "max f - min f", spread and [*spread, *_trigger(group)]),
         (
             "Weight of the followers' samples",
@@ -50,8 +56,9 @@ def panels(group: Group) -> list[Panel]:
     ]
     made: list[Panel] = [(title, chart(curves, _STEPS, ylabel), curves) for title, ylabel, curves in plotted if curves]
     shown = example(group)
-    made += _of_agents(shown, len(group.runs) > 1)
-    return [*made, *_of_generations(shown), *_of_genes(shown)] if shown.lineage else made
+    of = f", seed {shown.seed}" if len(group.runs) > 1 else ""
+    made += [*_of_agents(shown, of, group.has_master), *_of_hyper_parameters(shown, of, group.has_master)]
+    return [*made, *_of_generations(shown, group.has_master), *_of_genes(shown)] if shown.lineage else made
 
 
 def example(group: Group) -> Run:
@@ -59,21 +66,41 @@ def example(group: Group) -> Run:
     return next((run for run in group.runs if run.lineage), group.runs[0])
 
 
-def _of_agents(run: Run, several: bool) -> list[Panel]:
+def _of_agents(run: Run, of: str, has_master: bool) -> list[Panel]:
     """Every agent's own line, of a run that tells of them."""
     told = read_agents(run)
-    of = f", seed {run.seed}" if several else ""
     made: list[Panel] = []
     for quantity, title, ylabel, log in _AGENTS:
         values = told.get(quantity)
         if values is None or np.isnan(values).all() or (quantity == "successes" and not (values > 0).any()):
             continue
-        agents = values.shape[1]
-        lines = {number: _known(run.env_steps, values[:, number], agents) for number in range(agents)}
-        lines = {number: line for number, line in lines.items() if len(line.x)}
-        drawn = agents_chart(lines, agents, _STEPS, ylabel, log=log)
+        drawn = _lines(run, values, ylabel, log=log, has_master=has_master)
         made += [(f"{title}{of}", drawn, [])] if drawn else []
     return made
+
+
+def _of_hyper_parameters(run: Run, of: str, has_master: bool) -> list[Panel]:
+    """What became of each hyper-parameter of each agent, of a run that changes them."""
+    made = []
+    for name, values in read_agents(run, HYPER_PARAMETERS).items():
+        known = values[~np.isnan(values)]
+        if not len(known):
+            continue
+        shown, ylabel = values, name.replace("_", " ")
+        if name == "gamma":  # of which only the distance from 1 can be seen, and changes
+            shown, ylabel, known = 1 - values, "1 - gamma", 1 - known
+        log = bool(known.min() > 0 and known.max() > _WIDE * known.min())
+        drawn = _lines(run, shown, ylabel, log=log, has_master=has_master)
+        made += [(f"Hyper-parameter {name} of every agent{of}", drawn, [])] if drawn else []
+    return made
+
+
+def _lines(run: Run, values: Array, ylabel: str, *, log: bool, has_master: bool) -> str:
+    """A line of each column of `values` (T, K) that is known somewhere; empty where none is."""
+    agents = values.shape[1]
+    lines = {number: _known(run.env_steps, values[:, number], agents) for number in range(agents)}
+    lines = {number: line for number, line in lines.items() if len(line.x)}
+    return agents_chart(lines, agents, _STEPS, ylabel, log=log, has_master=has_master) if lines else ""
 
 
 def _known(x: Array, y: Array, agents: int) -> Line:
@@ -94,6 +121,8 @@ def key(group: Group) -> str:
     agents = group.settings.get("model.num_agents", 1)
     if not isinstance(agents, int) or agents < 2:
         return ""
+    if not group.has_master:
+        return f"Single agents go from dark blue (0) to bright ({agents - 1})."
     return f"Of single agents the master is black; followers go from dark blue (1) to bright ({agents - 1})."
 
 
@@ -116,7 +145,7 @@ def trigger(run: Run, threshold: float) -> Line:
     return Line(np.array(steps), np.array(levels))
 
 
-def _of_generations(run: Run) -> list[Panel]:
+def _of_generations(run: Run, has_master: bool) -> list[Panel]:
     agents = len(run.lineage[-1]["fitness"])
     records = [record for record in run.lineage if len(record["fitness"]) == agents]
     numbers = [str(record.get("generation", place + 1)) for place, record in enumerate(records)]
@@ -126,15 +155,22 @@ def _of_generations(run: Run) -> list[Panel]:
     low, high = np.nanmin(fitness), np.nanmax(fitness)
     of = f"seed {run.seed}"
     first = max(0, len(records) - _TREE)
+    fittest = "the elite ancestors of the last generation's fittest follower"
+    ancestors = fittest if has_master else "those whose weights the best agent of the last generation has"
     return [
         (
             f"Fitness by agent, {of}: {low:.4g} (dark) to {high:.4g} (bright); dots are elites",
-            heat_map(fitness, [numbers[place] for place in shown], elites),
+            heat_map(fitness, [numbers[place] for place in shown], elites, has_master=has_master),
             [],
         ),
         (
-            f"Parents and children, {of}; thick: the elite ancestors of the last generation's fittest follower",
-            family_tree(agents, [*numbers[first:], "now"], links(records[first:], agents)),
+            f"Parents and children, {of}; thick: {ancestors}",
+            family_tree(
+                agents,
+                [*numbers[first:], "now"],
+                links(records[first:], agents, has_master=has_master),
+                has_master=has_master,
+            ),
             [],
         ),
     ]
@@ -151,11 +187,13 @@ def _of_genes(run: Run) -> list[Panel]:
     return [(title, gene_map(seen, run.lineage), [])]
 
 
-def links(records: Sequence[dict[str, Any]], agents: int) -> list[tuple[int, int, int, str]]:
+def links(
+    records: Sequence[dict[str, Any]], agents: int, *, has_master: bool = True
+) -> list[tuple[int, int, int, str]]:
     """Of a family tree: (column, row, row in the next column, kind).
 
     Column g is the population whose fitness generation g knows. Who is replaced then comes from two parents; everybody
-    else stays. `line` leads to the fittest follower of the last generation, back through each child's elite parent.
+    else stays. `line` leads to the fittest of the last generation, who is no master, back through elite parents.
     """
     found, before = [], []
     for column, record in enumerate(records):
@@ -163,7 +201,8 @@ def links(records: Sequence[dict[str, Any]], agents: int) -> list[tuple[int, int
         before.append({child: elite for child, (elite, _) in parents.items()})
         found += [(column, agent, agent, "stays") for agent in range(agents) if agent not in parents]
         found += [(column, one, child, "child") for child, pair in parents.items() for one in pair]
-    follower = max(range(1, agents), key=lambda agent: records[-1]["fitness"][agent])
+    fitness = np.nan_to_num(np.array(records[-1]["fitness"], dtype=np.float64), nan=-np.inf)
+    follower = int(fitness[int(has_master) :].argmax()) + int(has_master)
     if follower not in before[-1]:
         found.append((len(records) - 1, follower, follower, "line"))  # an elite stays
     for column in range(len(records) - 2, -1, -1):

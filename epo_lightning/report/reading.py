@@ -219,18 +219,19 @@ def read_lineage(path: Path) -> Iterator[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
         if _is_generation(record):
-            yield record
+            yield {**record, "fitness": [math.nan if value is None else value for value in record["fitness"]]}
 
 
 def _is_generation(record: Any) -> bool:  # noqa: ANN401  (whatever JSON holds)
-    """Whether a line tells of a generation, all of it."""
+    """Whether a line tells of a generation, all of it; of an agent the fitness may not be known, which is null."""
     try:
-        agents = range(sum(abs(value) < _LARGEST for value in record["fitness"]))
+        known = [value for value in record["fitness"] if value is not None]
+        agents = range(sum(abs(value) < _LARGEST for value in known) + record["fitness"].count(None))
         families = zip(record["children"], record["parents"], strict=True)
         named = [*record["elites"], *(agent for child, (one, two) in families for agent in (child, one, two))]
         whole = len(agents) == len(record["fitness"]) > 1 and float(record["env_steps"]) >= 0
-        return whole and all(agent in agents for agent in named)
-    except (KeyError, TypeError, ValueError):
+        return whole and bool(known) and all(agent in agents for agent in named)
+    except (KeyError, TypeError, ValueError, AttributeError):
         return False
 
 

@@ -43,6 +43,7 @@ def heat(share: float) -> str:
     return "#" + "".join(f"{round(float(value)):02x}" for value in rgb)
 
 
-def follower_ink(number: int, agents: int) -> str:
-    """Of follower `number` of a population: from dark to a yellow that can still be seen on white."""
-    return heat(0.9 * (number - 1) / max(1, agents - 2))
+def agent_ink(number: int, agents: int, has_master: bool) -> str:
+    """Of agent `number`, no master, of a population: from dark to a yellow that can still be seen on white."""
+    first = int(has_master)
+    return heat(0.9 * (number - first) / max(1, agents - first - 1))

@@ -1,10 +1,11 @@
-"""What the settings of a run make, in words: PPO, SAPG, CPO, EPO, or another algorithm."""
+"""What the settings of a run make, in words: PPO, SAPG, CPO, EPO, PBT, or another algorithm."""
 
 from collections.abc import Sequence
 
 from epo_lightning.modules import DEFAULT_ALGORITHM, algorithm_name
 
 _EVOLUTION = "GeneticEvolution"
+_APART, _EXCHANGE = "pbt", "PopulationBasedTraining"
 _COUPLED = "followers coupled to the master (model.loss.coupling_coefficient)"
 
 
@@ -19,6 +20,10 @@ def method(module: type, num_agents: int, callbacks: Sequence[object], coupled: 
     """
     name = algorithm_name(module)
     agents = "one agent" if num_agents == 1 else f"{num_agents} agents"
+    if name == _APART:
+        if any(kind.__name__ == _EXCHANGE for callback in callbacks for kind in type(callback).__mro__):
+            return f"PBT: {agents} with networks of their own, selected and mutated by {_EXCHANGE}"
+        return f"PBT: {agents} side by side, without exchange ({_EXCHANGE} in trainer.callbacks adds it)"
     if name != DEFAULT_ALGORITHM:
         return f"{name if '.' in name else name.upper()}: {agents}"
     evolves = any(kind.__name__ == _EVOLUTION for callback in callbacks for kind in type(callback).__mro__)

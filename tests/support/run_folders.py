@@ -21,6 +21,9 @@ EVOLUTION = """
   - class_path: epo_lightning.callbacks.GeneticEvolution
     init_args: {num_elites: 1, spread_threshold: 0.5, seed: null}
   - class_path: epo_lightning.callbacks.NaNGuard"""
+EXCHANGE = """
+  - class_path: epo_lightning.callbacks.PopulationBasedTraining
+    init_args: {interval_steps: 100, seed: null}"""
 HEADER = "charts/env_steps,charts/sps,charts/episodic_coverage,charts/episodic_return\r\n"
 
 
@@ -55,7 +58,7 @@ def make_run(
             entropy=entropy,
             coupling="" if coupling is None else f", coupling_coefficient: {coupling}",
             task=task,
-            callbacks=EVOLUTION if evolves else "null",
+            callbacks=(EXCHANGE if algorithm == "pbt" else EVOLUTION) if evolves else "null",
         )
     )
     (path / "metrics.csv").write_text(table(returns) if metrics is None else metrics, newline="")
