@@ -12,7 +12,7 @@ from torchmetrics import Metric
 
 QUANTITIES = ("return", "length", "successes")
 """The measured quantities of an episode, in the order of every M axis."""
-_SUCCESSES = QUANTITIES.index("successes")
+_LENGTH, _SUCCESSES = QUANTITIES.index("length"), QUANTITIES.index("successes")
 
 
 class FinishedEpisodes(NamedTuple):
@@ -38,7 +38,8 @@ class EpisodeLedger:
         running: (M, N) what the running episodes have gathered.
         last: (M, N) of the last finished episode.
         has_finished: (N,) bool: there is one.
-        began_late: (N,) bool: the running episode meets its time limit early, so it will not be the last finished one.
+        began_late: (N,) bool: the running episode meets its time limit early, or somebody else began it: it will not be
+            the last finished one.
         has_succeeded: () bool: a success was counted in some environment, ever; until then a task may count none.
     """
 
@@ -73,6 +74,11 @@ class EpisodeLedger:
         self.began_late = self.began_late & (ended[-1] == 0)
         self.has_succeeded = self.has_succeeded | (successes > 0).any()
         return FinishedEpisodes(totals, done)
+
+    def forget(self, envs: Tensor) -> None:
+        """Somebody else acts in `envs` (N,) bool: they have finished no episode, and what runs is no whole one."""
+        self.has_finished = self.has_finished & ~envs
+        self.began_late = self.began_late | (envs & (self.running[_LENGTH] > 0))
 
     def drop_running(self) -> None:
         """Forget the running episodes: every environment begins a new one, and has finished none yet."""

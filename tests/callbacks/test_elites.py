@@ -3,7 +3,7 @@
 An iteration is 64 env steps: 4 agents with 4 environments, 4 steps. Episodes have two steps and pay `pay` each.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +14,10 @@ from torch import Tensor
 
 from epo_lightning.callbacks import ElitePreservation, GeneticEvolution
 from epo_lightning.callbacks.elites import Archive
-from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.epo import EPOModule
+from tests.support.payroll import Payroll
 from tests.support.training import small_data, small_module, train
-
-
-class Payroll(VectorEnv):
-    """Pays agent k, in every step of iteration i, half of `table[i][k]`: its return. None means no episode ends."""
-
-    def __init__(self, num_envs: int, table: Sequence[Sequence[float | None]]) -> None:
-        self.spec = EnvSpec("Payroll", num_envs, obs_dim=1, act_dim=1, max_episode_steps=2)
-        self.table, self.clock = table, 0
-
-    def reset(self) -> Tensor:
-        return torch.zeros(self.spec.num_envs, 1)
-
-    def step(self, actions: Tensor) -> StepResult:
-        row = self.table[self.clock // 4]
-        self.clock += 1
-        pay = torch.tensor([value or 0.0 for value in row]).repeat_interleave(4) / 2
-        ends = torch.tensor([value is not None for value in row]).repeat_interleave(4) & (self.clock % 2 == 0)
-        return StepResult(self.reset(), pay, ends, torch.zeros_like(ends), torch.zeros_like(pay))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"clock": self.clock}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.clock = state["clock"]
 
 
 class Witness(L.Callback):

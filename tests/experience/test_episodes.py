@@ -48,6 +48,19 @@ class TestEpisodeLedger:
         assert ledger.has_finished.tolist() == [True, True, True]
         assert ledger.last[0].tolist() == [6, 24, 16]
 
+    def test_who_acts_anew_has_finished_no_episode_and_has_not_begun_the_one_that_runs(self) -> None:
+        ledger, none = EpisodeLedger(3, CPU), torch.zeros(1, 3)
+        ledger.record(steps([1, 1, 1]), none, ends([1, 1, 1]))
+        ledger.record(steps([2, 2, 2]), none, ends([0, 1, 0]))  # environment 1 begins an episode now
+        ledger.forget(torch.tensor([True, True, False]))
+        assert ledger.has_finished.tolist() == [False, False, True]
+        ledger.record(steps([4, 4, 4]), none, ends([1, 1, 1]))
+        assert ledger.has_finished.tolist() == [False, True, True]
+        assert ledger.last[0, 1:].tolist() == [4, 6]
+        ledger.record(steps([8, 8, 8]), none, ends([1, 0, 0]))
+        assert ledger.has_finished.tolist() == [True, True, True]
+        assert ledger.last[0].tolist() == [8, 4, 6]
+
     def test_a_success_is_remembered_for_ever(self) -> None:
         ledger, copy = EpisodeLedger(2, CPU), EpisodeLedger(2, CPU)
         ledger.record(steps([1, 1]), steps([0, 0]), ends([1, 1]))
