@@ -13,7 +13,7 @@ from epo_lightning.envs.contract import check_first, check_result
 from epo_lightning.experience.buffer import RolloutShape
 from epo_lightning.experience.streams import Stream
 from epo_lightning.experience.world import World
-from epo_lightning.learner.networks import LatentActorCritic
+from epo_lightning.learner.actor_critic import ActorCritic
 
 _PROBE_ENVS = 64
 _PROBE_STEPS = 4
@@ -34,7 +34,7 @@ class IterationEstimate(NamedTuple):
         return self.env + self.network
 
 
-def is_large(policy: LatentActorCritic, shape: RolloutShape, num_epochs: int) -> bool:
+def is_large(policy: ActorCritic, shape: RolloutShape, num_epochs: int) -> bool:
     """Whether an iteration has so many FLOPs, at 2 a parameter and pass, that a CPU will be slow."""
     parameters = sum(parameter.numel() for parameter in policy.parameters())
     return 6.0 * parameters * shape.columns * shape.horizon * num_epochs > _LARGE
@@ -42,7 +42,7 @@ def is_large(policy: LatentActorCritic, shape: RolloutShape, num_epochs: int) ->
 
 def estimate_iteration(
     world: World,
-    policy: LatentActorCritic,
+    policy: ActorCritic,
     shape: RolloutShape,
     num_epochs: int,
     clock: Callable[[], float] = time.perf_counter,
@@ -74,7 +74,7 @@ def estimate_iteration(
     )
 
 
-def _learning_pass(policy: LatentActorCritic, shape: RolloutShape, clock: Callable[[], float]) -> float:
+def _learning_pass(policy: ActorCritic, shape: RolloutShape, clock: Callable[[], float]) -> float:
     """Seconds of a forward and backward pass over B sequences, or B x T single steps."""
     agents = torch.zeros(_PROBE_ROWS if policy.recurrent else _PROBE_ROWS * shape.horizon, dtype=torch.long)
     steps = (shape.horizon,) if policy.recurrent else ()
