@@ -36,8 +36,7 @@ class IterationEstimate(NamedTuple):
 
 def is_large(policy: ActorCritic, shape: RolloutShape, num_epochs: int) -> bool:
     """Whether an iteration has so many FLOPs, at 2 a parameter and pass, that a CPU will be slow."""
-    parameters = sum(parameter.numel() for parameter in policy.parameters())
-    return 6.0 * parameters * shape.columns * shape.horizon * num_epochs > _LARGE
+    return 6.0 * policy.parameters_per_row * shape.columns * shape.horizon * num_epochs > _LARGE
 
 
 def estimate_iteration(
@@ -68,15 +67,16 @@ def estimate_iteration(
     env.close()
     samples = shape.columns * shape.horizon
     # a forward pass to act, a forward and backward pass (three times its FLOPs) for every use of a sample
-    passes = samples * (1 / 3 + num_epochs) / (_PROBE_ROWS * shape.horizon)
+    passes = samples * (1 / 3 + num_epochs) / (_probe_rows(policy) * shape.horizon)
     return IterationEstimate(
         env=env_step * shape.population.num_envs * shape.horizon, network=passes * _learning_pass(policy, shape, clock)
     )
 
 
 def _learning_pass(policy: ActorCritic, shape: RolloutShape, clock: Callable[[], float]) -> float:
-    """Seconds of a forward and backward pass over B sequences, or B x T single steps."""
-    agents = torch.zeros(_PROBE_ROWS if policy.recurrent else _PROBE_ROWS * shape.horizon, dtype=torch.long)
+    """Seconds of a forward and backward pass over B sequences, or B x T single steps, of all agents alike."""
+    rows = _probe_rows(policy) * (1 if policy.recurrent else shape.horizon)
+    agents = torch.arange(policy.num_agents).repeat_interleave(rows // policy.num_agents)
     steps = (shape.horizon,) if policy.recurrent else ()
     obs = torch.zeros(*steps, len(agents), shape.obs_dim)
     seconds = []
@@ -86,3 +86,8 @@ def _learning_pass(policy: ActorCritic, shape: RolloutShape, clock: Callable[[],
         torch.autograd.grad(output.actions[0].sum() + output.value.sum(), list(policy.actor.parameters()))
         seconds.append(clock() - start)
     return seconds[-1]
+
+
+def _probe_rows(policy: ActorCritic) -> int:
+    """B: as many for every agent."""
+    return -(-_PROBE_ROWS // policy.num_agents) * policy.num_agents

@@ -54,7 +54,7 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
         self.settings = settings
         self.buffer = RolloutBuffer(shape, self.device)
         self.iteration_env_steps = population.num_envs * settings.horizon * world.world_size
-        self._passes: list[Tensor] = []
+        self._passes: list[Tensor] = []  # the order of what was learned from in this iteration
 
     def __len__(self) -> int:
         return 1

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from epo_lightning.algorithm.distributions import ActionDistribution
 from epo_lightning.learner.activations import Activation
@@ -106,11 +106,18 @@ class ActorCritic(NormalizingPolicy):
         discrete: The action is one of A choices.
         state_shape: (S, H).
         value_moments: Of the critic's targets; the network tells normalised values.
+        actor: The trunk of the actor.
     """
 
     discrete: bool
     state_shape: tuple[int, int]
     value_moments: RunningMoments
+    actor: nn.Module
+
+    @property
+    def parameters_per_row(self) -> int:
+        """Parameters that have a part in what is said of one row."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
     @property
     def recurrent(self) -> bool:
