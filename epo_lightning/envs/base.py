@@ -8,7 +8,7 @@ command of this package works with it; `check_env` tells whether it keeps the co
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -158,6 +158,36 @@ class VectorEnv(ABC):
             Mistake: When a value is out of range.
         """
 
+    def true_objective(self, successes: Tensor) -> Tensor:
+        """What episodes with so many `successes`, of any shape, are worth at the present difficulty.
+
+        One number for successes and difficulty: what a population is selected by whose rewards differ.
+
+        Raises:
+            Mistake: When the task has none.
+        """
+        raise Mistake(
+            f"{self.spec.name} has no true objective: its environment does not implement true_objective(); select by"
+            " successes or return"
+        )
+
+    def reward_parameters(self) -> dict[str, float]:
+        """The numbers of the reward that may be set, by name, as the task sets them; none by default."""
+        return {}
+
+    def set_reward_parameters(self, values: Mapping[str, Tensor]) -> None:
+        """From the next step on the reward is computed with `values`; every other number stays what it is.
+
+        A saved state holds what was set. What is observed must not depend on it: an evaluation sets nothing.
+
+        Args:
+            values: (N,) float32 of each name.
+
+        Raises:
+            Mistake: When the task has no such number.
+        """
+        require_reward_parameters(self, values)
+
     def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:
         """Pictures of the environments `envs` as they are now: (M, height, width, 3) uint8.
 
@@ -188,6 +218,19 @@ class Simulated(Protocol):
 
     def markers(self, env: int) -> "Sequence[Marker]":
         """What is drawn of environment number `env` beyond its scene."""
+
+
+def require_reward_parameters(env: VectorEnv, names: Iterable[str]) -> None:
+    """Refuse names of numbers that the reward of `env` does not have.
+
+    Raises:
+        Mistake: One line that names the first, and those that there are.
+    """
+    known = env.reward_parameters()
+    for name in names:
+        if name not in known:
+            has = f"has {', '.join(known)}" if known else "has none that can be set"
+            raise Mistake(f"the reward of {env.spec.name} has no parameter {name!r}: it {has}")
 
 
 EnvFactory = Callable[[int, torch.device, int], VectorEnv]

@@ -57,6 +57,7 @@ def check_env(env: VectorEnv, steps: int = 100, seed: int = 0) -> None:
     _check_reset_late(env, actions)
     check_first(env.reset(), spec, device)
     _check_curriculum(env)
+    _check_reward_parameters(env, actions)
 
 
 def _run(env: VectorEnv, actions: Tensor, age: Tensor | None = None) -> list[dict[str, Tensor]]:
@@ -151,6 +152,41 @@ def _check_reset_late(env: VectorEnv, actions: Tensor) -> None:
         return  # it has no clock to set
     check_first(first, spec, actions.device)
     _run(env, actions[:7])
+
+
+def _check_reward_parameters(env: VectorEnv, actions: Tensor) -> None:
+    """Set to what they are they change nothing; set to something else, they outlive a saved state."""
+    known = env.reward_parameters()
+    if not isinstance(known, dict) or not all(
+        isinstance(key, str) and isinstance(value, float) for key, value in known.items()
+    ):
+        raise Mistake(f"reward_parameters() must return a dict from names to floats, got {known!r}")
+    try:
+        env.set_reward_parameters({"no such parameter": torch.ones(env.spec.num_envs, device=actions.device)})
+    except Mistake:
+        pass
+    else:
+        raise Mistake("set_reward_parameters() must refuse a name that reward_parameters() lacks with a Mistake")
+    if not known or not env.spec.restores:
+        return
+    same = {name: torch.full((env.spec.num_envs,), value, device=actions.device) for name, value in known.items()}
+    start, actions = _through_a_file(env.state_dict()), actions[:20]
+    wanted = _run(env, actions)
+    env.load_state_dict(start)
+    env.set_reward_parameters(same)
+    changed = "StepResult.reward differs after set_reward_parameters() with what reward_parameters() returned"
+    for step, (old, new) in enumerate(zip(wanted, _run(env, actions), strict=True)):
+        refuse(changed, f"at step {step}", old["reward"] != new["reward"])
+    if env.reward_parameters() != known:
+        raise Mistake(f"reward_parameters() must go on returning {known}, whatever was set")
+    env.set_reward_parameters({name: 1.5 * value for name, value in same.items()})
+    state = _through_a_file(env.state_dict())
+    wanted = _run(env, actions)
+    env.load_state_dict(start)  # in which nothing was set
+    env.load_state_dict(state)
+    lost = "after load_state_dict() the reward parameters that were set are lost: StepResult.reward differs"
+    for step, (old, new) in enumerate(zip(wanted, _run(env, actions), strict=True)):
+        refuse(lost, f"at step {step}", old["reward"] != new["reward"])
 
 
 def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from epo_lightning.envs.allegro_kuka import resets
 from epo_lightning.envs.allegro_kuka.cards import CARDS, card, variant
 from epo_lightning.envs.allegro_kuka.curriculum import Curriculum
 from epo_lightning.envs.allegro_kuka.obstacles import Block
+from epo_lightning.envs.allegro_kuka.reward import PRICES, exposed
 from epo_lightning.envs.allegro_kuka.rotation import random_rotations, rotate
 from epo_lightning.envs.allegro_kuka.task import Rules
+from epo_lightning.limits import Mistake
 from epo_lightning.physics.base import PhysicsState
 
 IDENTITY = torch.tensor([0.0, 0.0, 0.0, 1.0])
@@ -310,6 +312,68 @@ def test_blown_up_environments_earn_nothing_and_end() -> None:
     assert out.reward[1] == 0
     assert out.success.tolist() == [1, 0]
     assert out.terminated.tolist() == [False, True]
+
+
+# ------------------------------------------------------------------------------------------------- reward parameters
+
+
+def played(r: Rules, heights: tuple[float, ...] = (0.5, 0.66, 0.72, 0.74, 0.8)) -> tuple[torch.Tensor, torch.Tensor]:
+    """(T, N) rewards, and what the observations tell of them, of a hand that comes near and lifts the object."""
+    goal_at(r, (0.3, 0.0, 0.8))
+    outs = [r.advance(state(r, (0.3, 0.0, z), 0.5 - z / 3, vel=1.1 * z), calm(r)) for z in heights]
+    told = [out.obs[:, -1].clone() for out in outs]
+    return torch.stack([out.reward for out in outs]), torch.stack(told)
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_reward_parameters_at_their_defaults_change_nothing_to_the_bit(name: str) -> None:
+    plain, priced = rules(name, n=3), rules(name, n=3)
+    defaults = exposed(plain.card.velocity_penalty)
+    priced.set_prices({parameter: torch.full((3,), value) for parameter, value in defaults.items()})
+    rewards, _ = played(plain)
+    assert torch.equal(played(priced)[0], rewards)
+    assert rewards.abs().amax() > 300
+
+
+def test_each_reward_parameter_is_paid_in_its_own_environment() -> None:
+    """One environment for each of the eight, doubled there; the first one has none."""
+    names = list(exposed(velocity_penalty=True))
+    r = rules("single_arm_regrasp", n=9)
+    for place, (name, value) in enumerate(exposed(velocity_penalty=True).items(), 1):
+        r.set_prices({name: torch.full((9,), value).index_fill(0, torch.tensor(place), 2 * value)})
+    rewards, told = played(r, (0.66, 0.72, 0.8))
+    of = {name: rewards[:, place] for place, name in enumerate(names, 1)}
+    plain = rewards[:, 0]
+    torch.testing.assert_close(of["lift_scale"] - plain, torch.tensor([20 * 0.08, 20 * 0.14, 0.0]), atol=2e-4, rtol=0)
+    torch.testing.assert_close(of["lift_bonus"] - plain, torch.tensor([0.0, 0.0, 300.0]), atol=2e-4, rtol=0)
+    # counted as lifted above 0.30 instead of 0.15: at 0.8 h is 0.22, paid by height; no bonus, no keypoints; fingers
+    fingers, keypoints = 50 * 4 * 0.08 / 3, 200 * 0.08
+    higher = torch.tensor([0.0, 0.0, 20 * 0.22 - 300 - keypoints + fingers])
+    torch.testing.assert_close(of["lifted_above"] - plain, higher, atol=2e-3, rtol=0)
+    torch.testing.assert_close(of["finger_scale"] - plain, torch.tensor([0.0, 4.0, 0.0]), atol=2e-3, rtol=0)
+    torch.testing.assert_close(of["keypoint_scale"] - plain, torch.tensor([0.0, 0.0, keypoints]), atol=2e-3, rtol=0)
+    # near, 0.1125 m, at 0.72 and 0.8
+    part = 1000 / 30
+    torch.testing.assert_close(of["goal_bonus"] - plain, torch.tensor([0.0, part, part]), atol=2e-3, rtol=0)
+    speed = torch.tensor([1.1 * 0.66, 1.1 * 0.72, 1.1 * 0.8])
+    torch.testing.assert_close(of["arm_speed_cost"] - plain, -0.003 * 7 * speed, atol=2e-4, rtol=0)
+    torch.testing.assert_close(of["hand_speed_cost"] - plain, -0.0003 * 16 * speed, atol=2e-4, rtol=0)
+    # whoever is paid more sees the task's own reward
+    same = [place for place, name in enumerate(names, 1) if name != "lifted_above"]
+    assert torch.equal(told[:, same], told[:, :1].expand(-1, len(same)))
+
+
+def test_reward_parameters_are_in_the_saved_state_and_an_older_one_has_none() -> None:
+    r, other = rules("single_arm_regrasp"), rules("single_arm_regrasp")
+    r.set_prices({"lift_bonus": torch.tensor([1.0, 2.0])})
+    saved = r.state_dict()
+    other.load_state_dict(saved)
+    assert torch.equal(played(other)[0], played(r)[0])
+    del saved["prices"]
+    other.load_state_dict(saved)
+    assert other.prices == PRICES
+    with pytest.raises(Mistake, match=r"lift_bonus must have shape \(2,\), got \(3,\)"):
+        r.set_prices({"lift_bonus": torch.ones(3)})
 
 
 # ------------------------------------------------------------------------------------------- success, ends, curriculum

@@ -1,5 +1,6 @@
 """The environment checker: it passes a sound environment and names each kind of fault."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -304,6 +305,64 @@ def test_each_fault_is_named_in_one_line(fault: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         check_env(make(), steps=20)
     assert "\n" not in str(caught.value)
+
+
+class Priced(Sound):
+    """Its reward has a parameter, the price of all actions. The broken ones below differ in one thing each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.price = torch.full((N,), 2.0)
+
+    def step(self, actions: Tensor) -> StepResult:
+        result = super().step(actions)
+        return result._replace(reward=result.reward * self.price)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "price": self.price.clone()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict({name: value for name, value in state.items() if name != "price"})
+        self.price = state["price"].clone()
+
+    def reward_parameters(self) -> dict[str, float]:
+        return {"price": 2.0}
+
+    def set_reward_parameters(self, values: Mapping[str, Tensor]) -> None:
+        super().set_reward_parameters(values)
+        self.price = values["price"].clone()
+
+
+class TakesAnything(Priced):
+    def set_reward_parameters(self, values: Mapping[str, Tensor]) -> None:
+        self.price = values.get("price", self.price).clone()
+
+
+class OtherDefault(Priced):
+    def reward_parameters(self) -> dict[str, float]:
+        return {"price": 3.0}
+
+
+class ForgetsThem(Priced):
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict({**state, "price": torch.full((N,), 2.0)})
+
+
+class WholeNumber(Priced):
+    def reward_parameters(self) -> dict[str, float]:
+        return {"price": 2}
+
+
+def test_reward_parameters() -> None:
+    check_env(Priced())
+    for broken, message in (
+        (TakesAnything, "must refuse a name that reward_parameters() lacks"),
+        (OtherDefault, "StepResult.reward differs after set_reward_parameters()"),
+        (ForgetsThem, "the reward parameters that were set are lost"),
+        (WholeNumber, "reward_parameters() must return a dict from names to floats"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            check_env(broken())
 
 
 def test_long_lists_of_environments_are_cut() -> None:

@@ -21,10 +21,11 @@ from epo_lightning.envs.allegro_kuka.cards import STEP_SECONDS, variant
 from epo_lightning.envs.allegro_kuka.curriculum import Curriculum
 from epo_lightning.envs.allegro_kuka.objects import half_sizes, masses, object_scales, object_shapes, reach
 from epo_lightning.envs.allegro_kuka.obstacles import Block, check_obstacles
+from epo_lightning.envs.allegro_kuka.reward import exposed
 from epo_lightning.envs.allegro_kuka.robot import GAINS
 from epo_lightning.envs.allegro_kuka.scripted import Script
 from epo_lightning.envs.allegro_kuka.task import MAX_SUCCESSES, Rules
-from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv, require_reward_parameters
 from epo_lightning.envs.threads import OneThread
 from epo_lightning.limits import Mistake
 from epo_lightning.physics.engines import choose_engine
@@ -212,6 +213,19 @@ class AllegroKuka(VectorEnv):
     def set_curriculum(self, values: Mapping[str, float]) -> None:
         """Take over a tolerance, in metres, and hold it; see `VectorEnv.set_curriculum`."""
         self.rules.curriculum.hold(float(values["tolerance"]))
+
+    def true_objective(self, successes: Tensor) -> Tensor:
+        """Of the tolerance's progress and the successes; see `VectorEnv.true_objective`."""
+        return self.rules.curriculum.true_objective(successes)
+
+    def reward_parameters(self) -> dict[str, float]:
+        """What the reward pays, see `reward.Prices`; see `VectorEnv.reward_parameters`."""
+        return exposed(self.rules.card.velocity_penalty)
+
+    def set_reward_parameters(self, values: Mapping[str, Tensor]) -> None:
+        """Pay `values` from the next step on; see `VectorEnv.set_reward_parameters`."""
+        require_reward_parameters(self, values)
+        self.rules.set_prices(values)
 
     def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:
         """Pictures with the goal and what counts as near; see `VectorEnv.render`."""

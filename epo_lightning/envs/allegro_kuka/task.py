@@ -19,6 +19,15 @@ from epo_lightning.envs.allegro_kuka.cards import ARM_JOINTS, HAND_JOINTS, STEP_
 from epo_lightning.envs.allegro_kuka.curriculum import Curriculum
 from epo_lightning.envs.allegro_kuka.memory import Memory, blank_memory
 from epo_lightning.envs.allegro_kuka.objects import EDGE
+from epo_lightning.envs.allegro_kuka.reward import (
+    FINGER_CAP,
+    LIFT_CAP,
+    LIFT_OFFSET,
+    PRICES,
+    START_HEIGHT,
+    Amounts,
+    with_prices,
+)
 from epo_lightning.envs.allegro_kuka.rotation import rotate
 from epo_lightning.physics.base import PhysicsState
 
@@ -30,31 +39,6 @@ MAX_SUCCESSES = 50
 """Goals reached that end an episode."""
 FALLEN = 0.10
 """An object whose centre is lower has fallen, m."""
-
-START_HEIGHT = 0.63
-"""Height from which the lift is measured, m."""
-LIFT_OFFSET = 0.05
-"""Added to the lift before it is paid, m."""
-LIFTED_ABOVE = 0.15
-"""The lift with the offset from which on the object counts as lifted, m."""
-LIFT_CAP = 0.5
-"""No higher lift is paid, m."""
-LIFT_SCALE = 20.0
-"""Reward per metre of lift in every step before the object is lifted."""
-LIFT_BONUS = 300.0
-"""Reward of the step that lifts it."""
-FINGER_SCALE = 50.0
-"""Reward per metre by which a fingertip comes nearer to the object than ever before."""
-FINGER_CAP = 10.0
-"""No longer approach of a fingertip in one step is paid, m."""
-KEYPOINT_SCALE = 200.0
-"""Reward per metre by which the keypoints come nearer to the goal's than ever before."""
-GOAL_BONUS = 1000.0
-"""Reward of a goal, in equal parts over the steps that the object must be near it."""
-ARM_SPEED_COST = 0.003
-"""What a rad/s of an arm's joint costs in every step."""
-HAND_SPEED_COST = 0.0003
-"""What a rad/s of a finger's joint costs in every step."""
 
 KEYPOINT_STRETCH = 1.5
 """Keypoints lie at 1.5 times the half edges; the tolerance is stretched alike, with one keypoint, too."""
@@ -101,6 +85,9 @@ class Rules:
         high: (D,) upper joint limits, rad.
         generator: Source of all randomness; its device is the device of all tensors.
         curriculum: Tells `tolerance`.
+
+    Attributes:
+        prices: What the reward pays; the observation tells the reward at the task's own, whatever these are.
     """
 
     def __init__(
@@ -113,7 +100,7 @@ class Rules:
         curriculum: Curriculum,
     ) -> None:
         self.card, self.generator, self.device = card, generator, generator.device
-        self.curriculum = curriculum
+        self.curriculum, self.prices = curriculum, PRICES
         self.scales = scales.float().to(self.device)
         self.low, self.high = low.float().to(self.device), high.float().to(self.device)
         self.middle, self.half_range = (self.low + self.high) / 2, (self.high - self.low) / 2
@@ -175,8 +162,11 @@ class Rules:
 
         near = view.goal_distance <= self.tolerance * KEYPOINT_STRETCH
         near &= ~blown_up
-        reward = self._reward(state, view, near)
-        reward.masked_fill_(blown_up, 0.0)
+        amounts = self._amounts(state, view, near)
+        reward = amounts.paid(self.prices, card.hold_steps).masked_fill_(blown_up, 0.0)
+        shown = reward
+        if self.prices is not PRICES:
+            shown = amounts.paid(PRICES, card.hold_steps).masked_fill_(blown_up, 0.0)
 
         # a goal is reached after `hold_steps` steps near it, not necessarily in a row; reaching it restarts the clock
         m.near_steps.add_(near)
@@ -191,7 +181,7 @@ class Rules:
         truncated = (m.progress >= card.budget - 1).logical_or_(m.successes >= MAX_SUCCESSES)
         truncated &= ~terminated
 
-        torch.mul(reward, REWARD_IN_OBS, out=view.obs[:, -1])
+        torch.mul(shown, REWARD_IN_OBS, out=view.obs[:, -1])
         view.obs.clamp_(-OBS_LIMIT, OBS_LIMIT)
         return Outcome(view.obs, reward, success.float(), terminated, truncated, view.goal_distance)
 
@@ -232,32 +222,32 @@ class Rules:
             return pos[:, None]
         return pos[:, None] + rotate(quat[:, None], offsets)
 
-    def _reward(self, state: PhysicsState, view: View, near: Tensor) -> Tensor:
-        """(N,) reward; updates the lift flag and the minima."""
+    def _amounts(self, state: PhysicsState, view: View, near: Tensor) -> Amounts:
+        """What the step is paid for; updates the lift flag and the minima."""
         m, card = self.memory, self.card
         # lift: 20 clip(h, 0, 0.5) until h > 0.15 once, then 300 once;  h = 0.05 + z - 0.63
         height = state.object_pos[:, 2] + (LIFT_OFFSET - START_HEIGHT)
-        lifted = m.lifted | (height > LIFTED_ABOVE)
-        reward = height.clamp(0, LIFT_CAP).mul_(LIFT_SCALE).masked_fill_(lifted, 0.0)
-        reward.add_(lifted ^ m.lifted, alpha=LIFT_BONUS)
+        lifted = m.lifted | (height > self.prices.lifted_above)
+        lift, lifts = height.clamp(0, LIFT_CAP).masked_fill_(lifted, 0.0), lifted ^ m.lifted
         m.lifted.copy_(lifted)
         # fingers: 50 sum_f clip(m_f - d_f, 0, 10);  m_f <- min(m_f, d_f)
         approach = (m.closest_tips - view.tip_distance).clamp_(0, FINGER_CAP).sum(dim=1)
         if not card.fingers_always_paid:
             approach.masked_fill_(lifted, 0.0)
-        reward.add_(approach, alpha=FINGER_SCALE)
         torch.minimum(m.closest_tips, view.tip_distance, out=m.closest_tips)
         # keypoints: 200 max(0, m_D - D), once lifted;  m_D <- min(m_D, D)
         gain = (m.closest_goal - view.goal_distance).clamp_(min=0).mul_(lifted)
-        reward.add_(gain, alpha=KEYPOINT_SCALE)
         torch.minimum(m.closest_goal, view.goal_distance, out=m.closest_goal)
-        # goal: 1000 / hold steps for every step near it
-        reward.add_(near, alpha=GOAL_BONUS / card.hold_steps)
+        # goal: 1000 / hold steps for every step near it; joint speeds: 0.003 and 0.0003 per rad/s
+        speeds = None
         if card.velocity_penalty:
             speed = state.joint_vel.abs()
-            reward.sub_(speed[:, :ARM_JOINTS].sum(dim=1), alpha=ARM_SPEED_COST)
-            reward.sub_(speed[:, ARM_JOINTS:].sum(dim=1), alpha=HAND_SPEED_COST)
-        return reward
+            speeds = speed[:, :ARM_JOINTS].sum(dim=1), speed[:, ARM_JOINTS:].sum(dim=1)
+        return Amounts(lift, lifts, approach, gain, near, speeds)
+
+    def set_prices(self, values: Mapping[str, Tensor]) -> None:
+        """From now on those named cost `values`, (N,) each."""
+        self.prices = with_prices(self.prices, values, self.num_envs, self.device)
 
     # -------------------------------------------------------------------------------------------- goals and episodes
 
@@ -305,9 +295,11 @@ class Rules:
     # -------------------------------------------------------------------------------------------------- save, restore
 
     def state_dict(self) -> dict[str, Any]:
-        """Memory, curriculum and random generator."""
+        """Memory, curriculum, random generator, and those prices that were set."""
         memory = {name: value.clone() for name, value in self.memory._asdict().items()}
-        return memory | self.curriculum.state_dict() | {"generator": self.generator.get_state()}
+        prices = {name: price.clone() for name, price in self.prices._asdict().items() if isinstance(price, Tensor)}
+        rest = {"generator": self.generator.get_state(), "prices": prices}
+        return memory | self.curriculum.state_dict() | rest
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`."""
@@ -315,3 +307,6 @@ class Rules:
             value.copy_(state[name])
         self.curriculum.load_state_dict(state)
         self.generator.set_state(state["generator"].cpu())
+        self.prices = PRICES
+        if prices := state.get("prices", {}):  # a state from before they could be set has none
+            self.set_prices(prices)
