@@ -24,7 +24,7 @@ def bootstrap_values(values: Tensor, final_values: Tensor, terminated: Tensor, t
 
 
 def gae_targets(
-    rewards: Tensor, values: Tensor, next_values: Tensor, done: Tensor, gamma: float, gae_lambda: float
+    rewards: Tensor, values: Tensor, next_values: Tensor, done: Tensor, gamma: float | Tensor, gae_lambda: float
 ) -> Tensor:
     """Lambda-returns: V(s_t) plus the generalised advantage estimate (arXiv 1506.02438, eq. 16).
 
@@ -33,7 +33,7 @@ def gae_targets(
         values: (T, N) V(s_t).
         next_values: (T, N), see `bootstrap_values`.
         done: (T, N) bool, terminated or truncated: nothing is carried over the end of an episode.
-        gamma: Discount.
+        gamma: Discount; (N,) where every environment has its own.
         gae_lambda: 0 gives one-step targets, 1 the full return.
     """
     # delta_t = r_t + gamma V(s_t+1) - V(s_t)
@@ -47,14 +47,14 @@ def gae_targets(
     return advantages + values
 
 
-def n_step_targets(rewards: Tensor, next_values: Tensor, done: Tensor, gamma: float, n: int) -> Tensor:
+def n_step_targets(rewards: Tensor, next_values: Tensor, done: Tensor, gamma: float | Tensor, n: int) -> Tensor:
     """sum_{i<n} gamma^i r_t+i + gamma^n V(s_t+n), cut at the ends of episodes and of the rollout (EPO eq. 6).
 
     Args:
         rewards: (T, N).
         next_values: (T, N), see `bootstrap_values`.
         done: (T, N) bool.
-        gamma: Discount.
+        gamma: Discount; (N,) where every environment has its own.
         n: Steps to look ahead, at least 1.
     """
     targets = one_step_targets(rewards, next_values, gamma)
@@ -65,6 +65,6 @@ def n_step_targets(rewards: Tensor, next_values: Tensor, done: Tensor, gamma: fl
     return targets
 
 
-def one_step_targets(rewards: Tensor, next_values: Tensor, gamma: float) -> Tensor:
+def one_step_targets(rewards: Tensor, next_values: Tensor, gamma: float | Tensor) -> Tensor:
     """r_t + gamma V(s_t+1): the master's off-policy target (EPO eq. 8)."""
     return rewards + gamma * next_values

@@ -139,7 +139,7 @@ def hybrid_loss(
 
 
 def clipped_surrogate(
-    ratio: Tensor, advantages: Tensor, clip_eps: float, bound: Tensor | float | None = None
+    ratio: Tensor, advantages: Tensor, clip_eps: float | Tensor, bound: Tensor | float | None = None
 ) -> Tensor:
     """Negative clipped objective per sample (EPO eq. 2): -min(r A, clip(r, 1 - eps, 1 + eps) A).
 
@@ -150,7 +150,7 @@ def clipped_surrogate(
     Args:
         ratio: (...,) r = pi(a|s, phi_agent) / pi_old(a|s, phi_j), or r / mu with advantages mu A.
         advantages: (...,).
-        clip_eps: epsilon.
+        clip_eps: epsilon; a tensor of (...,) where it is not the same for all.
         bound: (...,) or a number: b, the largest ratio that counts where A < 0; None for none.
     """
     clipped = ratio.clamp(1 - clip_eps, 1 + clip_eps)

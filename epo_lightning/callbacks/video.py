@@ -33,7 +33,7 @@ class VideoRecorder(PopulationCallback):
 
     Args:
         every_n_env_steps: Env steps between two videos.
-        agents: Numbers of the agents, 0 for the master; null for the master and the first two followers.
+        agents: Numbers of the agents, 0 for the master; null for the one that is evaluated and the first two others.
         seconds: Length of a video, in the task's own time.
         width: Pixels of one environment's picture.
         height: Pixels of one environment's picture, without its caption.
@@ -53,7 +53,6 @@ class VideoRecorder(PopulationCallback):
             raise Mistake(f"{_KEY}.agents must name an agent, or be null")
         self.clock, self.agents, self.seconds = Every(every_n_env_steps), agents, seconds
         self.width, self.height = width, height
-        self._actors: list[int] = []
         self._without: set[str] = set()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -61,10 +60,10 @@ class VideoRecorder(PopulationCallback):
         super().setup(trainer, pl_module, stage)
         if stage != "fit":
             return
-        self._actors = list(range(min(_FEW, self.module.num_agents)) if self.agents is None else self.agents)
-        require_range(f"{_KEY}.agents", min(self._actors), 0)
         last = self.module.num_agents - 1
-        require_range(f"{_KEY}.agents (of model.num_agents {last + 1})", max(self._actors), high=last)
+        if self.agents is not None:
+            require_range(f"{_KEY}.agents", min(self.agents), 0)
+            require_range(f"{_KEY}.agents (of model.num_agents {last + 1})", max(self.agents), high=last)
         if trainer.is_global_zero:
             require_encoder()
             with isolate_rng():
@@ -91,7 +90,7 @@ class VideoRecorder(PopulationCallback):
     on_train_end = on_train_epoch_start
 
     def _film(self, trainer: L.Trainer, path: Path) -> None:
-        playback = self._playback(trainer, self._actors, self.module.policy)
+        playback = self._playback(trainer, self._filmed(), self.module.policy)
         try:
             record(playback, path, self.seconds, self.width, self.height)
         finally:
@@ -108,6 +107,13 @@ class VideoRecorder(PopulationCallback):
         if name not in self._without:
             self._without.add(name)
             print(f"notice: trainer.logger {name} did not get the film: {why}; it is {film}", file=sys.stderr)
+
+    def _filmed(self) -> list[int]:
+        """Numbers of the agents, now: the champion may be another one each time."""
+        if self.agents is not None:
+            return self.agents
+        champion = self.module.champion
+        return [champion, *(agent for agent in range(self.module.num_agents) if agent != champion)][:_FEW]
 
     def _playback(self, trainer: L.Trainer, actors: Sequence[int | str], policy: Policy | None) -> Playback:
         """`actors` in environments of their own; there is no network yet when the training is set up."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from epo_lightning.cli.invocation import Invocation
+from epo_lightning.cli.trained import Trained
 from epo_lightning.experience.evaluation import fixed_difficulty
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules import contents
@@ -34,15 +35,15 @@ def play(
 
     Args:
         run: What the command line means.
-        agents: Numbers of the agents to play with their mean actions, such as 0,1,5; 0 is the master, which plays when
-            nothing is said.
+        agents: Numbers of the agents to play with their mean actions, such as 0,1,5; the one that is evaluated
+            (0, the master, where there is one) plays when nothing is said.
         policy: Which policy plays in addition to the agents, or alone without --ckpt_path.
         seconds: Length of the video, in the task's own time.
         out: The video (.mp4); by default in videos/ of the checkpoint's run folder, else in the working directory.
         width: Pixels of one environment's picture.
         height: Pixels of one environment's picture, without its caption.
     """
-    actors = _actors(run.trained.path, agents, policy)
+    actors = _actors(run.trained, agents, policy)
     require_range("--seconds", seconds, 0, open_low=True)
     require_encoder()
     if out:
@@ -63,11 +64,12 @@ def view(run: Invocation, agents: str | None = None, policy: PolicyName | None =
 
     Args:
         run: What the command line means.
-        agents: Numbers of the agents to watch, such as 0,1,5; 0 is the master, which acts when nothing is said.
+        agents: Numbers of the agents to watch, such as 0,1,5; the one that is evaluated (0, the master, where there
+            is one) acts when nothing is said.
         policy: Which policy acts in addition to the agents, or alone without --ckpt_path.
         port: Where the page is served, on this machine only; 0: any free port.
     """
-    actors = _actors(run.trained.path, agents, policy)
+    actors = _actors(run.trained, agents, policy)
     require_viewer(port)
     with _playing(run, actors) as playback:
         serve(playback, port)
@@ -96,16 +98,16 @@ def _playing(run: Invocation, actors: list[int | str]) -> Iterator[Playback]:
         yield Playback(env, actors, network, data.seed)
 
 
-def _actors(ckpt_path: str | None, agents: str | None, policy: str | None) -> list[int | str]:
+def _actors(trained: Trained, agents: str | None, policy: str | None) -> list[int | str]:
     """Who plays: agents first."""
-    if not ckpt_path:
+    if not trained.path:
         if agents:
             raise Mistake("--agents needs --ckpt_path, the checkpoint that they come from")
         if not policy:
             raise Mistake("--ckpt_path is missing; or let --policy random, zero or scripted play --config NAME")
         return [policy]
     try:
-        numbers: list[int | str] = [int(number) for number in (agents or "0").split(",")]
+        numbers: list[int | str] = [int(number) for number in (agents or str(trained.champion)).split(",")]
     except ValueError:
         raise Mistake(f"--agents must be numbers with commas between them, such as 0,1,5; got {agents}") from None
     return numbers + ([policy] if policy else [])

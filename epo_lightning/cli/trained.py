@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from epo_lightning.algorithm.population import MASTER
 from epo_lightning.cli.algorithm import KEY, is_known, named_algorithm
 from epo_lightning.cli.arguments import is_complete, option_values
 from epo_lightning.cli.trust.allowlist import shown
@@ -27,6 +28,7 @@ class Trained(NamedTuple):
         fixed: The keys behind `model.` that say what its weights mean.
         history: Of a run that goes on from it.
         env_steps: How many have been made.
+        champion: The agent that acts where nobody is named.
     """
 
     path: str | None = None
@@ -37,6 +39,7 @@ class Trained(NamedTuple):
     fixed: frozenset[str] = frozenset()
     history: History = History()
     env_steps: int = 0
+    champion: int = MASTER
 
 
 def read_trained(args: list[str]) -> Trained:
@@ -64,7 +67,10 @@ def read_trained(args: list[str]) -> Trained:
     fixed = identity.model.keys() - algorithm_class(algorithm).changeable
     ancestor = Ancestor.of(Path(path), checkpoint)
     history = history_of(checkpoint).continued_from(ancestor)
-    return Trained(path, whole, used, ancestor.iteration, algorithm, frozenset(fixed), history, ancestor.env_steps)
+    champion = contents.champion_of(checkpoint)
+    return Trained(
+        path, whole, used, ancestor.iteration, algorithm, frozenset(fixed), history, ancestor.env_steps, champion
+    )
 
 
 def _require_known(algorithm: str, consented: object, path: str) -> None:

@@ -49,6 +49,7 @@ class RolloutBuffer:
         actions: (T, W, A) unclipped samples; (T, W, 1) numbers of the choices of a discrete task.
         log_probs, log_mu, targets, advantages: (T, W), see `RolloutBatch`.
         values: (T + 1, W); the last row is the value of the state after the rollout.
+        scalars: (T + 1, W, 5) log_probs, log_mu, targets, advantages and values side by side: they are views of it.
         rewards, successes: (T, N); terminated, truncated: (T, N) bool.
         final_values: (T, N) value of the final observation of truncated episodes, under the agent's own gene.
         master_final_values: The same under the master's gene; without an LSTM only.
@@ -63,12 +64,12 @@ class RolloutBuffer:
     def __init__(self, shape: RolloutShape, device: torch.device) -> None:
         self.shape = shape
         sizes, booleans = _sizes(shape)
-        self.obs, self.actions, self._scalars = (
+        self.obs, self.actions, self.scalars = (
             torch.zeros(sizes[name], device=device) for name in ("obs", "actions", "scalars")
         )
         # One tensor behind them all, so that a minibatch takes one gather for the five
-        self.log_probs, self.log_mu, self.targets, self.advantages = self._scalars[:-1, :, :4].unbind(-1)
-        self.values = self._scalars[..., 4]
+        self.log_probs, self.log_mu, self.targets, self.advantages = self.scalars[:-1, :, :4].unbind(-1)
+        self.values = self.scalars[..., 4]
         names = ("rewards", "successes", "final_values", "master_final_values", "states")
         self.rewards, self.successes, self.final_values, self.master_final_values, self.states = (
             torch.zeros(sizes[name], device=device) for name in names
@@ -109,7 +110,7 @@ class RolloutBuffer:
 
     def minibatches(self, units: Tensor, count: int) -> Iterator[RolloutBatch]:
         """The samples `units` (U,), in this order, as `count` minibatches."""
-        samples: tuple[Tensor, ...] = (self.obs[:-1], self.actions, self._scalars[:-1])
+        samples: tuple[Tensor, ...] = (self.obs[:-1], self.actions, self.scalars[:-1])
         if self.recurrent:
             columns = units
         else:

@@ -13,7 +13,7 @@ from epo_lightning.envs.contract import check_first, check_result
 from epo_lightning.experience.buffer import RolloutShape
 from epo_lightning.experience.streams import Stream
 from epo_lightning.experience.world import World
-from epo_lightning.learner.networks import LatentActorCritic
+from epo_lightning.learner.actor_critic import ActorCritic
 
 _PROBE_ENVS = 64
 _PROBE_STEPS = 4
@@ -34,15 +34,14 @@ class IterationEstimate(NamedTuple):
         return self.env + self.network
 
 
-def is_large(policy: LatentActorCritic, shape: RolloutShape, num_epochs: int) -> bool:
+def is_large(policy: ActorCritic, shape: RolloutShape, num_epochs: int) -> bool:
     """Whether an iteration has so many FLOPs, at 2 a parameter and pass, that a CPU will be slow."""
-    parameters = sum(parameter.numel() for parameter in policy.parameters())
-    return 6.0 * parameters * shape.columns * shape.horizon * num_epochs > _LARGE
+    return 6.0 * policy.parameters_per_row * shape.columns * shape.horizon * num_epochs > _LARGE
 
 
 def estimate_iteration(
     world: World,
-    policy: LatentActorCritic,
+    policy: ActorCritic,
     shape: RolloutShape,
     num_epochs: int,
     clock: Callable[[], float] = time.perf_counter,
@@ -68,15 +67,16 @@ def estimate_iteration(
     env.close()
     samples = shape.columns * shape.horizon
     # a forward pass to act, a forward and backward pass (three times its FLOPs) for every use of a sample
-    passes = samples * (1 / 3 + num_epochs) / (_PROBE_ROWS * shape.horizon)
+    passes = samples * (1 / 3 + num_epochs) / (_probe_rows(policy) * shape.horizon)
     return IterationEstimate(
         env=env_step * shape.population.num_envs * shape.horizon, network=passes * _learning_pass(policy, shape, clock)
     )
 
 
-def _learning_pass(policy: LatentActorCritic, shape: RolloutShape, clock: Callable[[], float]) -> float:
-    """Seconds of a forward and backward pass over B sequences, or B x T single steps."""
-    agents = torch.zeros(_PROBE_ROWS if policy.recurrent else _PROBE_ROWS * shape.horizon, dtype=torch.long)
+def _learning_pass(policy: ActorCritic, shape: RolloutShape, clock: Callable[[], float]) -> float:
+    """Seconds of a forward and backward pass over B sequences, or B x T single steps, of all agents alike."""
+    rows = _probe_rows(policy) * (1 if policy.recurrent else shape.horizon)
+    agents = torch.arange(policy.num_agents).repeat_interleave(rows // policy.num_agents)
     steps = (shape.horizon,) if policy.recurrent else ()
     obs = torch.zeros(*steps, len(agents), shape.obs_dim)
     seconds = []
@@ -86,3 +86,8 @@ def _learning_pass(policy: LatentActorCritic, shape: RolloutShape, clock: Callab
         torch.autograd.grad(output.actions[0].sum() + output.value.sum(), list(policy.actor.parameters()))
         seconds.append(clock() - start)
     return seconds[-1]
+
+
+def _probe_rows(policy: ActorCritic) -> int:
+    """B: as many for every agent."""
+    return -(-_PROBE_ROWS // policy.num_agents) * policy.num_agents

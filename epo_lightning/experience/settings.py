@@ -10,7 +10,7 @@ _KEY = "model.rollout"
 
 
 @dataclass(frozen=True)
-class RolloutSettings:
+class OnPolicySettings:
     """How data is collected, what the critic's targets are, and how often each sample is used.
 
     Args:
@@ -27,12 +27,6 @@ class RolloutSettings:
         estimator: Targets of on-policy samples: `gae` (lambda-returns) or `n_step` (EPO eq. 6).
         n_step: Steps of the `n_step` estimator, at most `horizon`.
         reward_scale: Rewards are multiplied by this before the critic sees them; reported returns are not.
-        off_policy_ratio: Followers' samples relabelled for the master, as a multiple of the master's own, rounded to
-            whole environments; 0 for none.
-        off_policy_source: `all` samples from every follower, `one_agent` from one random follower per iteration.
-        mu_cap: Upper bound of the importance weight mu with which an off-policy sample starts; inf for none.
-        coupling_followers: Where followers are coupled to the master (`model.loss.coupling_coefficient`): how many,
-            drawn anew in every iteration, learn from each of its environments; all where there are fewer.
     """
 
     horizon: int = 16
@@ -45,13 +39,9 @@ class RolloutSettings:
     estimator: Literal["gae", "n_step"] = "gae"
     n_step: int = 3
     reward_scale: float = 1.0
-    off_policy_ratio: float = 1.0
-    off_policy_source: OffPolicySource = "all"
-    mu_cap: float = float("inf")
-    coupling_followers: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("horizon", "num_epochs", "num_minibatches", "minibatch_size", "n_step", "coupling_followers"):
+        for name in ("horizon", "num_epochs", "num_minibatches", "minibatch_size", "n_step"):
             if getattr(self, name) is not None:
                 require_range(f"{_KEY}.{name}", getattr(self, name), 1)
         if self.num_minibatches is not None and self.minibatch_size is not None:
@@ -65,9 +55,7 @@ class RolloutSettings:
             )
         for name in ("gamma", "gae_lambda"):
             require_range(f"{_KEY}.{name}", getattr(self, name), 0, 1)
-        for name in ("reward_scale", "mu_cap"):
-            require_range(f"{_KEY}.{name}", getattr(self, name), 0, open_low=True)
-        require_range(f"{_KEY}.off_policy_ratio", self.off_policy_ratio, 0)
+        require_range(f"{_KEY}.reward_scale", self.reward_scale, 0, open_low=True)
 
     def minibatches(self, units: int, samples_per_unit: int) -> int:
         """Minibatches of a pass.
@@ -97,6 +85,31 @@ class RolloutSettings:
                 f" {near}; got {self.minibatch_size}"
             )
         return samples // self.minibatch_size
+
+
+@dataclass(frozen=True)
+class RolloutSettings(OnPolicySettings):
+    """The same where agents learn from each other's data, too.
+
+    Args:
+        off_policy_ratio: Followers' samples relabelled for the master, as a multiple of the master's own, rounded to
+            whole environments; 0 for none.
+        off_policy_source: `all` samples from every follower, `one_agent` from one random follower per iteration.
+        mu_cap: Upper bound of the importance weight mu with which an off-policy sample starts; inf for none.
+        coupling_followers: Where followers are coupled to the master (`model.loss.coupling_coefficient`): how many,
+            drawn anew in every iteration, learn from each of its environments; all where there are fewer.
+    """
+
+    off_policy_ratio: float = 1.0
+    off_policy_source: OffPolicySource = "all"
+    mu_cap: float = float("inf")
+    coupling_followers: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_range(f"{_KEY}.off_policy_ratio", self.off_policy_ratio, 0)
+        require_range(f"{_KEY}.mu_cap", self.mu_cap, 0, open_low=True)
+        require_range(f"{_KEY}.coupling_followers", self.coupling_followers, 1)
 
 
 def _sizes_near(wanted: int, units: int) -> list[int]:

@@ -1,39 +1,16 @@
-"""What turns a collected rollout into something to learn from: normalisation, targets, relabelled samples.
+"""What turns a collected rollout into something to learn from: normalisation, targets, advantages.
 
-Shape legend: N environments, T horizon, W = N + off-policy and coupled columns, C = columns of one of the two kinds.
+Shape legend: N environments, T horizon, W columns: N, and those of relabelled samples where there are some.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
-
-import torch
 from torch import Tensor
 
-from epo_lightning.algorithm.advantages import bootstrap_values, gae_targets, n_step_targets, one_step_targets
-from epo_lightning.algorithm.aggregation import effective_sample_fraction, relabel, sample_followers
-from epo_lightning.algorithm.coupling import draw_coupled
-from epo_lightning.algorithm.distributions import ActionDistribution
-from epo_lightning.algorithm.population import MASTER
+from epo_lightning.algorithm.advantages import bootstrap_values, gae_targets, n_step_targets
 from epo_lightning.experience.buffer import RolloutBuffer
 from epo_lightning.experience.episodes import explained_variance
-from epo_lightning.experience.settings import RolloutSettings
-from epo_lightning.learner.networks import LatentActorCritic
+from epo_lightning.experience.settings import OnPolicySettings
+from epo_lightning.learner.actor_critic import ActorCritic
 from epo_lightning.learner.normalization import normalize_across_ranks
-
-
-class _Sampled(NamedTuple):
-    """Samples under another agent's gene: where they come from, (T, C) each, and what the network says.
-
-    `final_value` is that of the final observation; only what was truncated is read.
-    """
-
-    step: Tensor
-    env: Tensor
-    policy: ActionDistribution
-    value: Tensor
-    next_value: Tensor
-    final_value: Tensor
 
 
 class Targets:
@@ -43,61 +20,57 @@ class Targets:
         buffer: Raw observations, actions, log-probs, values and outcomes of T steps.
         policy: The network that acted; its normalisers take the rollout in.
         settings: Of the rollout.
-        generator: Draws the samples that are relabelled.
-        autocast: Context in which the network runs.
 
     Attributes:
-        sources: (T, C) the environments that the master's extra samples are from, once they are drawn; None without.
+        diagnostics: Scalars for the log, once the rollout is complete.
     """
 
-    def __init__(
-        self,
-        buffer: RolloutBuffer,
-        policy: LatentActorCritic,
-        settings: RolloutSettings,
-        generator: torch.Generator,
-        autocast: Callable[[], AbstractContextManager[Any]],
-    ) -> None:
+    def __init__(self, buffer: RolloutBuffer, policy: ActorCritic, settings: OnPolicySettings) -> None:
         self.buffer, self.policy, self.settings = buffer, policy, settings
-        self.generator, self.autocast = generator, autocast
-        self.sources: Tensor | None = None
+        self.diagnostics: dict[str, Tensor] = {}
 
-    def complete(self, last_value: Tensor) -> dict[str, Tensor]:
-        """Fill in everything that the losses need, in normalised units; `last_value` (N,) follows the last step.
-
-        Returns:
-            Scalars for the log.
-        """
+    def complete(self, last_value: Tensor) -> None:
+        """Fill in everything that the losses need, in normalised units; `last_value` (N,) follows the last step."""
         self._normalize_observations()
         buffer, moments, envs = self.buffer, self.policy.value_moments, self.buffer.envs
         buffer.values[-1, :envs] = last_value
         own_values = moments.denormalize(buffer.values[:, :envs])
         final_values = moments.denormalize(buffer.final_values)
-        rewards = buffer.rewards * self.settings.reward_scale
-        values, targets = own_values[:-1], self._on_policy_targets(rewards, own_values, final_values)
-        diagnostics = {"losses/explained_variance": explained_variance(values, targets)}
-        if buffer.shape.off_policy_columns:
-            off_values, off_targets = self._aggregate(rewards)
-            values, targets = torch.cat([values, off_values], dim=1), torch.cat([targets, off_targets], dim=1)
-            diagnostics["losses/off_policy_ess"] = effective_sample_fraction(buffer.log_mu[:, envs : values.shape[1]])
-        learnt = targets  # by the critic
-        if buffer.shape.coupled_columns:
-            coupled_values, coupled_targets = self._couple(rewards)
-            values, targets = torch.cat([values, coupled_values], dim=1), torch.cat([targets, coupled_targets], dim=1)
-        buffer.advantages.copy_(normalize_across_ranks(targets - values))
+        values, targets = own_values[:-1], self._on_policy_targets(self._rewards(), own_values, final_values)
+        self.diagnostics = {"losses/explained_variance": self._explained_variance(values, targets)}
+        values, targets, learnt = self._with_relabelled(values, targets)
+        buffer.advantages.copy_(self._normalized(targets - values))
         self.policy.update_value_moments(learnt)
         moments.normalize(values, out=buffer.values[:-1])
         moments.normalize(targets, out=buffer.targets)
-        return diagnostics
+
+    def _rewards(self) -> Tensor:
+        """(T, N) as the critic sees them."""
+        return self.buffer.rewards * self.settings.reward_scale
+
+    def _with_relabelled(self, values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Values and targets (T, W), and the targets that the critic learns, from those (T, N) of the agents' own."""
+        return values, targets, targets
+
+    @property
+    def gamma(self) -> float | Tensor:
+        """Discount; (N,) where it is not the same in all environments."""
+        return self.settings.gamma
+
+    def _normalized(self, advantages: Tensor) -> Tensor:
+        """Over all samples of all ranks."""
+        return normalize_across_ranks(advantages)
+
+    def _explained_variance(self, values: Tensor, targets: Tensor) -> Tensor:
+        return explained_variance(values, targets)
 
     def _normalize_observations(self) -> None:
         """Normalise in place with the moments the rollout was made with; then take its observations in."""
         moments = self.policy.obs_moments
         collected = self.buffer.obs[:, : self.buffer.envs]
-        variance, mean = torch.var_mean(collected[:-1], dim=(0, 1), correction=0)
+        news = moments.of(collected[:-1])
         moments.normalize(collected, out=collected)
-        count = torch.full_like(moments.count, collected[:-1].shape[0] * collected.shape[1])
-        moments.merge(count, mean.double(), variance.double())
+        moments.merge(*news)
 
     def _on_policy_targets(self, rewards: Tensor, values: Tensor, final_values: Tensor) -> Tensor:
         """(T, N) targets of the agents' own samples; `values` is (T + 1, N)."""
@@ -105,107 +78,5 @@ class Targets:
         done = buffer.terminated | buffer.truncated
         following = bootstrap_values(values, final_values, buffer.terminated, buffer.truncated)
         if settings.estimator == "gae":
-            return gae_targets(rewards, values[:-1], following, done, settings.gamma, settings.gae_lambda)
-        return n_step_targets(rewards, following, done, settings.gamma, settings.n_step)
-
-    def _aggregate(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the off-policy columns; returns values and one-step targets of them, (T, C) each (EPO eq. 8)."""
-        buffer, columns = self.buffer, slice(self.buffer.envs, self.buffer.shape.learnt_columns)
-        sampled = self._sample()
-        self.sources = sampled.env
-        log_probs = self._log_probs(sampled, columns)
-        relabelled = relabel(log_probs, buffer.log_probs[sampled.step, sampled.env], self.settings.mu_cap)
-        buffer.log_probs[:, columns], buffer.log_mu[:, columns] = relabelled
-        return self._one_step_targets(sampled, rewards)
-
-    def _couple(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the coupled columns: the master's environments as drawn followers see them.
-
-        Returns:
-            Values and one-step targets of them by the followers' critic, (T, C) each.
-        """
-        buffer, population = self.buffer, self.buffer.population
-        columns = slice(buffer.shape.learnt_columns, None)
-        followers = buffer.shape.coupled_columns // population.envs_per_agent
-        env, agents = draw_coupled(population, followers, self.generator)
-        buffer.column_agents[columns] = agents
-        sampled = self._sequences(env, agents, columns)
-        buffer.log_probs[:, columns], buffer.log_mu[:, columns] = self._log_probs(sampled, columns), 0.0
-        return self._one_step_targets(sampled, rewards)
-
-    def _log_probs(self, sampled: _Sampled, columns: slice) -> Tensor:
-        """(T, C) of the actions under the other agent; copies observations and actions into the columns."""
-        buffer, step, env = self.buffer, sampled.step, sampled.env
-        buffer.obs[:-1, columns] = buffer.obs[step, env]
-        buffer.actions[:, columns] = buffer.actions[step, env]
-        return sampled.policy.log_prob(buffer.actions[:, columns])
-
-    def _one_step_targets(self, sampled: _Sampled, rewards: Tensor) -> tuple[Tensor, Tensor]:
-        """Values and targets in units of the reward, (T, C) each."""
-        buffer, step, env = self.buffer, sampled.step, sampled.env
-        denormalize = self.policy.value_moments.denormalize
-        following = denormalize(torch.where(buffer.truncated[step, env], sampled.final_value, sampled.next_value))
-        following = following.masked_fill(buffer.terminated[step, env], 0.0)
-        return denormalize(sampled.value), one_step_targets(rewards[step, env], following, self.settings.gamma)
-
-    def _sample(self) -> _Sampled:
-        """Transitions of the followers, or whole sequences with an LSTM, seen with the master's gene."""
-        if not self.policy.recurrent:
-            return self._sample_transitions()
-        shape, source = self.buffer.shape, self.settings.off_policy_source
-        _, env = sample_followers(shape.population, shape.off_policy_columns, 1, source, self.generator)
-        return self._sequences(env, torch.full_like(env, MASTER), slice(self.buffer.envs, shape.learnt_columns))
-
-    def _sequences(self, env: Tensor, agents: Tensor, columns: slice) -> _Sampled:
-        """What the environments `env` (C,) went through, seen with the genes of `agents` (C,); goes into `columns`."""
-        buffer, horizon, recurrent = self.buffer, self.settings.horizon, self.policy.recurrent
-        states, resets = buffer.states[:, env], buffer.resets[:, env]
-        buffer.states[:, columns], buffer.resets[:, columns] = states, resets
-        known = bool(buffer.final_obs)
-        with self.autocast():
-            rows = self.policy.express(agents)
-            output = self.policy(buffer.obs[:, env], rows, states, resets, every_state=known and recurrent)
-        value = output.value[:-1]
-        final_value = self._value_of_final_observations(env, agents, output.state, value) if known else value
-        step = torch.arange(horizon, device=env.device)[:, None].expand(-1, len(env))
-        policy = output.actions.steps(horizon)
-        return _Sampled(step, env.expand(horizon, -1), policy, value, output.value[1:], final_value)
-
-    def _value_of_final_observations(self, env: Tensor, agents: Tensor, states: Tensor, value: Tensor) -> Tensor:
-        """(T, C) V(final_obs) with the gene of the agent that learns and its own recurrent state after that step.
-
-        Args:
-            env: (C,) environments of the sampled sequences.
-            agents: (C,) who learns from them.
-            states: (S, T + 1, C, H) that agent's state after every step; without an LSTM it is not read.
-            value: (T, C) V(s_t), which stands where the environment did not tell the final observation.
-        """
-        buffer = self.buffer
-        row = torch.full_like(buffer.truncated, -1, dtype=torch.long)  # of each known final observation in `obs`
-        obs = torch.cat([each for _, _, each in buffer.final_obs])
-        first = 0
-        for t, cut, _ in buffer.final_obs:
-            row[t, cut] = torch.arange(first, first + len(cut), device=row.device)
-            first += len(cut)
-        sampled = row[:, env]
-        step, column = (sampled >= 0).nonzero(as_tuple=True)  # one wait for the device per rollout
-        final_value = value.clone()
-        if len(step):
-            state = states[:, step, column] if self.policy.recurrent else states
-            with self.autocast():
-                output = self.policy(obs[sampled[step, column]], self.policy.express(agents[column]), state)
-            final_value[step, column] = output.value
-        return final_value
-
-    def _sample_transitions(self) -> _Sampled:
-        buffer, horizon = self.buffer, self.settings.horizon
-        shape = (horizon, buffer.shape.off_policy_columns)
-        count, source = shape[0] * shape[1], self.settings.off_policy_source
-        drawn = sample_followers(buffer.population, count, horizon, source, self.generator)
-        step, env = (part.view(shape) for part in drawn)
-        now_and_next = torch.cat([buffer.obs[step, env], buffer.obs[step + 1, env]])
-        with self.autocast():
-            master = self.policy.express(torch.full_like(env[0], MASTER))
-            output = self.policy(now_and_next, master, self.policy.initial_state(0))
-        policy, final_value = output.actions.steps(horizon), buffer.master_final_values[step, env]
-        return _Sampled(step, env, policy, output.value[:horizon], output.value[horizon:], final_value)
+            return gae_targets(rewards, values[:-1], following, done, self.gamma, settings.gae_lambda)
+        return n_step_targets(rewards, following, done, self.gamma, settings.n_step)

@@ -32,11 +32,14 @@ class HyperParameters(nn.Module):
         initial: What every agent begins with: `OF_THE_LEARNER`, and `reward.NAME` of what the task exposes.
     """
 
+    began_with: Tensor
+
     def __init__(self, num_agents: int, initial: Mapping[str, float]) -> None:
         super().__init__()
         self.names = tuple(initial)
         for name, value in initial.items():
             self.register_buffer(_of_buffer(name), torch.full((num_agents,), value, dtype=torch.float64))
+        self.register_buffer("began_with", torch.tensor([*initial.values()], dtype=torch.float64))
 
     def __getitem__(self, name: str) -> Tensor:
         """(K,) float64: the buffer itself, on the module's device."""
@@ -48,6 +51,14 @@ class HyperParameters(nn.Module):
     def of_reward(self) -> dict[str, Tensor]:
         """(K,) of each of the task's reward parameters, by the task's own name."""
         return {name.removeprefix(REWARD): self[name] for name in self.names if name.startswith(REWARD)}
+
+    def restart(self, initial: Mapping[str, float]) -> None:
+        """After a checkpoint was loaded: a value that is set anew is every agent's; those that are not stay."""
+        for place, name in enumerate(self.names):
+            new = torch.tensor(initial[name], dtype=torch.float64)
+            if not torch.equal(new.nan_to_num(), self.began_with[place].cpu().nan_to_num()):
+                self[name].fill_(initial[name])
+                self.began_with[place] = initial[name]
 
     def read(self) -> dict[str, Tensor]:
         """(K,) float64 of each name: copies on the CPU, which do not change when training goes on."""

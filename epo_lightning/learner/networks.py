@@ -5,94 +5,35 @@ S recurrent state tensors (2 per LSTM: hidden and cell; 0 without).
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from epo_lightning.algorithm.distributions import ActionDistribution, Categorical, Gaussian
-from epo_lightning.learner.activations import ACTIVATIONS, Activation
+from epo_lightning.algorithm.distributions import Categorical, Gaussian
+from epo_lightning.learner.activations import ACTIVATIONS
+from epo_lightning.learner.actor_critic import ActorCritic, ActorCriticSettings, Expression, PolicyOutput
 from epo_lightning.learner.normalization import RunningMoments
-from epo_lightning.learner.policy import Policy
 from epo_lightning.learner.trunks import LSTMTrunk, MLPTrunk, Trunk
 from epo_lightning.limits import Mistake, require_range
 
 
 @dataclass(frozen=True)
-class NetworkSettings:
+class NetworkSettings(ActorCriticSettings):
     """Size and shape of the shared network.
 
     Args:
         gene_dim: Z, entries of an agent's gene; 0 is allowed for one agent only.
-        hidden: Widths of the MLP's layers.
-        width: Multiplies `hidden` and `lstm_units` (the paper's x4 network: 4).
-        lstm_units: H of an LSTM -> LayerNorm in front of the MLP (the paper's network); null for none.
-        separate_critic: A trunk of its own for the critic; otherwise actor and critic share one.
-        activation: Non-linearity of the MLP.
-        log_std_init: Initial log standard deviation of the actions.
-        log_std_min: The learned log standard deviations do not fall below this.
-        log_std_max: The learned log standard deviations do not rise above this.
-        obs_clip: Normalised observations are clipped to +-obs_clip.
     """
 
     gene_dim: int = 32
-    hidden: tuple[int, ...] = (512, 256, 128)
-    width: int = 1
-    lstm_units: int | None = None
-    separate_critic: bool = False
-    activation: Activation = "elu"
-    log_std_init: float = 0.0
-    log_std_min: float = -5.0
-    log_std_max: float = 2.0
-    obs_clip: float = 5.0
 
     def __post_init__(self) -> None:
         require_range("model.network.gene_dim", self.gene_dim, 0)
-        require_range("model.network.width", self.width, 1)
-        for units in self.hidden:
-            require_range("model.network.hidden", units, 1)
-        if self.lstm_units is not None:
-            require_range("model.network.lstm_units", self.lstm_units, 1)
-        require_range("model.network.obs_clip", self.obs_clip, 0, open_low=True)
-        require_range("model.network.log_std_max", self.log_std_max, self.log_std_min)
-        require_range("model.network.log_std_init", self.log_std_init, self.log_std_min, self.log_std_max)
+        super().__post_init__()
 
 
-class Expression(NamedTuple):
-    """What makes agents differ, looked up for a set of rows.
-
-    Attributes:
-        actor: (N, F) the traits of their genes in the actor's trunk (see `trunks`).
-        critic: The same in the critic's own trunk; None where it has none.
-        log_std: (N, A).
-    """
-
-    actor: Tensor
-    critic: Tensor | None
-    log_std: Tensor
-
-    def at(self, rows: Tensor) -> "Expression":
-        """Those of some of the rows (M,)."""
-        critic = None if self.critic is None else self.critic[rows]
-        return Expression(self.actor[rows], critic, self.log_std[rows])
-
-
-class PolicyOutput(NamedTuple):
-    """What the network says of a set of rows.
-
-    Attributes:
-        actions: Which actions, float32.
-        value: (...,) float32 normalised value.
-        state: (S, N, H) recurrent state after the last step; (S, T, N, H) after every step, where that was asked for.
-    """
-
-    actions: ActionDistribution
-    value: Tensor
-    state: Tensor
-
-
-class LatentActorCritic(Policy):
+class LatentActorCritic(ActorCritic):
     """Actor and critic of a whole population: pi_theta(a | s, phi_k) and V_psi(s, phi_k) (EPO section 4).
 
     Args:
@@ -119,17 +60,7 @@ class LatentActorCritic(Policy):
         self.critic = _trunk(obs_dim, settings) if settings.separate_critic else None
         self.action_head = nn.Linear(self.actor.outputs, act_dim)
         self.value_head = nn.Linear(self.actor.outputs, 1)
-        units = settings.width * (settings.lstm_units or 0)
-        self.state_shape = (2 * (1 + settings.separate_critic), units) if units else (0, 0)
-
-    @property
-    def recurrent(self) -> bool:
-        """Whether there is an LSTM, hence a state to carry."""
-        return self.state_shape[0] > 0
-
-    def initial_state(self, rows: int, device: torch.device | None = None) -> Tensor:
-        """(S, N, H) zeros: the state at an episode's start."""
-        return torch.zeros(self.state_shape[0], rows, self.state_shape[1], device=device)
+        self.state_shape = settings.state_shape
 
     def express(self, agent_ids: Tensor) -> Expression:
         """What makes the agents named by `agent_ids` (N,) differ, in the precision of the context (autocast)."""
@@ -196,7 +127,7 @@ class LatentActorCritic(Policy):
 
 def _trunk(obs_dim: int, settings: NetworkSettings) -> Trunk:
     """The trunk that `settings` ask for."""
-    hidden = [settings.width * layer for layer in settings.hidden]
+    hidden = settings.widths
     activation = ACTIVATIONS[settings.activation]
     if settings.lstm_units is None:
         return MLPTrunk(obs_dim, settings.gene_dim, hidden, activation)

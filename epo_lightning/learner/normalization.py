@@ -59,6 +59,12 @@ class RunningMoments(nn.Module):
         """(x - mean) / std, clipped; written to `out` when given (which may be `x`)."""
         return self.normalizer()(x, out)
 
+    def of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Count (), mean (F,) and variance (F,) of samples x (..., F) alone, as `merge` takes them."""
+        variance, mean = torch.var_mean(x, dim=tuple(range(x.dim() - self.mean.dim())), correction=0)
+        count = torch.full_like(self.count, x.numel() // self.mean.numel())
+        return count, mean.double(), variance.double()
+
     def denormalize(self, x: Tensor) -> Tensor:
         """Undo `normalize`, but for its clipping: x * std + mean."""
         return x * self.std() + self.mean.float()

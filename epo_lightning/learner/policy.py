@@ -9,6 +9,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
+from epo_lightning.algorithm.population import MASTER
 from epo_lightning.learner.normalization import RunningMoments
 
 
@@ -25,6 +26,15 @@ class Policy(nn.Module):
     def device(self) -> torch.device:
         """Where it computes."""
         return next(self.parameters()).device
+
+    @property
+    def champion(self) -> int:
+        """The agent that is evaluated, and that acts where nobody is named."""
+        return MASTER
+
+    def name_of(self, agent: int) -> str:
+        """What an agent is called in captions."""
+        return "master" if agent == MASTER else f"follower {agent}"
 
     @abstractmethod
     def initial_state(self, rows: int, device: torch.device | None = None) -> Tensor:

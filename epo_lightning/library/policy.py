@@ -33,7 +33,7 @@ class AgentPolicy:
     Args:
         network: Of all agents.
         identity: What it was made for.
-        agent: Who acts: a number, or one for each row.
+        agent: Who acts: a number, or one for each row; None for the one that is evaluated.
         seed: Of the noise of actions that are drawn.
 
     Attributes:
@@ -48,11 +48,12 @@ class AgentPolicy:
         Mistake: When there is no such agent.
     """
 
-    def __init__(self, network: Policy, identity: Identity, agent: Agents = 0, seed: int = 0) -> None:
+    def __init__(self, network: Policy, identity: Identity, agent: Agents | None = None, seed: int = 0) -> None:
         self.network = network
         self.task, self.discrete = identity.task, identity.discrete
         self.obs_dim, self.act_dim = identity.obs_dim, identity.act_dim
         self.num_agents = network.num_agents
+        agent = network.champion if agent is None else agent
         self._agents = _agent_numbers(agent, self.num_agents).to(network.device)
         self._generator = torch.Generator(network.device).manual_seed(seed)
         self._state: Tensor | None = None
@@ -121,7 +122,12 @@ class AgentPolicy:
 
 
 def load_policy(
-    source: object, agent: Agents = 0, *, device: str | torch.device = "cpu", trust: bool = False, seed: int = 0
+    source: object,
+    agent: Agents | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    trust: bool = False,
+    seed: int = 0,
 ) -> AgentPolicy:
     """Agents of a checkpoint, ready to act.
 
@@ -130,7 +136,7 @@ def load_policy(
     Args:
         source: A checkpoint, a run folder (for its last one), `last` or `best` (of the newest run below runs/), or a
             `Run`.
-        agent: Who acts, for all rows or for each: 0 is the master.
+        agent: Who acts, for all rows or for each; None for the one that is evaluated, the master where there is one.
         device: Where.
         trust: Import the algorithm that somebody else's checkpoint names, which can run any code.
         seed: Of the noise of actions that are drawn.

@@ -70,11 +70,14 @@ class Run:
         """The generations: children, parents, elites, fitness; none of a run that does not evolve."""
         return list(read_lineage(self._files.lineage))
 
-    def policy(self, agent: Agents = 0, *, best: bool = False, device: str = "cpu", seed: int = 0) -> AgentPolicy:
+    def policy(
+        self, agent: Agents | None = None, *, best: bool = False, device: str = "cpu", seed: int = 0
+    ) -> AgentPolicy:
         """Agents that act (see `load_policy`).
 
         Args:
-            agent: Who acts, for all rows or for each: 0 is the master.
+            agent: Who acts, for all rows or for each; None for the one that is evaluated, the master where there is
+                one.
             best: Of the best checkpoint instead of the last.
             device: Where.
             seed: Of the noise of actions that are drawn.

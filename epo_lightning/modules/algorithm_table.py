@@ -2,6 +2,7 @@
 
 ALGORITHMS: dict[str, str] = {
     "epo": "epo_lightning.modules.epo.EPOModule",
+    "pbt": "epo_lightning.modules.pbt.PBTModule",
     "pql": "epo_lightning.modules.pql.PQLModule",
     "sac": "epo_lightning.modules.sac.SACModule",
 }

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from epo_lightning.algorithm.population import MASTER
 from epo_lightning.limits import Mistake
 from epo_lightning.modules.identity import Identity
 
@@ -30,6 +31,9 @@ HISTORY = "history"
 """Where the run comes from, and what it took so far (see `run.history`)."""
 POLICY = "policy."
 """How the names of the network's weights begin in `state_dict`."""
+
+CHAMPION = "policy.best"
+"""Where a population without a master keeps who is its best."""
 
 PRESENT_LAYOUT = 3
 """Of what a checkpoint keeps for a run that goes on; raised when that changes."""
@@ -80,6 +84,14 @@ def env_steps_of(checkpoint: Mapping[str, Any]) -> int:
     """How many the training had made, over all environments and ranks."""
     ranks = ranks_of(checkpoint)
     return int(ranks[0].get("env_steps", 0)) if ranks else 0
+
+
+def champion_of(checkpoint: Mapping[str, Any]) -> int:
+    """The agent that acts where nobody is named; of weights that nobody has checked yet."""
+    state = checkpoint.get("state_dict")
+    best = state.get(CHAMPION) if isinstance(state, dict) else None
+    is_number = isinstance(best, Tensor) and best.dim() == 0 and best.dtype == torch.int64
+    return int(best) if is_number else MASTER
 
 
 def curriculum_of(checkpoint: Mapping[str, Any]) -> dict[str, float] | None:

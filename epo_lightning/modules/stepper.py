@@ -23,10 +23,10 @@ class Stepper:
     Args:
         trainer: Which runs a fit.
         optimizer: The optimizer.
-        max_grad_norm: Gradients are scaled down to this norm.
+        max_grad_norm: Gradients are scaled down to this norm by `step` and `step_for`.
     """
 
-    def __init__(self, trainer: L.Trainer, optimizer: torch.optim.Optimizer, max_grad_norm: float) -> None:
+    def __init__(self, trainer: L.Trainer, optimizer: torch.optim.Optimizer, max_grad_norm: float = torch.inf) -> None:
         self.optimizer, self.max_grad_norm = optimizer, max_grad_norm
         self.parameters: list[nn.Parameter] = [each for group in optimizer.param_groups for each in group["params"]]
         self._world_size = trainer.world_size
@@ -36,21 +36,30 @@ class Stepper:
 
     def step(self, loss: Tensor) -> Tensor:
         """One step down the gradient of `loss` (); returns the gradient's norm before it was clipped, ()."""
-        for parameter in self.parameters:
-            parameter.grad = None  # `Optimizer.zero_grad` takes ten times as long
-        self._before_backward(loss)
         if self._scaler is None:
-            loss.backward()
+            self.backward(loss)
             norm = clip_gradients(self.parameters, self.max_grad_norm)
             self.optimizer.step()
         else:
-            self._scaler.scale(loss).backward()
+            self.backward(loss)
             self._scaler.unscale_(self.optimizer)
             norm = clip_gradients(self.parameters, self.max_grad_norm)
             self._scaler.step(self.optimizer)
             self._scaler.update()
-        self._count_step()
+        self.count()
         return norm
+
+    def backward(self, loss: Tensor) -> None:
+        """Put the gradient of `loss` () where the parameters are, the mean over the ranks; for who steps by itself."""
+        for parameter in self.parameters:
+            parameter.grad = None  # `Optimizer.zero_grad` takes ten times as long
+        self._before_backward(loss)
+        (loss if self._scaler is None else self._scaler.scale(loss)).backward()
+
+    def count(self) -> None:
+        """`trainer.global_step` goes up."""
+        self._count.increment_ready()
+        self._count.increment_completed()
 
     def step_for(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
         """As `step`, but only `parameters` learn: the other ones have no gradient, so that the optimizer skips them.
@@ -65,12 +74,8 @@ class Stepper:
         self.optimizer.step()
         for parameter in parameters:
             parameter.grad = None
-        self._count_step()
+        self.count()
         return norm
-
-    def _count_step(self) -> None:
-        self._count.increment_ready()
-        self._count.increment_completed()
 
 
 def _average_over_ranks(gradients: Sequence[Tensor]) -> None:

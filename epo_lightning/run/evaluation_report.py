@@ -41,8 +41,9 @@ class EvaluationReport(PopulationCallback):
         task, difficulty = module.data.spec.name, module.data.difficulty
         at = "".join(f", {name} {value:.4g}" for name, value in difficulty.items())
         where = f"{len(seeds)} seeds" if len(seeds) > 1 else f"seed {seeds[0]}"
+        who = module.policy.name_of(module.champion)
         source = trainer.ckpt_path or "an untrained network"
-        print(f"{task}: {episodes} episodes of the master of {source}, without exploration noise, {where}{at}")
+        print(f"{task}: {episodes} episodes of the {who} of {source}, without exploration noise, {where}{at}")
         print(table(module.evaluation))
         if trainer.ckpt_path is None:
             return

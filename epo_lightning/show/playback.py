@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from epo_lightning.algorithm.population import MASTER
 from epo_lightning.envs.base import StepResult, VectorEnv
 from epo_lightning.envs.contract import check_first, check_result, check_spec, refuse_unsound, sound
 from epo_lightning.learner.policy import Policy
@@ -33,7 +32,7 @@ class Playback:
 
     Attributes:
         env: The environment.
-        labels: M names: "master", "follower 3", "random", "zero", "scripted".
+        labels: M names: "master", "follower 3", "champion", "random", "zero", "scripted".
         successes: (M,) goals reached in the running episode.
         returns: (M,) reward of the running episode.
         clock: (M,) steps of the running episode.
@@ -135,9 +134,9 @@ def _label(actor: int | str, policy: Policy | None) -> str:
             raise Mistake(f"--policy must be one of {', '.join(POLICIES)}; got {actor!r}")
         return actor
     agents = 0 if policy is None else policy.num_agents
-    if not 0 <= actor < agents:
+    if policy is None or not 0 <= actor < agents:
         raise Mistake(f"--agents: there is no agent {actor}; they are 0 (the master) to {agents - 1}")
-    return "master" if actor == MASTER else f"follower {actor}"
+    return policy.name_of(actor)
 
 
 def _in_words(name: str, value: float, unit: str) -> str:

@@ -59,7 +59,7 @@ def test_dotted_names_exist(name: str) -> None:
         ("algorithm/q_values.py", {"ScalarValues", "CategoricalValues"}),
         ("learner/q_networks.py", {"SquashedActor"}),
         ("modules/data.py", {"RolloutDataModule", "setup"}),
-        ("experience/rollout.py", {"RolloutDataset", "collect"}),
+        ("experience/on_policy.py", {"OnPolicyDataset", "collect"}),
         ("experience/targets.py", {"Targets", "complete"}),
         ("experience/buffer.py", {"RolloutBuffer", "minibatches"}),
         ("algorithm/advantages.py", {"gae_targets", "n_step_targets"}),

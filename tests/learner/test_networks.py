@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from epo_lightning.algorithm.distributions import Gaussian
-from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings, PolicyOutput
+from epo_lightning.learner.actor_critic import PolicyOutput
+from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 
 OBS, ACT, AGENTS, GENE, UNITS = 5, 2, 4, 3, 6
 

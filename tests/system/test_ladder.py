@@ -31,9 +31,10 @@ from epo_lightning.experience import n_step, targets
 from epo_lightning.experience.n_step import ExplorationSettings
 from epo_lightning.experience.replay import ReplaySettings
 from epo_lightning.experience.settings import RolloutSettings
+from epo_lightning.learner.actor_critic import Expression, PolicyOutput
 from epo_lightning.learner.adamw import SACOptimizerSettings
 from epo_lightning.learner.deterministic import PQLNetworkSettings
-from epo_lightning.learner.networks import Expression, LatentActorCritic, NetworkSettings, PolicyOutput
+from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.learner.normalization import RunningMoments, normalize_across_ranks
 from epo_lightning.learner.optimizer import OptimizerSettings
 from epo_lightning.learner.q_networks import SACNetworkSettings
@@ -77,7 +78,7 @@ def population(task: Task, folder: Path, num_agents: int, evolves: bool = False,
     """Train `EPOModule` for 45 iterations: PPO with one agent, SAPG with several, CPO coupled, EPO if it `evolves`."""
     torch.manual_seed(0)
     lstm_units = 8 if task.needs_memory else None
-    network = NetworkSettings(2 if num_agents > 1 else 0, hidden=(16,), lstm_units=lstm_units, log_std_init=-1.0)
+    network = NetworkSettings((16,), lstm_units=lstm_units, log_std_init=-1.0, gene_dim=2 if num_agents > 1 else 0)
     steps = OptimizerSettings(learning_rate=5e-3)
     rollout = RolloutSettings(horizon=6, gamma=GAMMA, num_epochs=4, num_minibatches=2)
     module = EPOModule(num_agents, network, LossSettings(coupling_coefficient=coupling), steps, rollout)

@@ -1,0 +1,193 @@
+"""On-device rollouts: T steps of N environments, streamed as one batch per iteration.
+
+Shape legend: N environments, T horizon, K agents, W columns of the buffer.
+
+One pass over an `OnPolicyDataset` is one iteration: a rollout with the present parameters, and its targets. The
+algorithm makes its passes over it in shuffled minibatches, as often as it needs.
+"""
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from epo_lightning.algorithm.distributions import CategoricalSampler, GaussianSampler
+from epo_lightning.algorithm.population import Population
+from epo_lightning.envs.base import StepResult
+from epo_lightning.experience.base import Experience
+from epo_lightning.experience.buffer import RolloutBuffer, RolloutShape
+from epo_lightning.experience.env_log import EnvLog
+from epo_lightning.experience.settings import OnPolicySettings
+from epo_lightning.experience.world import World
+from epo_lightning.learner.actor_critic import ActorCritic, Expression, PolicyOutput
+from epo_lightning.limits import Mistake
+
+
+class OnPolicyDataset(Experience[RolloutBuffer]):
+    """Streams one rollout per pass.
+
+    Args:
+        world: The environments; N of them.
+        policy: The network that acts; its normalisers are updated here, once per rollout.
+        population: Who acts where.
+        settings: See `OnPolicySettings`.
+        shape: Of the rollouts.
+
+    Attributes:
+        buffer: The last rollout, complete: what a pass yields.
+    """
+
+    policy: ActorCritic
+
+    def __init__(
+        self,
+        world: World,
+        policy: ActorCritic,
+        population: Population,
+        settings: OnPolicySettings,
+        shape: RolloutShape,
+    ) -> None:
+        super().__init__(world, policy, population)
+        self.settings = settings
+        self.buffer = RolloutBuffer(shape, self.device)
+        self.iteration_env_steps = population.num_envs * settings.horizon * world.world_size
+        self._passes: list[Tensor] = []  # the order of what was learned from in this iteration
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[RolloutBuffer]:
+        self.collect()
+        self._passes = []
+        yield self.buffer
+
+    @property
+    def nbytes(self) -> int:
+        """Of the buffer."""
+        return RolloutBuffer.nbytes(self.buffer.shape)
+
+    @abstractmethod
+    def _complete(self, last_value: Tensor) -> None:
+        """Fill in everything that the losses need of the rollout; `last_value` (N,) follows the last step."""
+
+    @abstractmethod
+    def _value_final_observations(self, t: int, result: StepResult, rows: Expression, state: Tensor) -> None:
+        """Put the values of the states in which episodes were truncated in step t into `buffer.final_values`.
+
+        Args:
+            t: The step.
+            result: What it gave.
+            rows: Of the agents that act.
+            state: (S, N, H) after it.
+        """
+
+    def _remember(self, t: int) -> None:
+        """Look at the recurrent states before step t."""
+
+    def start_episodes(self) -> Tensor:
+        """At different points of their time limit, where that is asked for; those that begin late are not counted."""
+        if not self.settings.staggered_starts:
+            return super().start_episodes()
+        over = self.population.staggered(self.world.rank, self.world.world_size, self.device)
+        obs = self.env.reset_late(over)
+        self.ledger.begin_late(over > 0)
+        self.fitness.begin_late(over > 0)
+        return obs
+
+    @torch.no_grad()
+    def collect(self) -> None:
+        """Fill the buffer with one rollout and everything that the losses need of it."""
+        self.seconds = dict.fromkeys(("env", "inference", "targets"), 0.0)
+        last_value = self._interact()
+        start = self.clock()
+        buffer = self.buffer
+        self._refuse_nonfinite()
+        self.count(buffer.rewards, buffer.successes, buffer.terminated | buffer.truncated)
+        self._complete(last_value)
+        self.seconds["targets"] = self.clock() - start
+
+    def _interact(self) -> Tensor:
+        """T steps of every environment; returns the (N,) value of the state after them."""
+        buffer, policy, envs = self.buffer, self.policy, self.population.num_envs
+        obs = self.begin()
+        with self.autocast():
+            rows = policy.express(self.agent_ids)
+        kind = CategoricalSampler if policy.discrete else GaussianSampler
+        sampler = kind(buffer.actions[:, :envs], buffer.log_probs[:, :envs], rows.log_std, self.generator)
+        buffer.states[:, :envs] = self.state
+        buffer.final_obs.clear()
+        log, normalize = EnvLog(self.device), policy.obs_moments.normalizer()
+        start = self.clock()
+        for t in range(self.settings.horizon):
+            buffer.obs[t, :envs] = obs
+            self._remember(t)
+            with self.autocast():
+                output = policy(normalize(obs), rows, self.state)
+            buffer.values[t, :envs] = output.value
+            actions = sampler.sample(t, output.actions)
+            result = self.advance(actions, log)
+            self._store(t, result, rows, output.state)
+            obs = result.obs
+        self.seconds["inference"] = self.clock() - start - self.seconds["env"]
+        self.diagnostics = {f"env/{name}": mean for name, mean in log.means().items()}
+        buffer.obs[-1, :envs] = obs
+        with self.autocast():
+            last: PolicyOutput = policy(normalize(obs), rows, self.state)
+        return last.value
+
+    def _store(self, t: int, result: StepResult, rows: Expression, state: Tensor) -> None:
+        """Keep the outcome of step t, and the values of the states in which episodes were truncated."""
+        buffer, envs = self.buffer, self.population.num_envs
+        buffer.rewards[t] = result.reward
+        buffer.successes[t] = result.successes
+        buffer.terminated[t] = result.terminated
+        buffer.truncated[t] = result.truncated
+        done = buffer.resets[t + 1, :envs] = result.terminated | result.truncated
+        # One scalar per env step goes to the host: truncated episodes are rare, and an extra forward pass is not free
+        if bool(result.truncated.any()):
+            self._value_final_observations(t, result, rows, state)
+        self.state = state.masked_fill(done[:, None], 0.0) if self.policy.recurrent else state
+        self.obs = result.obs
+
+    def _refuse_nonfinite(self) -> None:
+        """One scalar per rollout goes to the host; the search for the culprits only when there are some."""
+        buffer = self.buffer
+        actions, log_probs = (field[:, : self.population.num_envs] for field in (buffer.actions, buffer.log_probs))
+        final_values = buffer.final_values.masked_fill(~buffer.truncated, 0.0)
+        obs = buffer.obs[:, : self.population.num_envs]
+        parts = (actions, obs, buffer.rewards, buffer.successes, final_values)
+        if bool(torch.isfinite(torch.stack([part.sum() for part in parts]).sum())):
+            return
+        if bool(torch.isfinite(obs[0]).all()) and not bool(torch.isfinite(actions[0].sum() + log_probs[0].sum())):
+            return  # it is the network that is not finite: so will the loss be, and `NaNGuard` stops there
+        bad = [_columns_not_finite(part) for part in parts]
+        named = {"obs": bad[1], "reward": bad[2], "successes": bad[3], "final_obs": bad[4]}
+        faults = "; ".join(f"{name} not finite in envs {envs[:16]}" for name, envs in named.items() if envs)
+        if faults:
+            raise Mistake(f"data.env: {self.env.spec.name} returned {faults}")
+
+    def saved(self) -> dict[str, Any]:
+        """Also the scale of the rewards, which is that of the critic's values, and how episodes began."""
+        settings = self.settings
+        return {**super().saved(), "reward_scale": settings.reward_scale, "staggered": settings.staggered_starts}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Also under another scale of the rewards; episodes that run on are not staggered afterwards."""
+        super().restore(state)
+        if self.obs is not None and self.settings.staggered_starts != state.get("staggered", False):
+            now, then = ("true", "false") if self.settings.staggered_starts else ("false", "true")
+            warnings.warn(
+                f"model.rollout.staggered_starts {now} has no effect on a run that goes on: it began with {then}",
+                stacklevel=2,
+            )
+        # values are linear in the scale: the critic, which predicts normalised ones, stays right under a new scale
+        self.policy.value_moments.rescale(self.settings.reward_scale / state["reward_scale"])
+
+
+def _columns_not_finite(values: Tensor) -> list[int]:
+    """Second indices of values (T, N, ...) at which something is not finite."""
+    wrong = ~torch.isfinite(values)
+    return wrong.reshape(*wrong.shape[:2], -1).any(-1).any(0).nonzero().flatten().tolist()

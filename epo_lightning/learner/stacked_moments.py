@@ -1,0 +1,74 @@
+"""Running mean and standard deviation of each of K networks.
+
+Shape legend: K networks, A of them that are asked, n rows of each, F features of one sample.
+
+Rows stand in blocks of the same length, network after network: (..., K n, F) is (..., K, n, F).
+"""
+
+import torch
+from torch import Tensor
+
+from epo_lightning.learner.normalization import Normalizer, RunningMoments
+from epo_lightning.learner.stacked import rows_of
+
+
+class BlockNormalizer(Normalizer):
+    """`Normalizer` of rows in blocks: `mean` and `scale` are (A, 1, F)."""
+
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Of x (..., A n, F); written to `out` when given (which may be `x`)."""
+        if out is None:
+            out = torch.empty_like(x)
+        super().__call__(_in_blocks(x, self.mean), _in_blocks(out, self.mean))
+        return out
+
+
+class StackedMoments(RunningMoments):
+    """Mean and variance of everything that each of K networks has seen; all see as many samples.
+
+    Args:
+        networks: K.
+        features: F; () for a scalar.
+        clip: Normalised values are clipped to +-clip; None leaves them.
+        epsilon: Added to the variance.
+    """
+
+    def __init__(
+        self, networks: int, features: tuple[int, ...] = (), clip: float | None = None, epsilon: float = 1e-5
+    ) -> None:
+        super().__init__((networks, *features), clip, epsilon)
+
+    def normalizer(self, networks: Tensor | None = None) -> BlockNormalizer:
+        """See `RunningMoments.normalizer`; of some `networks` (A,) where they are named."""
+        mean, var = rows_of(self.mean, networks), rows_of(self.var, networks)
+        return BlockNormalizer(mean.float().unsqueeze(1), (var + self.epsilon).rsqrt().float().unsqueeze(1), self.clip)
+
+    def denormalize(self, x: Tensor) -> Tensor:
+        """Undo `normalize`, but for its clipping."""
+        std, mean = self.std().unsqueeze(1), self.mean.float().unsqueeze(1)
+        return (_in_blocks(x, mean) * std + mean).view(x.shape)
+
+    def of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Count (), mean (K, F) and variance (K, F) of samples x (..., K n, F) alone, as `merge` takes them."""
+        blocks = _in_blocks(x, self.mean.unsqueeze(1))
+        block = blocks.dim() - self.mean.dim() - 1  # the axis of networks
+        others = [axis for axis in range(block + 2) if axis != block]
+        variance, mean = torch.var_mean(blocks, dim=others, correction=0)
+        return torch.full_like(self.count, x.numel() // self.mean.numel()), mean.double(), variance.double()
+
+    @torch.no_grad()
+    def update(self, x: Tensor) -> None:
+        """Take in samples x (..., K n, F); with several ranks a collective call, made by all of them."""
+        self.merge(*self.of(x))
+
+
+def _in_blocks(x: Tensor, blocks: Tensor) -> Tensor:
+    """(..., A, n, F) of x (..., A n, F), a view; `blocks` is (A, 1, F)."""
+    return x.unflatten(x.dim() + 1 - blocks.dim(), (len(blocks), -1))
+
+
+def normalize_blocks(x: Tensor, networks: int) -> Tensor:
+    """(x - mean) / std of x (..., K n), over all entries of a network and all ranks: a collective call with several."""
+    moments = StackedMoments(networks, epsilon=1e-8).to(x.device)
+    moments.update(x)
+    return moments.normalize(x)

@@ -1,0 +1,171 @@
+"""K actors with K critics that share nothing: the networks of a population-based training, as batched weights.
+
+Shape legend: K agents, A of them that are asked, N = A B rows, B rows of each agent, T steps, O observation, A action
+entries in distributions, S recurrent state tensors, H LSTM units.
+
+Where rows of several agents stand in one axis, those of an agent are a block, and the blocks are in the agents' order.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from epo_lightning.algorithm.distributions import ActionDistribution, Categorical, Gaussian
+from epo_lightning.algorithm.population import MASTER
+from epo_lightning.learner.activations import ACTIVATIONS
+from epo_lightning.learner.actor_critic import ActorCritic, ActorCriticSettings, Expression, PolicyOutput
+from epo_lightning.learner.stacked import StackedLinear, rows_of
+from epo_lightning.learner.stacked_moments import StackedMoments
+from epo_lightning.learner.stacked_trunks import build_trunk
+
+
+class BlockOutput(NamedTuple):
+    """What the networks say of their own rows.
+
+    Attributes:
+        actions: Which actions, float32; (A, B, ...), (A, T, B, ...) of a sequence.
+        value: (A, B) or (A, T, B) float32 normalised value.
+        state: (S, A, B, H) recurrent state after the last step.
+    """
+
+    actions: ActionDistribution
+    value: Tensor
+    state: Tensor
+
+
+class StackedActorCritic(ActorCritic):
+    """pi_k(a | s) and V_k(s) of K agents, each with normalisers of its own.
+
+    Args:
+        obs_dim: O.
+        act_dim: Entries of an action, or choices.
+        num_agents: K.
+        settings: See `ActorCriticSettings`.
+        discrete: The action is one of `act_dim` choices; there is no log-std then.
+    """
+
+    obs_moments: StackedMoments
+    value_moments: StackedMoments
+    best: Tensor
+
+    def __init__(
+        self, obs_dim: int, act_dim: int, num_agents: int, settings: ActorCriticSettings, discrete: bool = False
+    ) -> None:
+        super().__init__()
+        self.settings, self.discrete, self.num_agents = settings, discrete, num_agents
+        self.state_shape = settings.state_shape
+        self.obs_moments = StackedMoments(num_agents, (obs_dim,), clip=settings.obs_clip)
+        self.value_moments = StackedMoments(num_agents)
+        log_std = torch.full((num_agents, 0 if discrete else act_dim), settings.log_std_init)
+        self.log_std = nn.Parameter(log_std, requires_grad=not discrete)
+        trunk = num_agents, obs_dim, self.state_shape[1], settings.widths, ACTIVATIONS[settings.activation]
+        self.actor = build_trunk(*trunk)
+        self.critic = build_trunk(*trunk) if settings.separate_critic else None
+        self.action_head = StackedLinear(num_agents, self.actor.outputs, act_dim)
+        self.value_head = StackedLinear(num_agents, self.actor.outputs, 1)
+        self.register_buffer("best", torch.tensor(MASTER))
+
+    @property
+    def parameters_per_row(self) -> int:
+        """Those of one agent."""
+        return super().parameters_per_row // self.num_agents
+
+    @property
+    def champion(self) -> int:
+        """Who is evaluated."""
+        return int(self.best)
+
+    @champion.setter
+    def champion(self, agent: int) -> None:
+        self.best.fill_(agent)
+
+    def name_of(self, agent: int) -> str:
+        """There is no master: only a best one."""
+        return "champion" if agent == self.champion else f"agent {agent}"
+
+    def express(self, agent_ids: Tensor) -> Expression:
+        """The log-stds of the rows' agents; everything else that makes them differ is in weights."""
+        return Expression(agent_ids.new_zeros(0), None, functional.embedding(agent_ids, self.log_std))
+
+    def forward(self, obs: Tensor, rows: Expression, state: Tensor, resets: Tensor | None = None) -> PolicyOutput:
+        """One step, or a sequence, of rows in K blocks; `rows` as `express` tells them of the agents in order."""
+        blocks = obs.unflatten(-2, (self.num_agents, -1))
+        is_sequence = obs.dim() == 3
+        if is_sequence:
+            blocks = blocks.transpose(0, 1)
+            resets = None if resets is None else resets.unflatten(1, (self.num_agents, -1)).transpose(0, 1)
+        output = self.of_blocks(blocks, state.unflatten(1, (self.num_agents, -1)), resets)
+        head, value = output.actions[0], output.value
+        if is_sequence:
+            head, value = head.transpose(0, 1), value.transpose(0, 1)
+        head, value = head.flatten(-3, -2), value.flatten(-2)
+        actions = Categorical(head) if self.discrete else Gaussian(head, rows.log_std)
+        return PolicyOutput(actions, value, output.state.flatten(1, 2))
+
+    def of_blocks(
+        self, obs: Tensor, state: Tensor, resets: Tensor | None = None, agents: Tensor | None = None
+    ) -> BlockOutput:
+        """What each agent says of its own rows.
+
+        Args:
+            obs: (A, B, O) normalised observations; (A, T, B, O) for a sequence.
+            state: (S, A, B, H) before the first step.
+            resets: (A, T, B) bool: an episode starts at this step, its state is zeroed first.
+            agents: (A,) who is asked; None for all.
+        """
+        features, new_state = self.actor(obs, state[:2], resets, agents)
+        value_features = features
+        if self.critic is not None:
+            value_features, critic_state = self.critic(obs, state[2:], resets, agents)
+            new_state = torch.cat([new_state, critic_state])
+        rows = obs.shape[1:-1]
+        head = self.action_head(features, agents).float().unflatten(1, rows)
+        value = self.value_head(value_features, agents).squeeze(-1).float().unflatten(1, rows)
+        if self.discrete:
+            return BlockOutput(Categorical(head), value, new_state)
+        log_std = rows_of(self.log_std, agents)
+        return BlockOutput(Gaussian(head, log_std.view(len(log_std), *[1] * len(rows), -1)), value, new_state)
+
+    @torch.no_grad()
+    def act(
+        self, obs: Tensor, agent_ids: Tensor, state: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See `Policy.act`; the rows may be anybody's, in any order."""
+        agents, block, counts = agent_ids.unique(return_inverse=True, return_counts=True)
+        longest = int(counts.max())
+        order = block.argsort(stable=True)
+        first = counts.cumsum(0) - counts
+        place = torch.empty_like(block)
+        place[order] = torch.arange(len(block), device=block.device) - first[block[order]]
+        slot = block * longest + place  # blocks of one length, not all of them full
+        padded = obs.new_zeros(len(agents) * longest, obs.shape[1]).index_copy(0, slot, obs)
+        states = self.initial_state(len(padded), obs.device).index_copy(1, slot, state)
+        seen = self.obs_moments.normalizer(agents)(padded).unflatten(0, (len(agents), longest))
+        output = self.of_blocks(seen, states.unflatten(1, seen.shape[:2]), None, agents)
+        head = output.actions[0].flatten(0, 1)[slot]
+        policy = Categorical(head) if self.discrete else Gaussian(head, self.log_std[agent_ids])
+        return policy.mode() if generator is None else policy.draw(generator), output.state.flatten(1, 2)[:, slot]
+
+    @torch.no_grad()
+    def clamp_log_std(self) -> None:
+        """Project the log standard deviations back into their range; call it after every optimizer step."""
+        self.log_std.clamp_(self.settings.log_std_min, self.settings.log_std_max)
+
+    @torch.no_grad()
+    def update_value_moments(self, targets: Tensor) -> None:
+        """See `ActorCritic.update_value_moments`; targets (..., K B)."""
+        old_std, old_mean = self.value_moments.std(), self.value_moments.mean.float()
+        self.value_moments.update(targets)
+        std, mean = self.value_moments.std(), self.value_moments.mean.float()
+        self.value_head.weight.mul_((old_std / std)[:, None, None])
+        bias = self.value_head.bias
+        bias.mul_(old_std[:, None]).add_((old_mean - mean)[:, None]).div_(std[:, None])
+
+    @torch.no_grad()
+    def copy_agents(self, agents: Tensor, parents: Tensor) -> None:
+        """`agents` (M,) get the weights and normalisers of `parents` (M,); nobody else changes."""
+        moments = (self.obs_moments.mean, self.obs_moments.var, self.value_moments.mean, self.value_moments.var)
+        for table in (*self.parameters(), *moments):
+            table[agents] = table[parents]
