@@ -2,19 +2,19 @@
 
 from epo_lightning.limits import Mistake
 from epo_lightning.modules import algorithm_name
-from epo_lightning.modules.base import PopulationCallback
+from epo_lightning.modules.base import PopulationCallback, PopulationModule
 
 
 def count_followers(callback: PopulationCallback) -> int:
     """How many followers the population of `callback` has.
 
     Raises:
-        Mistake: When the algorithm never has any.
+        Mistake: When the algorithm never has any, or they have no genes.
     """
     module = callback.module
-    if "num_agents" not in module.model_settings:
+    if "num_agents" not in module.model_settings or type(module).genome is PopulationModule.genome:
         raise Mistake(
-            f"trainer.callbacks {type(callback).__name__} selects among followers, and the algorithm"
+            f"trainer.callbacks {type(callback).__name__} selects among followers that have genes, and the algorithm"
             f" {algorithm_name(type(module))} has none: leave the callback out, or choose by --algorithm one with a"
             " population, such as epo"
         )

@@ -25,7 +25,7 @@ from epo_lightning.experience.independent import IndependentDataset
 from epo_lightning.experience.settings import OnPolicySettings
 from epo_lightning.experience.world import World
 from epo_lightning.learner.actor_critic import ActorCriticSettings
-from epo_lightning.learner.hyper_parameters import OF_THE_LEARNER, HyperParameters
+from epo_lightning.learner.hyper_parameters import OF_THE_LEARNER, REWARD, HyperParameters
 from epo_lightning.learner.optimizer import OptimizerSettings
 from epo_lightning.learner.stacked import rows_of
 from epo_lightning.learner.stacked_adam import Pace, StackedAdam, adapted_rates
@@ -93,8 +93,10 @@ class PBTModule(PopulationModule):
             self.hyper_parameters = HyperParameters(self.num_agents, self._initial())
 
     def _initial(self) -> dict[str, float]:
-        """What every agent begins with."""
+        """What every agent begins with, and what the task pays for."""
         loss, optimizer, rollout = self.loss_settings, self.optimizer_settings, self.rollout_settings
+        env = self.data.env or self.data.eval_env
+        assert env is not None, "the environments are built before the network"
         return {
             "learning_rate": optimizer.learning_rate,
             "clip": loss.clip_eps,
@@ -105,6 +107,7 @@ class PBTModule(PopulationModule):
             "num_epochs": rollout.num_epochs,
             "critic": loss.value_coefficient,
             "bounds": loss.bound_coefficient,
+            **{f"{REWARD}{name}": value for name, value in env.reward_parameters().items()},
         }
 
     def experience(self, world: World) -> IndependentDataset:
@@ -208,7 +211,8 @@ class PBTModule(PopulationModule):
         """Other individuals take the rows of `agents`: what selects among them has no other way in.
 
         Who gets weights gets normalisers, Adam's moments and its count of steps, too, and the learning rate, unless
-        `values` tells one. Running episodes of `agents` stop counting.
+        `values` tells one. Reward parameters that change are handed on to the environments. Running episodes of
+        `agents` stop counting.
 
         Args:
             agents: (M,) ids.
@@ -222,6 +226,10 @@ class PBTModule(PopulationModule):
         self._adam().copy_networks(heirs, sources)
         self.hyper_parameters.write(heirs, rates)
         self.hyper_parameters.write(agents, values)
+        if any(name.startswith(REWARD) for name in values):
+            paid = self.hyper_parameters.of_reward().items()
+            by_env = {name: each[self.dataset.agent_ids].float() for name, each in paid if REWARD + name in values}
+            self.dataset.env.set_reward_parameters(by_env)
         self.dataset.start_new_gene(agents)
 
     @property

@@ -26,6 +26,7 @@ _POINTS, _FEW = 150, 20
 """Most points of an agent's line, where there are few agents; of more half as many."""
 _AGENTS = (
     ("return", "Return of every agent", "return while exploring", False),
+    ("learning_rate", "Learning rate of every agent", "learning rate", True),
     ("successes", "Successes of every agent", "successes an episode", False),
     ("kl_to_master", "Distance of every follower from the master", "KL to the master, nats", True),
     ("ess", "Weight of every follower's samples", "effective sample size, share", False),

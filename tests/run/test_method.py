@@ -1,7 +1,8 @@
 """What the settings of a run make, in words."""
 
-from epo_lightning.callbacks import GeneticEvolution, NaNGuard
+from epo_lightning.callbacks import GeneticEvolution, NaNGuard, PopulationBasedTraining
 from epo_lightning.modules.epo import EPOModule
+from epo_lightning.modules.pbt import PBTModule
 from epo_lightning.modules.sac import SACModule
 from epo_lightning.run.method import method
 
@@ -25,4 +26,8 @@ def test_agents_and_callbacks_make_the_method() -> None:
     assert method(EPOModule, 4, [NaNGuard()], coupled=True) == cpo
     both = f"EPO + CPO: 4 agents, {coupled}, evolved by GeneticEvolution"
     assert method(EPOModule, 4, [MyEvolution()], coupled=True) == both
+    apart = "PBT: 8 agents with networks of their own, selected and mutated by PopulationBasedTraining"
+    assert method(PBTModule, 8, [NaNGuard(), PopulationBasedTraining()]) == apart
+    beside = "PBT: 8 agents side by side, without exchange (PopulationBasedTraining in trainer.callbacks adds it)"
+    assert method(PBTModule, 8, [NaNGuard()]) == beside
     assert method(Own, 2, []) == f"{__name__}.Own: 2 agents"

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, get_args
 
-from epo_lightning.algorithm import crossover
+from epo_lightning.algorithm import crossover, population_based
 from epo_lightning.cli.algorithm import is_known
 from epo_lightning.cli.trust.embedded_config import class_specs
 from epo_lightning.envs.allegro_kuka.objects import OBJECT_SETS
+from epo_lightning.experience.objective import ObjectiveName
 
 _GYMNASIUM = "epo_lightning.envs.gymnasium.GymnasiumEnv"
 _WORKER = "epo_lightning.envs.worker.WorkerEnv"
@@ -33,7 +34,16 @@ _OWN: dict[str, dict[str, dict[str, str]]] = {
         "epo_lightning.callbacks.GeneticEvolution": {"crossover": "|".join(get_args(crossover.CrossoverName))},
         "epo_lightning.callbacks.NaNGuard": {},
         "epo_lightning.callbacks.NetworkScaleProfiler": {},
+        "epo_lightning.callbacks.PopulationBasedTraining": {
+            "objective": "|".join(get_args(ObjectiveName)),
+            "rule": "|".join(get_args(population_based.RuleName)),
+        },
         "epo_lightning.callbacks.VideoRecorder": {},
+    },
+    "trainer.callbacks.rule": {
+        f"{population_based.__name__}.{name}": {}
+        for name, rule in vars(population_based).items()
+        if isinstance(rule, type) and issubclass(rule, population_based.Rule)
     },
     "trainer.callbacks.crossover": {
         f"{crossover.__name__}.{name}": {}

@@ -1,0 +1,253 @@
+"""Population Based Training: agents with networks of their own exchange weights and change their hyper-parameters.
+
+Shape legend: K agents, M of them that act, N environments of this rank.
+"""
+
+import json
+import math
+from typing import Any, NamedTuple
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+
+from epo_lightning.algorithm.mutation import Gene, Mutated, mutate
+from epo_lightning.algorithm.population_based import KEY, Decision, Rule, RuleName, Standing, by_name, order
+from epo_lightning.callbacks.mutable import Bounds, genes_of
+from epo_lightning.callbacks.run_files import run_file
+from epo_lightning.experience.objective import ObjectiveName, objectives
+from epo_lightning.experience.streams import Stream, derive_seed
+from epo_lightning.limits import Mistake, require_range
+from epo_lightning.modules import algorithm_name
+from epo_lightning.modules.base import PopulationCallback
+from epo_lightning.modules.pbt import PBTModule
+from epo_lightning.run.folder import writing
+from epo_lightning.run.notices import Reasons
+
+
+class _Change(NamedTuple):
+    """What rank 0 drew for all ranks."""
+
+    decision: Decision
+    mutated: Mutated
+
+
+class PopulationBasedTraining(PopulationCallback):
+    """Every agent trains by itself; now and then the worst go on with the weights of one of the best (DexPBT).
+
+    An agent is worth the mean over its environments of their last finished episodes. After every `interval_steps` of
+    its own env steps that is put on record, and the rule decides by the records who acts: an agent that acts takes
+    weights, normalisers and optimizer state of a better one, or keeps its own, and changes its hyper-parameters either
+    way. At the beginning everybody changes them once. Rank 0 decides with a generator of its own, the other ranks
+    receive what it drew. Whenever somebody acts, `lineage.jsonl` in the run folder gets a line. The champion, which is
+    evaluated and whose results are the run's, is the best on record.
+
+    Args:
+        objective: What an agent is worth: `return`, `successes`, or the task's `true_objective`, which joins successes
+            and difficulty.
+        interval_steps: Env steps of each agent between two checks: a run of K agents makes K times as many meanwhile.
+        start_after: Env steps that an agent makes at least since the beginning, or since it acted, before it acts.
+        initial_delay: Nobody acts before each agent has made so many env steps.
+        rule: Who acts and takes whose weights: `dexpbt`, `margins`, or the `class_path` and `init_args` of a `Rule`.
+        genome: Hyper-parameters of the learner that may change, each with its smallest and largest value, or null for
+            the usual ones; null for what DexPBT changes: all but learning rate and entropy.
+        reward_genome: The same of the task's reward parameters.
+        seed: Of the generator that draws; null follows `seed_everything`.
+    """
+
+    def __init__(
+        self,
+        objective: ObjectiveName = "return",
+        interval_steps: int = 10_000_000,
+        start_after: int = 10_000_000,
+        initial_delay: int = 20_000_000,
+        rule: Rule | RuleName = "dexpbt",
+        genome: dict[str, tuple[float, float] | None] | None = None,
+        reward_genome: dict[str, tuple[float, float] | None] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        require_range(f"{KEY}.interval_steps", interval_steps, 1)
+        require_range(f"{KEY}.start_after", start_after, 0)
+        require_range(f"{KEY}.initial_delay", initial_delay, 0)
+        if seed is not None:
+            require_range(f"{KEY}.seed", seed, 0)
+        self.objective, self.interval_steps = objective, interval_steps
+        self.start_after, self.initial_delay, self.seed = start_after, initial_delay, seed
+        self.rule = rule if isinstance(rule, Rule) else by_name(rule)
+        self.genome: Bounds | None = genome
+        self.reward_genome: Bounds = reward_genome or {}
+        if self.reward_genome and objective == "return":
+            raise Mistake(
+                f"{KEY}.objective: a return says nothing where the genome changes what is paid (reward_genome); select"
+                " by true_objective or successes"
+            )
+        self.lineage: list[dict[str, Any]] = []
+        self._genes: dict[str, Gene] = {}
+        self._generator: torch.Generator | None = None
+        self._records = self._best = torch.empty(0)
+        self._interval = self._began = torch.empty(0)
+        self._initial: dict[str, float] = {}
+        self._reasons = Reasons()
+
+    @property
+    def population(self) -> PBTModule:
+        """The module, with networks and hyper-parameters of each agent."""
+        assert isinstance(self.module, PBTModule)
+        return self.module
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse an algorithm whose agents share their network, and constants out of range."""
+        super().setup(trainer, pl_module, stage)
+        if not isinstance(pl_module, PBTModule):
+            raise Mistake(
+                f"{KEY} exchanges networks, and agents of {algorithm_name(type(pl_module))} have none of their own:"
+                " choose --algorithm pbt, or leave the callback out"
+            )
+        if stage != "fit":
+            return
+        agents = self.module.num_agents
+        self.rule.check(agents)
+        if self._generator is None:
+            words = [self.module.data.seed, Stream.EVOLUTION] if self.seed is None else [self.seed]
+            self._generator = torch.Generator().manual_seed(derive_seed(*words))
+            self._records = torch.full((agents,), torch.nan, dtype=torch.float64)
+            self._best = self._records.clone()
+            self._interval = torch.zeros(agents, dtype=torch.int64)
+            self._began = self._interval.clone()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Everybody mutates once; a resumed run writes the lineage up to its checkpoint anew."""
+        if self.objective == "true_objective":
+            self.module.dataset.env.true_objective(torch.zeros(1))  # refuses at once
+        begins = not self._initial
+        if begins:
+            self._initial = {name: float(value[0]) for name, value in self.population.hyper_parameters.read().items()}
+        self._genes = genes_of(self.genome, self.reward_genome, self._initial)
+        if begins:
+            everybody = torch.arange(self.module.num_agents)
+            self._apply(trainer, Decision(everybody, everybody, everybody))
+        self._log()
+        path = run_file(trainer, "lineage.jsonl")
+        if trainer.is_global_zero and (self.lineage or path.exists()):
+            with writing(path):
+                path.write_text("".join(json.dumps(record) + "\n" for record in self.lineage))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """When an interval is over: put everybody on record, and have the rule decide."""
+        dataset, agents = self.module.dataset, self.module.num_agents
+        now = objectives(dataset, self.objective)
+        self._best = torch.fmax(self._best, now)
+        self._log()
+        own_steps = dataset.env_steps // agents
+        over = self._interval < own_steps // self.interval_steps
+        due = over & ~now.isnan()
+        if not due.any():
+            if over.any():
+                late = over.nonzero()[:, 0].tolist()
+                line = f"some environments of agents {late} have finished no episode yet: these wait for their record"
+                self._reasons.tell("episodes", f"{dataset.env_steps:,} env steps, {line}")
+            return
+        self._records = torch.where(due, now, self._records)
+        self._interval = torch.where(due, own_steps // self.interval_steps, self._interval)
+        self.module.champion = int(order(self._records)[0])
+        long_enough = (own_steps - self._began >= self.start_after) & (own_steps >= self.initial_delay)
+        self._act(trainer, Standing(self._records, self._best, due & long_enough))
+        self._best = self._best.masked_fill(due, math.nan)
+        self._log()
+
+    def _act(self, trainer: L.Trainer, standing: Standing) -> None:
+        """Whoever acts by the rule does."""
+        env_steps, agents = self.module.dataset.env_steps, self.module.num_agents
+        decision = None
+        if trainer.is_global_zero:
+            assert self._generator is not None
+            decision = self.rule.decide(standing, self._generator)
+        decision = trainer.strategy.broadcast(decision)
+        assert decision is not None
+        if not len(decision.agents):
+            why, line = "rule", "nobody is to be replaced by the rule"
+            if not standing.may_act.any():
+                why, line = "early", "below initial_delay, or start_after since the last time"
+            self._reasons.tell(why, f"{env_steps:,} env steps, {line}: all agents train on")
+            return
+        self._reasons.forget()
+        mutated = self._apply(trainer, decision)
+        self._began[decision.agents] = env_steps // agents
+        self._record(trainer, decision, mutated)
+
+    def _apply(self, trainer: L.Trainer, decision: Decision) -> Mutated:
+        """Hyper-parameters of `decision.sources`, mutated, and the weights of `decision.parents` become the agents'."""
+        module, dataset, agents = self.population, self.module.dataset, decision.agents
+        change: _Change | None = None
+        if trainer.is_global_zero:
+            assert self._generator is not None
+            now = module.hyper_parameters.read()
+            taken = {name: now[name][decision.sources] for name in self._genes}
+            mutated = mutate(taken, self._genes, self.rule.mutation_rate, self.rule.change, self._generator)
+            change = _Change(decision, mutated)
+        change = trainer.strategy.broadcast(change)
+        assert change is not None
+        module.adopt(agents, decision.parents, decision.with_weights, change.mutated.values)
+        dataset.ledger.forget(torch.isin(dataset.agent_ids, agents.to(dataset.device)))
+        for name, clamped in change.mutated.clamped.items():
+            if clamped.any():
+                held, gene = agents[clamped].tolist(), self._genes[name]
+                rank_zero_info(f"{name} of agents {held} was mutated out of [{gene.low:g}, {gene.high:g}]: held there")
+        return change.mutated
+
+    def _record(self, trainer: L.Trainer, decision: Decision, mutated: Mutated) -> None:
+        """Append what happened to the lineage, in memory and on disk."""
+        taken = decision.with_weights
+        children, parents = decision.agents[taken].tolist(), decision.parents[taken].tolist()
+        fitness = [None if math.isnan(value) else round(value, 6) for value in self._records.tolist()]
+        record = {
+            "generation": len(self.lineage) + 1,
+            "env_steps": self.module.dataset.env_steps,
+            "children": children,
+            "parents": [[parent, parent] for parent in parents],
+            "elites": self.rule.top(self._records).tolist(),
+            "fitness": fitness,
+            "champion": self.module.champion,
+            "mutated": decision.agents.tolist(),
+            "sources": decision.sources.tolist(),
+            "hyper_parameters": {name: mutated.values[name].tolist() for name in self._genes},
+            "clamped": {
+                name: decision.agents[clamped].tolist() for name, clamped in mutated.clamped.items() if clamped.any()
+            },
+        }
+        self.lineage.append(record)
+        told = [f"{child} with the weights of {parent}" for child, parent in zip(children, parents, strict=True)]
+        told += [f"{agent} with its own" for agent in decision.agents[~taken].tolist()]
+        known = self._records[~self._records.isnan()]
+        rank_zero_info(
+            f"Generation {len(self.lineage)} at {record['env_steps']:,} env steps: other hyper-parameters for agent"
+            f" {', '.join(told)}; {self.objective} {known.min():.4g} to {known.max():.4g}, best agent"
+            f" {self.module.champion}"
+        )
+        if trainer.is_global_zero:
+            path = run_file(trainer, "lineage.jsonl")
+            with writing(path), path.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+
+    def _log(self) -> None:
+        """One column for each agent's value of what may change."""
+        values = self.population.hyper_parameters.read()
+        told = {f"hyper_parameters/{name}/{k}": value for name in self._genes for k, value in enumerate(values[name])}
+        known = self._records[~self._records.isnan()]
+        best = {"population/objective_best": float(known.max())} if len(known) else {}
+        counts = {"charts/generation": len(self.lineage), "population/champion": self.module.champion}
+        self.module.metrics |= {**{name: float(value) for name, value in told.items()}, **best, **counts}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The lineage, what the run began with, the records, what each agent counts from, and the generator."""
+        assert self._generator is not None
+        tensors = {"records": self._records, "best": self._best, "interval": self._interval, "began": self._began}
+        return {"lineage": self.lineage, "initial": self._initial, "generator": self._generator.get_state(), **tensors}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from `state_dict`."""
+        self.lineage, self._initial = list(state_dict["lineage"]), dict(state_dict["initial"])
+        self._records, self._best = state_dict["records"].clone(), state_dict["best"].clone()
+        self._interval, self._began = state_dict["interval"].clone(), state_dict["began"].clone()
+        self._generator = torch.Generator()
+        self._generator.set_state(state_dict["generator"])
