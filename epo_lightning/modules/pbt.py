@@ -25,7 +25,7 @@ from epo_lightning.experience.independent import IndependentDataset
 from epo_lightning.experience.settings import OnPolicySettings
 from epo_lightning.experience.world import World
 from epo_lightning.learner.actor_critic import ActorCriticSettings
-from epo_lightning.learner.hyper_parameters import OF_THE_LEARNER, HyperParameters
+from epo_lightning.learner.hyper_parameters import OF_THE_LEARNER, REWARD, HyperParameters
 from epo_lightning.learner.optimizer import OptimizerSettings
 from epo_lightning.learner.stacked import rows_of
 from epo_lightning.learner.stacked_adam import Pace, StackedAdam, adapted_rates
@@ -94,6 +94,8 @@ class PBTModule(PopulationModule):
 
     def _initial(self) -> dict[str, float]:
         """What every agent begins with."""
+        env = self.data.env or self.data.eval_env
+        assert env is not None, "the environments are not built"
         loss, optimizer, rollout = self.loss_settings, self.optimizer_settings, self.rollout_settings
         return {
             "learning_rate": optimizer.learning_rate,
@@ -105,6 +107,7 @@ class PBTModule(PopulationModule):
             "num_epochs": rollout.num_epochs,
             "critic": loss.value_coefficient,
             "bounds": loss.bound_coefficient,
+            **{f"{REWARD}{name}": value for name, value in env.reward_parameters().items()},
         }
 
     def experience(self, world: World) -> IndependentDataset:
@@ -142,6 +145,7 @@ class PBTModule(PopulationModule):
         rates, none = table["learning_rate"], torch.zeros_like(table["learning_rate"])
         bounds = settings.learning_rate_min, settings.learning_rate_max
         rates.copy_(adapted_rates(rates, none, table["target_kl"] * none, bounds))
+        self._tell_rewards()
         self.policy.clamp_log_std()
 
     # The update -----------------------------------------------------------------------------------------------------
@@ -196,7 +200,7 @@ class PBTModule(PopulationModule):
     # The population -------------------------------------------------------------------------------------------------
 
     @property
-    def champion(self) -> int:  # type: ignore[override]
+    def champion(self) -> int:
         """Who is evaluated, and whose results are the run's: agent 0 until somebody is named."""
         return self.policy.champion
 
@@ -222,7 +226,16 @@ class PBTModule(PopulationModule):
         self._adam().copy_networks(heirs, sources)
         self.hyper_parameters.write(heirs, rates)
         self.hyper_parameters.write(agents, values)
+        self._tell_rewards()
         self.dataset.start_new_gene(agents)
+
+    def _tell_rewards(self) -> None:
+        """The environments of each agent pay by its reward parameters."""
+        rewards, envs = self.hyper_parameters.of_reward(), self.dataset.population.envs_per_agent
+        if rewards:
+            self.dataset.env.set_reward_parameters(
+                {name: value.float().repeat_interleave(envs) for name, value in rewards.items()}
+            )
 
     @property
     def dataset(self) -> IndependentDataset:
