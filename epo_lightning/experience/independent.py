@@ -55,7 +55,8 @@ class IndependentTargets(Targets):
             each.unflatten(1, (self.buffer.population.num_agents, -1)).transpose(0, 1).flatten(1)
             for each in (targets - values, targets)
         )
-        return (1 - errors.var(1) / targets.var(1).clamp(min=1e-12)).mean()
+        explained: Tensor = 1 - errors.var(1) / targets.var(1).clamp(min=1e-12)
+        return explained.mean()
 
 
 class IndependentDataset(OnPolicyDataset):

@@ -44,6 +44,8 @@ class LatentActorCritic(ActorCritic):
         discrete: The action is one of A choices instead of A numbers; there is no log-std then.
     """
 
+    actor: Trunk
+
     def __init__(
         self, obs_dim: int, act_dim: int, num_agents: int, settings: NetworkSettings, discrete: bool = False
     ) -> None:

@@ -3,7 +3,7 @@
 Shape legend: K networks, A of them that take a step, P parameters of a network.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -47,7 +47,8 @@ class StackedAdam(torch.optim.Optimizer):
     @property
     def moments(self) -> dict[str, Tensor]:
         """What it keeps of every network."""
-        return self.state[self._parameters[0]]
+        kept: dict[str, Tensor] = self.state[self._parameters[0]]
+        return kept
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """There is none without learning rates.
@@ -119,12 +120,12 @@ def adapted_rates(learning_rate: Tensor, kl: Tensor, target_kl: Tensor, bounds: 
         target_kl: (A,).
         bounds: Of the adaptive learning rate.
     """
-    factor = torch.where(kl > KL_HIGH * target_kl, 1 / RATE_FACTOR, 1.0)
-    factor = torch.where(kl < KL_LOW * target_kl, RATE_FACTOR, factor)
+    rise, fall = kl < KL_LOW * target_kl, kl > KL_HIGH * target_kl
+    factor = torch.ones_like(learning_rate).masked_fill(rise, RATE_FACTOR).masked_fill(fall, 1 / RATE_FACTOR)
     return torch.where(target_kl.isnan(), learning_rate, (learning_rate * factor).clamp(*bounds))
 
 
 def _on_end(gradients: Iterable[Tensor | None]) -> Tensor:
     """(K, P) of (K, ...) each: a copy."""
-    parts: Sequence[Tensor] = [gradient.flatten(1) for gradient in gradients if gradient is not None]
+    parts = [gradient.flatten(1) for gradient in gradients if gradient is not None]
     return torch.cat(parts, dim=1)

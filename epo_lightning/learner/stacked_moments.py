@@ -64,7 +64,8 @@ class StackedMoments(RunningMoments):
 
 def _in_blocks(x: Tensor, blocks: Tensor) -> Tensor:
     """(..., A, n, F) of x (..., A n, F), a view; `blocks` is (A, 1, F)."""
-    return x.unflatten(x.dim() + 1 - blocks.dim(), (len(blocks), -1))
+    split: Tensor = x.unflatten(x.dim() + 1 - blocks.dim(), (len(blocks), -1))
+    return split
 
 
 def normalize_blocks(x: Tensor, networks: int) -> Tensor:

@@ -90,8 +90,9 @@ def champion_of(checkpoint: Mapping[str, Any]) -> int:
     """The agent that acts where nobody is named; of weights that nobody has checked yet."""
     state = checkpoint.get("state_dict")
     best = state.get(CHAMPION) if isinstance(state, dict) else None
-    is_number = isinstance(best, Tensor) and best.dim() == 0 and best.dtype == torch.int64
-    return int(best) if is_number else MASTER
+    if isinstance(best, Tensor) and best.dim() == 0 and best.dtype == torch.int64:
+        return int(best)
+    return MASTER
 
 
 def curriculum_of(checkpoint: Mapping[str, Any]) -> dict[str, float] | None:

@@ -93,10 +93,10 @@ class PBTModule(PopulationModule):
             self.hyper_parameters = HyperParameters(self.num_agents, self._initial())
 
     def _initial(self) -> dict[str, float]:
-        """What every agent begins with, and what the task pays for."""
-        loss, optimizer, rollout = self.loss_settings, self.optimizer_settings, self.rollout_settings
+        """What every agent begins with."""
         env = self.data.env or self.data.eval_env
-        assert env is not None, "the environments are built before the network"
+        assert env is not None, "the environments are not built"
+        loss, optimizer, rollout = self.loss_settings, self.optimizer_settings, self.rollout_settings
         return {
             "learning_rate": optimizer.learning_rate,
             "clip": loss.clip_eps,
@@ -145,6 +145,7 @@ class PBTModule(PopulationModule):
         rates, none = table["learning_rate"], torch.zeros_like(table["learning_rate"])
         bounds = settings.learning_rate_min, settings.learning_rate_max
         rates.copy_(adapted_rates(rates, none, table["target_kl"] * none, bounds))
+        self._tell_rewards()
         self.policy.clamp_log_std()
 
     # The update -----------------------------------------------------------------------------------------------------
@@ -199,7 +200,7 @@ class PBTModule(PopulationModule):
     # The population -------------------------------------------------------------------------------------------------
 
     @property
-    def champion(self) -> int:  # type: ignore[override]
+    def champion(self) -> int:
         """Who is evaluated, and whose results are the run's: agent 0 until somebody is named."""
         return self.policy.champion
 
@@ -211,8 +212,7 @@ class PBTModule(PopulationModule):
         """Other individuals take the rows of `agents`: what selects among them has no other way in.
 
         Who gets weights gets normalisers, Adam's moments and its count of steps, too, and the learning rate, unless
-        `values` tells one. Reward parameters that change are handed on to the environments. Running episodes of
-        `agents` stop counting.
+        `values` tells one. Running episodes of `agents` stop counting.
 
         Args:
             agents: (M,) ids.
@@ -226,11 +226,16 @@ class PBTModule(PopulationModule):
         self._adam().copy_networks(heirs, sources)
         self.hyper_parameters.write(heirs, rates)
         self.hyper_parameters.write(agents, values)
-        if any(name.startswith(REWARD) for name in values):
-            paid = self.hyper_parameters.of_reward().items()
-            by_env = {name: each[self.dataset.agent_ids].float() for name, each in paid if REWARD + name in values}
-            self.dataset.env.set_reward_parameters(by_env)
+        self._tell_rewards()
         self.dataset.start_new_gene(agents)
+
+    def _tell_rewards(self) -> None:
+        """The environments of each agent pay by its reward parameters."""
+        rewards, envs = self.hyper_parameters.of_reward(), self.dataset.population.envs_per_agent
+        if rewards:
+            self.dataset.env.set_reward_parameters(
+                {name: value.float().repeat_interleave(envs) for name, value in rewards.items()}
+            )
 
     @property
     def dataset(self) -> IndependentDataset:
