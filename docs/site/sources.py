@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 CHAPTERS = {
     "How to": [
         *("docs/installing", "docs/running", "docs/sweeps", "docs/library", "docs/own_environment"),
-        "docs/own_algorithm",
+        *("docs/own_algorithm", "docs/population_based_training"),
         *("docs/worker", "docs/gymnasium", "docs/isaac_gym", "docs/isaac_lab_and_mjlab", "docs/gpu"),
     ],
     "Notebooks": [],

@@ -76,17 +76,12 @@ class PopulationBasedTraining(PopulationCallback):
         self.rule = rule if isinstance(rule, Rule) else by_name(rule)
         self.genome: Bounds | None = genome
         self.reward_genome: Bounds = reward_genome or {}
-        if self.reward_genome and objective == "return":
-            raise Mistake(
-                f"{KEY}.objective: a return says nothing where the genome changes what is paid (reward_genome); select"
-                " by true_objective or successes"
-            )
         self.lineage: list[dict[str, Any]] = []
         self._genes: dict[str, Gene] = {}
         self._generator: torch.Generator | None = None
         self._records = self._best = torch.empty(0)
-        self._interval = self._began = torch.empty(0)
-        self._initial: dict[str, float] = {}
+        self._checked = self._began = torch.empty(0)
+        self._has_begun = False
         self._reasons = Reasons()
 
     @property
@@ -107,25 +102,29 @@ class PopulationBasedTraining(PopulationCallback):
             return
         agents = self.module.num_agents
         self.rule.check(agents)
+        if self.reward_genome and self.objective == "return":
+            raise Mistake(
+                f"{KEY}.objective: a return says nothing where the genome changes what is paid (reward_genome); select"
+                " by true_objective or successes"
+            )
+        self._genes = genes_of(self.genome, self.reward_genome, pl_module.initial())
+        assert self.module.data.env is not None, "the environments are not built"
+        if self.objective == "true_objective":
+            self.module.data.env.true_objective(torch.zeros(1))  # refuses at once
         if self._generator is None:
             words = [self.module.data.seed, Stream.EVOLUTION] if self.seed is None else [self.seed]
             self._generator = torch.Generator().manual_seed(derive_seed(*words))
             self._records = torch.full((agents,), torch.nan, dtype=torch.float64)
             self._best = self._records.clone()
-            self._interval = torch.zeros(agents, dtype=torch.int64)
-            self._began = self._interval.clone()
+            self._checked = torch.zeros(agents, dtype=torch.int64)
+            self._began = self._checked.clone()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Everybody mutates once; a resumed run writes the lineage up to its checkpoint anew."""
-        if self.objective == "true_objective":
-            self.module.dataset.env.true_objective(torch.zeros(1))  # refuses at once
-        begins = not self._initial
-        if begins:
-            self._initial = {name: float(value[0]) for name, value in self.population.hyper_parameters.read().items()}
-        self._genes = genes_of(self.genome, self.reward_genome, self._initial)
-        if begins:
+        if not self._has_begun:
             everybody = torch.arange(self.module.num_agents)
             self._apply(trainer, Decision(everybody, everybody, everybody))
+            self._has_begun = True
         self._log()
         path = run_file(trainer, "lineage.jsonl")
         if trainer.is_global_zero and (self.lineage or path.exists()):
@@ -139,7 +138,7 @@ class PopulationBasedTraining(PopulationCallback):
         self._best = torch.fmax(self._best, now)
         self._log()
         own_steps = dataset.env_steps // agents
-        over = self._interval < own_steps // self.interval_steps
+        over = self._checked // self.interval_steps < own_steps // self.interval_steps
         due = over & ~now.isnan()
         if not due.any():
             if over.any():
@@ -148,7 +147,7 @@ class PopulationBasedTraining(PopulationCallback):
                 self._reasons.tell("episodes", f"{dataset.env_steps:,} env steps, {line}")
             return
         self._records = torch.where(due, now, self._records)
-        self._interval = torch.where(due, own_steps // self.interval_steps, self._interval)
+        self._checked = torch.where(due, own_steps, self._checked)
         self.module.champion = int(order(self._records)[0])
         long_enough = (own_steps - self._began >= self.start_after) & (own_steps >= self.initial_delay)
         self._act(trainer, Standing(self._records, self._best, due & long_enough))
@@ -239,15 +238,20 @@ class PopulationBasedTraining(PopulationCallback):
         self.module.metrics |= {**{name: float(value) for name, value in told.items()}, **best, **counts}
 
     def state_dict(self) -> dict[str, Any]:
-        """The lineage, what the run began with, the records, what each agent counts from, and the generator."""
+        """The lineage, the records, what each agent counts from, and the generator."""
         assert self._generator is not None
-        tensors = {"records": self._records, "best": self._best, "interval": self._interval, "began": self._began}
-        return {"lineage": self.lineage, "initial": self._initial, "generator": self._generator.get_state(), **tensors}
+        tensors = {"records": self._records, "best": self._best, "checked": self._checked, "began": self._began}
+        return {
+            "lineage": self.lineage,
+            "has_begun": self._has_begun,
+            "generator": self._generator.get_state(),
+            **tensors,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
-        self.lineage, self._initial = list(state_dict["lineage"]), dict(state_dict["initial"])
+        self.lineage, self._has_begun = list(state_dict["lineage"]), state_dict["has_begun"]
         self._records, self._best = state_dict["records"].clone(), state_dict["best"].clone()
-        self._interval, self._began = state_dict["interval"].clone(), state_dict["began"].clone()
+        self._checked, self._began = state_dict["checked"].clone(), state_dict["began"].clone()
         self._generator = torch.Generator()
         self._generator.set_state(state_dict["generator"])

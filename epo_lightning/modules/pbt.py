@@ -90,9 +90,9 @@ class PBTModule(PopulationModule):
         """The networks, and what each of them learns by."""
         super().configure_model()
         if not hasattr(self, "hyper_parameters"):
-            self.hyper_parameters = HyperParameters(self.num_agents, self._initial())
+            self.hyper_parameters = HyperParameters(self.num_agents, self.initial())
 
-    def _initial(self) -> dict[str, float]:
+    def initial(self) -> dict[str, float]:
         """What every agent begins with."""
         env = self.data.env or self.data.eval_env
         assert env is not None, "the environments are not built"
@@ -141,7 +141,7 @@ class PBTModule(PopulationModule):
     def on_train_start(self) -> None:
         """What was restored obeys the present settings, where they are others than those it began with."""
         table, settings = self.hyper_parameters, self.optimizer_settings
-        table.restart(self._initial())
+        table.restart(self.initial())
         rates, none = table["learning_rate"], torch.zeros_like(table["learning_rate"])
         bounds = settings.learning_rate_min, settings.learning_rate_max
         rates.copy_(adapted_rates(rates, none, table["target_kl"] * none, bounds))

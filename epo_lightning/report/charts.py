@@ -24,6 +24,8 @@ from epo_lightning.report.svg import (
 
 _HEIGHT = 280
 _FEW_DOTS = 20
+_WIDEST = 6
+"""Most characters of a number beside an axis."""
 _LINES = 5.0
 """Of so many runs each line may be opaque; of more they are fainter, or they would hide the means."""
 
@@ -148,7 +150,7 @@ class _Frame:
         parts.append(text((LEFT + right) / 2, _HEIGHT - 8, xlabel, "middle"))
         middle = (TOP + bottom) / 2
         label = text(0, 0, ylabel, "middle")
-        parts.append(f'<g transform="translate(13 {middle:.0f}) rotate(-90)">{label}</g>')
+        parts.append(f'<g transform="translate(10 {middle:.0f}) rotate(-90)">{label}</g>')
         return "".join(parts)
 
 
@@ -163,7 +165,11 @@ def _number(value: float) -> str:
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if abs(value) >= size:
             return f"{value / size:g}{unit}"
-    return f"{value:g}"
+    told = f"{value:g}"
+    if len(told) <= _WIDEST or not value:
+        return told
+    mantissa, exponent = f"{value:.1e}".split("e")  # 7.9e-4: 0.00079 would reach into the axis' name
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def _run(frame: _Frame, line: Line, plotted: Plotted, opacity: float) -> str:

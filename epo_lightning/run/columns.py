@@ -20,7 +20,7 @@ FIRST = (
     MOMENT,
     "charts/sps",
 )
-_GROUPS = ("charts", "population", "losses", "env", "time", "", "agents")
+_GROUPS = ("charts", "population", "losses", "env", "time", "", "hyper_parameters", "agents")
 """By the first word of a name; no word, and any other one, stand for what others' callbacks log."""
 _OF_AGENTS = ("return", "successes", "ess", "kl_to_master")
 _DIGITS = 6

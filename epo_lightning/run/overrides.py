@@ -19,6 +19,7 @@ FIXED = {
     "data.num_envs": "every environment has a running episode in the checkpoint",
     "data.env.class_path": "the running episodes in the checkpoint are its own",
     "trainer.callbacks.GeneticEvolution.seed": "a run goes on with the random numbers that it has",
+    "trainer.callbacks.PopulationBasedTraining.seed": "a run goes on with the random numbers that it has",
 }
 """Keys that cannot change when a run resumes, whatever trains it, and why; environments refuse more of their own
 `init_args`."""
@@ -28,6 +29,7 @@ WITHOUT_EFFECT = {
     "model.loss.temperature": _BEGINNING,
     "model.replay.warmup": "matters only until something is learnt",
     "trainer.callbacks.GeneticEvolution.warmup_env_steps": "matters only until the first generation",
+    "trainer.callbacks.PopulationBasedTraining.initial_delay": "matters only until the first generation",
 }
 """Keys whose time is over, or may be."""
 CALLBACKS = "trainer.callbacks"

@@ -80,7 +80,7 @@ class TestBeginning:
         callback = exchange(rule=rule, genome={"clip": None, "gamma": None}, initial_delay=1000)
         train(module, paying(FALLING), tmp_path, 1, callback)
         assert callback.lineage == []
-        before = dict(callback._initial)
+        before = module.initial()
         ratio = module.hyper_parameters.read()["clip"] / before["clip"]
         assert len(ratio.unique()) == 8
         assert (torch.maximum(ratio, 1 / ratio) >= 1.1).all()

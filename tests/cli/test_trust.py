@@ -631,8 +631,8 @@ def test_packaged_configurations_need_no_consent(cli: Cli, monkeypatch: pytest.M
         raise ValueError("enough")
 
     monkeypatch.setattr("epo_lightning.cli.invocation.signature_of", stop)
-    overlays = ("laptop", "sapg_published")
-    args = ["--config", name] if name not in overlays else ["--config", "two_arm", "--config", name]
+    under = {"laptop": "two_arm", "sapg_published": "two_arm", "pbt_laptop": "pbt_reorient"}.get(name)
+    args = [*(["--config", under] if under else []), "--config", name]
     with pytest.raises(ValueError, match="enough"):
         cli("fit", *args)
     config = embedded_config.parse(resolved[0], limited=True)

@@ -70,14 +70,15 @@ def test_what_is_logged_at_the_end_of_a_training_belongs_to_its_last_row(status:
 
 def test_columns_stand_as_they_are_read() -> None:
     names = ["agents/kl_to_master/0", "agents/return/10", "agents/return/2", "agents/ess/1", "agents/successes/0",
-             "lr-Adam", "DeviceStatsMonitor.x/y", "time/env", "env/tolerance", "losses/total", "losses/entropy",
-             "population/gene_spread", "charts/learning_rate", "charts/sps", "time/utc", "time/elapsed",
-             "charts/episodic_successes", "charts/episodic_return", "charts/iteration", "charts/env_steps"]  # fmt: skip
+             "hyper_parameters/clip/0", "lr-Adam", "DeviceStatsMonitor.x/y", "time/env", "env/tolerance",
+             "losses/total", "losses/entropy", "population/gene_spread", "charts/learning_rate", "charts/sps",
+             "time/utc", "time/elapsed", "charts/episodic_successes", "charts/episodic_return", "charts/iteration",
+             "charts/env_steps"]  # fmt: skip
     assert sorted(names, key=place) == [
         "charts/env_steps", "charts/iteration", "charts/episodic_return", "charts/episodic_successes", "time/elapsed",
         "time/utc", "charts/sps", "charts/learning_rate", "population/gene_spread", "losses/entropy", "losses/total",
-        "env/tolerance", "time/env", "DeviceStatsMonitor.x/y", "lr-Adam", "agents/return/2", "agents/return/10",
-        "agents/successes/0", "agents/ess/1", "agents/kl_to_master/0",
+        "env/tolerance", "time/env", "DeviceStatsMonitor.x/y", "lr-Adam", "hyper_parameters/clip/0",
+        "agents/return/2", "agents/return/10", "agents/successes/0", "agents/ess/1", "agents/kl_to_master/0",
     ]  # fmt: skip
 
 

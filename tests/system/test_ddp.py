@@ -110,3 +110,23 @@ def test_parallel_q_learning_learns_one_network_from_two_replays_and_spreads_its
     assert first["env_steps"] == weights["policy.obs_moments.count"] == 512
     assert first["updates"] == 4 * 2
     torch.testing.assert_close(torch.cat([first["sigmas"], second["sigmas"]]), torch.linspace(0.05, 0.8, 32))
+
+
+def test_population_based_training_decides_once_for_both_ranks(tmp_path: Path) -> None:
+    first, second = trained("two_ranks_pbt", tmp_path)
+    weights = first["weights"]
+    assert {name for name in weights if not torch.equal(weights[name], second["weights"][name])} == set()
+    for number, moments in first["optimizer"].items():
+        for name, value in moments.items():
+            assert torch.equal(value, second["optimizer"][number][name])
+    assert first["training"]["lineage"] == second["training"]["lineage"]
+    assert any(record["children"] for record in first["training"]["lineage"])
+    for name in ("records", "best", "checked", "began"):
+        torch.testing.assert_close(first["training"][name], second["training"][name], rtol=0, atol=0, equal_nan=True)
+    # an agent is worth what the episodes of its environments on both ranks returned
+    assert not torch.equal(first["observations"], second["observations"])
+    by_hand = torch.stack([first["last"], second["last"]]).double().view(2, 4, 4).mean((0, 2))
+    known = ~first["objectives"].isnan()
+    assert known.any()
+    torch.testing.assert_close(first["objectives"][known], by_hand[known], rtol=1e-12, atol=0)
+    torch.testing.assert_close(second["objectives"], first["objectives"], rtol=0, atol=0, equal_nan=True)

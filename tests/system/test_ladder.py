@@ -21,17 +21,18 @@ from epo_lightning.algorithm.advantages import bootstrap_values, gae_targets
 from epo_lightning.algorithm.distributions import Gaussian
 from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.algorithm.n_step import n_step_windows
+from epo_lightning.algorithm.population_based import Margins
 from epo_lightning.algorithm.pql import PQLLossSettings
 from epo_lightning.algorithm.q_values import QValues
 from epo_lightning.algorithm.sac import SACLossSettings
-from epo_lightning.callbacks import GeneticEvolution
+from epo_lightning.callbacks import GeneticEvolution, PopulationBasedTraining
 from epo_lightning.envs.base import EnvFactory
 from epo_lightning.envs.check import check_env
 from epo_lightning.experience import n_step, targets
 from epo_lightning.experience.n_step import ExplorationSettings
 from epo_lightning.experience.replay import ReplaySettings
-from epo_lightning.experience.settings import RolloutSettings
-from epo_lightning.learner.actor_critic import Expression, PolicyOutput
+from epo_lightning.experience.settings import OnPolicySettings, RolloutSettings
+from epo_lightning.learner.actor_critic import ActorCriticSettings, Expression, PolicyOutput
 from epo_lightning.learner.adamw import SACOptimizerSettings
 from epo_lightning.learner.deterministic import PQLNetworkSettings
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
@@ -40,6 +41,7 @@ from epo_lightning.learner.optimizer import OptimizerSettings
 from epo_lightning.learner.q_networks import SACNetworkSettings
 from epo_lightning.modules import pql, sac
 from epo_lightning.modules.epo import EPOModule
+from epo_lightning.modules.pbt import PBTModule
 from epo_lightning.modules.pql import PQLModule
 from epo_lightning.modules.sac import SACModule
 from tests.support.ladder import TARGET, Action, Constant, Delay, Memory, Observation, Rung, Shown
@@ -104,6 +106,33 @@ def answers(module: EPOModule, obs: Tensor) -> Answers:
     return Answers(*rearrange(said, "(k t) field n -> field k t n", k=module.num_agents))
 
 
+def apart(task: Task, folder: Path) -> Learner:
+    """Train `PBTModule` for 45 iterations; after twelve of them those below the mean take weights from above it."""
+    torch.manual_seed(0)
+    network = ActorCriticSettings((16,), lstm_units=8 if task.needs_memory else None, log_std_init=-1.0)
+    rollout = OnPolicySettings(horizon=6, gamma=GAMMA, num_epochs=4, num_minibatches=2)
+    module = PBTModule(4, network, optimizer=OptimizerSettings(learning_rate=5e-3), rollout=rollout)
+    genes: dict[str, tuple[float, float] | None] = {"clip": None, "max_grad_norm": None}
+    rule = Margins(margin_std=0.0, margin_absolute=0.0)
+    exchange = PopulationBasedTraining("return", 12 * 16 * 6, start_after=0, initial_delay=0, rule=rule, genome=genes)
+    train(module, small_data(64, task.env), folder, 45, exchange)
+    return partial(answers_of_blocks, module)
+
+
+@torch.no_grad()
+def answers_of_blocks(module: PBTModule, obs: Tensor) -> Answers:
+    """What every agent of `module` says, step by step: all of them at once."""
+    policy, agents, (_, episodes, _) = module.policy, module.num_agents, obs.shape
+    rows = policy.express(torch.arange(agents).repeat_interleave(episodes))
+    said, state = [], policy.initial_state(agents * episodes)
+    for step in obs:
+        output = policy(policy.obs_moments.normalize(step.repeat(agents, 1)), rows, state)
+        state, value = output.state, policy.value_moments.denormalize(output.value)
+        assert isinstance(output.actions, Gaussian)
+        said.append(torch.stack([output.actions.mean[:, 0], rows.log_std[:, 0].exp(), value]))
+    return Answers(*rearrange(said, "t field (k n) -> field k t n", k=agents))
+
+
 def soft_actor_critic(task: Task, folder: Path) -> Learner:
     """Train `SACModule` on 120 env steps of 64 environments."""
     torch.manual_seed(0)
@@ -155,6 +184,7 @@ ALGORITHMS: dict[str, Callable[[Task, Path], Learner]] = {
     "SAPG": partial(population, num_agents=4),
     "CPO": partial(population, num_agents=4, coupling=1e-3),
     "EPO": partial(population, num_agents=4, evolves=True),
+    "PBT": apart,
     "SAC": soft_actor_critic,
     "PQL": parallel_q_learning,
 }
@@ -347,6 +377,14 @@ def test_evolution_takes_part(tmp_path: Path) -> None:
     ALGORITHMS["EPO"](RUNGS["reward by action"].task, tmp_path)
     generations = (tmp_path / "lineage.jsonl").read_text().splitlines()
     assert len(generations) == 3
+
+
+def test_exchange_takes_part(tmp_path: Path) -> None:
+    """Agents climb with weights that others have learnt."""
+    ALGORITHMS["PBT"](RUNGS["reward by observation"].task, tmp_path)
+    exchanges = (tmp_path / "lineage.jsonl").read_text().splitlines()
+    assert len(exchanges) == 3
+    assert all('"children": []' not in line for line in exchanges)
 
 
 @pytest.mark.parametrize("rung", [Constant, Action, Observation, Delay, Shown, Memory])

@@ -17,9 +17,22 @@ ENVIRONMENTS = {
 }
 CALLBACKS = {
     name: f"epo_lightning.callbacks.{name}"
-    for name in ("GeneticEvolution", "ElitePreservation", "NaNGuard", "NetworkScaleProfiler", "VideoRecorder")
+    for name in (
+        "GeneticEvolution",
+        "ElitePreservation",
+        "PopulationBasedTraining",
+        "NaNGuard",
+        "NetworkScaleProfiler",
+        "VideoRecorder",
+    )
 }
 CROSSOVERS = {name: f"epo_lightning.algorithm.crossover.{name}" for name in ("Average", "Uniform", "KPoint")}
+RULES = {name: f"epo_lightning.algorithm.population_based.{name}" for name in ("DexPBT", "Margins")}
+_ARGUMENTS = {
+    CALLBACKS["GeneticEvolution"]: ("crossover", CROSSOVERS),
+    CALLBACKS["PopulationBasedTraining"]: ("rule", RULES),
+}
+"""Of a class of ours the argument that takes a class, and those that have short names there."""
 OWN: dict[str, dict[str, str]] = {"data.env": ENVIRONMENTS, "trainer.callbacks": CALLBACKS}
 """Class paths by short name, of every key that takes them."""
 
@@ -40,19 +53,19 @@ def in_full(key: str, value: Any) -> Any:
     full = dict(value)
     if isinstance(full.get("class_path"), str):
         full["class_path"] = OWN[key].get(full["class_path"], full["class_path"])
-    if full.get("class_path") == CALLBACKS["GeneticEvolution"] and isinstance(full.get("init_args"), Mapping):
-        arguments = dict(full["init_args"])
-        if "crossover" in arguments:
-            arguments["crossover"] = _crossover(arguments["crossover"])
-        full["init_args"] = arguments
+    takes = _ARGUMENTS.get(full["class_path"]) if isinstance(full.get("class_path"), str) else None
+    if takes is not None and isinstance(full.get("init_args"), Mapping) and takes[0] in full["init_args"]:
+        name, known = takes
+        full["init_args"] = {**full["init_args"], name: _class(full["init_args"][name], known)}
     return full
 
 
-def _crossover(value: Any) -> Any:
+def _class(value: Any, known: Mapping[str, str]) -> Any:
+    """The class that an argument names, by a short name or in full."""
     if isinstance(value, str):
-        return {"class_path": CROSSOVERS[value]} if value in CROSSOVERS else value
+        return {"class_path": known[value]} if value in known else value
     if isinstance(value, Mapping) and isinstance(value.get("class_path"), str):
-        return {**value, "class_path": CROSSOVERS.get(value["class_path"], value["class_path"])}
+        return {**value, "class_path": known.get(value["class_path"], value["class_path"])}
     return value
 
 
