@@ -5,8 +5,8 @@
     python -m benchmarks.pbt --processor-time               # on a machine that does other work
 
 All sides run in this process, in turns, on the environment of random numbers of `benchmarks/learner.py`, which costs
-next to nothing, so that it is learners that are compared: `pbt` with all policies, `pbt` with one, and PPO (`epo` with one
-agent and no gene). Each is the whole system: Trainer, callbacks, metrics.csv. What is told is how long the eight
+next to nothing, so that it is learners that are compared: `pbt` with all policies, `pbt` with one, and PPO (`epo` with
+one agent and no gene). Each is the whole system: Trainer, callbacks, metrics.csv. What is told is how long the eight
 trainings take in the median of their iterations, as a multiple of what the one of eight policies takes. Peak memory is
 that of a process of its own for each side, forked before anything is measured.
 """
@@ -100,9 +100,8 @@ def main() -> None:
     all_at_once, *alone = seconds
     together = statistics.median(seconds[all_at_once])
     samples = args.policies * args.envs * HORIZON
-    print(
-        f"{args.policies} policies x {args.envs} environments, {args.hidden}, LSTM {args.lstm}, {args.threads} thread(s)"
-    )
+    size = f"{args.hidden}, {'no LSTM' if args.lstm is None else f'LSTM {args.lstm}'}"
+    print(f"{args.policies} policies x {args.envs} environments, {size}, {args.threads} thread(s)")
     line = f"{all_at_once:20} {together * 1e3:9.1f} ms, {samples / together:9,.0f} env steps/s"
     print(f"{line}, peak memory {memory[all_at_once]:,.0f} MiB")
     for name in alone:

@@ -11,7 +11,7 @@ from torch.distributions import Categorical, Normal
 
 
 class Recorded(NamedTuple):
-    """What one policy met in one iteration: (T + 1, n, O), (T, n, A), (T, n) four times, (T, n, O), and its minibatches.
+    """What one policy met in one iteration: tensors (T, n, ...), `obs` (T + 1, n, O), and its minibatches.
 
     `passes` holds for each pass the (step, environment) of the samples of every minibatch.
     """
