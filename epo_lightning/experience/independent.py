@@ -102,11 +102,14 @@ class IndependentDataset(OnPolicyDataset):
     def one_pass(self, agents: Tensor | None = None) -> Iterator[IndependentBatch]:
         """All samples of some agents (A,), or of all, once, in `num_minibatches` minibatches.
 
-        Every agent shuffles its own, and those that are left out shuffle, too: nobody's order hangs on the others.
+        Every agent shuffles its own: one random order, begun by each at a random place of its own, is a random order
+        for each. Those that are left out draw, too, so that nobody's order hangs on the others.
         """
-        agents_of_all, own = self.population.num_agents, self.buffer.units // self.population.num_agents
-        drawn = torch.rand(agents_of_all, own, generator=self.generator, device=self.device).argsort(1)
-        block = self.population.envs_per_agent
+        own, block = self.buffer.units // self.population.num_agents, self.population.envs_per_agent
+        order = torch.randperm(own, generator=self.generator, device=self.device)
+        begin = torch.zeros_like(self._first)  # the first agent's own place is the beginning
+        begin[1:] = torch.randint(own, begin[1:].shape, generator=self.generator, device=self.device)
+        drawn = order[(torch.arange(own, device=self.device) + begin) % own]
         units = drawn + self._first
         if not self.buffer.recurrent:
             # step t, environment e of the agent's own: sample t N + (the agent's first + e) of the buffer

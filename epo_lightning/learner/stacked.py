@@ -65,6 +65,13 @@ def rows_of(table: Tensor, networks: Tensor | None) -> Tensor:
     return table if networks is None else table.index_select(0, networks)
 
 
+def side_by_side(x: Tensor, layers: Sequence[StackedLinear], networks: Tensor | None = None) -> Tensor:
+    """(A, B, O) the outputs of several layers of the same inputs x (A, B, I), one behind the other."""
+    weight = rows_of(torch.cat([layer.weight for layer in layers], 1), networks)
+    bias = rows_of(torch.cat([layer.bias for layer in layers], 1), networks)
+    return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+
+
 def through(layers: Iterable[nn.Module], x: Tensor, networks: Tensor | None = None) -> Tensor:
     """(A, B, O) of x (A, B, I): what comes out of stacked layers and non-linearities, of all networks or of some."""
     for layer in layers:

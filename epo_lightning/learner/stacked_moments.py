@@ -50,10 +50,12 @@ class StackedMoments(RunningMoments):
 
     def of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Count (), mean (K, F) and variance (K, F) of samples x (..., K n, F) alone, as `merge` takes them."""
-        blocks = _in_blocks(x, self.mean.unsqueeze(1))
-        block = blocks.dim() - self.mean.dim() - 1  # the axis of networks
-        others = [axis for axis in range(block + 2) if axis != block]
-        variance, mean = torch.var_mean(blocks, dim=others, correction=0)
+        networks = len(self.mean)
+        steps = x.reshape(-1, x.shape[x.dim() - self.mean.dim()], *self.mean.shape[1:])
+        # `var_mean` over two axes with one between them takes fourteen times as long
+        mean = steps.mean(0).unflatten(0, (networks, -1)).mean(1)
+        squares = (steps.unflatten(1, (networks, -1)) - mean.unsqueeze(1)).square_()
+        variance = squares.flatten(1, 2).mean(0).unflatten(0, (networks, -1)).mean(1)
         return torch.full_like(self.count, x.numel() // self.mean.numel()), mean.double(), variance.double()
 
     @torch.no_grad()

@@ -16,7 +16,7 @@ from epo_lightning.algorithm.distributions import ActionDistribution, Categorica
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.learner.activations import ACTIVATIONS
 from epo_lightning.learner.actor_critic import ActorCritic, ActorCriticSettings, Expression, PolicyOutput
-from epo_lightning.learner.stacked import StackedLinear, rows_of
+from epo_lightning.learner.stacked import StackedLinear, rows_of, side_by_side
 from epo_lightning.learner.stacked_moments import StackedMoments
 from epo_lightning.learner.stacked_trunks import build_trunk
 
@@ -121,8 +121,12 @@ class StackedActorCritic(ActorCritic):
             value_features, critic_state = self.critic(obs, state[2:], resets, agents)
             new_state = torch.cat([new_state, critic_state])
         rows = obs.shape[1:-1]
-        head = self.action_head(features, agents).float().unflatten(1, rows)
-        value = self.value_head(value_features, agents).squeeze(-1).float().unflatten(1, rows)
+        if self.critic is None:  # both heads in one product: a fifth of the time of a small network
+            outputs = side_by_side(features, [self.action_head, self.value_head], agents).float()
+            head, value = outputs.split([outputs.shape[-1] - 1, 1], dim=-1)
+        else:
+            head, value = self.action_head(features, agents).float(), self.value_head(value_features, agents).float()
+        head, value = head.unflatten(1, rows), value.squeeze(-1).unflatten(1, rows)
         if self.discrete:
             return BlockOutput(Categorical(head), value, new_state)
         log_std = rows_of(self.log_std, agents)

@@ -11,11 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.envs.base import EnvSpec, StepResult
 from epo_lightning.envs.classic import Probe
-from epo_lightning.experience.settings import OnPolicySettings
+from epo_lightning.experience.settings import OnPolicySettings, RolloutSettings
 from epo_lightning.learner.actor_critic import ActorCriticSettings
+from epo_lightning.learner.networks import NetworkSettings
 from epo_lightning.learner.optimizer import OptimizerSettings
+from epo_lightning.modules.epo import EPOModule
 from epo_lightning.modules.pbt import PBTModule
 from tests.support.plain_ppo import PlainNetwork, PlainPPO, Recorded
 from tests.support.training import fit, small_data, train
@@ -26,7 +29,7 @@ HYPER = {
     "clip": [0.1, 0.2, 0.05, 0.3],
     "entropy": [0.0, 0.01, 0.02, 0.0],
     "gamma": [0.9, 0.99, 0.5, 0.95],
-    "target_kl": [0.016, float("nan"), 1e-7, 1.0],  # adapts; constant; always falls; always rises
+    "target_kl": [0.016, float("nan"), 1e-12, 1.0],  # adapts; constant; always falls; always rises
     "max_grad_norm": [1.0, 0.05, 10.0, 0.5],
     "num_epochs": [2.0, 4.0, 1.0, 3.0],
     "critic": [2.0, 4.0, 1.0, 0.5],
@@ -85,7 +88,10 @@ class Watch(L.Callback):
         results, env.results = env.results, []
         obs = torch.stack([env.obs, *(result.obs for result in results)])
         env.obs = obs[-1]
-        fields = [torch.stack(list(each)) for each in zip(*((r.reward, r.terminated, r.truncated) for r in results), strict=True)]
+        fields = [
+            torch.stack(list(each))
+            for each in zip(*((r.reward, r.terminated, r.truncated) for r in results), strict=True)
+        ]
         finals = torch.stack([r.obs if r.final_obs is None else r.final_obs for r in results])
         finals = torch.where(fields[2][..., None], finals, 0.0)
         met, block = [], N // K
@@ -153,9 +159,121 @@ def test_k_policies_at_once_are_k_trainings_of_one_written_out(
         wanted = PlainNetwork(after, k, env is Choosing).state_dict()
         moved = PlainNetwork(watch.begin, k, env is Choosing).state_dict()
         for name, value in plain.network.state_dict().items():
-            torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=2e-5, msg=lambda m, n=name, k=k: f"{k} {n}: {m}")
+            torch.testing.assert_close(
+                value, wanted[name], rtol=1e-4, atol=2e-5, msg=lambda m, n=name, k=k: f"{k} {n}: {m}"
+            )
             assert value.numel() == 0 or not torch.equal(value, moved[name]), "it has learnt"
         assert plain.adam.param_groups[0]["lr"] == pytest.approx(float(rates[k]), rel=1e-9)
     assert rates[1] == HYPER["learning_rate"][1]
     assert rates[2] < HYPER["learning_rate"][2]
     assert rates[3] == 5e-3, "it has risen to its bound"
+
+
+def alone(rollout: dict[str, Any]) -> tuple[PBTModule, EPOModule]:
+    """One policy, and PPO of one agent, by settings that mean the same."""
+    one = module(1, rollout)
+    steps = OptimizerSettings(learning_rate_max=5e-3)
+    ppo = EPOModule(1, NetworkSettings((8, 6), gene_dim=0), LossSettings(), steps, RolloutSettings(T, **rollout))
+    return one, ppo
+
+
+def test_one_policy_is_ppo_of_one_agent(tmp_path: Path) -> None:
+    """In every respect: also the random numbers are the same ones."""
+    one, ppo = alone({"num_epochs": 3, "num_minibatches": 2})
+    train(ppo, small_data(N), tmp_path, 0)
+    fit(one, small_data(N), tmp_path, 0)
+    names = ("actor.mlp.0", "actor.mlp.2", "action_head", "value_head")
+    with torch.no_grad():
+        for name in names:
+            source, target = ppo.policy.get_submodule(name), one.policy.get_submodule(name)
+            for mine, theirs in zip(target.parameters(), source.parameters(), strict=True):
+                mine.copy_(theirs[None])
+    for each in (one, ppo):
+        torch.manual_seed(0)
+        fit(each, small_data(N), tmp_path, 4)
+    for name in names:
+        source, target = ppo.policy.get_submodule(name), one.policy.get_submodule(name)
+        for mine, theirs in zip(target.parameters(), source.parameters(), strict=True):
+            torch.testing.assert_close(mine[0], theirs, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(one.policy.log_std, ppo.policy.log_std, rtol=1e-5, atol=1e-6)
+    same = ("charts/episodic_return", "losses/policy_loss", "losses/total", "losses/grad_norm", "losses/approx_kl")
+    for name in (*same, "losses/explained_variance", "charts/learning_rate", "charts/env_steps"):
+        assert one.metrics[name] == pytest.approx(ppo.metrics[name], rel=1e-4, abs=1e-6), name
+
+
+class Freeze(L.Callback):
+    """Keeps what agents hold before and after the passes of an iteration in which some make none."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, PBTModule)
+        pl_module.hyper_parameters.write(torch.tensor([1, 3]), {"num_epochs": torch.tensor([0.0, 0.0])})
+        pl_module.hyper_parameters.write(torch.tensor([0, 2]), {"num_epochs": torch.tensor([1.0, 3.0])})
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, PBTModule)
+        self.before = held(pl_module)
+
+
+def held(population: PBTModule) -> dict[str, Tensor]:
+    """(K, ...) of everything that learns: weights, moments of Adam, counts, learning rates."""
+    weights = {name: value.detach().clone() for name, value in population.policy.named_parameters()}
+    kept = {name: value.clone() for name, value in population._adam().moments.items()}
+    return {**weights, **kept, "rate": population.hyper_parameters["learning_rate"].clone()}
+
+
+def test_who_makes_no_more_passes_is_left_alone_to_the_bit(tmp_path: Path) -> None:
+    population, watch = module(), Freeze()
+    train(population, small_data(N), tmp_path, 1, watch)
+    after = held(population)
+    assert after["step"].tolist() == [2, 0, 6, 0], "two minibatches a pass"
+    for name, value in after.items():
+        if not name.startswith("value_head"):  # whose scale follows the targets
+            assert torch.equal(value[[1, 3]], watch.before[name][[1, 3]]), name
+        assert not torch.equal(value[0], watch.before[name][0]) or name == "rate"
+
+
+class Adopt(L.Callback):
+    """Agents 1 and 2 take each other's place with weights, agent 3 takes hyper-parameters alone; all in one call."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, PBTModule)
+        population, dataset = pl_module, pl_module.dataset
+        self.before, self.moments = held(population), dict(population.policy.named_buffers())
+        self.moments = {name: value.clone() for name, value in self.moments.items()}
+        self.table, self.state = population.hyper_parameters.read(), dataset.state.clone()
+        population.adopt(
+            torch.tensor([1, 2, 3]),
+            torch.tensor([2, 1, 0]),
+            torch.tensor([True, True, False]),
+            {"gamma": torch.tensor([0.5, 0.6, 0.7]), "clip": torch.tensor([0.11, 0.12, 0.13])},
+        )
+        self.after = held(population)
+        self.new_moments = {name: value.clone() for name, value in population.policy.named_buffers()}
+        self.new_table, self.new_state = population.hyper_parameters.read(), dataset.state.clone()
+        self.individuals = dataset.individuals.tolist()
+
+
+def test_adopting_copies_everything_that_was_learnt_and_leaves_the_others_to_the_bit(tmp_path: Path) -> None:
+    population, act = module(lstm_units=3), Adopt()
+    watch = Watch({name: values for name, values in HYPER.items() if name != "num_epochs"} | {"num_epochs": [2.0] * K})
+    train(population, small_data(N, Recording), tmp_path, 2, watch, act)
+    swapped = [0, 2, 1, 3]
+    for name, value in act.after.items():
+        assert torch.equal(value, act.before[name][swapped]), name
+        assert torch.equal(value, act.before[name]) == (name == "step"), f"{name}: otherwise this tells nothing"
+    for name, value in act.new_moments.items():
+        same = name.endswith("count") or name == "best"
+        assert torch.equal(value, act.moments[name] if same else act.moments[name][swapped]), name
+    for name, value in act.new_table.items():
+        wanted = act.table[name].clone()
+        if name == "learning_rate":
+            wanted = wanted[swapped]
+        changed = {"gamma": [0.5, 0.6, 0.7], "clip": [0.11, 0.12, 0.13]}
+        if name in changed:
+            wanted[1:] = torch.tensor(changed[name]).double()
+        torch.testing.assert_close(value, wanted, rtol=0, atol=0, equal_nan=True)
+    n = N // K
+    assert not act.new_state[:, n:].any(), "their episodes go on without what they remembered"
+    assert torch.equal(act.new_state[:, :n], act.state[:, :n])
+    assert act.individuals[0] == 0
+    assert len({*act.individuals}) == K

@@ -11,7 +11,7 @@ from torch.distributions import Categorical, Normal
 
 
 class Recorded(NamedTuple):
-    """What one policy met in one iteration: (T + 1, n, O), (T, n, A), (T, n) four times, (T, n, O), and its minibatches.
+    """What one policy met in one iteration: tensors (T, n, ...), `obs` (T + 1, n, O), and its minibatches.
 
     `passes` holds for each pass the (step, environment) of the samples of every minibatch.
     """
@@ -83,7 +83,9 @@ def _trunk(own: dict[str, Tensor], part: str) -> nn.ModuleDict:
         norm = nn.LayerNorm(weight.shape[0] // 4)
         norm.weight, norm.bias = nn.Parameter(own[f"{part}.norm.weight"]), nn.Parameter(own[f"{part}.norm.bias"])
         modules |= {"cell": cell, "norm": norm}
-    layers = sorted(name.removesuffix(".weight") for name in own if name.startswith(f"{part}.mlp.") and "weight" in name)
+    layers = sorted(
+        name.removesuffix(".weight") for name in own if name.startswith(f"{part}.mlp.") and "weight" in name
+    )
     modules["mlp"] = nn.Sequential(*(each for name in layers for each in (_linear(own, name), nn.ELU())))
     return nn.ModuleDict(modules)
 
@@ -160,7 +162,7 @@ class PlainPPO:
                 nn.utils.clip_grad_norm_(self.adam.param_groups[0]["params"], self.hyper["max_grad_norm"])
                 self.adam.step()
                 self.network.log_std.data.clamp_(-5.0, 2.0)
-                kl.append((log_ratio.exp() - 1 - log_ratio).mean().item())
+                kl.append((log_ratio.double().expm1() - log_ratio).mean().item())
             self._adapt(sum(kl) / len(kl))
         return torch.stack(log_probs)
 
@@ -191,7 +193,9 @@ class PlainPPO:
             critic = torch.max(critic, (near - wanted) ** 2)
         bound = torch.zeros(()) if self.network.discrete else (head.abs() - 1.1).clamp(min=0).square().sum(-1).mean()
         entropy = self.network.entropy(head).mean()
-        return actor.mean() + 0.5 * hyper["critic"] * critic.mean() + hyper["bounds"] * bound - hyper["entropy"] * entropy
+        return (
+            actor.mean() + 0.5 * hyper["critic"] * critic.mean() + hyper["bounds"] * bound - hyper["entropy"] * entropy
+        )
 
     def _adapt(self, kl: float) -> None:
         target, group = self.hyper["target_kl"], self.adam.param_groups[0]
