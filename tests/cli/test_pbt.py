@@ -127,7 +127,15 @@ def test_a_mistake_is_one_line_and_leaves_nothing(pbt: Cli, mistake: str) -> Non
 
 def test_each_agent_is_paid_by_its_own_rewards_and_evaluated_by_none_of_them(pbt: Cli, rows: Rows) -> None:
     small = ("--data.num_envs=8", "--model.num_agents=4", "--model.network.hidden=[8]", "--trainer.accelerator=cpu")
-    task = ("--config", "pbt_reorient", "--config", "pbt_laptop", *small, "--data.eval_envs=2", "--data.eval_episodes=2")
+    task = (
+        "--config",
+        "pbt_reorient",
+        "--config",
+        "pbt_laptop",
+        *small,
+        "--data.eval_envs=2",
+        "--data.eval_episodes=2",
+    )
     outcome = pbt("fit", *task, "--run_dir", "run", "--trainer.max_epochs=1", "--trainer.devices=1")
     assert outcome.code == 0, outcome.err
     (row,) = rows(Path("run"))
