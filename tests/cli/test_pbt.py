@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from epo_lightning.library.run import Run
 from epo_lightning.run.checkpoint import read_checkpoint
 from tests.support.command_line import Cli, Outcome, Rows
 from tests.support.sameness import assert_same, final_state
@@ -70,6 +71,29 @@ def test_fit_validate_and_report(pbt: Cli, rows: Rows) -> None:
     page = Path("page/report.html").read_text()
     for words in ("pbt, 4 agents", "Hyper-parameter clip of every agent", "Parents and children"):
         assert words in page
+
+
+def test_who_acts_where_nobody_is_named_is_the_champion(pbt: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = pbt(*FIRST, "--trainer.max_epochs=2", "--trainer.callbacks=epo_lightning.callbacks.NaNGuard")
+    assert outcome.code == 0, outcome.err
+    path = Path("run/checkpoints/last.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["state_dict"]["policy.best"] = torch.tensor(2)
+    torch.save(checkpoint, path)
+    monkeypatch.setattr("epo_lightning.cli.shows.require_encoder", lambda: None)
+    films: list[list[str]] = []
+    monkeypatch.setattr("epo_lightning.cli.shows.record", lambda playback, *_: films.append(playback.labels))
+    for args in (["--policy=random"], ["--agents=0,2"]):
+        outcome = pbt("play", "--ckpt_path", "run", *args, "--out", "a.mp4")
+        assert outcome.code == 0, outcome.err
+    assert films == [["champion", "random"], ["agent 0", "champion"]]
+    obs = torch.tensor([[0.3, -0.4]])
+    acts = [Run("run").policy(agent)(obs) for agent in (None, 2, 0)]
+    assert torch.equal(acts[0], acts[1])
+    assert not torch.equal(acts[0], acts[2])
+    outcome = pbt("validate", "--ckpt_path", "run")
+    assert outcome.code == 0, outcome.err
+    assert "episodes of the champion of" in outcome.out
 
 
 def test_five_iterations_are_two_and_three(pbt: Cli, rows: Rows) -> None:

@@ -42,3 +42,15 @@ def test_a_checkpoint_keeps_every_value() -> None:
     saved.write(torch.tensor([0]), {"reward.lift.bonus": torch.tensor([1.5]), "gamma": torch.tensor([0.5])})
     other.load_state_dict(saved.state_dict())
     assert all(other[name].equal(saved[name]) or name == "target_kl" for name in INITIAL)
+
+
+def test_a_setting_that_is_set_anew_is_every_agents_and_the_others_stay() -> None:
+    table = HyperParameters(2, INITIAL)
+    table.write(torch.arange(2), {"gamma": torch.tensor([0.5, 0.6]), "learning_rate": torch.tensor([1e-3, 2e-3])})
+    table.restart({**INITIAL, "gamma": 0.9})
+    assert table["gamma"].tolist() == [0.9, 0.9]
+    assert table["learning_rate"].tolist() == pytest.approx([1e-3, 2e-3])
+    table.write(torch.tensor([0]), {"gamma": torch.tensor([0.8])})
+    table.restart({**INITIAL, "gamma": 0.9, "target_kl": 0.01})
+    assert table["gamma"].tolist() == pytest.approx([0.8, 0.9]), "it was set before"
+    assert table["target_kl"].tolist() == [0.01, 0.01]

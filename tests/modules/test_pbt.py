@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from epo_lightning.algorithm.losses import LossSettings
+from epo_lightning.callbacks import NaNGuard, NetworkScaleProfiler
 from epo_lightning.envs.base import EnvSpec, StepResult
 from epo_lightning.envs.classic import Probe
 from epo_lightning.experience.settings import OnPolicySettings, RolloutSettings
 from epo_lightning.learner.actor_critic import ActorCriticSettings
 from epo_lightning.learner.networks import NetworkSettings
 from epo_lightning.learner.optimizer import OptimizerSettings
+from epo_lightning.limits import Mistake
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.modules.pbt import PBTModule
 from tests.support.plain_ppo import PlainNetwork, PlainPPO, Recorded
@@ -277,3 +279,62 @@ def test_adopting_copies_everything_that_was_learnt_and_leaves_the_others_to_the
     assert torch.equal(act.new_state[:, :n], act.state[:, :n])
     assert act.individuals[0] == 0
     assert len({*act.individuals}) == K
+
+
+class Spoil(L.Callback):
+    """One weight of agent 2 is not a number from the second iteration on."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, PBTModule)
+        if trainer.current_epoch == 1:
+            pl_module.policy.value_head.bias.data[2] = torch.nan
+
+
+def test_the_guard_names_the_environments_of_the_agent_that_broke(tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match=r"iteration 1, minibatch 0: .*targets.*envs \[8, 9, 10, 11\]") as mistake:
+        train(module(), small_data(N), tmp_path, 3, Spoil(), NaNGuard())
+    assert "Lower model.optimizer.learning_rate" in str(mistake.value)
+
+
+def test_mixed_precision(tmp_path: Path) -> None:
+    population = module(lstm_units=4)
+    fit(population, small_data(N), tmp_path, 2, precision="bf16-mixed")
+    assert population._adam().moments["step"].tolist() == [8.0] * K
+    assert all(bool(torch.isfinite(value).all()) for value in population.policy.parameters())
+
+
+def test_one_scale_of_the_loss_for_all_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(L.Trainer, "precision", "16-mixed")  # which a CPU does not have
+    with pytest.raises(Mistake, match=r"^trainer\.precision 16-mixed: .* use bf16-mixed or 32-true$"):
+        fit(module(), small_data(N), tmp_path, 1)
+
+
+def test_a_profile_tells_the_network_of_all_and_the_work_of_one(tmp_path: Path) -> None:
+    profiler = NetworkScaleProfiler(start_iteration=0, num_iterations=1)
+    train(module(), small_data(N), tmp_path, 2, profiler)
+    report = profiler.report
+    one = 2 * 8 + 8 + 8 * 6 + 6 + 6 * 2 + 2 + 6 + 1 + 2  # layers, action head, value head, log-std
+    assert report["parameters"] == K * one
+    assert report["forward_flops_per_env_step"] == 2 * (2 * 8 + 8 * 6 + 6 * 3)
+    assert report["flops_per_iteration"] == report["forward_flops_per_env_step"] * N * T * (1 + 3 * 2)
+    assert set(report["seconds_per_iteration"]) >= {"env", "inference", "targets", "learning"}
+
+
+class Crown(L.Callback):
+    """Agent 3 is the champion, and knows what to do; nobody else does."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, PBTModule)
+        pl_module.champion = 3
+        for head in (pl_module.policy.action_head.weight, pl_module.policy.action_head.bias):
+            head.data.fill_(5.0)
+            head.data[3] = 0.0
+
+
+def test_it_is_the_champion_that_is_evaluated(tmp_path: Path) -> None:
+    population, data = module(), small_data(N)
+    trainer = fit(population, data, tmp_path, 1, callbacks=[Crown()], limit_val_batches=1)
+    trainer.validate(population, data, verbose=False)
+    # three steps of a = 0 where -0.5 o is right: -3 x 2 x 0.25 / 3; the others do 1, and have -1 - 0.25 / 3 an entry
+    assert population.evaluation["return"].mean == pytest.approx(-0.5, abs=0.15)
+    assert population.champion == 3

@@ -54,7 +54,24 @@ EVOLUTION = {
     },
 }  # fmt: skip
 REPLAY = {**ENVIRONMENT, "trainer": {"max_epochs": 3}}
-CASES = {"evolution": (TINY, EVOLUTION, 1), "replay": (TINY_SAC, REPLAY, 4)}
+POPULATION = {
+    **ENVIRONMENT,
+    "algorithm": "pbt",
+    "trainer": {
+        "max_epochs": 3,
+        "callbacks+": [
+            {
+                "class_path": "epo_lightning.callbacks.PopulationBasedTraining",
+                "init_args": {"interval_steps": 16, "start_after": 0, "initial_delay": 0, "rule": "margins"},
+            },
+        ],
+    },
+}  # fmt: skip
+CASES = {
+    "evolution": (TINY, EVOLUTION, 1),
+    "replay": (TINY_SAC, REPLAY, 4),
+    "population": (TINY.replace("gene_dim: 3, ", ""), POPULATION, 5),
+}
 """By name: the run, what is laid over it, and every how manyth of its operations it is killed at."""
 
 

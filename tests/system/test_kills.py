@@ -27,6 +27,13 @@ def test_a_replay_outlives_kills(tmp_path: Path) -> None:
     assert told["best"] == 3
 
 
+def test_networks_and_hyper_parameters_of_a_population_outlive_kills(tmp_path: Path) -> None:
+    """At every fifth operation."""
+    told = kill_everywhere(tmp_path, "population")
+    assert told["generations"] >= 1
+    assert told["scenarios"] >= 5
+
+
 def test_a_run_killed_before_any_of_its_file_operations_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     told = kill_everywhere(tmp_path, "evolution")
     assert told["best"] == 3, "the best checkpoint must be written twice"
