@@ -35,4 +35,5 @@ def objectives(dataset: Experience[Any], name: ObjectiveName) -> Tensor:
     sum_over_ranks(sums)
     total, envs = sums.cpu()
     whole = population.envs_per_agent * dataset.world.world_size
-    return (total / whole).masked_fill(envs < whole, torch.nan)
+    means: Tensor = total / whole
+    return means.masked_fill(envs < whole, torch.nan)

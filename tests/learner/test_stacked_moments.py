@@ -31,9 +31,9 @@ def test_each_network_has_the_moments_of_its_own_rows(features: tuple[int, ...])
     out, plain = torch.empty_like(x), stacked.denormalize(x)
     for told in (stacked.normalize(x), stacked.normalize(x, out=out), out):
         for k in range(K):
-            own = slice(k * n, (k + 1) * n)
-            torch.testing.assert_close(told[:, own], alone[k].normalize(x[:, own]), rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(plain[:, own], alone[k].denormalize(x[:, own]), rtol=1e-5, atol=1e-4)
+            block = slice(k * n, (k + 1) * n)
+            torch.testing.assert_close(told[:, block], alone[k].normalize(x[:, block]), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(plain[:, block], alone[k].denormalize(x[:, block]), rtol=1e-5, atol=1e-4)
     assert out.abs().max() == 1.5, "something was clipped"
 
 

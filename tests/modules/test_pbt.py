@@ -90,12 +90,12 @@ class Watch(L.Callback):
         results, env.results = env.results, []
         obs = torch.stack([env.obs, *(result.obs for result in results)])
         env.obs = obs[-1]
-        fields = [
-            torch.stack(list(each))
-            for each in zip(*((r.reward, r.terminated, r.truncated) for r in results), strict=True)
-        ]
+        rewards = torch.stack([r.reward for r in results])
+        terminated, truncated = (
+            torch.stack([getattr(r, name) for r in results]) for name in ("terminated", "truncated")
+        )
         finals = torch.stack([r.obs if r.final_obs is None else r.final_obs for r in results])
-        finals = torch.where(fields[2][..., None], finals, 0.0)
+        finals = torch.where(truncated[..., None], finals, 0.0)
         met, block = [], N // K
         for k in range(K):
             own = slice(k * block, (k + 1) * block)
@@ -103,8 +103,8 @@ class Watch(L.Callback):
             buffer = dataset.buffer
             met.append(
                 Recorded(
-                    obs[:, own], buffer.actions[:, own].clone(), buffer.log_probs[:, own].clone(),
-                    *(field[:, own] for field in fields), finals[:, own], passes,
+                    obs[:, own], buffer.actions[:, own].clone(), buffer.log_probs[:, own].clone(), rewards[:, own],
+                    terminated[:, own], truncated[:, own], finals[:, own], passes,
                 )
             )  # fmt: skip
         self.met.append(met)
@@ -161,9 +161,7 @@ def test_k_policies_at_once_are_k_trainings_of_one_written_out(
         wanted = PlainNetwork(after, k, env is Choosing).state_dict()
         moved = PlainNetwork(watch.begin, k, env is Choosing).state_dict()
         for name, value in plain.network.state_dict().items():
-            torch.testing.assert_close(
-                value, wanted[name], rtol=1e-4, atol=2e-5, msg=lambda m, n=name, k=k: f"{k} {n}: {m}"
-            )
+            torch.testing.assert_close(value, wanted[name], rtol=1e-4, atol=2e-5)
             assert value.numel() == 0 or not torch.equal(value, moved[name]), "it has learnt"
         assert plain.adam.param_groups[0]["lr"] == pytest.approx(float(rates[k]), rel=1e-9)
     assert rates[1] == HYPER["learning_rate"][1]

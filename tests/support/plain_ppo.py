@@ -26,43 +26,67 @@ class Recorded(NamedTuple):
     passes: list[list[tuple[Tensor, Tensor]]]
 
 
+class PlainTrunk(nn.Module):
+    """[LSTM -> LayerNorm ->] MLP, with the weights `own` whose names begin with `part`."""
+
+    def __init__(self, own: dict[str, Tensor], part: str) -> None:
+        super().__init__()
+        self.cell: nn.LSTMCell | None = None
+        if f"{part}.input.weight" in own:
+            weight = own[f"{part}.input.weight"]
+            units = weight.shape[0] // 4
+            self.cell, self.norm = nn.LSTMCell(weight.shape[1], units), nn.LayerNorm(units)
+            self.cell.weight_ih, self.cell.bias_ih = nn.Parameter(weight), nn.Parameter(own[f"{part}.input.bias"])
+            self.cell.weight_hh = nn.Parameter(own[f"{part}.memory.weight"])
+            self.cell.bias_hh = nn.Parameter(own[f"{part}.memory.bias"])
+            self.norm.weight = nn.Parameter(own[f"{part}.norm.weight"])
+            self.norm.bias = nn.Parameter(own[f"{part}.norm.bias"])
+        names = [name.removesuffix(".weight") for name in own if name.startswith(f"{part}.mlp.") and "weight" in name]
+        self.mlp = nn.Sequential(*(each for name in sorted(names) for each in (_linear(own, name), nn.ELU())))
+
+    def start(self, rows: int) -> Tensor | None:
+        return None if self.cell is None else torch.zeros(2, rows, self.cell.hidden_size)
+
+    def forward(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        if self.cell is not None:
+            assert state is not None
+            hidden, cell = self.cell(x, (state[0], state[1]))
+            x, state = self.norm(hidden), torch.stack([hidden, cell])
+        return self.mlp(x), state
+
+
 class PlainNetwork(nn.Module):
     """One actor with its critic, with the weights of network `k` of a stacked one."""
 
     def __init__(self, weights: dict[str, Tensor], k: int, discrete: bool) -> None:
         super().__init__()
         own = {name: value[k].clone() for name, value in weights.items() if value.dim() > 0}
-        self.discrete, self.separate = discrete, any(name.startswith("critic.") for name in own)
+        self.discrete = discrete
         self.log_std = nn.Parameter(own["log_std"], requires_grad=not discrete)
-        self.trunks = nn.ModuleDict({part: _trunk(own, part) for part in ("actor", "critic")[: 1 + self.separate]})
+        parts = ("actor", "critic")[: 1 + any(name.startswith("critic.") for name in own)]
+        self.trunks = nn.ModuleList(PlainTrunk(own, part) for part in parts)
         self.action_head, self.value_head = _linear(own, "action_head"), _linear(own, "value_head")
 
     def start(self, rows: int) -> list[Any]:
-        return [(torch.zeros(2, rows, t["cell"].hidden_size) if "cell" in t else None) for t in self.trunks.values()]
+        return [trunk.start(rows) for trunk in self.trunks if isinstance(trunk, PlainTrunk)]
 
     def forward(self, obs: Tensor, states: list[Any]) -> tuple[Tensor, Tensor, list[Any]]:
         """Head and value of one step (rows, O), and the states after it."""
-        outputs, after = [], []
-        for trunk, state in zip(self.trunks.values(), states, strict=True):
-            x = obs
-            if "cell" in trunk:
-                hidden, cell = trunk["cell"](x, (state[0], state[1]))
-                x, state = trunk["norm"](hidden), torch.stack([hidden, cell])
-            outputs.append(trunk["mlp"](x))
-            after.append(state)
-        return self.action_head(outputs[0]), self.value_head(outputs[-1]).squeeze(-1), after
+        outputs, after = zip(*(trunk(obs, s) for trunk, s in zip(self.trunks, states, strict=True)), strict=True)
+        return self.action_head(outputs[0]), self.value_head(outputs[-1]).squeeze(-1), list(after)
 
     def policy(self, head: Tensor) -> Normal | Categorical:
         return Categorical(logits=head) if self.discrete else Normal(head, self.log_std.exp())
 
     def log_prob(self, head: Tensor, actions: Tensor) -> Tensor:
-        if self.discrete:
-            return self.policy(head).log_prob(actions[..., 0])
-        return self.policy(head).log_prob(actions).sum(-1)
+        policy: Any = self.policy(head)
+        told: Tensor = policy.log_prob(actions[..., 0]) if self.discrete else policy.log_prob(actions).sum(-1)
+        return told
 
     def entropy(self, head: Tensor) -> Tensor:
-        entropy = self.policy(head).entropy()
-        return entropy if self.discrete else entropy.sum(-1)
+        policy: Any = self.policy(head)
+        told: Tensor = policy.entropy() if self.discrete else policy.entropy().sum(-1)
+        return told
 
 
 def _linear(own: dict[str, Tensor], name: str) -> nn.Linear:
@@ -70,24 +94,6 @@ def _linear(own: dict[str, Tensor], name: str) -> nn.Linear:
     linear = nn.Linear(weight.shape[1], weight.shape[0])
     linear.weight, linear.bias = nn.Parameter(weight), nn.Parameter(bias)
     return linear
-
-
-def _trunk(own: dict[str, Tensor], part: str) -> nn.ModuleDict:
-    modules: dict[str, nn.Module] = {}
-    if f"{part}.input.weight" in own:
-        weight = own[f"{part}.input.weight"]
-        cell = nn.LSTMCell(weight.shape[1], weight.shape[0] // 4)
-        cell.weight_ih, cell.bias_ih = nn.Parameter(weight), nn.Parameter(own[f"{part}.input.bias"])
-        cell.weight_hh = nn.Parameter(own[f"{part}.memory.weight"])
-        cell.bias_hh = nn.Parameter(own[f"{part}.memory.bias"])
-        norm = nn.LayerNorm(weight.shape[0] // 4)
-        norm.weight, norm.bias = nn.Parameter(own[f"{part}.norm.weight"]), nn.Parameter(own[f"{part}.norm.bias"])
-        modules |= {"cell": cell, "norm": norm}
-    layers = sorted(
-        name.removesuffix(".weight") for name in own if name.startswith(f"{part}.mlp.") and "weight" in name
-    )
-    modules["mlp"] = nn.Sequential(*(each for name in layers for each in (_linear(own, name), nn.ELU())))
-    return nn.ModuleDict(modules)
 
 
 class PlainPPO:
@@ -139,9 +145,9 @@ class PlainPPO:
         for env in range(envs):
             carried = 0.0
             for t in reversed(range(steps)):
-                following = final[t, env] if met.truncated[t, env] else real[t + 1, env]
+                following = float(final[t, env] if met.truncated[t, env] else real[t + 1, env])
                 following = 0.0 if met.terminated[t, env] else following
-                delta = met.rewards[t, env] + gamma * following - real[t, env]
+                delta = float(met.rewards[t, env]) + gamma * following - float(real[t, env])
                 carried = delta + (0.0 if done[t, env] else gamma * self.gae_lambda * carried)
                 advantages[t, env] = carried
         targets = advantages + real[:-1]
@@ -153,10 +159,10 @@ class PlainPPO:
         resets = torch.cat([torch.zeros(1, envs, dtype=torch.bool), done[:-1]])
         for minibatches in met.passes:
             kl = []
-            for step, env in minibatches:
-                head, value = self._evaluate(obs, begin, resets, step, env)
-                log_ratio = self.network.log_prob(head, met.actions[step, env]) - log_probs_at(log_probs, step, env)
-                loss = self._loss(head, value, log_ratio, normal[step, env], old[step, env], wanted[step, env])
+            for at in minibatches:
+                head, value = self._evaluate(obs, begin, resets, *at)
+                log_ratio = self.network.log_prob(head, met.actions[at]) - torch.stack(log_probs)[at]
+                loss = self._loss(head, value, log_ratio, normal[at], old[at], wanted[at])
                 self.adam.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(self.adam.param_groups[0]["params"], self.hyper["max_grad_norm"])
@@ -193,9 +199,8 @@ class PlainPPO:
             critic = torch.max(critic, (near - wanted) ** 2)
         bound = torch.zeros(()) if self.network.discrete else (head.abs() - 1.1).clamp(min=0).square().sum(-1).mean()
         entropy = self.network.entropy(head).mean()
-        return (
-            actor.mean() + 0.5 * hyper["critic"] * critic.mean() + hyper["bounds"] * bound - hyper["entropy"] * entropy
-        )
+        total: Tensor = actor.mean() + 0.5 * hyper["critic"] * critic.mean() + hyper["bounds"] * bound
+        return total - hyper["entropy"] * entropy
 
     def _adapt(self, kl: float) -> None:
         target, group = self.hyper["target_kl"], self.adam.param_groups[0]
@@ -229,10 +234,6 @@ class PlainPPO:
         head = self.network.value_head
         head.weight.data *= std / new_std
         head.bias.data = (head.bias.data * std + mean - new_mean) / new_std
-
-
-def log_probs_at(log_probs: list[Tensor], step: Tensor, env: Tensor) -> Tensor:
-    return torch.stack(log_probs)[step, env]
 
 
 def _reset(states: list[Any], done: Tensor) -> list[Any]:
