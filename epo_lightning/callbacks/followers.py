@@ -9,9 +9,14 @@ def count_followers(callback: PopulationCallback) -> int:
     """How many followers the population of `callback` has.
 
     Raises:
-        Mistake: When the algorithm never has any.
+        Mistake: When the algorithm never has any, or replaces them by itself.
     """
     module = callback.module
+    if module.makes_generations:
+        raise Mistake(
+            f"trainer.callbacks {type(callback).__name__} selects among followers, and the algorithm"
+            f" {algorithm_name(type(module))} selects among its own by itself: leave the callback out"
+        )
     if "num_agents" not in module.model_settings:
         raise Mistake(
             f"trainer.callbacks {type(callback).__name__} selects among followers, and the algorithm"

@@ -1,6 +1,7 @@
 """The algorithms by name; light to import."""
 
 ALGORITHMS: dict[str, str] = {
+    "cem_rl": "epo_lightning.modules.cem_rl.CEMRLModule",
     "epo": "epo_lightning.modules.epo.EPOModule",
     "pql": "epo_lightning.modules.pql.PQLModule",
     "sac": "epo_lightning.modules.sac.SACModule",

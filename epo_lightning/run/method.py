@@ -20,7 +20,7 @@ def method(module: type, num_agents: int, callbacks: Sequence[object], coupled: 
     name = algorithm_name(module)
     agents = "one agent" if num_agents == 1 else f"{num_agents} agents"
     if name != DEFAULT_ALGORITHM:
-        return f"{name if '.' in name else name.upper()}: {agents}"
+        return f"{name if '.' in name else name.upper().replace('_', '-')}: {agents}"
     evolves = any(kind.__name__ == _EVOLUTION for callback in callbacks for kind in type(callback).__mro__)
     if coupled and evolves:
         return f"EPO + CPO: {agents}, {_COUPLED}, evolved by {_EVOLUTION}"
