@@ -57,8 +57,8 @@ class GenerationReplaySettings:
         capacity_per_env: Transitions that are kept of every environment; older ones make room.
         batch_size: Transitions of one update of the critics, and of every actor in one update of the actors, on every
             rank.
-        warmup: Env steps of every environment before anything is learnt by gradient: the generations that begin until
-            then are the cross-entropy method's alone.
+        warmup: Nothing is learnt by gradient before every environment has made more env steps than these: the
+            generations until then are the cross-entropy method's alone.
     """
 
     capacity_per_env: int = 100_000
@@ -136,7 +136,7 @@ class GenerationDataset(ReplayExperience[Generation, NStepTransitions]):
         self.iteration_env_steps = steps * agents.num_envs * ranks
         self._forward_passes = steps * agents.num_envs
         fitness = self.fitness.measure(self.ledger.running)[_RETURN]
-        warm = self.env_steps >= self.replay.warmup * agents.num_envs * ranks
+        warm = self.env_steps > self.replay.warmup * agents.num_envs * ranks
         self.seconds["inference"] += self.clock() - start - self.seconds["env"]
         yield Generation(fitness, steps * (agents.num_envs - agents.envs_per_agent) * ranks, warm)
 

@@ -48,7 +48,7 @@ def dataset(env: ClassicEnv | None = None, replay: dict[str, int] | None = None,
     env = env or Paid()
     shape = ReplayShape(50, ENVS, env.spec.obs_dim, env.spec.act_dim)
     policy = StackedActor(AGENTS, *shape[2:], CEMNetworkSettings(actor=(4,)))
-    sizes = GenerationReplaySettings(**{"capacity_per_env": 50, "batch_size": 8, "warmup": 4, **(replay or {})})
+    sizes = GenerationReplaySettings(**{"capacity_per_env": 50, "batch_size": 8, "warmup": 3, **(replay or {})})
     buffer = NStepBuffer(shape, CPU, 1, 0.99)
     return GenerationDataset(World(env), policy, GenerationSettings(**{"horizon": 1, **settings}), sizes, buffer)
 
@@ -92,7 +92,7 @@ def test_an_endless_episode_is_cut_and_said() -> None:
 
 def test_there_is_enough_to_learn_from_after_the_warm_up() -> None:
     data = dataset()
-    assert [one(data).warm for _ in range(2)] == [False, True]  # 3 and 6 env steps, of 4
+    assert [one(data).warm for _ in range(2)] == [False, True]  # 3 and then more, of 3
 
 
 def test_agents_act_by_functions_that_do_not_change_within_a_generation() -> None:

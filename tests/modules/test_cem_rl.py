@@ -45,7 +45,7 @@ def module(kind: type[CEMRLModule] = CEMRLModule, loss: PQLLossSettings = TD3, *
             changes.pop("actor_learning_rate", 1e-3), changes.pop("critic_learning_rate", 2e-3),
             critic_updates_per_env_step=0.2, actor_updates_per_env_step=0.1,
         ),
-        GenerationReplaySettings(capacity_per_env=40, batch_size=16, **({"warmup": 5} | changes)),
+        GenerationReplaySettings(capacity_per_env=40, batch_size=16, **({"warmup": 4} | changes)),
         GenerationSettings(horizon=5),
     )  # fmt: skip
 
@@ -243,7 +243,7 @@ def test_the_first_members_are_drawn_around_the_network_that_was_initialised(wat
 
 class TestGenerations:
     def test_nobody_learns_by_gradient_while_it_warms_up(self, tmp_path: Path) -> None:
-        warming = module(warmup=11)  # two generations of five env steps are not enough
+        warming = module(warmup=10)  # two generations of five env steps are not enough
         fit(warming, data(), tmp_path, 2)
         assert warming.learners == 0
         assert warming.minibatches.totals == []

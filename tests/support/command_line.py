@@ -51,7 +51,7 @@ model:
   network: {actor: [8], critic: [8]}
   evolution: {gradient_members: 2, parents: 2}
   optimizer: {critic_updates_per_env_step: 0.1, actor_updates_per_env_step: 0.05}
-  replay: {capacity_per_env: 20, batch_size: 16, warmup: 4}
+  replay: {capacity_per_env: 20, batch_size: 16, warmup: 3}
   generation: {horizon: 4}
 data:
   env: {class_path: epo_lightning.envs.classic.Probe, init_args: {max_steps: 3}}
