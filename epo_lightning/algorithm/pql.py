@@ -17,7 +17,7 @@ _LEAST = 1e-6
 
 @dataclass(frozen=True)
 class PQLLossSettings:
-    """Targets of Parallel Q-Learning.
+    """Targets of Parallel Q-Learning, and of CEM-RL.
 
     Args:
         gamma: Discount of an env step.

@@ -3,7 +3,6 @@
 Shape legend: K agents, M children.
 """
 
-import json
 import math
 from typing import Any
 
@@ -23,7 +22,7 @@ from epo_lightning.experience.episodes import QUANTITIES
 from epo_lightning.experience.streams import Stream, derive_seed
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.base import PopulationCallback
-from epo_lightning.run.folder import writing
+from epo_lightning.run.lineage import add_generation, write_generations
 from epo_lightning.run.notices import Reasons, against
 
 _RETURN = QUANTITIES.index("return")
@@ -118,8 +117,7 @@ class GeneticEvolution(PopulationCallback):
         self.module.metrics |= {"charts/generation": len(self.lineage), "population/fitness_spread": self._spread}
         path = run_file(trainer, "lineage.jsonl")
         if trainer.is_global_zero and (self.lineage or path.exists()):
-            with writing(path):
-                path.write_text("".join(json.dumps(record) + "\n" for record in self.lineage))
+            write_generations(path, self.lineage)
             self.genes.write(run_file(trainer, "genes.npy"))
 
     def window_closes(self, dataset: Experience[Any]) -> bool:
@@ -197,9 +195,7 @@ class GeneticEvolution(PopulationCallback):
             f" {fitness[MASTER + 1 :].max():.4g}, master {fitness[MASTER]:.4g}"
         )
         if trainer.is_global_zero:
-            path = run_file(trainer, "lineage.jsonl")
-            with writing(path), path.open("a") as file:
-                file.write(json.dumps(record) + "\n")
+            add_generation(run_file(trainer, "lineage.jsonl"), record)
             self.genes.write(run_file(trainer, "genes.npy"))
 
     def state_dict(self) -> dict[str, Any]:

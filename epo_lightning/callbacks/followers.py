@@ -9,9 +9,14 @@ def count_followers(callback: PopulationCallback) -> int:
     """How many followers the population of `callback` has.
 
     Raises:
-        Mistake: When the algorithm never has any, or they have no genes.
+        Mistake: When the algorithm never has any, they have no genes, or it replaces them by itself.
     """
     module = callback.module
+    if module.makes_generations:
+        raise Mistake(
+            f"trainer.callbacks {type(callback).__name__} selects among followers, and the algorithm"
+            f" {algorithm_name(type(module))} selects among its own by itself: leave the callback out"
+        )
     if "num_agents" not in module.model_settings or type(module).genome is PopulationModule.genome:
         raise Mistake(
             f"trainer.callbacks {type(callback).__name__} selects among followers that have genes, and the algorithm"

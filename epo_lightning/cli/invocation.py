@@ -36,6 +36,7 @@ from epo_lightning.modules.supported import require_supported
 from epo_lightning.run.evaluation_report import EvaluationReport
 from epo_lightning.run.folder import RunFolder
 from epo_lightning.run.interruption import GracefulStop, TimeLimit
+from epo_lightning.run.lineage import OwnLineage
 from epo_lightning.run.neighbours import Neighbours
 from epo_lightning.run.notices import silence
 from epo_lightning.run.overrides import Change, find_changes, require_changeable
@@ -204,7 +205,7 @@ class Invocation(LightningCLI):
         own = [*as_list(config["callbacks"]), *self._given_callbacks]
         bars = [each for each in own if isinstance(each, ProgressBar)]
         evaluation = EvaluationReport(plain(self.config.data.env.as_dict()))
-        callbacks = [self.stop, evaluation, self.recorder, Neighbours()]
+        callbacks = [self.stop, evaluation, self.recorder, OwnLineage(), Neighbours()]
         if config["enable_progress_bar"] is False:
             own = [each for each in own if each not in bars]
         else:

@@ -88,6 +88,12 @@ class FitnessWindow:
         self.missing = int(waiting)
         return not self.missing
 
+    def is_finished(self) -> bool:
+        """Whether every environment of every rank has ended all episodes that count in it: a collective call."""
+        unfinished = (self._count < self.episodes).sum()
+        sum_over_ranks(unfinished)
+        return not int(unfinished)
+
     def measure(self, running: Tensor) -> Tensor:
         """(M, K) float64 mean of each quantity over the environments of each agent, of all ranks: a collective call.
 

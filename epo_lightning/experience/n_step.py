@@ -140,9 +140,3 @@ class MixedReplayDataset(ReplayDataset[NStepTransitions]):
         actions, _ = self.policy.act(obs, self.agent_ids, self.state)
         noise = torch.empty_like(actions).normal_(generator=self.generator)
         return torch.addcmul(actions, self.sigmas[:, None], noise).clamp_(-1.0, 1.0)
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Also what was remembered; steps that wait end where the simulator cannot go on with their episodes."""
-        super().restore(state)
-        if not self.env.spec.restores:
-            self.buffer.cut()

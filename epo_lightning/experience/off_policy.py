@@ -10,15 +10,65 @@ import torch
 from torch import Tensor
 
 from epo_lightning.algorithm.population import Population
+from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.contract import refuse_unsound, sound
-from epo_lightning.experience.base import Experience, Minibatch
+from epo_lightning.experience.base import Batch, Experience, Minibatch
 from epo_lightning.experience.env_log import EnvLog
 from epo_lightning.experience.replay import ReplaySettings, ReplayShape, Ring, Sample
 from epo_lightning.experience.world import World
 from epo_lightning.learner.policy import NormalizingPolicy
 
 
-class ReplayDataset(Experience[list[Sample]], Generic[Sample]):
+class ReplayExperience(Experience[Batch], Generic[Batch, Sample]):
+    """What every stream keeps that learns from what it remembers.
+
+    Args:
+        world: The environments; N of them.
+        policy: The network that acts.
+        population: Who acts where.
+        buffer: What is remembered; empty.
+
+    Attributes:
+        buffer: What is remembered.
+    """
+
+    policy: NormalizingPolicy
+
+    def __init__(self, world: World, policy: NormalizingPolicy, population: Population, buffer: Ring[Sample]) -> None:
+        super().__init__(world, policy, population)
+        self.buffer = buffer
+
+    def act_and_remember(self, obs: Tensor, actions: Tensor, log: EnvLog) -> StepResult:
+        """One step of every environment: `actions` (N, A) in `obs` (N, O), which stay as they are."""
+        result = self.advance(actions, log)
+        if result.final_obs is None and not self.lacks_final_obs and bool(result.truncated.any()):
+            self.tell_of_missing_final_obs()
+        self.buffer.insert(obs, actions, result)
+        return result
+
+    @property
+    def nbytes(self) -> int:
+        """Of the buffer."""
+        return Ring.nbytes(self.buffer.shape)
+
+    @property
+    def kept_nbytes(self) -> int:
+        """All of them: what is learned next is drawn from what is remembered."""
+        return self.nbytes
+
+    def saved(self) -> dict[str, Any]:
+        """Also what is remembered."""
+        return {**super().saved(), "replay": self.buffer.state_dict()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Also what was remembered; steps that wait for others end where the simulator cannot go on."""
+        super().restore(state)
+        self.buffer.load_state_dict(state["replay"])
+        if not self.env.spec.restores:
+            self.buffer.cut()
+
+
+class ReplayDataset(ReplayExperience[list[Sample], Sample]):
     """One pass is T env steps; each yields the minibatches to learn from after it, none while it warms up.
 
     Args:
@@ -27,12 +77,7 @@ class ReplayDataset(Experience[list[Sample]], Generic[Sample]):
         settings: See `ReplaySettings`.
         updates_per_step: Minibatches of a batch.
         buffer: What is remembered; empty.
-
-    Attributes:
-        buffer: What is remembered.
     """
-
-    policy: NormalizingPolicy
 
     def __init__(
         self,
@@ -43,9 +88,8 @@ class ReplayDataset(Experience[list[Sample]], Generic[Sample]):
         buffer: Ring[Sample],
     ) -> None:
         population = Population(1, world.env.spec.num_envs)
-        super().__init__(world, policy, population)
+        super().__init__(world, policy, population, buffer)
         self.settings, self.updates_per_step = settings, updates_per_step
-        self.buffer: Ring[Sample] = buffer
         self.iteration_env_steps = population.num_envs * settings.horizon * world.world_size
         self._drawn: list[Tensor] = []
 
@@ -63,10 +107,7 @@ class ReplayDataset(Experience[list[Sample]], Generic[Sample]):
             start, in_env = self.clock(), self.seconds["env"]
             obs = obs.clone()  # the environment may write into its own in the next step
             actions = self._act(obs, warm=made + t >= self.settings.warmup)
-            result = self.advance(actions, log)
-            if result.final_obs is None and not self.lacks_final_obs and bool(result.truncated.any()):
-                self.tell_of_missing_final_obs()
-            self.buffer.insert(obs, actions, result)
+            result = self.act_and_remember(obs, actions, log)
             self.policy.obs_moments.update(obs)
             rewards[t], successes[t] = result.reward, result.successes
             done[t] = result.terminated | result.truncated
@@ -102,16 +143,6 @@ class ReplayDataset(Experience[list[Sample]], Generic[Sample]):
         return [type(drawn)(*minibatch) for minibatch in zip(*fields, strict=True)]
 
     @property
-    def nbytes(self) -> int:
-        """Of the buffer."""
-        return Ring.nbytes(self.buffer.shape)
-
-    @property
-    def kept_nbytes(self) -> int:
-        """All of them: what is learned next is drawn from what is remembered."""
-        return self.nbytes
-
-    @property
     def forward_passes(self) -> int:
         """Of the actor: once forward to act, and forward in every update, whose following action it draws."""
         updates = self.updates_per_step * self.settings.batch_size
@@ -122,15 +153,6 @@ class ReplayDataset(Experience[list[Sample]], Generic[Sample]):
         step, place = divmod(index, self.updates_per_step)
         numbers = self._drawn[step].chunk(self.updates_per_step)[place]
         return Minibatch(self.buffer.gather(numbers)._asdict(), numbers % self.population.num_envs)
-
-    def saved(self) -> dict[str, Any]:
-        """Also what is remembered."""
-        return {**super().saved(), "replay": self.buffer.state_dict()}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Also what was remembered."""
-        super().restore(state)
-        self.buffer.load_state_dict(state["replay"])
 
 
 def replay_shape(world: World, settings: ReplaySettings) -> ReplayShape:

@@ -129,6 +129,9 @@ class Ring(ABC, Generic[Sample]):
                 environment does not tell that.
         """
 
+    def cut(self) -> None:
+        """What comes next does not follow on what is known: nothing to do where every row is whole by itself."""
+
     def store(self, parts: list[Tensor]) -> None:
         """Write the next row of every environment: the (N, ...) columns of a transition, which make W."""
         torch.cat(parts, dim=-1, out=self._rows[self.position])

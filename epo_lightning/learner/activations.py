@@ -4,5 +4,11 @@ from typing import Literal
 
 from torch import nn
 
-Activation = Literal["elu", "relu", "tanh", "silu"]
-ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
+Activation = Literal["elu", "relu", "tanh", "silu", "leaky_relu"]
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "elu": nn.ELU,
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "silu": nn.SiLU,
+    "leaky_relu": nn.LeakyReLU,
+}

@@ -1,6 +1,7 @@
 """The algorithms by name; light to import."""
 
 ALGORITHMS: dict[str, str] = {
+    "cem_rl": "epo_lightning.modules.cem_rl.CEMRLModule",
     "epo": "epo_lightning.modules.epo.EPOModule",
     "pbt": "epo_lightning.modules.pbt.PBTModule",
     "pql": "epo_lightning.modules.pql.PQLModule",

@@ -50,6 +50,8 @@ class PopulationModule(L.LightningModule, ABC):
         policy: The network; there is none before `configure_model`.
         champion: The agent that is evaluated, and whose results are the run's.
         coupled: Whether followers are coupled to the master (CPO).
+        makes_generations: Whether the algorithm replaces its agents by itself, so that no callback may.
+        generation: What it says of the last one, as `lineage.jsonl` keeps it; None before there is one.
         minibatches: Of the present iteration.
         metrics: What is logged at the end of the iteration; what a callback puts in stays until it is replaced.
         episodes: Totals of the episodes that an evaluation has played, one tensor per seed (see `Episodes`).
@@ -62,6 +64,8 @@ class PopulationModule(L.LightningModule, ABC):
     policy: Policy
     champion = MASTER
     coupled = False
+    makes_generations: ClassVar[bool] = False
+    generation: dict[str, Any] | None = None
 
     def __init__(self, diagnostics: Sequence[str]) -> None:
         super().__init__()

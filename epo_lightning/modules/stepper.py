@@ -67,7 +67,7 @@ class Stepper:
         DDP expects a gradient of every parameter: here the ranks' gradients are averaged by one call of our own.
         """
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-            parameter.grad = gradient
+            parameter.grad = gradient.contiguous()  # as the parameter is: a fused optimizer reads one as the other
         if self._world_size > 1:
             _average_over_ranks([parameter.grad for parameter in parameters if parameter.grad is not None])
         norm = clip_gradients(parameters, self.max_grad_norm)

@@ -12,7 +12,7 @@ from epo_lightning.report.curves import Line, curve_of, join, thinned
 from epo_lightning.report.generations import family_tree, heat_map
 from epo_lightning.report.genes import gene_map, plane
 from epo_lightning.report.grouping import Group
-from epo_lightning.report.reading import BEST, OFF_POLICY, RETURN, SPREAD, Run
+from epo_lightning.report.reading import BEST, GRADIENT_PARENTS, OF_KINDS, OFF_POLICY, RETURN, SIGMA, SPREAD, Run
 from epo_lightning.report.statistics import Array
 from epo_lightning.report.svg import few
 
@@ -53,6 +53,13 @@ def panels(group: Group) -> list[Panel]:
             "Weight of the followers' samples",
             "effective sample size, share",
             _curves(group, {"off-policy samples": OFF_POLICY}),
+        ),
+        ("Fitness by kind of member", "fitness of a generation", _curves(group, OF_KINDS)),
+        ("Spread of the distribution", "root of the mean variance", _curves(group, {"sigma": SIGMA})),
+        (
+            "Parents that learnt by gradient",
+            "share of a generation's parents",
+            _curves(group, {"learnt by gradient": GRADIENT_PARENTS}),
         ),
     ]
     made: list[Panel] = [(title, chart(curves, _STEPS, ylabel), curves) for title, ylabel, curves in plotted if curves]
@@ -111,7 +118,7 @@ def _known(x: Array, y: Array, agents: int) -> Line:
 
 def generations(group: Group) -> str:
     """How often the population evolved, in words; empty where it cannot."""
-    if not group.evolves:
+    if not group.evolves and not any(run.lineage for run in group.runs):
         return ""
     counts = [str(len(run.lineage)) for run in group.runs]
     return f"Generations by seed: {', '.join(counts)}."
@@ -158,12 +165,17 @@ def _of_generations(run: Run, has_master: bool) -> list[Panel]:
     first = max(0, len(records) - _TREE)
     fittest = "the elite ancestors of the last generation's fittest follower"
     ancestors = fittest if has_master else "those whose weights the best agent of the last generation has"
-    return [
+    made: list[Panel] = [
         (
             f"Fitness by agent, {of}: {low:.4g} (dark) to {high:.4g} (bright); dots are elites",
             heat_map(fitness, [numbers[place] for place in shown], elites, has_master=has_master),
             [],
-        ),
+        )
+    ]
+    if not any(record["children"] for record in records):  # drawn from a distribution: nobody has two parents
+        return made
+    return [
+        *made,
         (
             f"Parents and children, {of}; thick: {ancestors}",
             family_tree(

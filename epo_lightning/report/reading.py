@@ -22,7 +22,14 @@ from epo_lightning.run.folder import RunFolder
 STEPS, RATE = "charts/env_steps", "charts/sps"
 RETURN, SUCCESSES, COVERAGE = "charts/episodic_return", "charts/episodic_successes", "charts/episodic_coverage"
 BEST, SPREAD, OFF_POLICY = "population/return_best", "population/fitness_spread", "losses/off_policy_ess"
-_METRICS = (RATE, RETURN, SUCCESSES, COVERAGE, BEST, SPREAD, OFF_POLICY)
+OF_KINDS = {
+    "mean of the distribution": "population/fitness_mean",
+    "members that learnt by gradient": "population/fitness_gradient",
+    "members as they were drawn": "population/fitness_sampled",
+}
+"""Fitness of a generation of CEM-RL, by kind of member."""
+SIGMA, GRADIENT_PARENTS = "population/sigma", "population/gradient_parents"
+_METRICS = (RATE, RETURN, SUCCESSES, COVERAGE, BEST, SPREAD, OFF_POLICY, *OF_KINDS.values(), SIGMA, GRADIENT_PARENTS)
 _LARGEST = 1e100
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
 

@@ -25,7 +25,7 @@ def method(module: type, num_agents: int, callbacks: Sequence[object], coupled: 
             return f"PBT: {agents} with networks of their own, selected and mutated by {_EXCHANGE}"
         return f"PBT: {agents} side by side, without exchange ({_EXCHANGE} in trainer.callbacks adds it)"
     if name != DEFAULT_ALGORITHM:
-        return f"{name if '.' in name else name.upper()}: {agents}"
+        return f"{name if '.' in name else name.upper().replace('_', '-')}: {agents}"
     evolves = any(kind.__name__ == _EVOLUTION for callback in callbacks for kind in type(callback).__mro__)
     if coupled and evolves:
         return f"EPO + CPO: {agents}, {_COUPLED}, evolved by {_EVOLUTION}"

@@ -72,3 +72,12 @@ def test_mixed_precision_keeps_its_scaler_under_this_name() -> None:
 
 def test_a_strategy_prepares_every_backward_pass_under_this_name() -> None:
     assert callable(SingleDeviceStrategy("cpu").pre_backward)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_gradient_that_lies_otherwise_in_memory_than_its_parameter(fused: bool) -> None:
+    # of a batched product the gradient comes transposed; a fused optimizer reads it as the parameter lies
+    weight, inputs = nn.Parameter(torch.zeros(2, 3, 2)), torch.tensor([1.0, -2.0]).expand(2, 1, 2)
+    optimizer = torch.optim.Adam([weight], RATE, fused=fused)
+    Stepper(trainer_with(), optimizer, math.inf).step_for([weight], torch.bmm(inputs, weight.transpose(1, 2)).sum())
+    torch.testing.assert_close(weight.detach(), torch.tensor([-RATE, RATE]).expand(2, 3, 2))

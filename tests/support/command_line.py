@@ -44,6 +44,22 @@ data:
   eval_envs: 4
 trainer: {accelerator: cpu, devices: 1, max_epochs: 3}
 """
+TINY_CEM_RL = """
+algorithm: cem_rl
+model:
+  num_agents: 5
+  network: {actor: [8], critic: [8]}
+  evolution: {gradient_members: 2, parents: 2}
+  optimizer: {critic_updates_per_env_step: 0.1, actor_updates_per_env_step: 0.05}
+  replay: {capacity_per_env: 20, batch_size: 16, warmup: 3}
+  generation: {horizon: 4}
+data:
+  env: {class_path: epo_lightning.envs.classic.Probe, init_args: {max_steps: 3}}
+  num_envs: 20
+  eval_episodes: 8
+  eval_envs: 4
+trainer: {accelerator: cpu, devices: 1, max_epochs: 3}
+"""
 ENDLESS = ("--trainer.max_epochs=-1", "--checkpoint.every_n_iterations=2", "--data.num_envs=64")
 
 

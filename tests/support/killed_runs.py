@@ -24,7 +24,7 @@ from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
 from epo_lightning.modules.contents import HISTORY
 from epo_lightning.run.checkpoint import read_checkpoint
-from tests.support.command_line import TINY, TINY_SAC
+from tests.support.command_line import TINY, TINY_CEM_RL, TINY_SAC
 from tests.support.sameness import differences
 
 RUN = "run"
@@ -67,10 +67,15 @@ POPULATION = {
         ],
     },
 }  # fmt: skip
+GENERATIONS = {
+    **REPLAY, "data": {"env": {"class_path": "tests.support.killed_runs.UpAndDown", "init_args": {"max_steps": 4}}}
+}  # fmt: skip
+"""Episodes end when it is looked whether a generation is over."""
 CASES = {
     "evolution": (TINY, EVOLUTION, 1),
     "replay": (TINY_SAC, REPLAY, 4),
     "population": (TINY.replace("gene_dim: 3, ", ""), POPULATION, 5),
+    "cem_rl": (TINY_CEM_RL, GENERATIONS, 8),
 }
 """By name: the run, what is laid over it, and every how manyth of its operations it is killed at."""
 

@@ -130,3 +130,21 @@ def test_population_based_training_decides_once_for_both_ranks(tmp_path: Path) -
     assert known.any()
     torch.testing.assert_close(first["objectives"][known], by_hand[known], rtol=1e-12, atol=0)
     torch.testing.assert_close(second["objectives"], first["objectives"], rtol=0, atol=0, equal_nan=True)
+
+
+def test_cem_rl_draws_one_population_on_both_ranks_and_measures_it_in_the_environments_of_both(tmp_path: Path) -> None:
+    first, second = trained("two_ranks_cem_rl", tmp_path)
+    weights = first["weights"]
+    assert {name for name in weights if not torch.equal(weights[name], second["weights"][name])} == set()
+    for number, moments in first["optimizer"].items():
+        for name, value in moments.items():
+            assert torch.equal(value, second["optimizer"][number][name])
+    assert not torch.equal(first["stored"], second["stored"])
+    # 2 ranks x 10 envs; with horizon 7 the short episodes are 1 step old when a generation ends, which costs nothing
+    assert first["env_steps"] == weights["policy.obs_moments.count"] == 3 * 2 * 10 * 7
+    assert first["updates"] == second["updates"] == 2 * (round(0.05 * 7 * 2 * 8) // 2)
+    by_hand = torch.stack([first["of_envs"], second["of_envs"]]).double().view(2, 3, 5, 2).mean((0, 3))
+    torch.testing.assert_close(first["fitness"], by_hand, rtol=1e-6, atol=1e-6)
+    assert torch.equal(first["fitness"], second["fitness"])
+    assert first["generation"] == second["generation"]
+    assert first["generation"]["gradient_members"] == 2

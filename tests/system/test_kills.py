@@ -34,6 +34,15 @@ def test_networks_and_hyper_parameters_of_a_population_outlive_kills(tmp_path: P
     assert told["scenarios"] >= 5
 
 
+def test_a_distribution_outlives_kills(tmp_path: Path) -> None:
+    """At every eighth operation, as above: another callback than the genetic algorithm's logs its generations."""
+    told = kill_everywhere(tmp_path, "cem_rl")
+    assert told["replay"] == 12, "three generations of four steps are remembered"
+    assert told["generations"] == 3
+    assert told["scenarios"] >= 4
+    assert told["best"] == 3
+
+
 def test_a_run_killed_before_any_of_its_file_operations_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     told = kill_everywhere(tmp_path, "evolution")
     assert told["best"] == 3, "the best checkpoint must be written twice"

@@ -6,6 +6,7 @@ A new algorithm is one row of `ALGORITHMS`.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +16,13 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from epo_lightning.algorithm import cem
 from epo_lightning.algorithm import pql as losses_of_pql
 from epo_lightning.algorithm import sac as losses_of_sac
 from epo_lightning.algorithm.advantages import bootstrap_values, gae_targets
+from epo_lightning.algorithm.cem import CEMSettings
 from epo_lightning.algorithm.distributions import Gaussian
+from epo_lightning.algorithm.genetics import rank
 from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.algorithm.n_step import n_step_windows
 from epo_lightning.algorithm.population_based import Margins
@@ -29,6 +33,7 @@ from epo_lightning.callbacks import GeneticEvolution, PopulationBasedTraining
 from epo_lightning.envs.base import EnvFactory
 from epo_lightning.envs.check import check_env
 from epo_lightning.experience import n_step, targets
+from epo_lightning.experience.generation import GenerationReplaySettings, GenerationSettings
 from epo_lightning.experience.n_step import ExplorationSettings
 from epo_lightning.experience.replay import ReplaySettings
 from epo_lightning.experience.settings import OnPolicySettings, RolloutSettings
@@ -39,7 +44,9 @@ from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.learner.normalization import RunningMoments, normalize_across_ranks
 from epo_lightning.learner.optimizer import OptimizerSettings
 from epo_lightning.learner.q_networks import SACNetworkSettings
+from epo_lightning.learner.stacked_actor import CEMNetworkSettings
 from epo_lightning.modules import pql, sac
+from epo_lightning.modules.cem_rl import TD3, CEMOptimizerSettings, CEMRLModule
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.modules.pbt import PBTModule
 from epo_lightning.modules.pql import PQLModule
@@ -179,6 +186,29 @@ def certain_answers(module: PQLModule, obs: Tensor) -> Answers:
     return Answers(actions, torch.zeros_like(actions), values)
 
 
+def distribution_of_actors(task: Task, folder: Path) -> Learner:
+    """Train `CEMRLModule` for 14 generations of six env steps: whole episodes of every rung."""
+    torch.manual_seed(0)
+    evolution = CEMSettings(gradient_members=4, parents=4)
+    loss = replace(TD3, gamma=GAMMA, tau=0.05)
+    steps = CEMOptimizerSettings(5e-3, 5e-3, critic_updates_per_env_step=0.1, actor_updates_per_env_step=0.05)
+    replay = GenerationReplaySettings(capacity_per_env=120, batch_size=128, warmup=0)
+    network, generation = CEMNetworkSettings((16,), (32, 32)), GenerationSettings(horizon=6)
+    module = CEMRLModule(9, network, evolution, loss, steps, replay, generation)
+    train(module, small_data(72, task.env), folder, 14)
+    return partial(answers_of_the_mean, module)
+
+
+@torch.no_grad()
+def answers_of_the_mean(module: CEMRLModule, obs: Tensor) -> Answers:
+    """What the mean of the distribution does, and what the critics say of it."""
+    policy, rows = module.policy, obs.flatten(0, 1)
+    actions, _ = policy.act(rows, torch.zeros(len(rows), dtype=torch.long), policy.initial_state(len(rows)))
+    values = module.critic(policy.obs_moments.normalize(rows), actions).mean().mean(0)
+    actions, values = actions.view(1, *obs.shape[:2]), values.view(1, *obs.shape[:2])
+    return Answers(actions, torch.zeros_like(actions), values)
+
+
 ALGORITHMS: dict[str, Callable[[Task, Path], Learner]] = {
     "PPO": partial(population, num_agents=1),
     "SAPG": partial(population, num_agents=4),
@@ -187,8 +217,9 @@ ALGORITHMS: dict[str, Callable[[Task, Path], Learner]] = {
     "PBT": apart,
     "SAC": soft_actor_critic,
     "PQL": parallel_q_learning,
+    "CEM-RL": distribution_of_actors,
 }
-BY_TRANSITIONS = {"SAC", "PQL"}
+BY_TRANSITIONS = {"SAC", "PQL", "CEM-RL"}
 """Who learns from transitions, of few steps, one by one: what is hidden is nothing for them."""
 
 ZERO, SIGNS = torch.zeros(1), torch.tensor([-1.0, 1.0])
@@ -339,6 +370,10 @@ def n_steps_end(ends: Callable[[Tensor], Tensor], patch: pytest.MonkeyPatch) -> 
     patch.setattr(n_step, "n_step_windows", lambda r, _, ended, gamma: told(r, ends(ended), ended, gamma))
 
 
+def choose_the_worst(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(cem, "rank", lambda fitness: rank(-fitness))
+
+
 @pytest.mark.parametrize(
     ("algorithm", "breakage", "lost", "kept"),
     [
@@ -356,6 +391,8 @@ def n_steps_end(ends: Callable[[Tensor], Tensor], patch: pytest.MonkeyPatch) -> 
         ("PQL", partial(n_steps_end, torch.clone), "time limit", "reward by action"),
         ("PQL", partial(n_steps_end, torch.zeros_like), "constant reward", "time limit"),
         ("PQL", look_away, "reward by observation", "reward by action"),
+        ("CEM-RL", choose_the_worst, "reward by action", "time limit"),
+        ("CEM-RL", partial(n_steps_end, torch.clone), "time limit", "reward by action"),
     ],
 )
 def test_a_broken_learner_falls_from_the_rung_it_should(

@@ -58,6 +58,8 @@ imports the module before it, and `async` starts a process for each environment.
 """
 _TEXTS = {
     "model.network.activation": r"\w+",
+    "model.network.actor_activation": r"\w+",
+    "model.network.critic_activation": r"\w+",
     "model.loss.bootstrap": r"\w+",
     "model.loss.off_policy_clip": r"\w+",
     "model.rollout.estimator": r"\w+",

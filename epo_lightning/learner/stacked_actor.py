@@ -1,0 +1,110 @@
+"""A population of actors of one shape that share no weight: every layer is one batched product.
+
+Shape legend: K agents, k of them, B rows of each, N rows, O observation, A action, D parameters of an agent.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from epo_lightning.learner.activations import ACTIVATIONS, Activation
+from epo_lightning.learner.deterministic import PQLNetworkSettings
+from epo_lightning.learner.normalization import RunningMoments
+from epo_lightning.learner.policy import NormalizingPolicy
+from epo_lightning.learner.stacked import stacked_mlp
+
+
+@dataclass(frozen=True)
+class CEMNetworkSettings:
+    """Size and shape of the actors and of the two critics that they share.
+
+    Args:
+        actor: Widths of an actor's layers.
+        critic: Widths of each critic's layers.
+        actor_activation: Non-linearity of the actors.
+        critic_activation: Of the critics.
+        obs_clip: Normalised observations are clipped to +-obs_clip.
+    """
+
+    actor: tuple[int, ...] = (400, 300)
+    critic: tuple[int, ...] = (400, 300)
+    actor_activation: Activation = "tanh"
+    critic_activation: Activation = "leaky_relu"
+    obs_clip: float = 5.0
+
+    def __post_init__(self) -> None:
+        assert self.of_critics  # which refuses what makes no network
+
+    @property
+    def of_critics(self) -> PQLNetworkSettings:
+        """The critics' part, as `TwinCritic` takes it: they tell the mean of the return."""
+        return PQLNetworkSettings(self.actor, self.critic, self.critic_activation, obs_clip=self.obs_clip)
+
+
+class StackedActor(NormalizingPolicy):
+    """One action per state and agent, squashed by tanh.
+
+    Args:
+        num_agents: K.
+        obs_dim: O.
+        act_dim: A.
+        settings: See `CEMNetworkSettings`.
+    """
+
+    def __init__(self, num_agents: int, obs_dim: int, act_dim: int, settings: CEMNetworkSettings) -> None:
+        super().__init__()
+        self.num_agents = num_agents
+        self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip, epsilon=1e-4)
+        activation = ACTIVATIONS[settings.actor_activation]
+        self.mlp = stacked_mlp(num_agents, obs_dim, settings.actor, act_dim, activation)
+
+    def initial_state(self, rows: int, device: torch.device | None = None) -> Tensor:
+        """(0, N, 0): there is nothing to remember."""
+        return torch.zeros(0, rows, 0, device=device)
+
+    def forward(self, obs: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+        """(k, B, A) the actions for normalised observations (k, B, O): of all K agents, or of those with `weights`."""
+        output = self.mlp(obs) if weights is None else functional_call(self.mlp, dict(weights), (obs,))
+        actions: Tensor = output.float().tanh()
+        return actions
+
+    def weights(self, agents: Tensor | slice) -> dict[str, Tensor]:
+        """(k, ...) of each parameter: copies of those of `agents`."""
+        return {name: parameter.detach()[agents].clone() for name, parameter in self.mlp.named_parameters()}
+
+    @torch.no_grad()
+    def put(self, agents: slice, weights: Mapping[str, Tensor]) -> None:
+        """Make `weights` (k, ...) those of `agents`."""
+        for name, parameter in self.mlp.named_parameters():
+            parameter[agents] = weights[name]
+
+    def flat(self) -> Tensor:
+        """(K, D) the parameters of every agent in one row: a copy."""
+        return torch.cat([parameter.detach().flatten(1) for parameter in self.mlp.parameters()], dim=1)
+
+    @torch.no_grad()
+    def put_flat(self, agents: slice, flat: Tensor) -> None:
+        """Make the rows of `flat` (k, D) the parameters of `agents`."""
+        parameters = [*self.mlp.parameters()]
+        parts = flat.split([parameter[0].numel() for parameter in parameters], dim=1)
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter[agents] = part.view(-1, *parameter.shape[1:])
+
+    @torch.no_grad()
+    def act(
+        self, obs: Tensor, agent_ids: Tensor, state: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See `Policy.act`; there is nothing to draw, and the state stays as it is. Waits for the device."""
+        agents, place, counts = agent_ids.unique(return_inverse=True, return_counts=True)
+        order = place.argsort(stable=True)
+        row = place[order]
+        column = torch.arange(len(obs), device=obs.device) - (counts.cumsum(0) - counts)[row]
+        blocks = obs.new_zeros(len(agents), int(counts.max()), obs.shape[1])
+        blocks[row, column] = self.obs_moments.normalize(obs[order])
+        said = self(blocks, self.weights(agents))[row, column]
+        actions = torch.empty_like(said)
+        actions[order] = said
+        return actions, state
