@@ -22,6 +22,7 @@ from epo_lightning.envs.base import StepResult, VectorEnv
 from epo_lightning.experience.base import Experience, Minibatch
 from epo_lightning.experience.buffer import RolloutBuffer, RolloutShape
 from epo_lightning.experience.comparison import Comparison
+from epo_lightning.experience.diversity import Diversity
 from epo_lightning.experience.env_log import EnvLog
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.experience.targets import Targets
@@ -39,6 +40,7 @@ class RolloutDataset(Experience[RolloutBuffer]):
         population: Who acts where.
         settings: See `RolloutSettings`.
         coupled: M, followers that learn from each of the master's environments; 0 where they are not coupled to it.
+        diversity: Rewards followers for being told apart; None where nothing does.
 
     Attributes:
         num_minibatches: Minibatches of a pass.
@@ -55,9 +57,10 @@ class RolloutDataset(Experience[RolloutBuffer]):
         population: Population,
         settings: RolloutSettings,
         coupled: int = 0,
+        diversity: Diversity | None = None,
     ) -> None:
         super().__init__(world, policy, population)
-        self.settings = settings
+        self.settings, self.diversity = settings, diversity
         shape = rollout_shape(world.env, policy.state_shape, population, settings, coupled)
         self.buffer = RolloutBuffer(shape, self.device)
         self.num_minibatches = settings.minibatches(self.buffer.units, settings.horizon if policy.recurrent else 1)
@@ -115,10 +118,13 @@ class RolloutDataset(Experience[RolloutBuffer]):
         buffer = self.buffer
         self._refuse_nonfinite()
         self.count(buffer.rewards, buffer.successes, buffer.terminated | buffer.truncated)
-        targets = Targets(buffer, self.policy, self.settings, self.generator, self.autocast)
+        targets = Targets(buffer, self.policy, self.settings, self.generator, self.autocast, self.diversity)
         self.diagnostics |= targets.complete(last_value)
         self.of_agents = self.comparison.tell(targets.sources, self.autocast) if self.comparison else {}
         self.seconds["targets"] = self.clock() - start
+        if self.diversity is not None:
+            self.diversity.learn(buffer, self.generator)
+            self.seconds["diversity"] = self.clock() - start - self.seconds["targets"]
 
     def _interact(self) -> Tensor:
         """T steps of every environment; returns the (N,) value of the state after them."""
@@ -203,13 +209,16 @@ class RolloutDataset(Experience[RolloutBuffer]):
             raise Mistake(f"data.env: {self.env.spec.name} returned {faults}")
 
     def saved(self) -> dict[str, Any]:
-        """Also the scale of the rewards, which is that of the critic's values, and how episodes began."""
-        settings = self.settings
-        return {**super().saved(), "reward_scale": settings.reward_scale, "staggered": settings.staggered_starts}
+        """Also the scale of the rewards, which is that of the critic's values, how episodes began, the classifier."""
+        diversity = {} if self.diversity is None else {"diversity": self.diversity.saved()}
+        settings = {"reward_scale": self.settings.reward_scale, "staggered": self.settings.staggered_starts}
+        return {**super().saved(), **settings, **diversity}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Also under another scale of the rewards; episodes that run on are not staggered afterwards."""
         super().restore(state)
+        if self.diversity is not None and "diversity" in state:
+            self.diversity.restore(state["diversity"])
         if self.obs is not None and self.settings.staggered_starts != state.get("staggered", False):
             now, then = ("true", "false") if self.settings.staggered_starts else ("false", "true")
             warnings.warn(

@@ -16,6 +16,7 @@ from epo_lightning.algorithm.coupling import draw_coupled
 from epo_lightning.algorithm.distributions import ActionDistribution
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.experience.buffer import RolloutBuffer
+from epo_lightning.experience.diversity import Diversity
 from epo_lightning.experience.episodes import explained_variance
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.learner.networks import LatentActorCritic
@@ -45,6 +46,7 @@ class Targets:
         settings: Of the rollout.
         generator: Draws the samples that are relabelled.
         autocast: Context in which the network runs.
+        diversity: Rewards followers for being told apart; None where nothing does.
 
     Attributes:
         sources: (T, C) the environments that the master's extra samples are from, once they are drawn; None without.
@@ -57,9 +59,10 @@ class Targets:
         settings: RolloutSettings,
         generator: torch.Generator,
         autocast: Callable[[], AbstractContextManager[Any]],
+        diversity: Diversity | None = None,
     ) -> None:
         self.buffer, self.policy, self.settings = buffer, policy, settings
-        self.generator, self.autocast = generator, autocast
+        self.generator, self.autocast, self.diversity = generator, autocast, diversity
         self.sources: Tensor | None = None
 
     def complete(self, last_value: Tensor) -> dict[str, Tensor]:
@@ -74,15 +77,22 @@ class Targets:
         own_values = moments.denormalize(buffer.values[:, :envs])
         final_values = moments.denormalize(buffer.final_values)
         rewards = buffer.rewards * self.settings.reward_scale
-        values, targets = own_values[:-1], self._on_policy_targets(rewards, own_values, final_values)
-        diagnostics = {"losses/explained_variance": explained_variance(values, targets)}
+        diagnostics: dict[str, Tensor] = {}
+        own_rewards, log_probs = rewards, None
+        if self.diversity is not None:
+            log_probs, agents = self.diversity.log_probs(buffer), buffer.column_agents[:envs]
+            bonus = self.diversity.bonus(log_probs, agents)
+            own_rewards = rewards + bonus
+            diagnostics |= self.diversity.tell(log_probs, bonus, agents)
+        values, targets = own_values[:-1], self._on_policy_targets(own_rewards, own_values, final_values)
+        diagnostics["losses/explained_variance"] = explained_variance(values, targets)
         if buffer.shape.off_policy_columns:
             off_values, off_targets = self._aggregate(rewards)
             values, targets = torch.cat([values, off_values], dim=1), torch.cat([targets, off_targets], dim=1)
             diagnostics["losses/off_policy_ess"] = effective_sample_fraction(buffer.log_mu[:, envs : values.shape[1]])
         learnt = targets  # by the critic
         if buffer.shape.coupled_columns:
-            coupled_values, coupled_targets = self._couple(rewards)
+            coupled_values, coupled_targets = self._couple(rewards, log_probs)
             values, targets = torch.cat([values, coupled_values], dim=1), torch.cat([targets, coupled_targets], dim=1)
         buffer.advantages.copy_(normalize_across_ranks(targets - values))
         self.policy.update_value_moments(learnt)
@@ -118,8 +128,12 @@ class Targets:
         buffer.log_probs[:, columns], buffer.log_mu[:, columns] = relabelled
         return self._one_step_targets(sampled, rewards)
 
-    def _couple(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the coupled columns: the master's environments as drawn followers see them.
+    def _couple(self, rewards: Tensor, log_probs: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Fill the coupled columns: the master's environments as drawn followers see them, each with its own reward.
+
+        Args:
+            rewards: (T, N) those of the task, scaled.
+            log_probs: (T, N, K) of the classifier of the agents; None without.
 
         Returns:
             Values and one-step targets of them by the followers' critic, (T, C) each.
@@ -131,7 +145,10 @@ class Targets:
         buffer.column_agents[columns] = agents
         sampled = self._sequences(env, agents, columns)
         buffer.log_probs[:, columns], buffer.log_mu[:, columns] = self._log_probs(sampled, columns), 0.0
-        return self._one_step_targets(sampled, rewards)
+        values, targets = self._one_step_targets(sampled, rewards)
+        if self.diversity is not None and log_probs is not None:
+            targets = targets + self.diversity.bonus(log_probs[:, env], agents)
+        return values, targets
 
     def _log_probs(self, sampled: _Sampled, columns: slice) -> Tensor:
         """(T, C) of the actions under the other agent; copies observations and actions into the columns."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from epo_lightning.algorithm.batch import RolloutBatch
 from epo_lightning.algorithm.population import Population
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+from epo_lightning.experience.diversity import Diversity
 from epo_lightning.experience.rollout import RolloutDataset
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.experience.world import World
@@ -93,6 +94,7 @@ def make_dataset(
     seed: int = 0,
     world_size: int = 1,
     coupled: int = 0,
+    diversity: Diversity | None = None,
     **settings: Any,
 ) -> RolloutDataset:
     policy = policy or make_policy()
@@ -100,7 +102,7 @@ def make_dataset(
     chosen = {"horizon": T, "num_epochs": 2, "num_minibatches": 4, "gamma": GAMMA, "off_policy_ratio": 2.0} | settings
     population = Population(len(policy.genes), env.spec.num_envs)
     world = World(env, seed=seed, world_size=world_size)
-    return RolloutDataset(world, policy, population, RolloutSettings(**chosen), coupled)
+    return RolloutDataset(world, policy, population, RolloutSettings(**chosen), coupled, diversity)
 
 
 def minibatches(dataset: RolloutDataset) -> list[RolloutBatch]:
