@@ -24,7 +24,7 @@ from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
 from epo_lightning.modules.contents import HISTORY
 from epo_lightning.run.checkpoint import read_checkpoint
-from tests.support.command_line import TINY, TINY_SAC
+from tests.support.command_line import TINY, TINY_PQL, TINY_SAC
 from tests.support.sameness import differences
 
 RUN = "run"
@@ -54,7 +54,7 @@ EVOLUTION = {
     },
 }  # fmt: skip
 REPLAY = {**ENVIRONMENT, "trainer": {"max_epochs": 3}}
-CASES = {"evolution": (TINY, EVOLUTION, 1), "replay": (TINY_SAC, REPLAY, 4)}
+CASES = {"evolution": (TINY, EVOLUTION, 1), "replay": (TINY_SAC, REPLAY, 4), "waiting": (TINY_PQL, REPLAY, 8)}
 """By name: the run, what is laid over it, and every how manyth of its operations it is killed at."""
 
 
@@ -190,7 +190,8 @@ def main_process(root: Path, case: str) -> None:
     files = contents(whole)
     best = files["checkpoints/best.ckpt"]["callbacks"]["RunCheckpoints"]["best_iteration"]
     generations = len(files.get("lineage.jsonl", b"").splitlines())
-    replay = len(files["checkpoints/last.ckpt"]["ranks"][0].get("replay", {}).get("rows", ()))
+    remembered = files["checkpoints/last.ckpt"]["ranks"][0].get("replay", {})
+    replay = {name: len(remembered[name]) for name in ("rows", "waiting") if name in remembered}
     told = {"files": sorted(files), "best": best, "generations": generations, "replay": replay, "faults": faults}
     print(json.dumps({"operations": operations, "scenarios": len(scenarios), **told}))
 

@@ -22,8 +22,16 @@ def kill_everywhere(folder: Path, case: str) -> dict[str, Any]:
 def test_a_replay_outlives_kills(tmp_path: Path) -> None:
     """At every fourth operation: files are written as those of any other algorithm, only their contents are others."""
     told = kill_everywhere(tmp_path, "replay")
-    assert told["replay"] == 12, "three iterations of four steps are remembered"
+    assert told["replay"] == {"rows": 12}, "three iterations of four steps are remembered"
     assert told["scenarios"] >= 5
+    assert told["best"] == 3
+
+
+def test_steps_that_wait_for_their_return_outlive_kills(tmp_path: Path) -> None:
+    """Parallel Q-Learning, at every eighth operation."""
+    told = kill_everywhere(tmp_path, "waiting")
+    assert told["replay"] == {"rows": 10, "waiting": 2}, "the last two of twelve steps wait for the third"
+    assert told["scenarios"] >= 3
     assert told["best"] == 3
 
 
