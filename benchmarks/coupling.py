@@ -2,7 +2,7 @@
 
     python -m benchmarks.coupling                       # 4,096 envs, 64 agents, [512, 256, 128]
     python -m benchmarks.coupling --processor-time      # on a machine that does other work
-    python -m benchmarks.coupling --classifier 256 256  # also with the diversity reward, its classifier so wide
+    python -m benchmarks.coupling --classifier 128 128  # also with the diversity reward, its classifier so wide
 
 All sides have the same population and run in one process, in turns, on the environment of random numbers of
 `benchmarks/learner.py`, which costs next to nothing, so that what is told is the most that coupling can cost.

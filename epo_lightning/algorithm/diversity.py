@@ -25,7 +25,7 @@ class DiversitySettings:
     """
 
     coefficient: float = 0.0
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[int, ...] = (128, 128)
     learning_rate: float = 5e-4
     num_minibatches: int = 12
 

@@ -54,7 +54,7 @@ def test_followers_are_rewarded_for_being_told_apart(cli: Cli, rows: Rows, caplo
     assert float(last["losses/diversity_bonus"]) < 0 < float(last["losses/diversity_loss"])
     outcome = cli("fit", "--ckpt_path", "run", "--trainer.max_epochs=3", "--model.diversity.hidden=[8]")
     assert outcome.code == 0, outcome.err
-    assert "Changed on resume: model.diversity.hidden [256, 256] -> [8] (the classifier begins anew)" in outcome.out
+    assert "Changed on resume: model.diversity.hidden [128, 128] -> [8] (the classifier begins anew)" in outcome.out
     outcome = cli("fit", "--ckpt_path", "run", "--trainer.max_epochs=4", "--model.diversity.coefficient=0")
     assert outcome.code == 0, outcome.err
     assert rows(Path("run"))[-1].get("losses/diversity_bonus", "") == ""
