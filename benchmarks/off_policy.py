@@ -204,7 +204,8 @@ class PlainSAC(PlainLoop):
         x = torch.cat([obs, actions], -1)
         pairs = zip(self.critics, projected, strict=True)
         losses = [-(p * critic(x).log_softmax(-1)).sum(-1).mean() for critic, p in pairs]
-        return losses[0] + losses[1] + self.log_alpha.exp() * -log_probs.mean()
+        loss: Tensor = losses[0] + losses[1] + self.log_alpha.exp() * -log_probs.mean()
+        return loss
 
     def actor_loss(self, obs: Tensor) -> Tensor:
         """The mean of both critics."""
@@ -262,12 +263,14 @@ class PlainPQL(PlainLoop):
             wanted = rewards + discount * least
         x = torch.cat([obs, actions], -1)
         first, second = [(critic(x).squeeze(-1) - wanted).square().mean() for critic in self.critics]
-        return first + second
+        loss: Tensor = first + second
+        return loss
 
     def actor_loss(self, obs: Tensor) -> Tensor:
         """Minus the smaller value."""
         x = torch.cat([obs, self.actor(obs)], -1)
-        return -torch.min(*[critic(x).squeeze(-1) for critic in self.critics]).mean()
+        least: Tensor = torch.min(*[critic(x).squeeze(-1) for critic in self.critics])
+        return -least.mean()
 
 
 class System:
@@ -276,7 +279,7 @@ class System:
     def __init__(self, name: str, preset: Preset, folder: str) -> None:
         self.preset, self.folder = preset, folder
         replay = ReplaySettings(preset.capacity, preset.batch, warmup=1, horizon=preset.horizon)
-        widths = {"actor": preset.widths, "critic": preset.widths} if preset.widths else {}
+        widths: dict[str, Any] = {"actor": preset.widths, "critic": preset.widths} if preset.widths else {}
         self.module: OffPolicyModule[Any]
         if name == "sac":
             optimizer = SACOptimizerSettings(updates_per_step=UPDATES)

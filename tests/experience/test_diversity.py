@@ -57,7 +57,7 @@ def test_every_learner_has_its_own_reward(network: str) -> None:
     A follower's one-step targets are c log q(k | s, a) more than without, on its own steps and on the master's; those
     of the master are the same, on its own steps and on the followers'.
     """
-    one_step = {"estimator": "n_step", "n_step": 1, "coupled": 2}
+    one_step: dict[str, Any] = {"estimator": "n_step", "n_step": 1, "coupled": 2}
     diversity = make_diversity()
     before = copy.deepcopy(diversity)
     with_it = make_dataset(with_endings(), make_policy(**NETWORKS[network]), diversity=diversity, **one_step)

@@ -27,5 +27,6 @@ def test_written_out() -> None:
 def test_choices_are_no_numbers() -> None:
     torch.manual_seed(0)
     classifier, obs = AgentClassifier(2, 3, 2, (), discrete=True), torch.zeros(3, 2)
-    logits = classifier.mlp[0].weight[:, 2:].T + classifier.mlp[0].bias  # choice c: the column of c alone
+    weights = dict(classifier.named_parameters())
+    logits = weights["mlp.0.weight"][:, 2:].T + weights["mlp.0.bias"]  # choice c: the column of c alone
     torch.testing.assert_close(classifier(obs, torch.tensor([[0.0], [1.0], [2.0]])), logits.log_softmax(-1))
