@@ -44,7 +44,8 @@ class NoiseEnv(VectorEnv):
 
     clock: ClassVar[Callable[[], float]] = time.perf_counter
 
-    def __init__(self, num_envs: int, device: torch.device, seed: int) -> None:
+    def __init__(self, num_envs: int, device: torch.device, seed: int, horizon: int = HORIZON) -> None:
+        self.horizon = horizon
         self.spec = EnvSpec("Noise", num_envs, OBS, ACT)
         generator = torch.Generator(device).manual_seed(seed)
         self._obs = torch.randn(8, num_envs, OBS, generator=generator, device=device)
@@ -60,8 +61,8 @@ class NoiseEnv(VectorEnv):
         return self._obs[0]
 
     def step(self, actions: Tensor) -> StepResult:  # noqa: ARG002  (chance decides)
-        """The next of eight steps; the clock is read at the beginning of a rollout."""
-        if self._step % HORIZON == 0:
+        """The next of eight steps; the clock is read at the beginning of an iteration."""
+        if self._step % self.horizon == 0:
             self.times.append(type(self).clock())
         self._step += 1
         i = self._step % 8

@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -10,6 +11,14 @@ from epo_lightning.limits import Mistake
 
 _USABLE = 0.9
 """Share of the free memory that one allocation may take: networks, gradients and minibatches need some, too."""
+
+
+class Need(NamedTuple):
+    """Bytes that will be allocated, the YAML key of a number that they are proportional to, and that number."""
+
+    nbytes: int
+    key: str
+    value: int
 
 
 def require_memory(nbytes: int, device: torch.device, key: str, value: int) -> str:

@@ -50,11 +50,15 @@ class NStepBuffer(Ring[NStepTransitions]):
     def __init__(self, shape: ReplayShape, device: torch.device, n_step: int, gamma: float) -> None:
         super().__init__(shape, device)
         self.n_step, self.gamma = n_step, gamma
-        envs, obs, act = shape.num_envs, shape.obs_dim, shape.act_dim
         # observation, action, what follows, reward, terminated, ended
-        self._window = torch.zeros(n_step, envs, 2 * obs + act + 3, device=device)
-        self._envs = torch.arange(envs, device=device)
+        self._window = torch.zeros(n_step, shape.num_envs, shape.row + 1, device=device)
+        self._envs = torch.arange(shape.num_envs, device=device)
         self._next = self._waiting = 0
+
+    @staticmethod
+    def waiting_nbytes(shape: ReplayShape, n_step: int) -> int:
+        """Bytes of the steps that wait for others, beside the ring's."""
+        return 4 * n_step * shape.num_envs * (shape.row + 1)
 
     def insert(self, obs: Tensor, actions: Tensor, result: StepResult) -> None:
         """Keep one env step of every environment, and store the one n-1 steps before: see `Ring.insert`."""

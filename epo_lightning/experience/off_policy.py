@@ -14,6 +14,7 @@ from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.contract import refuse_unsound, sound
 from epo_lightning.experience.base import Batch, Experience, Minibatch
 from epo_lightning.experience.env_log import EnvLog
+from epo_lightning.experience.memory import Need
 from epo_lightning.experience.replay import ReplaySettings, ReplayShape, Ring, Sample
 from epo_lightning.experience.world import World
 from epo_lightning.learner.policy import NormalizingPolicy
@@ -159,3 +160,14 @@ def replay_shape(world: World, settings: ReplaySettings) -> ReplayShape:
     """Sizes of the replay buffer of a rank."""
     spec = world.env.spec
     return ReplayShape(settings.capacity_per_env, spec.num_envs, spec.obs_dim, spec.act_dim)
+
+
+def stream_needs(shape: ReplayShape, settings: ReplaySettings, updates_per_step: int) -> list[Need]:
+    """What is allocated besides the replay: the minibatches of an env step, and the outcomes of an iteration."""
+    factors = [(settings.batch_size, "model.replay.batch_size"), (updates_per_step, "model.optimizer.updates_per_step")]
+    larger, key = max(factors)
+    rows = settings.batch_size * updates_per_step
+    return [
+        Need(rows * (8 + 4 * shape.row), key, larger),
+        Need(settings.horizon * shape.num_envs * (2 * 4 + 2), "model.replay.horizon", settings.horizon),
+    ]

@@ -1,5 +1,7 @@
 """What the ranks of a training tell each other; alone, a rank tells itself."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -18,6 +20,17 @@ def of_all_ranks(x: Tensor) -> Tensor:
     parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, x.contiguous())
     return torch.stack(parts)
+
+
+def average_over_ranks(values: Sequence[Tensor]) -> None:
+    """Replace each by its mean over the ranks, in place: one collective call for all of them."""
+    if not several_ranks():
+        return
+    flat = torch.cat([value.flatten() for value in values])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for value, mean in zip(values, flat.split([value.numel() for value in values]), strict=True):
+        value.copy_(mean.view_as(value))
 
 
 def several_ranks() -> bool:

@@ -16,6 +16,7 @@ from epo_lightning.algorithm.coupling import draw_coupled
 from epo_lightning.algorithm.distributions import ActionDistribution
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.experience.buffer import RolloutBuffer
+from epo_lightning.experience.diversity import Diversity
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.experience.targets import Targets
 from epo_lightning.learner.networks import LatentActorCritic
@@ -44,6 +45,7 @@ class RelabelledTargets(Targets):
         settings: Of the rollout.
         generator: Draws the samples that are relabelled.
         autocast: Context in which the network runs.
+        diversity: Rewards followers for being told apart; None where nothing does.
 
     Attributes:
         sources: (T, C) the environments that the master's extra samples are from, once they are drawn; None without.
@@ -59,10 +61,22 @@ class RelabelledTargets(Targets):
         settings: RolloutSettings,
         generator: torch.Generator,
         autocast: Callable[[], AbstractContextManager[Any]],
+        diversity: Diversity | None = None,
     ) -> None:
         super().__init__(buffer, policy, settings)
-        self.generator, self.autocast = generator, autocast
+        self.generator, self.autocast, self.diversity = generator, autocast, diversity
         self.sources: Tensor | None = None
+        self._told_apart: Tensor | None = None  # (T, N, K) log-probabilities of the classifier of the agents
+
+    def _own_rewards(self) -> Tensor:
+        """Also for being told apart."""
+        rewards, buffer = super()._own_rewards(), self.buffer
+        if self.diversity is None:
+            return rewards
+        self._told_apart, agents = self.diversity.log_probs(buffer), buffer.column_agents[: buffer.envs]
+        bonus = self.diversity.bonus(self._told_apart, agents)
+        self.diagnostics |= self.diversity.tell(self._told_apart, bonus, agents)
+        return rewards + bonus
 
     def _with_relabelled(self, values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The columns behind those of the environments; the critic learns the off-policy ones among them."""
@@ -89,7 +103,7 @@ class RelabelledTargets(Targets):
         return self._one_step_targets(sampled, rewards)
 
     def _couple(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the coupled columns: the master's environments as drawn followers see them.
+        """Fill the coupled columns: the master's environments as drawn followers see them, each with its own reward.
 
         Returns:
             Values and one-step targets of them by the followers' critic, (T, C) each.
@@ -101,7 +115,10 @@ class RelabelledTargets(Targets):
         buffer.column_agents[columns] = agents
         sampled = self._sequences(env, agents, columns)
         buffer.log_probs[:, columns], buffer.log_mu[:, columns] = self._log_probs(sampled, columns), 0.0
-        return self._one_step_targets(sampled, rewards)
+        values, targets = self._one_step_targets(sampled, rewards)
+        if self.diversity is not None and self._told_apart is not None:
+            targets = targets + self.diversity.bonus(self._told_apart[:, env], agents)
+        return values, targets
 
     def _log_probs(self, sampled: _Sampled, columns: slice) -> Tensor:
         """(T, C) of the actions under the other agent; copies observations and actions into the columns."""

@@ -48,6 +48,11 @@ class ReplayShape(NamedTuple):
     obs_dim: int
     act_dim: int
 
+    @property
+    def row(self) -> int:
+        """W: numbers of a transition."""
+        return 2 * self.obs_dim + self.act_dim + 2
+
 
 class Transitions(NamedTuple):
     """What was seen, done and got.
@@ -195,4 +200,4 @@ def following(obs: Tensor, result: StepResult) -> Tensor:
 
 
 def _sizes(shape: ReplayShape) -> tuple[int, int, int]:
-    return shape.capacity_per_env, shape.num_envs, 2 * shape.obs_dim + shape.act_dim + 2
+    return shape.capacity_per_env, shape.num_envs, shape.row

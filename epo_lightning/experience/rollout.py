@@ -3,7 +3,8 @@
 Shape legend: N environments, T horizon, O observation, A action, W = N + off-policy and coupled columns.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from epo_lightning.envs.base import StepResult, VectorEnv
 from epo_lightning.experience.base import Minibatch
 from epo_lightning.experience.buffer import RolloutShape
 from epo_lightning.experience.comparison import Comparison
+from epo_lightning.experience.diversity import Diversity
 from epo_lightning.experience.on_policy import OnPolicyDataset
 from epo_lightning.experience.relabelled_targets import RelabelledTargets
 from epo_lightning.experience.settings import RolloutSettings
@@ -32,6 +34,7 @@ class RolloutDataset(OnPolicyDataset):
         population: Who acts where.
         settings: See `RolloutSettings`.
         coupled: M, followers that learn from each of the master's environments; 0 where they are not coupled to it.
+        diversity: Rewards followers for being told apart; None where nothing does.
 
     Attributes:
         num_minibatches: Minibatches of a pass.
@@ -48,10 +51,12 @@ class RolloutDataset(OnPolicyDataset):
         population: Population,
         settings: RolloutSettings,
         coupled: int = 0,
+        diversity: Diversity | None = None,
     ) -> None:
         shape = rollout_shape(world.env, policy.state_shape, population, settings, coupled)
         super().__init__(world, policy, population, settings, shape)
         self.num_minibatches = settings.minibatches(self.buffer.units, settings.horizon if policy.recurrent else 1)
+        self.diversity = diversity
         self.comparison = Comparison(self.buffer, policy) if population.num_agents > 1 else None
 
     @property
@@ -72,9 +77,31 @@ class RolloutDataset(OnPolicyDataset):
         (batch,) = self.buffer.minibatches(units, 1)
         return Minibatch({**batch._asdict(), "units": units}, columns, self.buffer.recurrent)
 
+    @torch.no_grad()
+    def collect(self) -> None:
+        """Then the classifier of the agents learns from the rollout, where there is one."""
+        super().collect()
+        if self.diversity is not None:
+            start = self.clock()
+            self.diversity.learn(self.buffer, self.generator)
+            self.seconds["diversity"] = self.clock() - start
+
+    def saved(self) -> dict[str, Any]:
+        """Also the classifier."""
+        diversity = {} if self.diversity is None else {"diversity": self.diversity.saved()}
+        return {**super().saved(), **diversity}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Also the classifier, from a run that had one."""
+        super().restore(state)
+        if self.diversity is not None and "diversity" in state:
+            self.diversity.restore(state["diversity"])
+
     def _complete(self, last_value: Tensor) -> None:
         """Also compare the followers with the master."""
-        targets = RelabelledTargets(self.buffer, self.policy, self.settings, self.generator, self.autocast)
+        targets = RelabelledTargets(
+            self.buffer, self.policy, self.settings, self.generator, self.autocast, self.diversity
+        )
         targets.complete(last_value)
         self.diagnostics |= targets.diagnostics
         self.of_agents = self.comparison.tell(targets.sources, self.autocast) if self.comparison else {}

@@ -6,13 +6,14 @@ import numpy as np
 
 
 class Stream(IntEnum):
-    """What draws random numbers; every rank has streams of its own, but for the evolution's."""
+    """What draws random numbers; every rank has streams of its own, but for those of evolution and diversity."""
 
     ENVIRONMENTS = 0
     EVALUATION = 1
     ROLLOUT = 2
     ESTIMATE = 3
     EVOLUTION = 4
+    DIVERSITY = 5
 
 
 def derive_seed(*words: int) -> int:

@@ -36,8 +36,8 @@ class Targets:
         buffer.values[-1, :envs] = last_value
         own_values = moments.denormalize(buffer.values[:, :envs])
         final_values = moments.denormalize(buffer.final_values)
-        values, targets = own_values[:-1], self._on_policy_targets(self._rewards(), own_values, final_values)
-        self.diagnostics = {"losses/explained_variance": self._explained_variance(values, targets)}
+        values, targets = own_values[:-1], self._on_policy_targets(self._own_rewards(), own_values, final_values)
+        self.diagnostics["losses/explained_variance"] = self._explained_variance(values, targets)
         values, targets, learnt = self._with_relabelled(values, targets)
         buffer.advantages.copy_(self._normalized(targets - values))
         self.policy.update_value_moments(learnt)
@@ -45,8 +45,12 @@ class Targets:
         moments.normalize(targets, out=buffer.targets)
 
     def _rewards(self) -> Tensor:
-        """(T, N) as the critic sees them."""
+        """(T, N) of the task, as the critic sees them."""
         return self.buffer.rewards * self.settings.reward_scale
+
+    def _own_rewards(self) -> Tensor:
+        """(T, N) what the agents that acted learn from."""
+        return self._rewards()
 
     def _with_relabelled(self, values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Values and targets (T, W), and the targets that the critic learns, from those (T, N) of the agents' own."""

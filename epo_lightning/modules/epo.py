@@ -12,6 +12,7 @@ from torch import Tensor
 
 from epo_lightning.algorithm.batch import RolloutBatch
 from epo_lightning.algorithm.coupling import coupled_followers, coupling_weight
+from epo_lightning.algorithm.diversity import DiversitySettings
 from epo_lightning.algorithm.genome import Genome
 from epo_lightning.algorithm.losses import (
     COUPLING_DIAGNOSTICS,
@@ -22,9 +23,11 @@ from epo_lightning.algorithm.losses import (
 )
 from epo_lightning.algorithm.population import Population
 from epo_lightning.experience.buffer import RolloutBuffer
+from epo_lightning.experience.diversity import Diversity
 from epo_lightning.experience.estimate import estimate_iteration, is_large
 from epo_lightning.experience.rollout import RolloutDataset, rollout_shape
 from epo_lightning.experience.settings import RolloutSettings
+from epo_lightning.experience.streams import Stream, derive_seed
 from epo_lightning.experience.world import World
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.learner.optimizer import (
@@ -52,6 +55,7 @@ class EPOModule(PopulationModule):
         loss: The hybrid loss.
         optimizer: Adam and its adaptive learning rate.
         rollout: How experience is collected and used.
+        diversity: The reward for being told apart.
     """
 
     changeable = tuple(f"network.{name}" for name in ("log_std_init", "log_std_min", "log_std_max", "obs_clip"))
@@ -66,6 +70,7 @@ class EPOModule(PopulationModule):
         loss: LossSettings = LossSettings(),  # noqa: B008
         optimizer: OptimizerSettings = OptimizerSettings(),  # noqa: B008
         rollout: RolloutSettings = RolloutSettings(),  # noqa: B008
+        diversity: DiversitySettings = DiversitySettings(),  # noqa: B008
     ) -> None:
         super().__init__(COUPLING_DIAGNOSTICS if loss.coupling_coefficient else DIAGNOSTICS)
         require_range("model.num_agents", num_agents, 1)
@@ -74,9 +79,14 @@ class EPOModule(PopulationModule):
                 f"model.loss.coupling_coefficient {loss.coupling_coefficient:g} couples followers to the master, and"
                 " model.num_agents 1 has none: use 2 agents or more, or 0"
             )
+        if diversity.coefficient and num_agents == 1:
+            raise Mistake(
+                f"model.diversity.coefficient {diversity.coefficient:g} rewards followers for being told apart, and"
+                " model.num_agents 1 has none: use 2 agents or more, or 0"
+            )
         self.num_agents = num_agents
         self.network_settings, self.loss_settings = network, loss
-        self.optimizer_settings, self.rollout_settings = optimizer, rollout
+        self.optimizer_settings, self.rollout_settings, self.diversity_settings = optimizer, rollout, diversity
         coefficients = entropy_coefficients(num_agents, loss.entropy_scale, loss.entropy_floor)
         self.register_buffer("entropy_coefficient", coefficients, persistent=False)
         self.coupled = loss.coupling_coefficient > 0
@@ -106,7 +116,7 @@ class EPOModule(PopulationModule):
             f" {settings.horizon} steps; {population.num_envs * world.world_size} envs on {world.world_size} rank(s),"
             f" {population.envs_per_agent} envs per agent and rank"
         )
-        if idle := idle_settings(self.num_agents, settings, self.loss_settings):
+        if idle := idle_settings(self.num_agents, settings, self.loss_settings, self.diversity_settings):
             rank_zero_info(idle)
         if world.device.type == "cpu" and is_large(self.policy, shape, settings.num_epochs):
             estimate = estimate_iteration(world, self.policy, shape, settings.num_epochs)
@@ -115,7 +125,21 @@ class EPOModule(PopulationModule):
                 f" ({estimate.env:.0f} s environments, {estimate.network:.0f} s network); for a run that a CPU can make"
                 " add the overlay --config laptop"
             )
-        return RolloutDataset(world, self.policy, population, settings, self._coupled_followers)
+        return RolloutDataset(world, self.policy, population, settings, self._coupled_followers, self._diversity(world))
+
+    def _diversity(self, world: World) -> Diversity | None:
+        """The classifier of the agents, where followers are rewarded for being told apart."""
+        settings = self.diversity_settings
+        if not settings.coefficient:
+            return None
+        seed = derive_seed(world.seed, Stream.DIVERSITY)
+        diversity = Diversity(world.env.spec, self.num_agents, settings, world.device, seed)
+        size = sum(parameter.numel() for parameter in diversity.parameters)
+        rank_zero_info(
+            f"Diversity: followers learn from {settings.coefficient:g} log q(k | s, a) on top of their reward"
+            f" (model.diversity); q has {size:,} parameters"
+        )
+        return diversity
 
     def configure_optimizers(self) -> torch.optim.Adam:
         """One Adam for everything; fused where gradients can still be clipped."""

@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 
+from epo_lightning.algorithm.diversity import DiversitySettings
 from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.experience.settings import RolloutSettings
 
@@ -13,13 +14,14 @@ _OFF_POLICY = (
 )
 
 
-def idle_settings(num_agents: int, rollout: RolloutSettings, loss: LossSettings) -> str:
+def idle_settings(num_agents: int, rollout: RolloutSettings, loss: LossSettings, diversity: DiversitySettings) -> str:
     """One line that names the values without effect and the reason of each; empty where every value has one.
 
     Args:
         num_agents: K.
         rollout: Of the rollouts.
         loss: Of the hybrid loss.
+        diversity: Of the reward for being told apart.
     """
     reasons: dict[str, str] = {}
     if num_agents == 1:
@@ -33,14 +35,17 @@ def idle_settings(num_agents: int, rollout: RolloutSettings, loss: LossSettings)
     if loss.coupling_coefficient == 0:
         uncoupled = "model.loss.coupling_coefficient is 0"
         reasons |= dict.fromkeys(("model.rollout.coupling_followers", "model.loss.coupling_temperature"), uncoupled)
+    if diversity.coefficient == 0:
+        classifier = ("hidden", "learning_rate", "num_minibatches")
+        reasons |= {f"model.diversity.{name}": "model.diversity.coefficient is 0" for name in classifier}
     if loss.value_coefficient == 0:
         reasons["model.loss.value_clip_eps"] = "model.loss.value_coefficient is 0"
-    given = _given("model.rollout", rollout) | _given("model.loss", loss)
+    given = _given("model.rollout", rollout) | _given("model.loss", loss) | _given("model.diversity", diversity)
     idle = [f"{key} {given[key]} ({reason})" for key, reason in reasons.items() if key in given]
     return f"Without effect: {'; '.join(idle)}" if idle else ""
 
 
-def _given(prefix: str, settings: RolloutSettings | LossSettings) -> dict[str, object]:
+def _given(prefix: str, settings: RolloutSettings | LossSettings | DiversitySettings) -> dict[str, object]:
     """The values that are not the default's, nor 0, which switches a feature off, by their YAML key."""
     values = {field.name: (getattr(settings, field.name), field.default) for field in fields(settings)}
     return {f"{prefix}.{name}": value for name, (value, default) in values.items() if value not in (default, 0)}

@@ -13,8 +13,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from epo_lightning.algorithm.sac import polyak_average
-from epo_lightning.experience.memory import require_memory
-from epo_lightning.experience.off_policy import ReplayDataset, replay_shape
+from epo_lightning.experience.memory import Need, require_memory
+from epo_lightning.experience.off_policy import ReplayDataset, replay_shape, stream_needs
 from epo_lightning.experience.replay import CAPACITY, ReplaySettings, ReplayShape, Ring, Sample
 from epo_lightning.experience.world import World
 from epo_lightning.learner.adamw import SACOptimizerSettings, build_adamw, restart_adamw
@@ -89,9 +89,16 @@ class OffPolicyModule(PopulationModule, Generic[Sample]):
     def experience(self, world: World) -> ReplayDataset[Sample]:
         """Env steps into a replay buffer, whose size in memory is printed."""
         shape = replay_shape(world, self.replay_settings)
-        needed = require_memory(Ring.nbytes(shape), world.device, CAPACITY, shape.capacity_per_env)
+        needed, *_ = [require_memory(each.nbytes, world.device, each.key, each.value) for each in self.needs(shape)]
         rank_zero_info(f"Replay memory: {needed}")
         return self.stream(world, self.build_buffer(shape, world.device))
+
+    def needs(self, shape: ReplayShape) -> list[Need]:
+        """What is allocated by numbers that may be too large, the replay first."""
+        return [
+            Need(Ring.nbytes(shape), CAPACITY, shape.capacity_per_env),
+            *stream_needs(shape, self.replay_settings, self.optimizer_settings.updates_per_step),
+        ]
 
     def stream(self, world: World, buffer: Ring[Sample]) -> ReplayDataset[Sample]:
         """The experience that fills `buffer`."""

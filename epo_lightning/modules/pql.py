@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from epo_lightning.algorithm.pql import PQLLossSettings, actor_loss, critic_loss, critic_targets, smooth
+from epo_lightning.experience.memory import Need
 from epo_lightning.experience.n_step import ExplorationSettings, MixedReplayDataset, NStepBuffer
 from epo_lightning.experience.replay import NStepTransitions, ReplaySettings, ReplayShape, Ring
 from epo_lightning.experience.world import World
@@ -62,6 +63,11 @@ class PQLModule(OffPolicyModule[NStepTransitions]):
         """The actor."""
         require_continuous(identity.task, identity.discrete)
         return DeterministicActor(identity.obs_dim, identity.act_dim, identity.settings("network", PQLNetworkSettings))
+
+    def needs(self, shape: ReplayShape) -> list[Need]:
+        """Also the steps that wait until their return is known."""
+        n_step = self.loss_settings.n_step
+        return [*super().needs(shape), Need(NStepBuffer.waiting_nbytes(shape, n_step), "model.loss.n_step", n_step)]
 
     def build_buffer(self, shape: ReplayShape, device: torch.device) -> NStepBuffer:
         """Windows of n steps."""

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 import lightning as L
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
+from epo_lightning.experience.ranks import average_over_ranks
 from epo_lightning.learner.optimizer import clip_gradients
 
 
@@ -29,7 +29,6 @@ class Stepper:
     def __init__(self, trainer: L.Trainer, optimizer: torch.optim.Optimizer, max_grad_norm: float = torch.inf) -> None:
         self.optimizer, self.max_grad_norm = optimizer, max_grad_norm
         self.parameters: list[nn.Parameter] = [each for group in optimizer.param_groups for each in group["params"]]
-        self._world_size = trainer.world_size
         self._before_backward: Callable[[Tensor], None] = trainer.strategy.pre_backward
         self._scaler: torch.amp.GradScaler | None = getattr(trainer.precision_plugin, "scaler", None)
         self._count = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
@@ -68,8 +67,7 @@ class Stepper:
         """
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
             parameter.grad = gradient.contiguous()  # as the parameter is: a fused optimizer reads one as the other
-        if self._world_size > 1:
-            _average_over_ranks([parameter.grad for parameter in parameters if parameter.grad is not None])
+        average_over_ranks([parameter.grad for parameter in parameters if parameter.grad is not None])
         norm = clip_gradients(parameters, self.max_grad_norm)
         self.optimizer.step()
         for parameter in parameters:
@@ -77,11 +75,3 @@ class Stepper:
         self.count()
         return norm
 
-
-def _average_over_ranks(gradients: Sequence[Tensor]) -> None:
-    """Replace each by its mean over the ranks: one collective call."""
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))

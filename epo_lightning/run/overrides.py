@@ -24,14 +24,15 @@ FIXED = {
 """Keys that cannot change when a run resumes, whatever trains it, and why; environments refuse more of their own
 `init_args`."""
 _BEGINNING = "matters only where a run begins"
-WITHOUT_EFFECT = {
+NOTES = {
     "model.network.log_std_init": _BEGINNING,
     "model.loss.temperature": _BEGINNING,
+    "model.diversity.hidden": "the classifier begins anew",
     "model.replay.warmup": "matters only until something is learnt",
     "trainer.callbacks.GeneticEvolution.warmup_env_steps": "matters only until the first generation",
     "trainer.callbacks.PopulationBasedTraining.initial_delay": "matters only until the first generation",
 }
-"""Keys whose time is over, or may be."""
+"""Of keys whose time is over, or may be, and of those that begin something anew."""
 CALLBACKS = "trainer.callbacks"
 """Changes when some are added or removed."""
 _LISTS = (CALLBACKS, "trainer.logger")
@@ -45,7 +46,7 @@ class Change(NamedTuple):
     new: object
 
     def __str__(self) -> str:
-        note = f" ({WITHOUT_EFFECT[self.key]})" if self.key in WITHOUT_EFFECT else ""
+        note = f" ({NOTES[self.key]})" if self.key in NOTES else ""
         return f"{self.key} {_tell(self.old)} -> {_tell(self.new)}{note}"
 
 

@@ -31,6 +31,10 @@ def test_the_configuration_couples_and_one_override_adds_evolution(cli: Cli, row
         ("--model.loss.coupling_coefficient=-1", ["model.loss.coupling_coefficient must be", "got -1"]),
         ("--model.loss.coupling_temperature=0", ["model.loss.coupling_temperature must be", "got 0"]),
         ("--model.rollout.coupling_followers=0", ["model.rollout.coupling_followers must be", "got 0"]),
+        ("--model.diversity.coefficient=-1", ["model.diversity.coefficient must be at least 0, got -1"]),
+        ("--model.diversity.hidden=[0]", ["model.diversity.hidden must be at least 1, got 0"]),
+        ("--model.diversity.learning_rate=0", ["model.diversity.learning_rate must be greater than 0, got 0"]),
+        ("--model.diversity.coeficient=0.1", ["model.diversity.coeficient", "coefficient"]),
     ],
 )
 def test_what_means_nothing_is_refused_in_one_line(cli: Cli, setting: str, words: list[str]) -> None:
@@ -38,6 +42,30 @@ def test_what_means_nothing_is_refused_in_one_line(cli: Cli, setting: str, words
     assert outcome.code == 2
     (line,) = outcome.err.strip().splitlines()
     for word in words:
+        assert word in line
+
+
+def test_followers_are_rewarded_for_being_told_apart(cli: Cli, rows: Rows, caplog: pytest.LogCaptureFixture) -> None:
+    outcome = cli("fit", "--config", "cpo", *SMALL, "--model.diversity.coefficient=0.01", "--run_dir", "run")
+    assert outcome.code == 0, outcome.err
+    assert "Diversity: followers learn from 0.01 log q(k | s, a) on top of their reward" in caplog.text
+    last = rows(Path("run"))[-1]
+    assert 0 <= float(last["losses/diversity_accuracy"]) <= 1
+    assert float(last["losses/diversity_bonus"]) < 0 < float(last["losses/diversity_loss"])
+    outcome = cli("fit", "--ckpt_path", "run", "--trainer.max_epochs=3", "--model.diversity.hidden=[8]")
+    assert outcome.code == 0, outcome.err
+    assert "Changed on resume: model.diversity.hidden [128, 128] -> [8] (the classifier begins anew)" in outcome.out
+    outcome = cli("fit", "--ckpt_path", "run", "--trainer.max_epochs=4", "--model.diversity.coefficient=0")
+    assert outcome.code == 0, outcome.err
+    assert rows(Path("run"))[-1].get("losses/diversity_bonus", "") == ""
+    outcome = cli("fit", "--ckpt_path", "run", "--trainer.max_epochs=5", "--model.diversity.coefficient=0.02")
+    assert outcome.code == 0, outcome.err
+    assert float(rows(Path("run"))[-1]["losses/diversity_bonus"]) < 0
+    assert cli("validate", "--ckpt_path", "run").code == 0
+    alone = cli("fit", "--config", "ppo", "--model.diversity.coefficient=0.01")
+    assert alone.code == 2
+    (line,) = alone.err.strip().splitlines()
+    for word in ("model.diversity.coefficient 0.01", "model.num_agents 1", "2 agents or more"):
         assert word in line
 
 

@@ -1,14 +1,14 @@
 """Parallel Q-Learning on the command line: every command, and every mistake in one line."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from epo_lightning.run.checkpoint import read_checkpoint
-from epo_lightning.show.playback import Playback
-from tests.support.command_line import TINY_PQL, Cli, Outcome, Rows
+from tests.support.command_line import TINY_PQL, Cli, Rows, refused
+from tests.support.films import labels_of_films
 from tests.support.sameness import assert_same, final_state
 
 FIRST = ("fit", "--config", "pql.yaml", "--run_dir", "run")
@@ -21,20 +21,16 @@ def pql(cli: Cli) -> Cli:
     return cli
 
 
-def refused(outcome: Outcome, *words: str) -> None:
-    assert outcome.code == 2
-    assert outcome.err.startswith("error: ")
-    assert outcome.err.count("\n") == 1
-    for word in words:
-        assert word in outcome.err
-
-
 @pytest.mark.parametrize("atoms", ["null", "11"])
 def test_fit_validate_play_and_report(
     pql: Cli, rows: Rows, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, atoms: str
 ) -> None:
-    outcome = pql(*FIRST, f"--model.network.atoms={atoms}")
+    profiler = "--trainer.callbacks=epo_lightning.callbacks.NetworkScaleProfiler"
+    outcome = pql(*FIRST, f"--model.network.atoms={atoms}", profiler)
     assert outcome.code == 0, outcome.err
+    profile = yaml.safe_load(Path("run/profile.json").read_text())
+    assert profile["parameters"] == (2 * 8 + 8) + (8 * 2 + 2)  # the actor: a layer and its head
+    assert profile["experience_mib"] == 4 * 20 * 16 * (2 * 2 + 2 + 2) / 2**20
     assert "Replay memory: 0 MiB on cpu" in caplog.text
     assert [row["charts/env_steps"] for row in rows(Path("run"))] == ["64", "128", "192"]
     assert {"losses/critic_loss", "losses/value", "losses/actor_loss"} <= set(rows(Path("run"))[-1])
@@ -44,19 +40,13 @@ def test_fit_validate_play_and_report(
     assert rank["replay"]["waiting"].shape == (2, 16, 2 * 2 + 2 + 3)
     outcome = pql("validate", "--ckpt_path", "run")
     assert outcome.code == 0, outcome.err
-    monkeypatch.setattr("epo_lightning.cli.shows.require_encoder", lambda: None)
-    films: list[Any] = []
-
-    def record(playback: Playback, *_: object) -> None:
-        playback.step()
-        films.append(playback.labels)
-
-    monkeypatch.setattr("epo_lightning.cli.shows.record", record)
+    films = labels_of_films(monkeypatch)
     outcome = pql("play", "--ckpt_path", "run", "--policy", "random", "--out", "a.mp4")
     assert outcome.code == 0, outcome.err
     assert films == [["master", "random"]]
-    outcome = pql("report", "run", "--out", "page.html")
+    outcome = pql("report", "run", "--metric", "losses/critic_loss", "--out", "page")
     assert outcome.code == 0, outcome.err
+    assert "losses/critic_loss" in Path("page/report.html").read_text()
 
 
 def test_five_iterations_are_two_and_three(pql: Cli, rows: Rows) -> None:
@@ -79,6 +69,10 @@ MISTAKES = {
     "more than the memory": (
         ["--model.replay.capacity_per_env=1_000_000_000_000"],
         ["model.replay.capacity_per_env 1000000000000 needs", "MiB are free", "lower it to at most"],
+    ),
+    "steps that wait and are more than the memory": (
+        ["--model.loss.n_step=1_000_000_000_000"],
+        ["model.loss.n_step 1000000000000 needs", "MiB are free", "lower it to at most"],
     ),
     "no step": (["--model.loss.n_step=0"], ["model.loss.n_step must be at least 1"]),
     "noise upside down": (

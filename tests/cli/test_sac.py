@@ -10,8 +10,8 @@ import yaml
 from epo_lightning.modules import contents
 from epo_lightning.run import run_checkpoints
 from epo_lightning.run.checkpoint import read_checkpoint
-from epo_lightning.show.playback import Playback
-from tests.support.command_line import TINY_SAC, Cli, Outcome, Rows
+from tests.support.command_line import TINY_SAC, Cli, Rows, refused
+from tests.support.films import labels_of_films
 from tests.support.sameness import assert_same, final_state
 
 FIRST = ("fit", "--config", "sac.yaml", "--run_dir", "run")
@@ -24,14 +24,6 @@ def sac(cli: Cli) -> Cli:
     """The command line in a folder with a `sac.yaml`."""
     Path("sac.yaml").write_text(TINY_SAC)
     return cli
-
-
-def refused(outcome: Outcome, *words: str) -> None:
-    assert outcome.code == 2
-    assert outcome.err.startswith("error: ")
-    assert outcome.err.count("\n") == 1
-    for word in words:
-        assert word in outcome.err
 
 
 def said(out: str) -> list[str]:
@@ -48,17 +40,12 @@ class TestCommands:
             outcome = sac(command, "--ckpt_path", "run", "--data.eval_seeds=1")
             assert outcome.code == 0, outcome.err
             assert "of run/checkpoints/last.ckpt" in outcome.out
+        assert sac("report", "run", "--metric", "losses/critic_loss", "--out", "page").code == 0
+        assert "losses/critic_loss" in Path("page/report.html").read_text()
 
     def test_play_films_the_agent(self, sac: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         assert sac(*FIRST).code == 0
-        monkeypatch.setattr("epo_lightning.cli.shows.require_encoder", lambda: None)
-        films: list[Any] = []
-
-        def record(playback: Playback, *_: object) -> None:
-            playback.step()
-            films.append(playback.labels)
-
-        monkeypatch.setattr("epo_lightning.cli.shows.record", record)
+        films = labels_of_films(monkeypatch)
         outcome = sac("play", "--ckpt_path", "run", "--policy", "random", "--out", "a.mp4")
         assert outcome.code == 0, outcome.err
         assert films == [["master", "random"]]
@@ -126,6 +113,18 @@ MISTAKES = {
     "more than the memory": (
         ["--model.replay.capacity_per_env=1_000_000_000_000"],
         ["model.replay.capacity_per_env 1000000000000 needs", "MiB are free", "lower it to at most"],
+    ),
+    "minibatches that are more than the memory": (
+        ["--model.replay.batch_size=1_000_000_000_000"],
+        ["model.replay.batch_size 1000000000000 needs", "MiB are free", "lower it to at most"],
+    ),
+    "more updates than the memory has room for": (
+        ["--model.optimizer.updates_per_step=1_000_000_000_000"],
+        ["model.optimizer.updates_per_step 1000000000000 needs", "lower it to at most"],
+    ),
+    "an iteration that is more than the memory": (
+        ["--model.replay.horizon=1_000_000_000_000"],
+        ["model.replay.horizon 1000000000000 needs", "lower it to at most"],
     ),
     "an actor that never learns": (
         ["--model.optimizer.actor_every=9"],

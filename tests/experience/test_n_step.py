@@ -180,3 +180,9 @@ class TestExploration:
             ExplorationSettings(sigma_max=0.01)
         with pytest.raises(Mistake, match=r"model\.exploration\.sigma_min"):
             ExplorationSettings(sigma_min=-1.0)
+
+
+def test_what_waits_has_the_size_that_is_told_before() -> None:
+    shape = ReplayShape(20, 2, obs_dim=3, act_dim=1)
+    ring = NStepBuffer(shape, CPU, 4, GAMMA)
+    assert NStepBuffer.waiting_nbytes(shape, 4) == ring._window.untyped_storage().nbytes() == 4 * 4 * 2 * 10

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
-from epo_lightning.experience.off_policy import ReplayDataset, replay_shape
-from epo_lightning.experience.replay import ReplayBuffer, ReplaySettings, Transitions
+from epo_lightning.experience.off_policy import ReplayDataset, replay_shape, stream_needs
+from epo_lightning.experience.replay import ReplayBuffer, ReplaySettings, ReplayShape, Transitions
 from epo_lightning.experience.world import World
 from epo_lightning.learner.q_networks import SACNetworkSettings, SquashedActor
 from epo_lightning.limits import Mistake
@@ -194,3 +194,13 @@ class TestSavedState:
             for mine, theirs in zip(*drawn, strict=True):
                 assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
         assert first.env_steps == second.env_steps
+
+
+def test_what_a_stream_needs_by_hand() -> None:
+    """8 x 32 rows of 2 x 3 + 1 + 2 numbers and their own number of 8 bytes; ten bytes a step of each environment."""
+    shape, settings = ReplayShape(100, 5, obs_dim=3, act_dim=1), ReplaySettings(100, batch_size=32, horizon=16)
+    assert stream_needs(shape, settings, 8) == [
+        (256 * (8 + 4 * 9), "model.replay.batch_size", 32),
+        (16 * 5 * 10, "model.replay.horizon", 16),
+    ]
+    assert stream_needs(shape, settings, 64)[0] == (2048 * 44, "model.optimizer.updates_per_step", 64)

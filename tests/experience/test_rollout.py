@@ -5,7 +5,7 @@ Axes: T horizon, N environments, K agents, O observation, A action, C off-policy
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,159 +13,33 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from epo_lightning.algorithm.batch import RolloutBatch
-from epo_lightning.algorithm.population import MASTER, Population
-from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
-from epo_lightning.experience.rollout import RolloutDataset
+from epo_lightning.algorithm.population import MASTER
+from epo_lightning.envs.base import StepResult
 from epo_lightning.experience.settings import RolloutSettings
-from epo_lightning.experience.world import World
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
-
-K, N, O, A, T = 3, 6, 3, 2, 5
-GAMMA = 0.9
-NETWORKS = {"mlp": {}, "lstm": {"lstm_units": 5}, "separate critic, lstm": {"lstm_units": 5, "separate_critic": True}}
-both_networks = pytest.mark.parametrize("network", ["mlp", "lstm"])
-CPU = torch.device("cpu")
-
-
-class Scripted(VectorEnv):
-    """Plays tables: whatever is done, observations, rewards and endings of step i are row i."""
-
-    def __init__(self, num_envs: int = N, steps: int = 4 * T, seed: int = 0) -> None:
-        self.spec = EnvSpec("Scripted", num_envs, O, A)
-        generator = torch.Generator().manual_seed(seed)
-        self.obs = 2 + 3 * torch.randn(steps + 1, num_envs, O, generator=generator)
-        self.final_obs: Tensor | None = 5 * torch.randn(steps, num_envs, O, generator=generator)
-        self.reward = torch.randn(steps, num_envs, generator=generator)
-        self.successes = torch.zeros(steps, num_envs)
-        self.terminated = torch.zeros(steps, num_envs, dtype=torch.bool)
-        self.truncated = torch.zeros(steps, num_envs, dtype=torch.bool)
-        self.actions: list[Tensor] = []
-        self.clock = 0
-
-    def reset(self) -> Tensor:
-        return self.obs[0]
-
-    def step(self, actions: Tensor) -> StepResult:
-        now = self.clock
-        self.actions.append(actions.clone())
-        self.clock += 1
-        return StepResult(
-            self.obs[now + 1],
-            self.reward[now],
-            self.terminated[now],
-            self.truncated[now],
-            self.successes[now],
-            None if self.final_obs is None else self.final_obs[now],
-            {"clock": torch.tensor(float(now)), "number": torch.arange(float(self.spec.num_envs))},
-        )
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"clock": self.clock}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.clock = state["clock"]
-
-
-def with_endings() -> Scripted:
-    """Every kind of ending at the start, in the middle and at the end of the first two rollouts, for every agent."""
-    env = Scripted()
-    for start in (0, T):
-        env.terminated[start + 1, 0] = env.terminated[start + 2, 2] = env.terminated[start + 4, 4] = True
-        env.truncated[start + 2, 1] = env.truncated[start, 3] = env.truncated[start + 4, 3] = True
-        env.truncated[start + 4, 1] = env.truncated[start + 3, 5] = True
-    return env
-
-
-def make_policy(num_agents: int = K, **network: Any) -> LatentActorCritic:
-    """Agents that differ, and normalisers that have seen something."""
-    torch.manual_seed(1)
-    policy = LatentActorCritic(O, A, num_agents, NetworkSettings(gene_dim=2, hidden=(8,), **network))
-    with torch.no_grad():
-        policy.log_std.normal_(0.0, 0.3)
-        policy.action_head.weight.mul_(3)
-        policy.obs_moments.update(1 + 2 * torch.randn(50, O))
-        policy.update_value_moments(4 + 3 * torch.randn(50))
-    return policy
-
-
-def make_dataset(
-    env: VectorEnv | None = None,
-    policy: LatentActorCritic | None = None,
-    seed: int = 0,
-    world_size: int = 1,
-    coupled: int = 0,
-    **settings: Any,
-) -> RolloutDataset:
-    policy = policy or make_policy()
-    env = env or with_endings()
-    chosen = {"horizon": T, "num_epochs": 2, "num_minibatches": 4, "gamma": GAMMA, "off_policy_ratio": 2.0} | settings
-    population = Population(len(policy.genes), env.spec.num_envs)
-    world = World(env, seed=seed, world_size=world_size)
-    return RolloutDataset(world, policy, population, RolloutSettings(**chosen), coupled)
-
-
-def minibatches(dataset: RolloutDataset) -> list[RolloutBatch]:
-    """One iteration: a rollout, and what `num_epochs` passes over it give out."""
-    (rollout,) = dataset
-    assert rollout is dataset.buffer
-    return [batch for _ in range(dataset.settings.num_epochs) for batch in dataset.one_pass()]
-
-
-class Reference:
-    """What the network says of one row at a time: no batches, no time axis, parameters of the moment it was made."""
-
-    def __init__(self, policy: LatentActorCritic) -> None:
-        self.policy = copy.deepcopy(policy)
-
-    @torch.no_grad()
-    def __call__(self, obs: Tensor, agent: int, state: Tensor) -> tuple[Tensor, float, Tensor]:
-        """Mean (A,), value in units of the reward, and new state, of raw obs (O,) under `agent`'s gene."""
-        policy = self.policy
-        moments = policy.obs_moments
-        x = (obs - moments.mean.float()) / (moments.var.float() + moments.epsilon).sqrt()
-        x = x.clamp(-policy.settings.obs_clip, policy.settings.obs_clip)
-        output = policy(x[None], policy.express(torch.tensor([agent])), state)
-        value = output.value * policy.value_moments.std() + policy.value_moments.mean.float()
-        return output.actions.mean[0], value.item(), output.state
-
-    def fresh_state(self) -> Tensor:
-        return self.policy.initial_state(1)
-
-
-def agent_of(env: int) -> int:
-    return env // (N // K)
-
-
-def replay(
-    reference: Reference, env: Scripted, column: int, start: int = 0, state: Tensor | None = None
-) -> tuple[Tensor, list[float], list[float], Tensor]:
-    """(means, values, values of final observations, state) of T steps of one environment under its own gene."""
-    state = reference.fresh_state() if state is None else state
-    means, values, finals = [], [], []
-    agent = agent_of(column)
-    for t in range(start, start + T):
-        mean, value, following = reference(env.obs[t, column], agent, state)
-        means.append(mean)
-        values.append(value)
-        if env.final_obs is None:
-            finals.append(value)
-        else:
-            finals.append(reference(env.final_obs[t, column], agent, following)[1])
-        state = reference.fresh_state() if (env.terminated | env.truncated)[t, column] else following
-    values.append(reference(env.obs[start + T, column], agent, state)[1])
-    return torch.stack(means), values, finals, state
-
-
-def units_of_reward(dataset: RolloutDataset, normalised: Tensor) -> Tensor:
-    return dataset.policy.value_moments.denormalize(normalised)
-
-
-def recomputed(dataset: RolloutDataset, batch: RolloutBatch) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and values of a minibatch, as `training_step` has them."""
-    rows = dataset.policy.express(batch.agent_ids)
-    output = dataset.policy(batch.obs, rows, batch.states, batch.resets)
-    return output.actions.log_prob(batch.actions), output.value
+from tests.support.scripted import (
+    GAMMA,
+    NETWORKS,
+    A,
+    K,
+    N,
+    O,
+    Reference,
+    Scripted,
+    T,
+    agent_of,
+    assert_same_rollout,
+    both_networks,
+    grid,
+    locate,
+    make_dataset,
+    make_policy,
+    minibatches,
+    recomputed,
+    replay,
+    units_of_reward,
+    with_endings,
+)
 
 
 class TestRatioBeforeTheFirstUpdate:
@@ -227,21 +101,6 @@ class TestRatioBeforeTheFirstUpdate:
         batches = minibatches(dataset)
         assert not any(batch.off_policy.any() for batch in batches)
         assert sum(len(batch.off_policy) for batch in batches) == 2 * T * N
-
-
-def grid(steps: int, columns: range) -> list[tuple[int, int]]:
-    return [(t, column) for t in range(steps) for column in columns]
-
-
-def locate(dataset: RolloutDataset) -> list[tuple[int, int]]:
-    """Step and environment where each off-policy sample was made; no two samples have the same action."""
-    actions = dataset.buffer.actions
-    places = []
-    for t, column in grid(T, range(N, actions.shape[1])):
-        hits = (actions[:, :N] == actions[t, column]).all(-1).nonzero().tolist()
-        assert len(hits) == 1
-        places.append((hits[0][0], hits[0][1]))
-    return places
 
 
 class TestTargets:
@@ -397,103 +256,6 @@ class TestTargets:
         assert policy.value_moments.count == T * (N + 4)
         assert dataset.buffer.targets.mean().item() == pytest.approx(0.0, abs=1e-4)
         assert dataset.buffer.targets.std(correction=0).item() == pytest.approx(1.0, abs=1e-3)
-
-
-class TestCoupledColumns:
-    """Behind the off-policy columns: the master's two environments, each under both followers."""
-
-    @pytest.mark.parametrize("tells_final_obs", [True, False])
-    @pytest.mark.parametrize("network", NETWORKS)
-    def test_they_are_the_masters_environments_by_the_followers_policy_and_critic(
-        self, network: str, tells_final_obs: bool
-    ) -> None:
-        """Row by row: one-step targets, V(final_obs) where truncated, all with the follower's gene and own state."""
-        env, policy = with_endings(), make_policy(**NETWORKS[network])
-        if not tells_final_obs:
-            env.final_obs = None
-        dataset = make_dataset(env, policy, coupled=2)
-        dataset.lacks_final_obs = not tells_final_obs  # the warning has been given
-        buffer, kinds, pairs = dataset.buffer, set(), []
-        for start in (0, T):  # the second rollout begins in the middle of episodes
-            reference, stored = Reference(policy), dataset.state.clone()
-            dataset.collect()
-            targets, values = (units_of_reward(dataset, field) for field in (buffer.targets, buffer.values))
-            found = locate(dataset)[4:8]
-            agents = buffer.column_agents[N + 4 :].tolist()
-            pairs.append([(source, agent) for (_, source), agent in zip(found, agents, strict=True)])
-            for column, (source, agent) in enumerate(pairs[-1], N + 4):
-                state = stored[:, [source]]
-                for t in range(T):
-                    now = start + t
-                    mean, value, state = reference(env.obs[now, source], agent, state)
-                    terminated, truncated = bool(env.terminated[now, source]), bool(env.truncated[now, source])
-                    if truncated:
-                        shown = env.final_obs
-                        following = value if shown is None else reference(shown[now, source], agent, state)[1]
-                    else:
-                        following = reference(env.obs[now + 1, source], agent, state)[1]
-                    wanted = env.reward[now, source].item() + (0.0 if terminated else GAMMA * following)
-                    assert targets[t, column].item() == pytest.approx(wanted, abs=2e-4)
-                    assert values[t, column].item() == pytest.approx(value, abs=2e-4)
-                    std = policy.log_std[agent].detach().exp()
-                    log_prob = Normal(mean, std).log_prob(buffer.actions[t, source]).sum()
-                    torch.testing.assert_close(buffer.log_probs[t, column], log_prob, rtol=0, atol=2e-5)
-                    if terminated or truncated:
-                        state = reference.fresh_state()
-                    kinds.add((terminated, truncated))
-        for drawn in pairs:
-            assert sorted(drawn) == [(0, 1), (0, 2), (1, 1), (1, 2)]
-        assert kinds == {(False, False), (True, False), (False, True)}
-
-    @both_networks
-    def test_a_minibatch_tells_them_by_who_learns(self, network: str) -> None:
-        dataset = make_dataset(policy=make_policy(**NETWORKS[network]), coupled=1)
-        batches = minibatches(dataset)
-        seen = [batch.coupled() for batch in batches]
-        assert sum(int(mask.sum()) for mask in seen) == 2 * (2 if network == "lstm" else 2 * T)
-        for index, (batch, mask) in enumerate(zip(batches, seen, strict=True)):
-            columns = dataset.minibatch(index).envs
-            assert torch.equal(mask, columns >= N + 4)
-            assert torch.equal(dataset.buffer.column_agents[columns[mask]], batch.agent_ids[mask])
-            log_probs, _ = recomputed(dataset, batch)
-            torch.testing.assert_close(log_probs - batch.log_probs, batch.log_mu, rtol=0, atol=2e-5)
-
-    @both_networks
-    def test_what_the_critic_learns_is_scaled_without_them(self, network: str) -> None:
-        dataset = make_dataset(policy=make_policy(**NETWORKS[network]), coupled=2)
-        before = dataset.policy.value_moments.count.clone()
-        dataset.collect()
-        assert dataset.policy.value_moments.count == before + T * (N + 4)
-        assert dataset.buffer.advantages.shape == (T, N + 4 + 4)
-        assert dataset.buffer.advantages.mean().item() == pytest.approx(0.0, abs=1e-5)
-
-    @both_networks
-    def test_the_rollout_is_the_same_without_them(self, network: str) -> None:
-        coupled, alone = (make_dataset(policy=make_policy(**NETWORKS[network]), coupled=m) for m in (2, 0))
-        coupled.collect()
-        alone.collect()
-        assert torch.equal(coupled.buffer.actions[:, : N + 4], alone.buffer.actions)
-        assert torch.equal(coupled.buffer.targets[:, : N + 4], alone.buffer.targets)
-        assert torch.equal(coupled.of_agents["ess"][1:], alone.of_agents["ess"][1:])
-        assert torch.equal(coupled.diagnostics["losses/off_policy_ess"], alone.diagnostics["losses/off_policy_ess"])
-
-    def test_without_samples_for_the_master(self) -> None:
-        dataset = make_dataset(coupled=2, off_policy_ratio=0.0)
-        batches = minibatches(dataset)
-        assert dataset.buffer.advantages.shape == (T, N + 4)
-        assert all(torch.equal(batch.off_policy, batch.coupled()) for batch in batches)
-
-    @both_networks
-    def test_a_restored_dataset_draws_the_same_followers(self, network: str) -> None:
-        one = make_dataset(policy=make_policy(**NETWORKS[network]), coupled=1)
-        minibatches(one)
-        saved, policy = copy.deepcopy(one.saved()), copy.deepcopy(one.policy)
-        other = make_dataset(policy=policy, seed=99, coupled=1)
-        other.restore(saved)
-        for mine, theirs in zip(minibatches(one), minibatches(other), strict=True):
-            for field, a, b in zip(mine._fields, mine, theirs, strict=True):
-                assert torch.equal(a, b), field
-        assert_same_rollout(one, other)
 
 
 class TestMinibatches:
@@ -794,12 +556,6 @@ class TestBadEnvironments:
 
         with pytest.raises(ValueError, match=rf"reset\(\).*{words}"):
             make_dataset(Wrong()).collect()
-
-
-def assert_same_rollout(one: RolloutDataset, other: RolloutDataset) -> None:
-    for name, value in vars(one.buffer).items():
-        if isinstance(value, Tensor) and "final_values" not in name:  # where nothing is truncated it holds old values
-            assert torch.equal(value, getattr(other.buffer, name)), name
 
 
 class TestState:

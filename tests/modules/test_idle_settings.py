@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from epo_lightning.algorithm.diversity import DiversitySettings
 from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.modules import epo
@@ -27,7 +28,7 @@ from tests.support.command_line import Cli
 def test_each_is_named_with_its_reason(
     agents: int, rollout: dict[str, Any], loss: dict[str, Any], words: list[str]
 ) -> None:
-    line = idle_settings(agents, RolloutSettings(**rollout), LossSettings(**loss))
+    line = idle_settings(agents, RolloutSettings(**rollout), LossSettings(**loss), DiversitySettings())
     assert line.startswith("Without effect: ")
     assert "\n" not in line
     for word in words:
@@ -45,7 +46,7 @@ def test_each_is_named_with_its_reason(
     ],
 )
 def test_what_has_an_effect_is_not(agents: int, rollout: dict[str, Any], loss: dict[str, Any]) -> None:
-    assert idle_settings(agents, RolloutSettings(**rollout), LossSettings(**loss)) == ""
+    assert idle_settings(agents, RolloutSettings(**rollout), LossSettings(**loss), DiversitySettings()) == ""
 
 
 def test_the_training_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,3 +56,11 @@ def test_the_training_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None
         told.clear()
         assert cli("fit", "--config", "tiny.yaml", "--trainer.max_epochs", 1, *args).code == 0
         assert sum(line.startswith("Without effect: model.rollout.n_step 5") for line in told) == lines
+
+
+def test_a_classifier_that_nobody_asks() -> None:
+    settings = (RolloutSettings(), LossSettings())
+    line = idle_settings(4, *settings, DiversitySettings(hidden=(8,), num_minibatches=3))
+    for name, value in (("hidden", "(8,)"), ("num_minibatches", "3")):
+        assert f"model.diversity.{name} {value} (model.diversity.coefficient is 0)" in line
+    assert idle_settings(4, *settings, DiversitySettings(coefficient=0.01, hidden=(8,), num_minibatches=3)) == ""

@@ -6,24 +6,22 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar
 
-import lightning as L
 import pytest
 import torch
 from torch import Tensor
 
 from epo_lightning.algorithm.pql import PQLLossSettings
 from epo_lightning.callbacks import NaNGuard
-from epo_lightning.envs.base import StepResult, VectorEnv
+from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Pendulum, Probe
 from epo_lightning.experience.n_step import ExplorationSettings
 from epo_lightning.experience.replay import ReplaySettings
 from epo_lightning.learner.adamw import SACOptimizerSettings
 from epo_lightning.learner.deterministic import PQLNetworkSettings
 from epo_lightning.limits import Mistake
-from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.identity import Identity
 from epo_lightning.modules.pql import PQLModule
-from tests.support import training
+from tests.support.replay_training import data, fit, one_thread, settings_of, weights
 from tests.support.training import Recorder
 
 GROUPS: list[tuple[Any, dict[str, Any]]] = [
@@ -37,34 +35,13 @@ GROUPS: list[tuple[Any, dict[str, Any]]] = [
 
 def module(**changes: Any) -> PQLModule:
     """Tiny networks; 4 env steps an iteration, of which the first 6 are random."""
-    settings = []
-    for kind, small in GROUPS:
-        mine = {name: value for name, value in changes.items() if name in kind.__dataclass_fields__}
-        settings.append(kind(**(small | mine)))
-    return PQLModule(*settings)
+    return PQLModule(*settings_of(GROUPS, changes))
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small wait for a second thread, if the machine is busy for longer than they compute."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def fit(*arguments: Any, **changes: Any) -> L.Trainer:
-    """As `training.fit`, from the same initial weights."""
-    torch.manual_seed(0)
-    return training.fit(*arguments, **changes)
-
-
-def data(env: Callable[..., VectorEnv] = Pendulum, num_envs: int = 8, **arguments: Any) -> RolloutDataModule:
-    return RolloutDataModule(lambda n, device, seed: env(n, device, seed, **arguments), num_envs)
-
-
-def weights(trained: PQLModule, part: str) -> list[Tensor]:
-    return [value.clone() for name, value in trained.state_dict().items() if name.startswith(part)]
+def single_thread() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 class Counted(Pendulum):

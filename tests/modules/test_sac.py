@@ -1,71 +1,43 @@
 """Soft actor-critic in small trainings."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
-from torch import Tensor
 
 from epo_lightning.algorithm.sac import SACLossSettings
 from epo_lightning.callbacks import NaNGuard
-from epo_lightning.envs.base import VectorEnv
-from epo_lightning.envs.classic import Pendulum, Probe
+from epo_lightning.envs.classic import Probe
 from epo_lightning.experience.replay import ReplaySettings
 from epo_lightning.learner.adamw import SACOptimizerSettings
 from epo_lightning.learner.q_networks import SACNetworkSettings
 from epo_lightning.limits import Mistake
-from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.identity import Identity
 from epo_lightning.modules.sac import SACModule
-from tests.support import training
+from tests.support.replay_training import data, fit, one_thread, settings_of, weights
 from tests.support.training import Recorder
+
+GROUPS: list[tuple[Any, dict[str, Any]]] = [
+    (SACNetworkSettings, {"actor": (16,), "critic": (16,), "atoms": 21}),
+    (SACLossSettings, {}),
+    (SACOptimizerSettings, {"updates_per_step": 4, "actor_every": 3}),
+    (ReplaySettings, {"capacity_per_env": 20, "batch_size": 32, "warmup": 6, "horizon": 4}),
+]
 
 
 def module(**changes: Any) -> SACModule:
     """Tiny networks; 4 env steps an iteration, of which the first 6 are random, 4 updates each."""
-    network: dict[str, Any] = {"actor": (16,), "critic": (16,), "atoms": 21}
-    optimizer: dict[str, Any] = {"updates_per_step": 4, "actor_every": 3}
-    replay: dict[str, Any] = {"capacity_per_env": 20, "batch_size": 32, "warmup": 6, "horizon": 4}
-    groups = {"network": network, "loss": {}, "optimizer": optimizer, "replay": replay}
-    for group, kind in GROUPS:
-        groups[group] |= {name: value for name, value in changes.items() if name in kind.__dataclass_fields__}
-    return SACModule(*(kind(**groups[group]) for group, kind in GROUPS))
-
-
-GROUPS: list[tuple[str, Any]] = [
-    ("network", SACNetworkSettings),
-    ("loss", SACLossSettings),
-    ("optimizer", SACOptimizerSettings),
-    ("replay", ReplaySettings),
-]
+    return SACModule(*settings_of(GROUPS, changes))
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small wait for a second thread, if the machine is busy for longer than they compute."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def fit(*arguments: Any, **changes: Any) -> L.Trainer:
-    """As `training.fit`, from the same initial weights."""
-    torch.manual_seed(0)
-    return training.fit(*arguments, **changes)
-
-
-def data(env: Callable[..., VectorEnv] = Pendulum, num_envs: int = 8, **arguments: Any) -> RolloutDataModule:
-    return RolloutDataModule(lambda n, device, seed: env(n, device, seed, **arguments), num_envs)
-
-
-def weights(trained: SACModule, part: str) -> list[Tensor]:
-    return [value.clone() for name, value in trained.state_dict().items() if name.startswith(part)]
+def single_thread() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 class TestUpdates:

@@ -71,6 +71,15 @@ class Outcome(NamedTuple):
     err: str
 
 
+def refused(outcome: Outcome, *words: str) -> None:
+    """A mistake of the user: one line, with these words."""
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: ")
+    assert outcome.err.count("\n") == 1
+    for word in words:
+        assert word in outcome.err
+
+
 class Cli(Protocol):
     """The fixture `cli`: `epo-lightning` with these arguments, as text."""
 

@@ -24,7 +24,7 @@ from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
 from epo_lightning.modules.contents import HISTORY
 from epo_lightning.run.checkpoint import read_checkpoint
-from tests.support.command_line import TINY, TINY_CEM_RL, TINY_SAC
+from tests.support.command_line import TINY, TINY_CEM_RL, TINY_PQL, TINY_SAC
 from tests.support.sameness import differences
 
 RUN = "run"
@@ -74,6 +74,7 @@ GENERATIONS = {
 CASES = {
     "evolution": (TINY, EVOLUTION, 1),
     "replay": (TINY_SAC, REPLAY, 4),
+    "waiting": (TINY_PQL, REPLAY, 8),
     "population": (TINY.replace("gene_dim: 3, ", ""), POPULATION, 5),
     "cem_rl": (TINY_CEM_RL, GENERATIONS, 8),
 }
@@ -212,7 +213,8 @@ def main_process(root: Path, case: str) -> None:
     files = contents(whole)
     best = files["checkpoints/best.ckpt"]["callbacks"]["RunCheckpoints"]["best_iteration"]
     generations = len(files.get("lineage.jsonl", b"").splitlines())
-    replay = len(files["checkpoints/last.ckpt"]["ranks"][0].get("replay", {}).get("rows", ()))
+    remembered = files["checkpoints/last.ckpt"]["ranks"][0].get("replay", {})
+    replay = {name: len(remembered[name]) for name in ("rows", "waiting") if name in remembered}
     told = {"files": sorted(files), "best": best, "generations": generations, "replay": replay, "faults": faults}
     print(json.dumps({"operations": operations, "scenarios": len(scenarios), **told}))
 

@@ -7,6 +7,7 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
 
+from epo_lightning.algorithm.diversity import DiversitySettings
 from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.callbacks import GeneticEvolution
 from epo_lightning.envs.base import EnvFactory
@@ -21,13 +22,18 @@ from epo_lightning.run.notices import silence
 
 
 def small_module(
-    num_agents: int = 4, loss: dict[str, Any] | None = None, rollout: dict[str, Any] | None = None, **network: Any
+    num_agents: int = 4,
+    loss: dict[str, Any] | None = None,
+    rollout: dict[str, Any] | None = None,
+    diversity: dict[str, Any] | None = None,
+    **network: Any,
 ) -> EPOModule:
     """A population with a tiny network, and short rollouts."""
     torch.manual_seed(0)
     settings = NetworkSettings(**{"gene_dim": 3, "hidden": (8,), **network})
     short = RolloutSettings(**{"horizon": 4, "num_epochs": 1, "num_minibatches": 2, **(rollout or {})})
-    return EPOModule(num_agents, settings, LossSettings(**(loss or {})), OptimizerSettings(), short)
+    apart = DiversitySettings(**(diversity or {}))
+    return EPOModule(num_agents, settings, LossSettings(**(loss or {})), OptimizerSettings(), short, apart)
 
 
 def small_data(num_envs: int = 16, env: EnvFactory | None = None) -> RolloutDataModule:

@@ -1,4 +1,4 @@
-"""A training that both ranks of `test_ddp.py` run: `python -m tests.support.two_ranks FOLDER`."""
+"""Trainings that both ranks of `test_ddp.py` run: `python -m tests.support.two_ranks FOLDER`."""
 
 import os
 import sys
@@ -69,7 +69,8 @@ class Witness(L.Callback):
                 "return_mean": pl_module.metrics["population/return_mean"],
                 "agents": {name: value for name, value in pl_module.metrics.items() if name.startswith("agents/")},
                 "coupled": dataset.buffer.column_agents[dataset.buffer.shape.learnt_columns :],
-                "coupling_loss": pl_module.metrics["losses/coupling_loss"],
+                "metrics": {name: value for name, value in pl_module.metrics.items() if name.startswith("losses/")},
+                "diversity": {} if dataset.diversity is None else dataset.diversity.saved(),
                 **compared(dataset),
             },
             Path(trainer.default_root_dir) / f"rank{trainer.global_rank}.pt",
@@ -94,17 +95,26 @@ def on_two_ranks(folder: str, iterations: int, callbacks: list[L.Callback]) -> L
     )
 
 
-def main(folder: str) -> None:
-    """Eight iterations with evolution, followers coupled to the master."""
-    torch.set_num_threads(1)
+def train(folder: Path, module: EPOModule) -> None:
+    """Eight iterations with evolution."""
     callbacks = [
         ElitePreservation(every_n_env_steps=128, archive_size=1),
         GeneticEvolution(every_n_env_steps=256, warmup_env_steps=0, num_elites=1, spread_threshold=0.0),
         NaNGuard(),
         Witness(),
     ]
-    module = small_module(4, loss={"coupling_coefficient": 0.01}, rollout={"coupling_followers": 2})
-    on_two_ranks(folder, 8, callbacks).fit(module, small_data(16, RememberingProbe))
+    on_two_ranks(str(folder), 8, callbacks).fit(module, small_data(16, RememberingProbe))
+
+
+def main(folder: str) -> None:
+    """EPO alone, and with followers that are coupled to the master and rewarded for being told apart."""
+    torch.set_num_threads(1)
+    for name in ("plain", "coupled"):
+        (Path(folder) / name).mkdir(exist_ok=True)
+    train(Path(folder) / "plain", small_module(4))
+    apart = {"coefficient": 0.1, "hidden": (5,), "num_minibatches": 3}
+    coupled = small_module(4, {"coupling_coefficient": 0.01}, {"coupling_followers": 2}, apart)
+    train(Path(folder) / "coupled", coupled)
 
 
 if __name__ == "__main__":

@@ -7,22 +7,39 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn.functional import elu, linear
 
 ROOT = Path(__file__).parents[2]
 
 
-def trained(program: str, folder: Path) -> list[dict[str, Any]]:
-    """What both ranks of a program held at its end."""
+def trained(program: str, folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """What both ranks of a program held at the end of each of its trainings, by their names."""
     command = [sys.executable, "-m", f"tests.support.{program}", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
-    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+    return {
+        each.name: [torch.load(each / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+        for each in folder.iterdir()
+    }
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Eight iterations with evolution, followers coupled to the master."""
+def populations(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """Eight iterations with evolution: alone, and with followers that are coupled and rewarded for diversity."""
     return trained("two_ranks", tmp_path_factory.mktemp("ddp"))
+
+
+@pytest.fixture(scope="module", params=["plain", "coupled"])
+def ranks(request: pytest.FixtureRequest, populations: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Both ranks of one of them."""
+    return populations[request.param]
+
+
+@pytest.fixture(scope="module")
+def replays(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """Soft actor-critic and Parallel Q-Learning."""
+    return trained("two_ranks_replay", tmp_path_factory.mktemp("replays"))
 
 
 def test_parameters_genes_and_normalisers_are_equal(ranks: list[dict[str, Any]]) -> None:
@@ -65,12 +82,27 @@ def test_every_agent_is_told_over_both_ranks(ranks: list[dict[str, Any]]) -> Non
             torch.testing.assert_close(rank["ess"][agent], wanted)
 
 
-def test_each_rank_couples_followers_to_its_own_part_of_the_master(ranks: list[dict[str, Any]]) -> None:
+def test_each_rank_couples_followers_to_its_own_part_of_the_master(
+    populations: dict[str, list[dict[str, Any]]],
+) -> None:
+    ranks = populations["coupled"]
     for rank in ranks:
         counts = torch.bincount(rank["coupled"], minlength=4)  # 4 environments x 2 of 3 followers
         assert counts[0] == 0
         assert sorted(counts[1:].tolist()) == [2, 3, 3]
-    assert ranks[0]["coupling_loss"] != ranks[1]["coupling_loss"]
+    assert ranks[0]["metrics"]["losses/coupling_loss"] != ranks[1]["metrics"]["losses/coupling_loss"]
+
+
+def test_one_classifier_tells_the_agents_of_both_ranks_apart(populations: dict[str, list[dict[str, Any]]]) -> None:
+    first, second = (rank["diversity"] for rank in populations["coupled"])
+    assert first["weights"].keys() == second["weights"].keys()
+    assert all(torch.equal(value, second["weights"][name]) for name, value in first["weights"].items())
+    for number, moments in first["optimizer"]["state"].items():
+        assert moments["step"] == 8 * 3
+        assert all(torch.equal(value, second["optimizer"]["state"][number][name]) for name, value in moments.items())
+    bonuses = [rank["metrics"]["losses/diversity_bonus"] for rank in populations["coupled"]]
+    assert bonuses[0] != bonuses[1]
+    assert [rank["diversity"] for rank in populations["plain"]] == [{}, {}]
 
 
 def test_fitness_is_that_of_the_environments_of_both_ranks(ranks: list[dict[str, Any]]) -> None:
@@ -81,35 +113,78 @@ def test_fitness_is_that_of_the_environments_of_both_ranks(ranks: list[dict[str,
     assert torch.equal(ranks[0]["individuals"], ranks[1]["individuals"])
 
 
-def test_soft_actor_critic_learns_one_network_from_two_replays(tmp_path: Path) -> None:
-    first, second = trained("two_ranks_sac", tmp_path)
+@pytest.mark.parametrize("name", ["sac", "pql"])
+def test_both_ranks_learn_one_network_from_two_replays(replays: dict[str, list[dict[str, Any]]], name: str) -> None:
+    first, second = replays[name]
     weights = first["weights"]
     assert {name for name in weights if not torch.equal(weights[name], second["weights"][name])} == set()
     for number, moments in first["optimizer"].items():
-        for name, value in moments.items():
-            assert torch.equal(value, second["optimizer"][number][name])
-    assert {name.split(".")[0] for name in weights} == {"policy", "critic", "target_critic", "log_temperature"}
+        for key, value in moments.items():
+            assert torch.equal(value, second["optimizer"][number][key])
+    parts = {"policy", "critic", "target_critic", *(["log_temperature"] if name == "sac" else [])}
+    assert {name.split(".")[0] for name in weights} == parts
     assert not torch.equal(first["stored"], second["stored"])
     # 2 ranks x 16 envs x 4 steps x 4 iterations; the normaliser has seen all of it
     assert first["env_steps"] == weights["policy.obs_moments.count"] == 512
     assert first["updates"] == 4 * 2
-    stored = torch.cat([first["stored"], second["stored"]]).double()
-    torch.testing.assert_close(weights["policy.obs_moments.mean"], stored.mean(0), rtol=0, atol=1e-6)
 
 
-def test_parallel_q_learning_learns_one_network_from_two_replays_and_spreads_its_noise_over_both(
-    tmp_path: Path,
-) -> None:
-    first, second = trained("two_ranks_pql", tmp_path)
-    weights = first["weights"]
-    assert {name for name in weights if not torch.equal(weights[name], second["weights"][name])} == set()
-    for number, moments in first["optimizer"].items():
-        for name, value in moments.items():
-            assert torch.equal(value, second["optimizer"][number][name])
-    assert not torch.equal(first["stored"], second["stored"])
-    assert first["env_steps"] == weights["policy.obs_moments.count"] == 512
-    assert first["updates"] == 4 * 2
-    torch.testing.assert_close(torch.cat([first["sigmas"], second["sigmas"]]), torch.linspace(0.05, 0.8, 32))
+def test_the_normaliser_has_seen_both_replays(replays: dict[str, list[dict[str, Any]]]) -> None:
+    stored = torch.cat([rank["stored"] for rank in replays["sac"]]).double()
+    mean = replays["sac"][0]["weights"]["policy.obs_moments.mean"]
+    torch.testing.assert_close(mean, stored.mean(0), rtol=0, atol=1e-6)
+
+
+def test_the_noise_of_parallel_q_learning_is_spread_over_both_ranks(replays: dict[str, list[dict[str, Any]]]) -> None:
+    sigmas = torch.cat([rank["sigmas"] for rank in replays["pql"]])
+    torch.testing.assert_close(sigmas, torch.linspace(0.05, 0.8, 32))
+
+
+def test_two_ranks_learn_what_one_would_from_both_minibatches(replays: dict[str, list[dict[str, Any]]]) -> None:
+    """Parallel Q-Learning written out for one process: each of its minibatches is those of both ranks together."""
+    first, second = replays["pql"]
+    start, end = first["initial"], first["weights"]
+    assert all(torch.equal(value, second["initial"][name]) for name, value in start.items())
+    critics = {name: value.clone().requires_grad_() for name, value in start.items() if name.startswith("critic.")}
+    actor = {name: value.clone().requires_grad_() for name, value in start.items() if name.startswith("policy.mlp.")}
+    targets = {name: start[f"target_{name}"].clone() for name in critics}
+    groups = [{"params": [*network.values()]} for network in (actor, critics)]
+    adam = torch.optim.AdamW(groups, 3e-4, (0.9, 0.95), weight_decay=1e-3)
+
+    def layers(weights: dict[str, Tensor], prefix: str, x: Tensor) -> Tensor:
+        hidden = elu(linear(x, weights[f"{prefix}.0.weight"], weights[f"{prefix}.0.bias"]))
+        return linear(hidden, weights[f"{prefix}.2.weight"], weights[f"{prefix}.2.bias"])
+
+    def smaller(weights: dict[str, Tensor], obs: Tensor, actions: Tensor) -> tuple[Tensor, list[Tensor]]:
+        x = torch.cat([obs, actions], -1)
+        values = [layers(weights, f"critic.critics.{number}", x).squeeze(-1) for number in (0, 1)]
+        return torch.minimum(*values), values
+
+    def step(loss: Tensor, parameters: list[Tensor]) -> None:
+        gradients = torch.autograd.grad(loss, parameters)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        adam.step()
+        adam.zero_grad()
+
+    minibatches = zip(first["learnt"], second["learnt"], strict=True)
+    for number, halves in enumerate(minibatches):
+        both = {key: torch.cat([half[key] for half in halves]) for key in halves[0]}
+        with torch.no_grad():
+            following, _ = smaller(targets, both["next_obs"], layers(actor, "policy.mlp", both["next_obs"]).tanh())
+            wanted = both["rewards"] + both["discount"] * following
+        _, values = smaller(critics, both["obs"], both["actions"])
+        step(sum(((value - wanted) ** 2).mean() for value in values), [*critics.values()])  # type: ignore[arg-type]
+        for name, value in targets.items():
+            value.lerp_(critics[name].detach(), 0.05)
+        if number % 2:
+            value, _ = smaller(critics, both["obs"], layers(actor, "policy.mlp", both["obs"]).tanh())
+            step(-value.mean(), [*actor.values()])
+    assert number == 12 * 2 - 1  # the fifth of 16 env steps is the first that is learnt from
+    for name, value in (critics | actor).items():
+        assert not torch.equal(start[name], end[name])
+        torch.testing.assert_close(value, end[name], rtol=0, atol=2e-6)
 
 
 def test_population_based_training_decides_once_for_both_ranks(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def kill_everywhere(folder: Path, case: str) -> dict[str, Any]:
 def test_a_replay_outlives_kills(tmp_path: Path) -> None:
     """At every fourth operation: files are written as those of any other algorithm, only their contents are others."""
     told = kill_everywhere(tmp_path, "replay")
-    assert told["replay"] == 12, "three iterations of four steps are remembered"
+    assert told["replay"] == {"rows": 12}, "three iterations of four steps are remembered"
     assert told["scenarios"] >= 5
     assert told["best"] == 3
 
@@ -37,9 +37,17 @@ def test_networks_and_hyper_parameters_of_a_population_outlive_kills(tmp_path: P
 def test_a_distribution_outlives_kills(tmp_path: Path) -> None:
     """At every eighth operation, as above: another callback than the genetic algorithm's logs its generations."""
     told = kill_everywhere(tmp_path, "cem_rl")
-    assert told["replay"] == 12, "three generations of four steps are remembered"
+    assert told["replay"] == {"rows": 12}, "three generations of four steps are remembered"
     assert told["generations"] == 3
     assert told["scenarios"] >= 4
+    assert told["best"] == 3
+
+
+def test_steps_that_wait_for_their_return_outlive_kills(tmp_path: Path) -> None:
+    """Parallel Q-Learning, at every eighth operation."""
+    told = kill_everywhere(tmp_path, "waiting")
+    assert told["replay"] == {"rows": 10, "waiting": 2}, "the last two of twelve steps wait for the third"
+    assert told["scenarios"] >= 3
     assert told["best"] == 3
 
 

@@ -29,6 +29,8 @@ CASES = {
     "lstm and evolution": ({"lstm_units": 6}, PROBE, [EVOLUTION]),
     "coupled": ({}, PROBE, []),
     "lstm, coupled, evolution": ({"lstm_units": 6}, PROBE, [EVOLUTION]),
+    "diverse": ({}, PROBE, []),
+    "lstm, coupled, diverse, evolution": ({"lstm_units": 6}, PROBE, [EVOLUTION]),
     "mujoco": ({}, KUKA, []),
     "mujoco, lstm": ({"lstm_units": 6}, KUKA, []),
 }
@@ -37,7 +39,8 @@ CASES = {
 def write_case(name: str) -> None:
     network, env, callbacks = CASES[name]
     loss = {"coupling_coefficient": 0.01} if "coupled" in name else {}
-    model = {"network": network, "loss": loss, "rollout": {"coupling_followers": 1}}
+    diversity = {"coefficient": 0.1, "hidden": [5]} if "diverse" in name else {}
+    model = {"network": network, "loss": loss, "rollout": {"coupling_followers": 1}, "diversity": diversity}
     overlay = {"model": model, "data": {"env": env}, "trainer": {"callbacks": callbacks}}
     Path("case.yaml").write_text(yaml.safe_dump(overlay))
 
@@ -57,6 +60,8 @@ def test_four_iterations_are_two_and_two(cli: Cli, rows: Rows, name: str) -> Non
     assert len(rows(Path("whole"))) == 4
     assert rows(Path("whole")) == rows(Path("parts"))
     assert ("losses/coupling_loss" in rows(Path("whole"))[0]) == ("coupled" in name)
+    assert ("losses/diversity_bonus" in rows(Path("whole"))[0]) == ("diverse" in name)
+    assert ("diversity" in final_state("whole")["ranks"][0]) == ("diverse" in name)
     lineage = Path("whole/lineage.jsonl")
     assert lineage.exists() == ("evolution" in name)
     if lineage.exists():
