@@ -1,11 +1,19 @@
-"""Every packaged configuration of a rival trains, goes on, is evaluated, and stands in one report with the others."""
+"""Every packaged configuration of a rival trains, goes on, is evaluated, and stands in one report with the others.
+
+In `make nightly` those of the robot are killed and go on to the bit.
+"""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import Cli, Rows
+from tests.support.command_line import Cli, Rows, wait_for_rows
+from tests.support.sameness import assert_same, final_state
 
 TASKS = {
     "wall maze": ("WallMaze", (), "--data.env.init_args.max_steps=3"),
@@ -33,15 +41,22 @@ OFF_POLICY = (
 )
 
 
+def command(task: str, method: str) -> list[str]:
+    """`fit` of a rival, small."""
+    _, under, short = TASKS[task]
+    small = OFF_POLICY if method in ("SAC", "PQL") else ON_POLICY
+    configs = [word for each in (*under, RIVALS[task][method]) for word in ("--config", each)]
+    return ["fit", *configs, *SMALL, *small, short]
+
+
 @pytest.mark.parametrize("task", RIVALS)
 def test_every_rival_trains_goes_on_is_evaluated_and_is_compared(cli: Cli, rows: Rows, task: str) -> None:
-    name, under, short = TASKS[task]
-    for method, config in RIVALS[task].items():
-        small = OFF_POLICY if method in ("SAC", "PQL") else ON_POLICY
-        configs = [word for each in (*under, config) for word in ("--config", each)]
-        command = ("fit", *configs, *SMALL, *small, short, "--run_dir", f"runs/{method}", "--resume")
+    name, *_ = TASKS[task]
+    for method in RIVALS[task]:
         for iterations in (1, 3):
-            fit = cli(*command, f"--trainer.max_epochs={iterations}")
+            fit = cli(
+                *command(task, method), "--run_dir", f"runs/{method}", "--resume", f"--trainer.max_epochs={iterations}"
+            )
             assert fit.code == 0, fit.err
             assert len(rows(Path("runs", method))) == iterations
         validate = cli("validate", "--ckpt_path", f"runs/{method}")
@@ -52,3 +67,27 @@ def test_every_rival_trains_goes_on_is_evaluated_and_is_compared(cli: Cli, rows:
         (found,) = json.loads(Path("report/report.json").read_text())["tasks"]
         assert name in found["task"]
         assert len(found["methods"]) == len(RIVALS[task])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cli")
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("method", RIVALS["kuka"])
+def test_a_rival_on_the_robot_outlives_kill_9_to_the_bit(rows: Rows, method: str) -> None:
+    """Killed after its third iteration, of which the second was saved, and begun by the same command again."""
+    line = [sys.executable, "-u", "-m", "epo_lightning", *command("kuka", method), "--checkpoint.every_n_iterations=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    whole = [*line, "--trainer.max_epochs=8", "--run_dir=whole"]
+    subprocess.run(whole, env=environment, timeout=500, check=True, capture_output=True)
+    killed = [*line, "--trainer.max_epochs=8", "--run_dir=killed", "--resume"]
+    with subprocess.Popen(
+        killed, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        wait_for_rows(Path("killed/metrics.csv"), 3, process)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert not Path("killed/summary.json").exists()
+    subprocess.run(killed, env=environment, timeout=500, check=True, capture_output=True)
+    assert len(rows(Path("killed"))) == 8
+    assert rows(Path("killed")) == rows(Path("whole"))
+    assert_same(final_state("whole"), final_state("killed"))
