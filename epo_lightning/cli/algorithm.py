@@ -47,10 +47,36 @@ def named_algorithm(args: list[str]) -> str | None:
     flags, files = option_values(args, FLAG), option_values(args, "--config", "-c")
     named = None
     for place in sorted([*flags, *files]):
-        said = place[1] if place in flags else read_config(Path(place[1])).values.get(KEY)
-        said = plain(yaml.safe_load(said) if isinstance(said, str) and said[:1] in ("'", '"') else said)
-        named = named if said in (None, "null", "~", "") else str(said)
+        named = (_name(place[1]) if place in flags else _name_in(place[1])) or named
     return named
+
+
+def replaced_files(args: list[str]) -> int:
+    """How many files, from the first on, give way with what they say of `model` to a file of another algorithm.
+
+    A file that names an algorithm begins `model` anew where those below it are of another one, or of the default by
+    their silence: so a method lies over a task whose configuration is made for another method.
+
+    Args:
+        args: Command line after `arguments.resolve`.
+    """
+    count, present = 0, DEFAULT_ALGORITHM
+    for number, (_, path) in enumerate(option_values(args, "--config", "-c")):
+        named = _name_in(path)
+        if named not in (None, present):
+            count, present = number, named
+    return count
+
+
+def _name_in(path: str) -> str | None:
+    """What a file says; None where it says nothing."""
+    return _name(read_config(Path(path)).values.get(KEY))
+
+
+def _name(said: object) -> str | None:
+    """The name without quotes; None for nothing and null."""
+    said = plain(yaml.safe_load(said) if isinstance(said, str) and said[:1] in ("'", '"') else said)
+    return None if said in (None, "null", "~", "") else str(said)
 
 
 def is_known(name: object) -> bool:

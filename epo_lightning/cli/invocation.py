@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
 from epo_lightning import __version__
-from epo_lightning.cli.algorithm import choose_algorithm
+from epo_lightning.cli.algorithm import choose_algorithm, replaced_files
 from epo_lightning.cli.commands import COMMANDS, RunCommand
 from epo_lightning.cli.destination import choose_folder
 from epo_lightning.cli.loggers import as_list, prepare_loggers, without_secrets
@@ -23,7 +23,7 @@ from epo_lightning.cli.settings.help import Help
 from epo_lightning.cli.settings.keys import ParserKeys
 from epo_lightning.cli.settings.ranges import SEEDS
 from epo_lightning.cli.settings.translation import Translation
-from epo_lightning.cli.strange_settings import require_own_settings, require_present_names
+from epo_lightning.cli.strange_settings import require_own_settings, require_present_names, require_replaceable
 from epo_lightning.cli.trained import read_trained
 from epo_lightning.cli.trainer import fixed_arguments, name_members, naming_the_key, put_into
 from epo_lightning.cli.trust.consent import signature_of
@@ -141,7 +141,9 @@ class Invocation(LightningCLI):
         if (help_text := Help(parser, keys, algorithm_class(self.algorithm), self.algorithm).asked(args)) is not None:
             print(help_text)
             parser.exit()
-        translation = Translation(keys, self.args[0], args, known_classes(), self._require_own_names)
+        require_replaceable(self.args, self.algorithm)
+        known = known_classes()
+        translation = Translation(keys, self.args[0], args, replaced_files(args), known, self._require_own_names)
         # the checkpoint's configuration comes first, so that what else is given overrides it
         used = self.trained.used
         said = [*([f"--config={translation.text(used)}"] if used else []), *translation.arguments()]

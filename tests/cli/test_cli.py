@@ -93,8 +93,10 @@ def test_packaged_configurations_are_found_by_name_and_by_path(tmp_path: Path, m
     assert resolve(["fit", "--config", "known"]) == ["fit", "--config", path]
     assert resolve(["fit", "--config=known", "-c", path]) == ["fit", f"--config={path}", "-c", path]
     assert run_name(["fit", "--config", "known", "--config", path]) == "known-known"
-    with pytest.raises(ValueError, match="unknown is neither a file nor one of the packaged configurations: known"):
-        resolve(["fit", "--config", "unknown"])
+    with pytest.raises(ValueError, match=r"nothing is neither a file nor one of the packaged configurations: known$"):
+        resolve(["fit", "--config", "nothing"])
+    with pytest.raises(ValueError, match=r"the packaged configurations \(did you mean known\?\)$"):
+        resolve(["fit", "--config", "knwon"])
 
 
 def test_a_configuration_comes_after_its_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ class Translation:
         keys: Of the parser.
         command: What the user calls it.
         args: Command line after `arguments.resolve`.
+        replaced: How many files, from the first on, do not count where they speak of `model`.
         others: Lightning's classes by short name, for each key that takes ours, too.
         unknown: Called with a key before it is refused; may refuse it in better words, or add some.
 
@@ -47,6 +48,7 @@ class Translation:
         keys: ParserKeys,
         command: str,
         args: Sequence[str],
+        replaced: int,
         others: Mapping[str, Mapping[str, str]],
         unknown: Callable[[str], str],
     ) -> None:
@@ -54,6 +56,7 @@ class Translation:
         self.sources: list[ConfigFile | str] = []
         self._args = list(args)
         self._class_paths: dict[str, str] = {}
+        self._replaced = replaced
         self._reads_files = True
 
     def arguments(self) -> list[str]:
@@ -108,7 +111,9 @@ class Translation:
     def _file(self, path: Path) -> str:
         file = read_config(path, self._as_written)
         self.sources.append(file)
-        values = {name: value for name, value in file.values.items() if name not in OF_THE_COMMAND_LINE}
+        self._replaced -= 1
+        left_out = (*OF_THE_COMMAND_LINE, *(["model"] if self._replaced >= 0 else []))
+        values = {name: value for name, value in file.values.items() if name.partition(".")[0] not in left_out}
         return as_text(self._group("", values, file))
 
     def _as_written(self, key: Key) -> bool:
