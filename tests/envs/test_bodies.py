@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import mujoco
@@ -18,6 +19,7 @@ from epo_lightning.envs.check import check_env
 
 CPU = torch.device("cpu")
 TASKS = [AntTrap, BallInCup]
+Task = Callable[..., BodyEnv]
 STAND = [0.0, 0.0, 0.75, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, -1.0, 0.0, -1.0, 0.0, 1.0]
 
 
@@ -40,14 +42,14 @@ def random_actions(env: BodyEnv, steps: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("num_envs", [1, 5])
-def test_every_task_keeps_the_contract(task: type[BodyEnv], num_envs: int) -> None:
+def test_every_task_keeps_the_contract(task: Task, num_envs: int) -> None:
     env = task(num_envs, CPU, 0, max_steps=30)
     check_env(env)
     env.close()
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_another_instance_resumes_to_the_bit_whatever_its_threads(task: type[BodyEnv]) -> None:
+def test_another_instance_resumes_to_the_bit_whatever_its_threads(task: Task) -> None:
     env, other = task(4, CPU, 0, max_steps=9, threads=1), task(4, CPU, 99, max_steps=9, threads=2)
     env.reset()
     actions = random_actions(env, 30)
@@ -61,7 +63,7 @@ def test_another_instance_resumes_to_the_bit_whatever_its_threads(task: type[Bod
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_an_episode_that_begins_late_is_only_shorter(task: type[BodyEnv]) -> None:
+def test_an_episode_that_begins_late_is_only_shorter(task: Task) -> None:
     late, whole = task(4, CPU, 0, max_steps=8), task(4, CPU, 0, max_steps=8)
     assert torch.equal(late.reset_late(torch.tensor([0.0, 0.25, 0.5, 0.95])), whole.reset())
     a, b = late.step(torch.zeros(4, late.spec.act_dim)), whole.step(torch.zeros(4, whole.spec.act_dim))
@@ -73,7 +75,7 @@ def test_an_episode_that_begins_late_is_only_shorter(task: type[BodyEnv]) -> Non
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_simulation_that_blows_up_ends_its_episode_alone(task: type[BodyEnv]) -> None:
+def test_a_simulation_that_blows_up_ends_its_episode_alone(task: Task) -> None:
     env = task(2, CPU, 0)
     env.reset()
     env.worlds.velocity[1] = 1e7
@@ -85,7 +87,7 @@ def test_a_simulation_that_blows_up_ends_its_episode_alone(task: type[BodyEnv]) 
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_mistake_is_one_line(task: type[BodyEnv]) -> None:
+def test_a_mistake_is_one_line(task: Task) -> None:
     for arguments, key in (({"max_steps": 0}, "max_steps"), ({"threads": 0}, "threads")):
         with pytest.raises(ValueError, match=rf"^data\.env\.init_args\.{key} must be at least 1[^\n]+$"):
             task(1, CPU, 0, **arguments)
@@ -230,7 +232,8 @@ def test_the_trap_stands_where_it_is_said_to_and_is_shut() -> None:
 
     def seen(eye: list[float], direction: list[float]) -> float:
         hit = np.zeros(1, dtype=np.int32)
-        return mujoco.mj_ray(model, data, np.array(eye), np.array(direction, dtype=float), None, 1, -1, hit, None)
+        way = np.array(direction, dtype=float)
+        return float(mujoco.mj_ray(model, data, np.array(eye), way, None, 1, -1, hit, None))
 
     assert seen([5.0, 0.0, 0.5], [1, 0, 0]) == pytest.approx(6.5, abs=0.02)  # the back wall's face at 11.5
     assert seen([9.0, 0.0, 0.5], [0, 1, 0]) == pytest.approx(2.5, abs=0.02)  # a side wall's

@@ -77,7 +77,7 @@ def test_a_difficulty_is_a_depth_and_a_width(difficulty: str, depth: float, widt
 def test_each_difficulty_is_harder_for_a_random_walk() -> None:
     met = []
     for difficulty in ("easy", "medium", "hard"):
-        env = WallMaze(4096, CPU, 0, difficulty=difficulty)  # type: ignore[arg-type]
+        env = WallMaze(4096, CPU, 0, difficulty=difficulty)
         env.reset()
         generator = torch.Generator().manual_seed(0)
         met.append(sum(env.step(torch.randn(4096, 2, generator=generator)).successes.sum().item() for _ in range(100)))

@@ -1,6 +1,7 @@
 """The sparse swing-ups move as MuJoCo moves the published bodies; rewards, starts and ends by hand."""
 
 import math
+from collections.abc import Callable
 
 import mujoco
 import numpy as np
@@ -12,6 +13,7 @@ from epo_lightning.envs.classic.drawing import BODY
 
 CPU = torch.device("cpu")
 SIZE = 200
+Task = Callable[..., ClassicEnv]
 
 PENDULUM = """
 <mujoco>
@@ -51,7 +53,7 @@ def place(env: ClassicEnv, rows: list[list[float]], clock: int = 0) -> None:
 
 
 @pytest.mark.parametrize(("make", "scene", "joints"), [(PendulumSwingup, PENDULUM, 1), (CartpoleSwingup, CARTPOLE, 2)])
-def test_it_moves_as_mujoco_does(make: type[ClassicEnv], scene: str, joints: int) -> None:
+def test_it_moves_as_mujoco_does(make: Task, scene: str, joints: int) -> None:
     model = mujoco.MjModel.from_xml_string(scene)
     data = mujoco.MjData(model)
     env = make(1, CPU, 0)
@@ -125,7 +127,7 @@ def test_starts_are_those_of_the_suite() -> None:
 
 
 @pytest.mark.parametrize("make", [PendulumSwingup, CartpoleSwingup])
-def test_a_success_is_to_stand_at_the_end(make: type[ClassicEnv]) -> None:
+def test_a_success_is_to_stand_at_the_end(make: Task) -> None:
     env = make(2, CPU, 0, max_steps=10)
     width = env.state_dict()["state"].shape[1] if env.reset() is not None else 0
     fallen = [0.0] * width
@@ -139,7 +141,7 @@ def test_a_success_is_to_stand_at_the_end(make: type[ClassicEnv]) -> None:
 
 
 @pytest.mark.parametrize(("make", "least"), [(PendulumSwingup, 500.0), (CartpoleSwingup, 400.0)])
-def test_the_script_swings_it_up_and_holds_it(make: type[ClassicEnv], least: float) -> None:
+def test_the_script_swings_it_up_and_holds_it(make: Task, least: float) -> None:
     env = make(16, CPU, 0)
     env.reset()
     script, total = env.script(), torch.zeros(16)

@@ -38,10 +38,11 @@ class AntTrap(BodyEnv):
 
     The trap is that of QD-PG (Pierrot et al., arXiv 2006.08505) as QDax has it: a back wall at x = 12 m, 5 m wide, and
     side walls at y = +-3 m from 6.5 to 12.5 m, with a radius of half a metre. Body and reward are those of the well
-    known ant (Schulman et al., arXiv 1506.02438), with the sizes, joint ranges and motors of Gymnasium's: forward velocity,
-    plus 1 for every step with the torso between 0.2 and 1 m high, minus half the squared actions. Another height
-    terminates the episode. Who follows the reward stands in the trap; getting past it costs the way to the side. An
-    episode counts one success in the step in which the torso is for the first time a metre behind the back wall.
+    known ant (Schulman et al., arXiv 1506.02438), with the sizes, joint ranges and motors of Gymnasium's: forward
+    velocity, plus 1 for every step with the torso between 0.2 and 1 m high, minus half the squared actions. Another
+    height terminates the episode. Who follows the reward stands in the trap; getting past it costs the way to the
+    side. An episode counts one success in the step in which the torso is for the first time a metre behind the back
+    wall.
 
     The physics is MuJoCo's implicit integrator, five steps of 0.01 s an env step, instead of its Runge-Kutta method,
     which takes four times as long; the scene is our own.

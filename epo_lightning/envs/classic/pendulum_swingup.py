@@ -102,6 +102,6 @@ def _picture(angle: float, canvas: Canvas) -> np.ndarray:
 
     canvas.polygon([pivot, *(tip(each, 0.65) for each in np.linspace(-limit, limit, 30).tolist())], NEAR)
     canvas.line([pivot, tip(angle, LENGTH)], 0.03, DETAIL)
-    canvas.disc(tip(angle, LENGTH), 2 * BALL, BODY)
+    canvas.disc(tip(angle, LENGTH), BALL, BODY)
     canvas.disc(pivot, 0.03, DETAIL)
     return canvas.picture()

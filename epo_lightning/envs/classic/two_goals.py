@@ -34,11 +34,12 @@ class TwoGoals(Arena):
        -1                        1
 
     Each step costs `step_cost`; an episode terminates at either goal, which pays `poor_reward` or `rich_reward`. A
-    random walk meets the poor goal about eight times as often as the rich one, and who goes there at once is soon better paid
-    than who still looks around. The rich goal can be reached on the left and on the right alike: the average of the two
-    ways runs into the wall. Only the rich goal counts as a success; `env/poor_goal` tells how often the other one was
-    taken. The deceptive objective is that of Lehman and Stanley (Evolutionary Computation 19(2), 2011), the equal modes
-    are those of the multi-goal point of Haarnoja et al. (arXiv 1702.08165); geometry and numbers are our own.
+    random walk meets the poor goal about eight times as often as the rich one, and who goes there at once is soon
+    better paid than who still looks around. The rich goal can be reached on the left and on the right alike: the
+    average of the two ways runs into the wall. Only the rich goal counts as a success; `env/poor_goal` tells how often
+    the other one was taken. The deceptive objective is that of Lehman and Stanley (Evolutionary Computation 19(2),
+    2011), the equal modes are those of the multi-goal point of Haarnoja et al. (arXiv 1702.08165); geometry and
+    numbers are our own.
 
     What makes it harder: a wider wall, a shorter time limit.
 
