@@ -18,7 +18,9 @@ CHAPTERS = {
         *("docs/worker", "docs/gymnasium", "docs/isaac_gym", "docs/isaac_lab_and_mjlab", "docs/gpu"),
     ],
     "Notebooks": [],
-    "Background": ["docs/paper", "docs/differences", "docs/architecture", "docs/allegro_kuka", "docs/physics"],
+    "Background": [
+        *("docs/paper", "docs/differences", "docs/architecture", "docs/tasks", "docs/allegro_kuka", "docs/physics"),
+    ],
     "Results": ["docs/results", "docs/benchmarks"],
     "Reference": ["reference/cli", "reference/configuration", "api/index"],
     "Project": ["CHANGELOG", "CONTRIBUTING", "SECURITY"],

@@ -631,7 +631,7 @@ def test_packaged_configurations_need_no_consent(cli: Cli, monkeypatch: pytest.M
         raise ValueError("enough")
 
     monkeypatch.setattr("epo_lightning.cli.invocation.signature_of", stop)
-    overlays = ("laptop", "sapg_published")
+    overlays = ("laptop", "paper", "released", "sapg_published")
     args = ["--config", name] if name not in overlays else ["--config", "two_arm", "--config", name]
     with pytest.raises(ValueError, match="enough"):
         cli("fit", *args)

@@ -37,7 +37,7 @@ def test_every_fit_command_parses(
     ids=lambda path: path.stem,
 )
 def test_every_configuration_parses(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    base = ["--config", "two_arm"] if config.stem in ("laptop", "sapg_published") else []
+    base = ["--config", "two_arm"] if config.stem in ("laptop", "paper", "released", "sapg_published") else []
     with pytest.raises(SystemExit, match="0"):
         main(["fit", *base, "--config", str(config), "--print_config"])
     assert "env:" in capsys.readouterr().out
