@@ -72,7 +72,7 @@ def gap_to_cup(x: Tensor, z: Tensor) -> Tensor:
     a, along = corners[:-1], corners.diff(dim=0)  # (G, 2)
     off = torch.stack((x, z), dim=-1)[..., None, :] - a
     share = ((off * along).sum(-1) / along.square().sum(-1)).clamp(0.0, 1.0)
-    distance = torch.linalg.vector_norm(off - share[..., None] * along, dim=-1)  # (..., G)
+    distance: Tensor = torch.linalg.vector_norm(off - share[..., None] * along, dim=-1)  # (..., G)
     return distance.amin(-1) - WALL - BALL
 
 
