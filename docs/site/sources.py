@@ -20,7 +20,7 @@ CHAPTERS = {
     "Notebooks": [],
     "Background": [
         *("docs/rivals", "docs/paper", "docs/differences", "docs/architecture"),
-        *("docs/allegro_kuka", "docs/physics"),
+        *("docs/tasks", "docs/allegro_kuka", "docs/physics"),
     ],
     "Results": ["docs/results", "docs/benchmarks"],
     "Reference": ["reference/cli", "reference/configuration", "api/index"],

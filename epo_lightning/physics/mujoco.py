@@ -40,6 +40,12 @@ def default_threads() -> int:
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
+def silence_warnings() -> None:
+    """Count MuJoCo's warnings, see `blown_up`, instead of writing them to a file in the working directory."""
+    if mujoco.get_mju_user_warning() is None:
+        mujoco.set_mju_user_warning(_ignore)
+
+
 class MujocoPhysics(Physics):
     """N copies of `model`, each with its own size and mass of the object.
 
@@ -68,9 +74,7 @@ class MujocoPhysics(Physics):
     ) -> None:
         if threads is not None and threads < 1:
             raise Mistake(f"data.env.init_args.threads must be at least 1, or null for all cores; got {threads}")
-        # MuJoCo writes its warnings to a file in the working directory otherwise; here they are counted, see `blown_up`
-        if mujoco.get_mju_user_warning() is None:
-            mujoco.set_mju_user_warning(_ignore)
+        silence_warnings()
         self.num_envs, self.device = num_envs, torch.device("cpu")
         self.model, self.decimation = model, decimation
         self.batch = batch.Batch(model, num_envs, threads or default_threads(), persistent=True)

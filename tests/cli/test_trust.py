@@ -26,6 +26,7 @@ from epo_lightning.documents.plain_yaml import load as load_yaml
 from epo_lightning.modules.contents import CONFIG as CONFIG_KEY
 from epo_lightning.modules.contents import SIGNATURE as SIGNATURE_KEY
 from tests.support.command_line import TINY, Cli
+from tests.support.overlays import command_line
 
 COMMANDS = ("fit", "validate", "test", "play", "view")
 EVIL = """
@@ -631,8 +632,7 @@ def test_packaged_configurations_need_no_consent(cli: Cli, monkeypatch: pytest.M
         raise ValueError("enough")
 
     monkeypatch.setattr("epo_lightning.cli.invocation.signature_of", stop)
-    under = {"laptop": "two_arm", "sapg_published": "two_arm", "pbt_laptop": "pbt_reorient"}.get(name)
-    args = [*(["--config", under] if under else []), "--config", name]
+    args = command_line(name)
     with pytest.raises(ValueError, match="enough"):
         cli("fit", *args)
     config = embedded_config.parse(resolved[0], limited=True)

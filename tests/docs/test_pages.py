@@ -8,6 +8,7 @@ import pytest
 
 from epo_lightning.cli.arguments import OF_WANDB
 from epo_lightning.cli.entry import main
+from tests.support.overlays import command_line
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -37,11 +38,8 @@ def test_every_fit_command_parses(
     ids=lambda path: path.stem,
 )
 def test_every_configuration_parses(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    under = {"laptop": "two_arm", "sapg_published": "two_arm", "pbt_laptop": "pbt_reorient"}.get(config.stem)
-    under = "two_arm" if config.stem.endswith("_kuka") else under
-    base = ["--config", under] if under else []
     with pytest.raises(SystemExit, match="0"):
-        main(["fit", *base, "--config", str(config), "--print_config"])
+        main(["fit", *command_line(config.stem, str(config)), "--print_config"])
     assert "env:" in capsys.readouterr().out
 
 

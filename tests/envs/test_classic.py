@@ -8,11 +8,21 @@ import torch
 from torch import Tensor
 
 from epo_lightning.envs.check import check_env
-from epo_lightning.envs.classic import ClassicEnv, MountainCar, Pendulum, Probe, WallMaze
-from epo_lightning.envs.classic.wall_maze import move_along
+from epo_lightning.envs.classic import (
+    CartpoleSwingup,
+    ClassicEnv,
+    MountainCar,
+    Pendulum,
+    PendulumSwingup,
+    PointMaze,
+    Probe,
+    TwoGoals,
+    WallMaze,
+)
+from epo_lightning.envs.classic.arena import move_along
 
 CPU = torch.device("cpu")
-TASKS = [MountainCar, Pendulum, Probe, WallMaze]
+TASKS = [CartpoleSwingup, MountainCar, Pendulum, PendulumSwingup, PointMaze, Probe, TwoGoals, WallMaze]
 Task = Callable[..., ClassicEnv]
 
 

@@ -9,14 +9,24 @@ import numpy as np
 import pytest
 import torch
 
-from epo_lightning.envs.classic import ClassicEnv, MountainCar, Pendulum, Probe, WallMaze
+from epo_lightning.envs.classic import (
+    CartpoleSwingup,
+    ClassicEnv,
+    MountainCar,
+    Pendulum,
+    PendulumSwingup,
+    PointMaze,
+    Probe,
+    TwoGoals,
+    WallMaze,
+)
 from epo_lightning.envs.classic.drawing import BODY, EARTH, GOAL, GROUND, NEAR, SOLID, Canvas, Colour, blend
 from epo_lightning.envs.classic.mountain_car import height_of
 from epo_lightning.show.playback import Playback
 from epo_lightning.show.video import compose
 
 CPU = torch.device("cpu")
-DRAWN = [WallMaze, MountainCar, Pendulum]
+DRAWN = [WallMaze, MountainCar, Pendulum, CartpoleSwingup, PendulumSwingup, PointMaze, TwoGoals]
 Task = Callable[..., ClassicEnv]
 WIDTH, HEIGHT = 240, 180
 

@@ -36,7 +36,7 @@ OWNERS = {
     "lightning": {"modules", "run", "show", "callbacks", "cli", "library"},
     "torchmetrics": {"experience"},
     "mujoco": {"physics", "envs.allegro_kuka.scene", "envs.allegro_kuka.robot_bodies", "envs.allegro_kuka.appearance"}
-    | {"show.viewer", "cli.doctor"},
+    | {"envs.bodies", "show.viewer", "cli.doctor"},
     "mujoco_warp": {"physics"},
     "warp": {"physics"},
     "gymnasium": {"envs.gymnasium"},

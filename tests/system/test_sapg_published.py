@@ -1,15 +1,12 @@
 """The overlay `sapg_published` holds the constants of SAPG's released code, over whatever lies under it."""
 
-from typing import Any
-
 import pytest
 import torch
-import yaml
 
 from epo_lightning.algorithm.losses import entropy_coefficients
 from epo_lightning.algorithm.population import Population
-from epo_lightning.cli.entry import main
 from tests.support.command_line import Cli
+from tests.support.resolved import at, resolved
 
 README, LAUNCHER, LOSSES, TASK = (
     "README.md",
@@ -51,20 +48,6 @@ PUBLISHED: dict[str, tuple[object, str]] = {
 """By key: value, and where it stands in the released code (commit e96efae)."""
 ENTROPY = {"single_arm_reorient": 0.005, "two_arm": 0.002, "single_arm_regrasp": 0.0, "single_arm_throw": 0.0}
 """Of `--ir-coef-scale` in the commands of the released README; `--ir-type=none` is 0."""
-
-
-def resolved(capsys: pytest.CaptureFixture[str], *args: str) -> dict[str, Any]:
-    """The configuration that `fit` would train."""
-    with pytest.raises(SystemExit, match="0"):
-        main(["fit", *args, "--print_config"])
-    config: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
-    return config
-
-
-def at(config: dict[str, Any], key: str) -> object:
-    for part in key.split("."):
-        config = config[part]
-    return config
 
 
 @pytest.mark.parametrize("task", list(ENTROPY))

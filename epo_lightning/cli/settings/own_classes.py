@@ -7,10 +7,16 @@ from epo_lightning.documents.nearest import hint
 from epo_lightning.limits import Mistake
 
 ENVIRONMENTS = {
+    "CartpoleSwingup": "epo_lightning.envs.classic.CartpoleSwingup",
     "MountainCar": "epo_lightning.envs.classic.MountainCar",
     "Pendulum": "epo_lightning.envs.classic.Pendulum",
+    "PendulumSwingup": "epo_lightning.envs.classic.PendulumSwingup",
+    "PointMaze": "epo_lightning.envs.classic.PointMaze",
     "Probe": "epo_lightning.envs.classic.Probe",
+    "TwoGoals": "epo_lightning.envs.classic.TwoGoals",
     "WallMaze": "epo_lightning.envs.classic.WallMaze",
+    "AntTrap": "epo_lightning.envs.bodies.AntTrap",
+    "BallInCup": "epo_lightning.envs.bodies.BallInCup",
     "AllegroKuka": "epo_lightning.envs.allegro_kuka.AllegroKuka",
     "GymnasiumEnv": "epo_lightning.envs.gymnasium.GymnasiumEnv",
     "WorkerEnv": "epo_lightning.envs.worker.WorkerEnv",

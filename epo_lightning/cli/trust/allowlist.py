@@ -17,10 +17,16 @@ _GYMNASIUM = "epo_lightning.envs.gymnasium.GymnasiumEnv"
 _WORKER = "epo_lightning.envs.worker.WorkerEnv"
 _OWN: dict[str, dict[str, dict[str, str]]] = {
     "data.env": {
+        "epo_lightning.envs.classic.CartpoleSwingup": {},
         "epo_lightning.envs.classic.MountainCar": {},
         "epo_lightning.envs.classic.Pendulum": {},
+        "epo_lightning.envs.classic.PendulumSwingup": {},
+        "epo_lightning.envs.classic.PointMaze": {},
         "epo_lightning.envs.classic.Probe": {"ending": r"terminated|truncated"},
-        "epo_lightning.envs.classic.WallMaze": {},
+        "epo_lightning.envs.classic.TwoGoals": {},
+        "epo_lightning.envs.classic.WallMaze": {"difficulty": r"easy|medium|hard"},
+        "epo_lightning.envs.bodies.AntTrap": {},
+        "epo_lightning.envs.bodies.BallInCup": {},
         "epo_lightning.envs.allegro_kuka.AllegroKuka": {
             "task": r"\w+",
             "objects": "|".join(OBJECT_SETS),

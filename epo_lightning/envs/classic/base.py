@@ -80,11 +80,15 @@ class ClassicEnv(VectorEnv):
         shape = (self.spec.num_envs, columns)
         return torch.rand(shape, generator=self._generator, device=self.device) * 2.0 - 1.0
 
+    def _present(self) -> Tensor:
+        """The states as they are now, (N, S)."""
+        if self._state is None:
+            raise RuntimeError("call reset() or load_state_dict() before render() or a script")
+        return self._state
+
     def _rows(self, envs: Sequence[int]) -> list[list[float]]:
         """The states of `envs`, M rows of S numbers: what a picture shows."""
-        if self._state is None:
-            raise RuntimeError("call reset() or load_state_dict() before render()")
-        return self._state[list(envs)].tolist()
+        return self._present()[list(envs)].tolist()
 
     def reset(self) -> Tensor:
         """Draw N new states; see `VectorEnv.reset`."""

@@ -4,7 +4,7 @@ Shape legend: N environments of this rank.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -92,6 +92,14 @@ class MountainCar(ClassicEnv):
         successes = reached.to(torch.float32)
         reward = self.goal_reward * successes - self.action_cost * force.square()
         return Transition(torch.stack((position, velocity), dim=1), reward, reached, successes)
+
+    def script(self) -> Callable[[], Tensor]:
+        """Full force the way the car already rolls, until it is up; see `VectorEnv.script`."""
+
+        def actions() -> Tensor:
+            return torch.where(self._present()[:, 1:] >= 0.0, 1.0, -1.0)
+
+        return actions
 
     def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:
         """The car, the hill and the flag at the goal; see `VectorEnv.render`."""

@@ -1,49 +1,34 @@
 """A point in front of a cup-shaped wall with the goal behind it: a deceptive reward that diversity overcomes.
 
-Shape legend: N environments of this rank, W walls.
+Shape legend: N environments of this rank.
 """
 
-from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec
-from epo_lightning.envs.classic.base import ClassicEnv, Transition
-from epo_lightning.envs.classic.drawing import BODY, GOAL, GROUND, NEAR, SOLID, TRAIL, Canvas, blend
+from epo_lightning.envs.classic.arena import Arena, Box
+from epo_lightning.envs.classic.base import Transition
+from epo_lightning.envs.classic.drawing import GOAL, NEAR, Canvas
 from epo_lightning.limits import Mistake, require_range
 
-_POINT = 0.05
-"""Radius of the point in a picture."""
-_LONGEST_TRAIL = 60
+Difficulty = Literal["easy", "medium", "hard"]
 
 
-def move_along(start: Tensor, move: Tensor, across: Tensor, walls: Tensor) -> Tensor:
-    """Move points along one axis until the first wall face.
+class Cup(NamedTuple):
+    """Depth and width of a cup inside."""
 
-    The stop is exact for a move of any length: nothing tunnels. A point on a face is outside and slides along it.
-
-    Args:
-        start: (N,) coordinate along the axis.
-        move: (N,) wanted displacement along the axis.
-        across: (N,) coordinate across the axis, constant during the move.
-        walls: (W, 4) boxes as (low, high) along the axis, then (low, high) across it.
-
-    Returns:
-        (N,) coordinate along the axis after the move.
-    """
-    low, high, side_low, side_high = walls.unbind(1)
-    level = (across[:, None] > side_low) & (across[:, None] < side_high)  # (N, W): the wall lies on the way
-    ceiling = torch.where(level & (start[:, None] <= low), low, torch.inf).amin(1)
-    floor = torch.where(level & (start[:, None] >= high), high, -torch.inf).amax(1)
-    # x' = min(max(x + dx, nearest face behind), nearest face ahead)
-    return torch.minimum(torch.maximum(start + move, floor), ceiling)
+    depth: float
+    width: float
 
 
-class WallMaze(ClassicEnv):
+CUPS: dict[str, Cup] = {"easy": Cup(0.3, 0.5), "medium": Cup(0.4, 0.5), "hard": Cup(0.5, 0.6)}
+"""What `difficulty` stands for; easy is the maze of the quickstart."""
+
+
+class WallMaze(Arena):
     """Walk around a cup that opens towards the start; the straight way to the goal ends inside the cup.
 
         +----------------------------------------------------+
@@ -66,8 +51,9 @@ class WallMaze(ClassicEnv):
     learner settles at the bottom of the cup, and the agents that leave it score worse until one of them finds the goal.
     Reaching the goal adds `goal_reward`, counts one success and terminates.
 
-    What makes it harder: a deeper cup (more is lost on the detour; a `cup_depth` of 0.4 is clearly harder), a wider cup
-    (fewer random walks pass it), a smaller `speed`, a shorter time limit.
+    What makes it harder: a deeper cup (more is lost on the detour), a wider cup (fewer random walks pass it), a smaller
+    `speed`, a shorter time limit. `difficulty` sets depth and width: easy 0.3 and 0.5, medium 0.4 and 0.5, hard 0.5 and
+    0.6.
 
     Args:
         num_envs: N.
@@ -76,18 +62,20 @@ class WallMaze(ClassicEnv):
         max_steps: Time limit of an episode in env steps.
         speed: Largest displacement along each axis per env step.
         back_distance: x of the cup's inner back wall, seen from the start at 0.
-        cup_depth: Length of the arms inside. More than `back_distance` puts the start inside the cup.
-        cup_width: Distance between the arms inside.
+        cup_depth: Length of the arms inside; null: as `difficulty` says. More than `back_distance` puts the start
+            inside the cup.
+        cup_width: Distance between the arms inside; null: as `difficulty` says.
         wall: Thickness of the three walls.
         goal_distance: x of the goal.
         goal_radius: The goal is reached within this distance.
         start_radius: Starts are uniform in a square of this half width around 0.
         distance_scale: Factor of the distance in the reward.
         goal_reward: Reward added in the step that reaches the goal.
+        difficulty: easy, medium or hard.
 
     Raises:
         Mistake: When the goal could be touched through the back wall, the start lies in a wall, a length is not
-            positive, or `max_steps` < 1.
+            positive, `difficulty` is none of the three, or `max_steps` < 1.
     """
 
     def __init__(
@@ -98,15 +86,20 @@ class WallMaze(ClassicEnv):
         max_steps: int = 100,
         speed: float = 0.1,
         back_distance: float = 0.6,
-        cup_depth: float = 0.3,
-        cup_width: float = 0.5,
+        cup_depth: float | None = None,
+        cup_width: float | None = None,
         wall: float = 0.1,
         goal_distance: float = 1.0,
         goal_radius: float = 0.2,
         start_radius: float = 0.1,
         distance_scale: float = 0.1,
         goal_reward: float = 10.0,
+        difficulty: Difficulty = "easy",
     ) -> None:
+        if difficulty not in CUPS:
+            raise Mistake(f"data.env.init_args.difficulty must be one of {', '.join(CUPS)}; got {difficulty!r}")
+        cup_depth = CUPS[difficulty].depth if cup_depth is None else cup_depth
+        cup_width = CUPS[difficulty].width if cup_width is None else cup_width
         lengths = {"speed": speed, "back_distance": back_distance, "cup_depth": cup_depth, "cup_width": cup_width}
         lengths |= {"wall": wall, "goal_radius": goal_radius}
         for name, value in lengths.items():
@@ -118,43 +111,28 @@ class WallMaze(ClassicEnv):
             )
         require_range("data.env.init_args.start_radius", start_radius, 0.0, min(back_distance, cup_width / 2))
         spec = EnvSpec("WallMaze", num_envs, obs_dim=2, act_dim=2, max_episode_steps=max_steps)
-        super().__init__(spec, device, seed, state_dim=2)
-        self.speed = speed
+        mouth, inner, outer = back_distance - cup_depth, back_distance, back_distance + wall
+        half, rim = cup_width / 2, cup_width / 2 + wall
+        boxes: list[Box] = [
+            (mouth, outer, half, rim),  # upper arm
+            (mouth, outer, -rim, -half),  # lower arm
+            (inner, outer, -rim, rim),  # back wall
+        ]
+        # The arena leaves a lane of one cup width around everything.
+        left, right = min(mouth, -start_radius) - cup_width, goal_distance + cup_width
+        super().__init__(spec, device, seed, (left, -rim - cup_width), (right, rim + cup_width), boxes, speed)
+        self.goal = torch.tensor((goal_distance, 0.0), device=self.device)
         self.goal_radius = goal_radius
         self.start_radius = start_radius
         self.distance_scale = distance_scale
         self.goal_reward = goal_reward
-
-        mouth, inner, outer = back_distance - cup_depth, back_distance, back_distance + wall
-        half, rim = cup_width / 2, cup_width / 2 + wall
-        boxes = [
-            (mouth, outer, half, rim),  # upper arm: x from, x to, y from, y to
-            (mouth, outer, -rim, -half),  # lower arm
-            (inner, outer, -rim, rim),  # back wall
-        ]
-        self.walls = torch.tensor(boxes, device=self.device)  # (W, 4)
-        self._walls_along_y = self.walls[:, [2, 3, 0, 1]]
-        self.goal = torch.tensor((goal_distance, 0.0), device=self.device)
-        # The arena leaves a lane of one cup width around everything.
-        left, right = min(mouth, -start_radius) - cup_width, goal_distance + cup_width
-        self.low = torch.tensor((left, -rim - cup_width), device=self.device)
-        self.high = torch.tensor((right, rim + cup_width), device=self.device)
-        self._past: deque[Tensor] | None = None
+        self._lane = rim + cup_width / 2
 
     def _draw(self) -> Tensor:
         return self.start_radius * self._uniform(2)
 
-    def _observe(self, state: Tensor) -> Tensor:
-        return state.clone()
-
     def _advance(self, state: Tensor, actions: Tensor, last: Tensor) -> Transition:
-        if self._past is not None:
-            self._past.append(state)
-        x, y = state.unbind(1)
-        move_x, move_y = (self.speed * actions).unbind(1)
-        x = move_along(x, move_x, y, self.walls).clamp(self.low[0], self.high[0])
-        y = move_along(y, move_y, x, self._walls_along_y).clamp(self.low[1], self.high[1])
-        position = torch.stack((x, y), dim=1)
+        position = self._moved(state, actions)
 
         # r = -distance_scale |p' - goal| + goal_reward [|p' - goal| <= goal_radius]
         distance = torch.linalg.vector_norm(position - self.goal, dim=1)
@@ -163,39 +141,16 @@ class WallMaze(ClassicEnv):
         reward = -self.distance_scale * distance + self.goal_reward * successes
         return Transition(position, reward, reached, successes, log={"distance": distance})
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state`, with a picture's trail forgotten; see `ClassicEnv.load_state_dict`."""
-        super().load_state_dict(state)
-        if self._past is not None:
-            self._past.clear()
+    def _waypoint(self, x: Tensor, y: Tensor) -> Tensor:
+        """Out of the cup, up beside its mouth, along the upper lane, and down to the goal."""
+        mouth, outer, _, rim = self.walls[0].unbind()
+        behind, level = x >= outer, y.abs() < rim
+        outside = 0.5 * (self.low[0] + mouth)
+        target_x = torch.where(behind, self.goal[0], torch.where(level, outside, outer))
+        target_y = torch.where(behind, self.goal[1], torch.where(level & (x >= mouth), y, self._lane))
+        return torch.stack((target_x, target_y), dim=1)
 
-    def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:
-        """The cup, the goal, the point and where it came from; see `VectorEnv.render`.
-
-        The way is remembered from the first picture on; no saved state holds it.
-        """
-        if self._past is None:
-            self._past = deque(maxlen=_LONGEST_TRAIL)
-        goal, low, high, walls = (each.tolist() for each in (self.goal, self.low, self.high, self.walls))
-        edge = 0.02 * (high[0] - low[0])
-        pictures = []
-        for env, (x, y) in zip(envs, self._rows(envs), strict=True):
-            canvas = Canvas((low[0] - edge, low[1] - edge), (high[0] + edge, high[1] + edge), width, height, SOLID)
-            canvas.box(low, high, GROUND)
-            canvas.disc(goal, self.goal_radius, NEAR)
-            canvas.disc(goal, 0.25 * self.goal_radius, GOAL)
-            for left, right, bottom, top in walls:
-                canvas.box((left, bottom), (right, top), SOLID)
-            if self._past:
-                self._draw_trail(canvas, env)
-            canvas.disc((x, y), _POINT, BODY)
-            pictures.append(canvas.picture())
-        return np.stack(pictures)
-
-    def _draw_trail(self, canvas: Canvas, env: int) -> None:
-        """A dot wherever the point has been in this episode, fainter the longer ago."""
-        assert self._past
-        steps = min(int(self._clock[env]), len(self._past))
-        been = torch.stack(list(self._past))[len(self._past) - steps :, env]
-        for age, position in zip(range(steps, 0, -1), been.tolist(), strict=True):
-            canvas.disc(position, 0.5 * _POINT, blend(TRAIL, GROUND, 0.8 * age / _LONGEST_TRAIL))
+    def _draw_goals(self, canvas: Canvas) -> None:
+        goal = self.goal.tolist()
+        canvas.disc(goal, self.goal_radius, NEAR)
+        canvas.disc(goal, 0.25 * self.goal_radius, GOAL)

@@ -1,0 +1,7 @@
+"""Small tasks with bodies in MuJoCo, batched on CPU threads."""
+
+from epo_lightning.envs.bodies.ant_trap import AntTrap
+from epo_lightning.envs.bodies.ball_in_cup import BallInCup
+from epo_lightning.envs.bodies.base import BodyEnv, Verdict
+
+__all__ = ["AntTrap", "BallInCup", "BodyEnv", "Verdict"]

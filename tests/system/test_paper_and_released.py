@@ -1,0 +1,74 @@
+"""`paper` and `released` hold the constants of EPO's paper and of its released code, over whatever lies under them."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.command_line import Cli
+from tests.support.resolved import at, resolved
+
+BOTH: dict[str, object] = {
+    "model.num_agents": 64,
+    "model.network.gene_dim": 32,
+    "model.network.log_std_init": 0.0,
+    "model.loss.clip_eps": 0.1,
+    "model.loss.value_clip_eps": 0.1,
+    "model.loss.value_coefficient": 4.0,
+    "model.loss.bound_coefficient": 1e-4,
+    "model.loss.off_policy_weight": 1.0,
+    "model.loss.dual_clip": None,
+    "model.loss.entropy_floor": 0.0,
+    "model.loss.coupling_coefficient": 0.0,
+    "model.optimizer.learning_rate": 1e-4,
+    "model.optimizer.learning_rate_min": 1e-6,
+    "model.optimizer.learning_rate_max": 1e-2,
+    "model.optimizer.target_kl": 0.016,
+    "model.optimizer.max_grad_norm": 1.0,
+    "model.rollout.horizon": 16,
+    "model.rollout.gamma": 0.99,
+    "model.rollout.off_policy_ratio": 1.0,
+    "model.rollout.mu_cap": float("inf"),
+}
+"""What paper and code do not tell differently."""
+PAPER: dict[str, object] = {
+    "model.loss.off_policy_clip": "centered",  # eq. 4
+    "model.rollout.estimator": "n_step",  # eq. 6
+    "model.rollout.n_step": 3,
+    "model.rollout.off_policy_source": "all",  # section 4.2
+}
+RELEASED: dict[str, object] = {
+    "model.loss.off_policy_clip": "unit",
+    "model.rollout.estimator": "gae",
+    "model.rollout.gae_lambda": 0.95,
+    "model.rollout.off_policy_source": "one_agent",
+}
+TIMES = {"every_n_env_steps": 20_000_000, "warmup_env_steps": 200_000_000, "crossover": "average"}
+GENERATION: dict[str, dict[str, object]] = {
+    "paper": TIMES | {"num_elites": 8, "num_offspring": None, "spread_threshold": 0.1, "mutation_sigma": 0.1},
+    "released": TIMES | {"num_elites": 2, "num_offspring": 1, "spread_threshold": 0.0, "mutation_sigma": 0.0},
+}
+
+
+def callbacks(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Arguments of the callbacks by the name of their class."""
+    return {each["class_path"].rpartition(".")[2]: each.get("init_args", {}) for each in config["trainer"]["callbacks"]}
+
+
+@pytest.mark.parametrize("under", ["two_arm", "quickstart"])
+@pytest.mark.parametrize(("name", "own"), [("paper", PAPER), ("released", RELEASED)])
+def test_every_constant_is_as_told(
+    under: str, name: str, own: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = resolved(capsys, "--config", under, "--config", name)
+    assert {key: at(config, key) for key in BOTH | own} == BOTH | own
+    found = callbacks(config)
+    assert found.keys() == {"GeneticEvolution", "NaNGuard"}
+    assert {key: found["GeneticEvolution"][key] for key in GENERATION[name]} == GENERATION[name]
+
+
+def test_they_train_over_a_task_of_any_kind(cli: Cli) -> None:
+    for name in ("paper", "released"):
+        small = ("--data.num_envs", 64, "--model.rollout.horizon", 4, "--run_dir", name)
+        outcome = cli("fit", "--config", "tiny.yaml", "--config", name, *small)
+        assert outcome.code == 0, outcome.err
+        assert "EPO: 64 agents" in outcome.out + outcome.err
