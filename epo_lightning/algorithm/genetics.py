@@ -49,6 +49,13 @@ def should_evolve(fitness: Tensor, spread_threshold: float) -> Tensor:
     return (spread > spread_threshold * followers.quantile(0.5).abs()) & (spread > tie_width(followers))
 
 
+def may_adopt(fitness: Tensor, margin: float) -> Tensor:
+    """() bool: the best follower is better than the master by more than `margin` of its absolute fitness."""
+    best = fitness[MASTER + 1 :].max()
+    lead = best - fitness[MASTER]
+    return (lead > margin * best.abs()) & (lead > tie_width(fitness))
+
+
 def rank_followers(fitness: Tensor) -> Tensor:
     """(K - 1,) follower ids, best first; equal fitness keeps the order of ids."""
     return rank(fitness[MASTER + 1 :]) + MASTER + 1

@@ -26,6 +26,7 @@ from epo_lightning.experience.estimate import estimate_iteration, is_large
 from epo_lightning.experience.rollout import RolloutDataset, rollout_shape
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.experience.world import World
+from epo_lightning.learner.initial import InitialSettings, begin_with
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.learner.optimizer import (
     OptimizerSettings,
@@ -52,6 +53,7 @@ class EPOModule(PopulationModule):
         loss: The hybrid loss.
         optimizer: Adam and its adaptive learning rate.
         rollout: How experience is collected and used.
+        initial: What a new network begins with.
     """
 
     changeable = tuple(f"network.{name}" for name in ("log_std_init", "log_std_min", "log_std_max", "obs_clip"))
@@ -66,6 +68,7 @@ class EPOModule(PopulationModule):
         loss: LossSettings = LossSettings(),  # noqa: B008
         optimizer: OptimizerSettings = OptimizerSettings(),  # noqa: B008
         rollout: RolloutSettings = RolloutSettings(),  # noqa: B008
+        initial: InitialSettings = InitialSettings(),  # noqa: B008
     ) -> None:
         super().__init__(COUPLING_DIAGNOSTICS if loss.coupling_coefficient else DIAGNOSTICS)
         require_range("model.num_agents", num_agents, 1)
@@ -76,7 +79,7 @@ class EPOModule(PopulationModule):
             )
         self.num_agents = num_agents
         self.network_settings, self.loss_settings = network, loss
-        self.optimizer_settings, self.rollout_settings = optimizer, rollout
+        self.optimizer_settings, self.rollout_settings, self.initial_settings = optimizer, rollout, initial
         coefficients = entropy_coefficients(num_agents, loss.entropy_scale, loss.entropy_floor)
         self.register_buffer("entropy_coefficient", coefficients, persistent=False)
         self.coupled = loss.coupling_coefficient > 0
@@ -95,6 +98,12 @@ class EPOModule(PopulationModule):
         settings = identity.settings("network", NetworkSettings)
         agents = identity.model["num_agents"]
         return LatentActorCritic(identity.obs_dim, identity.act_dim, agents, settings, identity.discrete)
+
+    def configure_model(self) -> None:
+        """Also what a new network begins with."""
+        if not hasattr(self, "policy"):
+            super().configure_model()
+            begin_with(self.policy, self.initial_settings)
 
     def experience(self, world: World) -> RolloutDataset:
         """Rollouts; prints what memory they take, and the time where a CPU will need long for them."""

@@ -12,6 +12,7 @@ from epo_lightning.algorithm.genetics import (
     Inheritance,
     Offspring,
     evolve,
+    may_adopt,
     mutate,
     rank,
     rank_followers,
@@ -51,6 +52,24 @@ class TestTrigger:
             decision = should_evolve(torch.tensor([master, *followers]), threshold)
             assert decision.shape == ()
             assert decision.item() is expected
+
+
+@pytest.mark.parametrize(
+    ("fitness", "margin", "expected"),
+    [
+        ([4.0, 5.0, 3.0], 0.1, True),  # 1 > 0.5
+        ([4.0, 5.0, 3.0], 0.2, False),  # 1 > 1 is false
+        ([-6.0, -5.0, -9.0], 0.1, True),  # 1 > 0.5: of the absolute fitness
+        ([-6.0, -5.0, -9.0], 0.3, False),
+        ([5.0, 5.0, 3.0], 0.0, False),  # as good is not better
+        ([5.0, 5.0 + 1e-6, 3.0], 0.0, False),  # the last bits are not either
+        ([9.0, 5.0, 3.0], 0.0, False),
+    ],
+)
+def test_the_master_may_adopt_who_is_clearly_better(fitness: list[float], margin: float, expected: bool) -> None:
+    decision = may_adopt(torch.tensor(fitness), margin)
+    assert decision.shape == ()
+    assert decision.item() is expected
 
 
 class TestTies:

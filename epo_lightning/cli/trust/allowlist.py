@@ -48,6 +48,7 @@ imports the module before it, and `async` starts a process for each environment.
 """
 _TEXTS = {
     "model.network.activation": r"\w+",
+    "model.initial.fan_in": r"\w+",
     "model.loss.bootstrap": r"\w+",
     "model.loss.off_policy_clip": r"\w+",
     "model.rollout.estimator": r"\w+",
