@@ -81,7 +81,7 @@ class EPOModule(PopulationModule):
         self.network_settings, self.loss_settings = network, loss
         self.optimizer_settings, self.rollout_settings, self.initial_settings = optimizer, rollout, initial
         coefficients = entropy_coefficients(num_agents, loss.entropy_scale, loss.entropy_floor)
-        self.register_buffer("entropy_coefficient", coefficients, persistent=False)
+        self.register_buffer("entropy_coefficient", coefficients, persistent=loss.entropy_evolves)
         self.coupled = loss.coupling_coefficient > 0
         self._coupled_followers = coupled_followers(num_agents, loss.coupling_coefficient, rollout.coupling_followers)
         self._coupling = 0.0
@@ -171,9 +171,12 @@ class EPOModule(PopulationModule):
 
     @property
     def genome(self) -> Genome:
-        """The latent genes, and the log-stds."""
-        policy = self.policy
-        return Genome({"genes": policy.genes, "log_std": policy.log_std}, self._adam(), averaged=["log_std"])
+        """The latent genes and the log-stds; the entropy coefficients where they evolve."""
+        parts: dict[str, Tensor] = {"genes": self.policy.genes, "log_std": self.policy.log_std}
+        if not self.loss_settings.entropy_evolves:
+            return Genome(parts, self._adam(), averaged=["log_std"])
+        parts["entropy"] = self.entropy_coefficient
+        return Genome(parts, self._adam(), averaged=["log_std"], scaled=["entropy"])
 
     @property
     def dataset(self) -> RolloutDataset:
