@@ -17,7 +17,14 @@ ENVIRONMENTS = {
 }
 CALLBACKS = {
     name: f"epo_lightning.callbacks.{name}"
-    for name in ("GeneticEvolution", "ElitePreservation", "NaNGuard", "NetworkScaleProfiler", "VideoRecorder")
+    for name in (
+        "GeneticEvolution",
+        "ElitePreservation",
+        "NaNGuard",
+        "NetworkScaleProfiler",
+        "PopulationDiagnostics",
+        "VideoRecorder",
+    )
 }
 CROSSOVERS = {name: f"epo_lightning.algorithm.crossover.{name}" for name in ("Average", "Uniform", "KPoint")}
 OWN: dict[str, dict[str, str]] = {"data.env": ENVIRONMENTS, "trainer.callbacks": CALLBACKS}

@@ -33,6 +33,7 @@ _OWN: dict[str, dict[str, dict[str, str]]] = {
         "epo_lightning.callbacks.GeneticEvolution": {"crossover": "|".join(get_args(crossover.CrossoverName))},
         "epo_lightning.callbacks.NaNGuard": {},
         "epo_lightning.callbacks.NetworkScaleProfiler": {},
+        "epo_lightning.callbacks.PopulationDiagnostics": {},
         "epo_lightning.callbacks.VideoRecorder": {},
     },
     "trainer.callbacks.crossover": {
