@@ -229,17 +229,21 @@ class System:
         """That of the last run."""
         return self.envs[-1]
 
-    def run(self, iterations: int) -> None:
-        """A training of its own of `iterations`, with the module of the last one."""
+    def callbacks(self) -> list[L.Callback]:
+        """Of a training."""
         callbacks: list[L.Callback] = [NaNGuard()]
         if self.agents > 2:
             callbacks.append(GeneticEvolution(4 * HORIZON * self.data.num_envs, 0, num_elites=self.agents // 8))
+        return callbacks
+
+    def run(self, iterations: int) -> None:
+        """A training of its own of `iterations`, with the module of the last one."""
         trainer = L.Trainer(
             accelerator="cpu",
             devices=1,
             max_epochs=iterations,
             logger=MetricsTable(Path(self.folder) / "metrics.csv"),
-            callbacks=callbacks,
+            callbacks=self.callbacks(),
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

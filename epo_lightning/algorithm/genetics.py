@@ -22,10 +22,12 @@ class Inheritance(NamedTuple):
     Attributes:
         crossover: Mixes the parents'.
         mutation_sigma: Standard deviation of the Gaussian noise that is added then; None adds none and draws none.
+        factor: The noise multiplies by so much, or divides by it, by a coin, instead.
     """
 
     crossover: Crossover
     mutation_sigma: float | None = None
+    factor: float | None = None
 
 
 class Offspring(NamedTuple):
@@ -47,6 +49,13 @@ def should_evolve(fitness: Tensor, spread_threshold: float) -> Tensor:
     followers = fitness[MASTER + 1 :]
     spread = followers.max() - followers.min()
     return (spread > spread_threshold * followers.quantile(0.5).abs()) & (spread > tie_width(followers))
+
+
+def may_adopt(fitness: Tensor, margin: float) -> Tensor:
+    """() bool: the best follower is better than the master by more than `margin` of its absolute fitness."""
+    best = fitness[MASTER + 1 :].max()
+    lead = best - fitness[MASTER]
+    return (lead > margin * best.abs()) & (lead > tie_width(fitness))
 
 
 def rank_followers(fitness: Tensor) -> Tensor:
@@ -118,4 +127,7 @@ def _inherit(first: Tensor, second: Tensor, rule: Inheritance, generator: torch.
     child = rule.crossover(first.unsqueeze(1).flatten(1), second.unsqueeze(1).flatten(1), generator)
     if rule.mutation_sigma is not None:
         child = mutate(child, rule.mutation_sigma, generator)
+    if rule.factor is not None:
+        coins = torch.randint(2, child.shape, generator=generator, device=child.device)
+        child = child * rule.factor ** (2.0 * coins - 1.0)
     return child.reshape(first.shape)

@@ -3,6 +3,7 @@
 if __name__ != "epo_lightning.callbacks":
     raise ImportError("this folder is the package epo_lightning.callbacks: import it under that name")
 
+from epo_lightning.callbacks.diagnostics import PopulationDiagnostics
 from epo_lightning.callbacks.elites import ElitePreservation
 from epo_lightning.callbacks.evolution import GeneticEvolution
 from epo_lightning.callbacks.nan_guard import NaNGuard
@@ -18,5 +19,6 @@ __all__ = [
     "NetworkScaleProfiler",
     "PopulationBasedTraining",
     "PopulationCallback",
+    "PopulationDiagnostics",
     "VideoRecorder",
 ]

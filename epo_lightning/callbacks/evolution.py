@@ -11,8 +11,16 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from epo_lightning.algorithm.crossover import Average, Crossover, CrossoverName, by_name
-from epo_lightning.algorithm.genetics import Inheritance, Offspring, evolve, rank_followers, should_evolve
+from epo_lightning.algorithm.crossover import Average, Crossover, CrossoverName, Elite, by_name
+from epo_lightning.algorithm.genetics import (
+    Inheritance,
+    Offspring,
+    evolve,
+    may_adopt,
+    rank_followers,
+    should_evolve,
+)
+from epo_lightning.algorithm.genome import FACTOR
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.callbacks.followers import count_followers
 from epo_lightning.callbacks.gene_history import GeneHistory
@@ -35,8 +43,9 @@ class GeneticEvolution(PopulationCallback):
     Fitness is measured in windows of `every_n_env_steps`, for every agent alike (`FitnessWindow`): the undiscounted
     return of the first episodes that an agent's environments began in the window, averaged over its environments. When
     a window closes, the followers may evolve, and the next one opens whether they did or not. Only genes and log-stds
-    change, in place; the master never does. Rank 0 decides with a generator of its own, the other ranks receive what it
-    drew. Every generation becomes a line of `lineage.jsonl` in the run folder, and its genes a row of `genes.npy`.
+    change, in place; the master's never do, unless `adoption_margin` lets it adopt a follower's. Rank 0 decides with a
+    generator of its own, the other ranks receive what it drew. Every generation becomes a line of `lineage.jsonl` in
+    the run folder, and its genes a row of `genes.npy`.
 
     Args:
         every_n_env_steps: Env steps of a window. It stays open until every environment has begun an episode in it, but
@@ -50,6 +59,8 @@ class GeneticEvolution(PopulationCallback):
         crossover_points: Crossing points of `k_point` by that name.
         mutation_sigma: Standard deviation of the Gaussian noise added to a child's gene.
         episodes_per_env: How many episodes of each environment count.
+        adoption_margin: When a window closes behind the warm-up, the master takes over gene and log-std of a follower
+            whose fitness is above its own by more than this fraction of the follower's absolute one; null for never.
         seed: Of the generator that draws parents, crossings and mutations; null follows `seed_everything`.
     """
 
@@ -64,6 +75,7 @@ class GeneticEvolution(PopulationCallback):
         crossover_points: int = 2,
         mutation_sigma: float = 0.1,
         episodes_per_env: int = 1,
+        adoption_margin: float | None = None,
         seed: int | None = None,
     ) -> None:
         require_range(f"{_KEY}.every_n_env_steps", every_n_env_steps, 1)
@@ -75,13 +87,16 @@ class GeneticEvolution(PopulationCallback):
         require_range(f"{_KEY}.crossover_points", crossover_points, 1)
         require_range(f"{_KEY}.mutation_sigma", mutation_sigma, 0)
         require_range(f"{_KEY}.episodes_per_env", episodes_per_env, 1)
+        if adoption_margin is not None:
+            require_range(f"{_KEY}.adoption_margin", adoption_margin, 0)
         if seed is not None:
             require_range(f"{_KEY}.seed", seed, 0)
         self.every_n_env_steps, self.warmup_env_steps = every_n_env_steps, warmup_env_steps
         self.num_elites, self.num_offspring, self.spread_threshold = num_elites, num_offspring, spread_threshold
         self.crossover = crossover if isinstance(crossover, Crossover) else by_name(crossover, crossover_points)
         self.mutation_sigma = mutation_sigma
-        self.episodes_per_env, self.seed = episodes_per_env, seed
+        self.episodes_per_env, self.adoption_margin, self.seed = episodes_per_env, adoption_margin, seed
+        self.adoptions = 0
         self.lineage: list[dict[str, Any]] = []
         self.genes = GeneHistory()
         self._generator: torch.Generator | None = None
@@ -111,10 +126,12 @@ class GeneticEvolution(PopulationCallback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """A resumed run writes the lineage up to its checkpoint anew, so that no generation is logged twice."""
         genome = self.module.genome
-        for name in genome.parts.keys() - genome.averaged:
+        for name in genome.mixed:
             self.crossover.check(genome.parts[name][0].numel())
         self.module.dataset.fitness.episodes = self.episodes_per_env
         self.module.metrics |= {"charts/generation": len(self.lineage), "population/fitness_spread": self._spread}
+        if self.adoption_margin is not None:
+            self.module.metrics["population/adoptions"] = self.adoptions
         path = run_file(trainer, "lineage.jsonl")
         if trainer.is_global_zero and (self.lineage or path.exists()):
             write_generations(path, self.lineage)
@@ -144,7 +161,25 @@ class GeneticEvolution(PopulationCallback):
             self.genes.add(module.genome)
             self._record(trainer, dataset.env_steps, fitness, offspring)
             module.metrics["charts/generation"] = len(self.lineage)
+        self._adopt(dataset.env_steps, fitness)
         dataset.open_window()
+
+    def _adopt(self, env_steps: int, fitness: Tensor) -> None:
+        """The master becomes what the best follower is, where that is clearly better; every rank sees the same."""
+        margin = self.adoption_margin
+        if margin is None or env_steps < self.warmup_env_steps or not may_adopt(fitness, margin):
+            return
+        best = rank_followers(fitness)[:1]
+        genome = self.module.genome
+        taken = {name: [MASTER] if name in genome.scaled else best for name in genome.parts}  # not how it explores
+        values = {name: part[taken[name]] for name, part in genome.read().items()}
+        self.module.replace_agents(torch.tensor([MASTER]), values)
+        self.adoptions += 1
+        self.module.metrics["population/adoptions"] = self.adoptions
+        rank_zero_info(
+            f"The master is follower {int(best)} from {env_steps:,} env steps on: fitness {fitness[best].item():.4g}"
+            f" instead of {fitness[MASTER]:.4g}"
+        )
 
     def _may_evolve(self, env_steps: int, fitness: Tensor) -> bool:
         """Whether a generation is due; if not, why is told."""
@@ -163,11 +198,13 @@ class GeneticEvolution(PopulationCallback):
         offspring, genome = None, self.module.genome
         if trainer.is_global_zero:
             assert self._generator is not None
-            mixed, averaged = Inheritance(self.crossover, self.mutation_sigma), Inheritance(Average())
+            rules = dict.fromkeys(genome.parts, Inheritance(self.crossover, self.mutation_sigma))
+            rules |= dict.fromkeys(genome.averaged, Inheritance(Average()))
+            rules |= dict.fromkeys(genome.scaled, Inheritance(Elite(), factor=FACTOR))
             offspring = evolve(
                 genome.read(),
                 fitness,
-                {name: averaged if name in genome.averaged else mixed for name in genome.parts},
+                rules,
                 num_elites=self.num_elites,
                 num_offspring=self.num_offspring,
                 generator=self._generator,
@@ -202,11 +239,13 @@ class GeneticEvolution(PopulationCallback):
         """The lineage, the genes of all generations, the last spread and the generator."""
         assert self._generator is not None
         kept = {"lineage": self.lineage, "genes": self.genes.state()}
+        kept["adoptions"] = self.adoptions
         return {**kept, "spread": self._spread, "generator": self._generator.get_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
         self.lineage, self._spread = list(state_dict["lineage"]), state_dict["spread"]
         self.genes = GeneHistory(state_dict.get("genes"))  # a run from before they were kept has none
+        self.adoptions = state_dict.get("adoptions", 0)  # a run from before there were any has none
         self._generator = torch.Generator()
         self._generator.set_state(state_dict["generator"])

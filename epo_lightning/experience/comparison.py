@@ -1,6 +1,6 @@
-"""How every follower compares with the master: how far apart their policies are, and what its samples are worth.
+"""How every agent compares with the master: how far apart their policies are, and what its samples are worth.
 
-Shape legend: K agents, F followers, E environments of a follower that are looked at, T horizon, C off-policy columns,
+Shape legend: K agents, E environments of an agent that are looked at, T horizon, C off-policy columns,
 S recurrent state tensors, H LSTM units.
 """
 
@@ -18,13 +18,13 @@ from epo_lightning.experience.ranks import of_all_ranks
 from epo_lightning.learner.networks import LatentActorCritic
 
 _STATES = 32
-"""Most states of a follower in which both policies are asked: of so many environments, spread over the rollout."""
+"""Most states of an agent in which both policies are asked: of so many environments, spread over the rollout."""
 
 
 class Comparison:
-    """Compares the followers with the master, once per rollout, without waiting for the device.
+    """Compares all agents with the master, once per rollout, without waiting for the device.
 
-    Each of E environments of a follower is looked at in one step of the rollout, another one for each, so that a task
+    Each of E environments of an agent is looked at in one step of the rollout, another one for each, so that a task
     whose episodes all begin together is seen in all of their phases.
 
     Args:
@@ -38,7 +38,7 @@ class Comparison:
         count = min(population.envs_per_agent, _STATES)
         self._stride = max(horizon // count, 1)
         place = torch.arange(count, device=device)
-        first = torch.arange(MASTER + 1, population.num_agents, device=device) * population.envs_per_agent
+        first = torch.arange(population.num_agents, device=device) * population.envs_per_agent
         self._step = (place * self._stride % horizon).repeat(len(first))
         self._env = (first[:, None] + place).flatten()
         agents = population.agent_of_env(device)[self._env]
@@ -53,21 +53,23 @@ class Comparison:
         population, start, step = self.buffer.population, t // self._stride, self.buffer.shape.horizon
         of_agents = state.unflatten(1, (population.num_agents, population.envs_per_agent))
         count = self._memory.shape[2]
-        self._memory[:, :, start::step] = of_agents[:, MASTER + 1 :, start:count:step]
+        self._memory[:, :, start::step] = of_agents[:, :, start:count:step]
 
     @torch.no_grad()
     def tell(self, sources: Tensor | None, autocast: Callable[[], AbstractContextManager[Any]]) -> dict[str, Tensor]:
-        """(K,) float64 of each name, over all ranks, NaN for the master: with several ranks a collective call.
+        """(K,) float64 of each name, over all ranks: with several ranks a collective call.
 
         Args:
             sources: (T, C) the environment that each off-policy sample is from; None where there is none.
             autocast: Context in which the network runs.
 
         Returns:
-            `kl_to_master`: KL(agent || master), exact, mean over the agent's own states. `ess`: the fraction of the
-            agent's samples in the master's off-policy batch that really counts; NaN where it has none.
+            `entropy`: Of its actions, in nats, mean over the agent's own states. `kl_to_master`: KL(agent || master),
+            exact, mean over the same; NaN for the master. `ess`: the fraction of the agent's samples in the master's
+            off-policy batch that really counts; NaN where it has none, as the master.
         """
-        told = {"kl_to_master": of_all_ranks(self._divergences(autocast)).mean(0)}
+        entropy, divergence = of_all_ranks(self._asked(autocast)).mean(0).unbind()
+        told = {"entropy": entropy, "kl_to_master": divergence}
         if sources is not None:
             population = self.buffer.population
             agents = (sources // population.envs_per_agent).flatten()
@@ -76,12 +78,17 @@ class Comparison:
             told["ess"] = effective_sample_fractions(of_all_ranks(sums))
         return told
 
-    def _divergences(self, autocast: Callable[[], AbstractContextManager[Any]]) -> Tensor:
-        """(K,) mean KL(agent || master); both have the agent's observations, normalised, and its recurrent state."""
+    def _asked(self, autocast: Callable[[], AbstractContextManager[Any]]) -> Tensor:
+        """(2, K) mean entropy, and KL(agent || master).
+
+        Both policies have the agent's observations, normalised, and its recurrent state.
+        """
         obs, memory = self.buffer.obs[self._step, self._env], self._memory.flatten(1, 2)
         with autocast():
             rows = self.policy.express(self._agents)
             output = self.policy(torch.cat([obs, obs]), rows, torch.cat([memory, memory], dim=1))
         own, masters = output.actions.halves()
-        divergence = own.kl(masters).double().view(len(self.buffer.population.followers), -1).mean(1)
-        return torch.cat([divergence.new_full((1,), torch.nan), divergence])
+        told = torch.stack([own.entropy(), own.kl(masters)]).double()
+        means = told.unflatten(1, (self.buffer.population.num_agents, -1)).mean(-1)
+        means[1, MASTER] = torch.nan
+        return means

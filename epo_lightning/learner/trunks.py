@@ -64,7 +64,7 @@ class MLPTrunk(Trunk):
         """(K, F) what genes add to the first layer, its bias among it; without layers the genes themselves."""
         if not self.mlp:
             return genes
-        first = self._first()
+        first = self.first()
         if not self.gene_dim:
             return first.bias.expand(len(genes), -1)
         return functional.linear(genes, first.weight[:, self.obs_dim :], first.bias)
@@ -75,7 +75,7 @@ class MLPTrunk(Trunk):
         """Features of every row; the state is none of it."""
         if not self.mlp:
             return torch.cat([obs, traits.expand(*obs.shape[:-1], -1)], dim=-1), state
-        weight = self._first().weight
+        weight = self.first().weight
         weight = weight[:, : self.obs_dim] if self.gene_dim else weight
         # with a bias per row, `addmm` is one kernel
         x = torch.addmm(traits, obs, weight.t()) if obs.dim() == 2 else functional.linear(obs, weight) + traits
@@ -83,7 +83,8 @@ class MLPTrunk(Trunk):
             x = layer(x)
         return x, state
 
-    def _first(self) -> nn.Linear:
+    def first(self) -> nn.Linear:
+        """The layer that observation and gene enter."""
         first = self.mlp[0]
         assert isinstance(first, nn.Linear)
         return first

@@ -29,6 +29,7 @@ from epo_lightning.experience.rollout import RolloutDataset, rollout_shape
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.experience.streams import Stream, derive_seed
 from epo_lightning.experience.world import World
+from epo_lightning.learner.initial import InitialSettings, begin_with
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.learner.optimizer import (
     OptimizerSettings,
@@ -56,6 +57,7 @@ class EPOModule(PopulationModule):
         optimizer: Adam and its adaptive learning rate.
         rollout: How experience is collected and used.
         diversity: The reward for being told apart.
+        initial: What a new network begins with.
     """
 
     changeable = tuple(f"network.{name}" for name in ("log_std_init", "log_std_min", "log_std_max", "obs_clip"))
@@ -71,6 +73,7 @@ class EPOModule(PopulationModule):
         optimizer: OptimizerSettings = OptimizerSettings(),  # noqa: B008
         rollout: RolloutSettings = RolloutSettings(),  # noqa: B008
         diversity: DiversitySettings = DiversitySettings(),  # noqa: B008
+        initial: InitialSettings = InitialSettings(),  # noqa: B008
     ) -> None:
         super().__init__(COUPLING_DIAGNOSTICS if loss.coupling_coefficient else DIAGNOSTICS)
         require_range("model.num_agents", num_agents, 1)
@@ -86,9 +89,10 @@ class EPOModule(PopulationModule):
             )
         self.num_agents = num_agents
         self.network_settings, self.loss_settings = network, loss
-        self.optimizer_settings, self.rollout_settings, self.diversity_settings = optimizer, rollout, diversity
+        self.optimizer_settings, self.rollout_settings = optimizer, rollout
+        self.diversity_settings, self.initial_settings = diversity, initial
         coefficients = entropy_coefficients(num_agents, loss.entropy_scale, loss.entropy_floor)
-        self.register_buffer("entropy_coefficient", coefficients, persistent=False)
+        self.register_buffer("entropy_coefficient", coefficients, persistent=loss.entropy_evolves)
         self.coupled = loss.coupling_coefficient > 0
         self._coupled_followers = coupled_followers(num_agents, loss.coupling_coefficient, rollout.coupling_followers)
         self._coupling = 0.0
@@ -105,6 +109,12 @@ class EPOModule(PopulationModule):
         settings = identity.settings("network", NetworkSettings)
         agents = identity.model["num_agents"]
         return LatentActorCritic(identity.obs_dim, identity.act_dim, agents, settings, identity.discrete)
+
+    def configure_model(self) -> None:
+        """Also what a new network begins with."""
+        if not hasattr(self, "policy"):
+            super().configure_model()
+            begin_with(self.policy, self.initial_settings)
 
     def experience(self, world: World) -> RolloutDataset:
         """Rollouts; prints what memory they take, and the time where a CPU will need long for them."""
@@ -186,9 +196,12 @@ class EPOModule(PopulationModule):
 
     @property
     def genome(self) -> Genome:
-        """The latent genes, and the log-stds."""
-        policy = self.policy
-        return Genome({"genes": policy.genes, "log_std": policy.log_std}, self._adam(), averaged=["log_std"])
+        """The latent genes and the log-stds; the entropy coefficients where they evolve."""
+        parts: dict[str, Tensor] = {"genes": self.policy.genes, "log_std": self.policy.log_std}
+        if not self.loss_settings.entropy_evolves:
+            return Genome(parts, self._adam(), averaged=["log_std"])
+        parts["entropy"] = self.entropy_coefficient
+        return Genome(parts, self._adam(), averaged=["log_std"], scaled=["entropy"])
 
     @property
     def dataset(self) -> RolloutDataset:

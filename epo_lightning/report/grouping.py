@@ -16,7 +16,7 @@ _OF_A_RUN = (
     *("data.env.init_args.threads", "data.env.init_args.vectorization", "data.env.init_args.python"),
 )
 """Settings that may differ between seeds of one method."""
-_WATCHERS = ("NaNGuard", "VideoRecorder", "NetworkScaleProfiler")
+_WATCHERS = ("NaNGuard", "VideoRecorder", "NetworkScaleProfiler", "PopulationDiagnostics")
 """Callbacks that change nothing of a training."""
 _SELECTS = ("GeneticEvolution", "PopulationBasedTraining")
 """Callbacks by which a population changes."""

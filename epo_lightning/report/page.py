@@ -8,7 +8,7 @@ from epo_lightning.report.charts import Plotted, chart, sample
 from epo_lightning.report.curves import Axis, Curve, Line, curve_of, env_steps, time_axis
 from epo_lightning.report.grouping import Group, differences
 from epo_lightning.report.overall import Overall
-from epo_lightning.report.population import Panel, generations, key, panels
+from epo_lightning.report.population import Panel, fates, generations, key, panels
 from epo_lightning.report.reading import RETURN, SUCCESSES
 from epo_lightning.report.results import Improvement, Result, Table
 from epo_lightning.report.statistics import Interval, Mean, Profile
@@ -166,7 +166,7 @@ def _population(group: Group) -> str:
     made = panels(group)
     if not made:
         return ""
-    words = " ".join(filter(None, (generations(group), key(group))))
+    words = " ".join(filter(None, (generations(group), fates(group), key(group))))
     told = f"<p>{words}</p>" if words else ""
     return f'<h3>{escape(group.label)}</h3>{told}<div class="panels">{"".join(map(_figure, made))}</div>'
 

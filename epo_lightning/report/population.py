@@ -9,6 +9,7 @@ import numpy as np
 from epo_lightning.report.agents import HYPER_PARAMETERS, read_agents, read_genes
 from epo_lightning.report.charts import Plotted, agents_chart, chart
 from epo_lightning.report.curves import Line, curve_of, join, thinned
+from epo_lightning.report.fates import told_descent, told_goals
 from epo_lightning.report.generations import family_tree, heat_map
 from epo_lightning.report.genes import gene_map, plane
 from epo_lightning.report.grouping import Group
@@ -30,6 +31,8 @@ _AGENTS = (
     ("successes", "Successes of every agent", "successes an episode", False),
     ("kl_to_master", "Distance of every follower from the master", "KL to the master, nats", True),
     ("ess", "Weight of every follower's samples", "effective sample size, share", False),
+    ("entropy", "Entropy of every agent's actions", "nats", False),
+    ("coverage", "What every agent sees in an iteration", "share of the cells of a plane", False),
 )
 """Quantities of `agents/*`: title, name of the axis, whether it is logarithmic."""
 
@@ -122,6 +125,19 @@ def generations(group: Group) -> str:
         return ""
     counts = [str(len(run.lineage)) for run in group.runs]
     return f"Generations by seed: {', '.join(counts)}."
+
+
+def fates(group: Group) -> str:
+    """What became of the agents of the run that is shown, in words."""
+    run = example(group)
+    successes, told = read_agents(run).get("successes"), []
+    if run.lineage:
+        agents = len(run.lineage[-1]["fitness"])
+        records = [record for record in run.lineage if len(record["fitness"]) == agents]
+        told.append(told_descent(records, agents))
+    if successes is not None and successes.shape[1] > 1:
+        told.append(told_goals(run.env_steps, successes))
+    return f"Seed {run.seed}: {' '.join(filter(None, told))}" if any(told) else ""
 
 
 def key(group: Group) -> str:

@@ -22,7 +22,7 @@ FIRST = (
 )
 _GROUPS = ("charts", "population", "losses", "env", "time", "", "hyper_parameters", "agents")
 """By the first word of a name; no word, and any other one, stand for what others' callbacks log."""
-_OF_AGENTS = ("return", "successes", "ess", "kl_to_master")
+_OF_AGENTS = ("return", "successes", "ess", "kl_to_master", "entropy", "coverage", "goals")
 _DIGITS = 6
 _MORE_DIGITS = 9
 _SMALL = 100

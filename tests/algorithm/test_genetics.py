@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from epo_lightning.algorithm.crossover import Average, CrossoverName, KPoint, Uniform, by_name
+from epo_lightning.algorithm.crossover import Average, CrossoverName, Elite, KPoint, Uniform, by_name
 from epo_lightning.algorithm.genetics import (
     Inheritance,
     Offspring,
     evolve,
+    may_adopt,
     mutate,
     rank,
     rank_followers,
@@ -51,6 +52,24 @@ class TestTrigger:
             decision = should_evolve(torch.tensor([master, *followers]), threshold)
             assert decision.shape == ()
             assert decision.item() is expected
+
+
+@pytest.mark.parametrize(
+    ("fitness", "margin", "expected"),
+    [
+        ([4.0, 5.0, 3.0], 0.1, True),  # 1 > 0.5
+        ([4.0, 5.0, 3.0], 0.2, False),  # 1 > 1 is false
+        ([-6.0, -5.0, -9.0], 0.1, True),  # 1 > 0.5: of the absolute fitness
+        ([-6.0, -5.0, -9.0], 0.3, False),
+        ([5.0, 5.0, 3.0], 0.0, False),  # as good is not better
+        ([5.0, 5.0 + 1e-6, 3.0], 0.0, False),  # the last bits are not either
+        ([9.0, 5.0, 3.0], 0.0, False),
+    ],
+)
+def test_the_master_may_adopt_who_is_clearly_better(fitness: list[float], margin: float, expected: bool) -> None:
+    decision = may_adopt(torch.tensor(fitness), margin)
+    assert decision.shape == ()
+    assert decision.item() is expected
 
 
 class TestTies:
@@ -248,6 +267,15 @@ class TestEvolve:
         }
         assert torch.equal(offspring.genome["weight"], genome["weight"][[3, 3]])
         assert torch.equal(offspring.genome["rate"], genome["rate"][[3, 3]])
+
+    def test_a_scaled_part_is_the_elites_multiplied_or_divided_by_a_coin(self) -> None:
+        genome = {"entropy": torch.tensor([1.0] + [2.0] * 99 + [8.0])}
+        fitness = torch.tensor([0.0] * 100 + [1.0])
+        rules = {"entropy": Inheritance(Elite(), factor=1.25)}
+        offspring = evolve(genome, fitness, rules, num_elites=1, num_offspring=None, generator=seeded())
+        values, counts = offspring.genome["entropy"].unique(return_counts=True)
+        torch.testing.assert_close(values, torch.tensor([6.4, 10.0]))  # 8 / 1.25 and 8 x 1.25
+        assert 30 <= int(counts[0]) <= 69  # of 99 fair coins
 
     def test_what_is_not_mutated_draws_nothing(self) -> None:
         """Else the log-stds would change the next generation."""

@@ -90,6 +90,14 @@ def test_the_divergence_is_the_mean_over_states_of_the_agent_itself(
 
 
 @torch.no_grad()
+def test_entropy_of_numbers_by_hand() -> None:
+    dataset = collected(6, 4)
+    # of a Gaussian it is the same in every state: 1/2 log(2 pi e s^2), summed over the action's entries
+    wanted = (dataset.policy.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(1)
+    assert dataset.of_agents["entropy"].tolist() == pytest.approx(wanted.tolist(), rel=1e-5)
+
+
+@torch.no_grad()
 def test_an_agent_like_the_master_is_no_distance_away() -> None:
     dataset = collected(6, 4, lstm_units=5)
     dataset.policy.genes[2] = dataset.policy.genes[0]
@@ -108,7 +116,7 @@ def test_at_most_32_environments_of_an_agent_are_looked_at() -> None:
     rows: list[int] = []
     many.policy.actor.register_forward_hook(lambda module, args, output: rows.append(len(args[0])))
     many.comparison.tell(None, many.autocast)
-    assert rows == [2 * 32]  # once for both policies
+    assert rows == [2 * 2 * 32]  # of two agents, once for both policies
 
 
 @torch.no_grad()
@@ -133,7 +141,7 @@ def test_who_gave_no_sample_has_no_weight() -> None:
     assert dataset.comparison is not None
     ess = dataset.comparison.tell(torch.full((4, 4), 2), dataset.autocast)["ess"]
     assert ess.isnan().tolist() == [True, False, True]
-    assert set(dataset.comparison.tell(None, dataset.autocast)) == {"kl_to_master"}
+    assert set(dataset.comparison.tell(None, dataset.autocast)) == {"entropy", "kl_to_master"}
 
 
 @torch.no_grad()
@@ -155,16 +163,19 @@ def test_the_samples_are_those_that_the_master_got() -> None:
 @torch.no_grad()
 def test_choices_too() -> None:
     dataset = collected(6, 4, discrete=True)
-    policy, buffer, told = dataset.policy, dataset.buffer, dataset.of_agents["kl_to_master"]
-    by_hand = []
-    for agent in (1, 2):
-        found = []
+    policy, buffer, told = dataset.policy, dataset.buffer, dataset.of_agents
+    by_hand, entropies = [], []
+    for agent in range(K):
+        found, entropy = [], []
         for env, step in ((2 * agent, 0), (2 * agent + 1, 2)):
             both = policy(buffer.obs[step, [env, env]], policy.express(torch.tensor([agent, 0])), torch.zeros(0, 2, 0))
             own, other = (Categorical(logits=logits) for logits in both.actions.logits)
             found.append(kl_divergence(own, other).item())
+            entropy.append(own.entropy().item())
         by_hand.append(sum(found) / 2)
-    assert told[1:].tolist() == pytest.approx(by_hand, rel=1e-4)
+        entropies.append(sum(entropy) / 2)
+    assert told["kl_to_master"][1:].tolist() == pytest.approx(by_hand[1:], rel=1e-4)
+    assert told["entropy"].tolist() == pytest.approx(entropies, rel=1e-4)
 
 
 def test_one_agent_has_nobody_to_compare_with() -> None:

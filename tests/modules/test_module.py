@@ -24,7 +24,7 @@ EPISODIC = {f"episodic_{name}" for name in ("return", "length", "successes", "co
 CHARTS = EPISODIC | {"learning_rate", "sps", "env_steps", "iteration"}
 POPULATION = {"population/return_mean", "population/return_best", "population/log_std", "population/gene_spread"}
 TIMES = {f"time/{name}" for name in ("env", "inference", "targets", "learning", "framework")}
-AGENTS = {f"agents/return/{k}" for k in range(4)} | {
+AGENTS = {f"agents/{name}/{k}" for name in ("return", "entropy") for k in range(4)} | {
     f"agents/{name}/{k}" for name in ("ess", "kl_to_master") for k in range(1, 4)
 }
 """Of four agents on a task that counts no successes; the master is not compared with itself."""
@@ -88,7 +88,7 @@ class TestLog:
         module = small_module(rollout={"off_policy_ratio": 0.0})
         train(module, small_data(), tmp_path, 1)
         told = {name.split("/")[1] for name in module.metrics if name.startswith("agents/")}
-        assert told - {"successes"} == {"return", "kl_to_master"}
+        assert told - {"successes"} == {"return", "entropy", "kl_to_master"}
 
     def test_the_parts_of_the_time_by_hand(self, tmp_path: Path) -> None:
         class Cut(AgentReward):

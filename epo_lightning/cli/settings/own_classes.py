@@ -27,6 +27,7 @@ CALLBACKS = {
         "GeneticEvolution",
         "ElitePreservation",
         "PopulationBasedTraining",
+        "PopulationDiagnostics",
         "NaNGuard",
         "NetworkScaleProfiler",
         "VideoRecorder",

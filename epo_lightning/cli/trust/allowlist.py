@@ -44,6 +44,7 @@ _OWN: dict[str, dict[str, dict[str, str]]] = {
             "objective": "|".join(get_args(ObjectiveName)),
             "rule": "|".join(get_args(population_based.RuleName)),
         },
+        "epo_lightning.callbacks.PopulationDiagnostics": {},
         "epo_lightning.callbacks.VideoRecorder": {},
     },
     "trainer.callbacks.rule": {
@@ -64,6 +65,7 @@ imports the module before it, and `async` starts a process for each environment.
 """
 _TEXTS = {
     "model.network.activation": r"\w+",
+    "model.initial.fan_in": r"\w+",
     "model.network.actor_activation": r"\w+",
     "model.network.critic_activation": r"\w+",
     "model.loss.bootstrap": r"\w+",
