@@ -74,4 +74,3 @@ class Stepper:
             parameter.grad = None
         self.count()
         return norm
-
