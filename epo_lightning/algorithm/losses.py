@@ -153,7 +153,7 @@ def clipped_surrogate(
         clip_eps: epsilon; a tensor of (...,) where it is not the same for all.
         bound: (...,) or a number: b, the largest ratio that counts where A < 0; None for none.
     """
-    clipped = ratio.clamp(1 - clip_eps, 1 + clip_eps)  # type: ignore[arg-type]  (torch takes either)
+    clipped = ratio.clamp(1 - clip_eps, 1 + clip_eps)  # type: ignore[arg-type]  # torch takes either
     loss = -torch.minimum(ratio * advantages, clipped * advantages)
     if bound is None:
         return loss

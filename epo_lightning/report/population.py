@@ -82,7 +82,7 @@ def _of_agents(run: Run, of: str, has_master: bool) -> list[Panel]:
 
 def _of_hyper_parameters(run: Run, of: str, has_master: bool) -> list[Panel]:
     """What became of each hyper-parameter of each agent, of a run that changes them."""
-    made = []
+    made: list[Panel] = []
     for name, values in read_agents(run, HYPER_PARAMETERS).items():
         known = values[~np.isnan(values)]
         if not len(known):
