@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import errno
 import os
+import re
 import select
 import signal
 import sys
@@ -42,7 +43,8 @@ def main(args: list[str] | None = None) -> int:
         return find_command(args[0]).run(args[0], args[1:])
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except Exception as error:
+    except Exception as wrapped:
+        error = _unwrapped(wrapped)
         if isinstance(error, OSError) and output_is_closed(error):
             return leave_output()
         if os.environ.get("EPO_DEBUG") or not is_users_mistake(error):
@@ -59,6 +61,16 @@ def find_modules_here() -> None:
     here = os.getcwd()
     if not sys.flags.safe_path and not {"", here} & set(sys.path):
         sys.path.insert(0, here)
+
+
+def _unwrapped(error: Exception) -> Exception:
+    """The mistake that a callback's constructor found, which the parser tells in a list of what the value is not."""
+    if not isinstance(error, ValueError) or isinstance(error, Mistake):
+        return error
+    if isinstance(error.__cause__, Mistake):
+        return error.__cause__
+    told = re.search(r"^ *- (trainer\.callbacks \w+\.\w+.*)$", str(error), re.MULTILINE)
+    return Mistake(told[1]) if told else error
 
 
 def is_users_mistake(error: Exception) -> bool:

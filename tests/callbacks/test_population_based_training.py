@@ -215,6 +215,9 @@ class TestObjective:
         env = module.dataset.env
         assert isinstance(env, Goals)
         torch.testing.assert_close(env.price, prices.float().repeat_interleave(4))
+        evaluated = module.data.evaluation_env(0, {})
+        assert isinstance(evaluated, Goals)
+        assert (evaluated.price == 1).all()
 
     def test_what_the_task_says_they_are_worth(self, tmp_path: Path) -> None:
         callback = exchange(objective="true_objective")

@@ -134,6 +134,12 @@ MISTAKES = {
         [PBT, '--trainer.callbacks.genome={"clip": [0.3, 0.1]}'],
         ["genome.clip must be two bounds, the smaller one first"],
     ),
+    "a rule that there is not": ([PBT, "--trainer.callbacks.rule=dexptb"], ["dexptb (did you mean dexpbt?)"]),
+    "a constant that is none": (
+        [PBT, '--trainer.callbacks.rule={"class_path": "DexPBT", "init_args": {"fraction_worst": 0}}'],
+        ["PopulationBasedTraining.rule.fraction_worst must be greater than 0 and at most 1, got 0"],
+    ),
+    "an interval of nothing": ([PBT, "--trainer.callbacks.interval_steps=0"], ["interval_steps must be at least 1"]),
     "another algorithm": ([PBT, "--algorithm=epo"], ["agents of epo have none of their own"]),
     "a genetic algorithm without genes": (
         ["--trainer.callbacks=epo_lightning.callbacks.GeneticEvolution"],
@@ -149,7 +155,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(pbt: Cli, mistake: str) -> Non
     assert not Path("run").exists()
 
 
-def test_each_agent_is_paid_by_its_own_rewards_and_evaluated_by_none_of_them(pbt: Cli, rows: Rows) -> None:
+def test_each_agent_is_paid_by_its_own_rewards(pbt: Cli, rows: Rows) -> None:
     small = ("--data.num_envs=8", "--model.num_agents=4", "--model.network.hidden=[8]", "--trainer.accelerator=cpu")
     task = (
         "--config",

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Literal, Union, get_args, get_origin
 
 from epo_lightning.cli.settings.keys import ParserKeys
-from epo_lightning.cli.settings.own_classes import OWN
+from epo_lightning.cli.settings.own_classes import OWN, SHORT_NAMES
 from epo_lightning.documents.config_file import ConfigFile
 from epo_lightning.documents.nearest import hint, nearest
 from epo_lightning.documents.plain_yaml import AS_WRITTEN, MARK
@@ -160,12 +160,13 @@ def _of_argument(
     tail = part[part.index(f'"{argument}"') :]
     value = _value_in(tail, first=True)
     kind = parameters.get(argument)
-    known = [*_choices(kind), *(("Average", "Uniform", "KPoint") if argument == "crossover" else ())]
+    short = SHORT_NAMES.get(argument, {})
+    known = [*_choices(kind), *short]
     takes = words(kind) if kind is not None else ""
     wanted = f"must be {takes}" if takes else "cannot be that"
     if known:
         wanted = f"must be {', '.join(known)}, or a class"
-        wanted = wanted if argument == "crossover" else f"must be {takes}"
+        wanted = wanted if short else f"must be {takes}"
     return Mistake(f"{where}{key} {name}.{argument} {wanted}; got {_short(value)}{hint(value, known)}")
 
 

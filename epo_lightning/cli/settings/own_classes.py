@@ -28,11 +28,10 @@ CALLBACKS = {
 }
 CROSSOVERS = {name: f"epo_lightning.algorithm.crossover.{name}" for name in ("Average", "Uniform", "KPoint")}
 RULES = {name: f"epo_lightning.algorithm.population_based.{name}" for name in ("DexPBT", "Margins")}
-_ARGUMENTS = {
-    CALLBACKS["GeneticEvolution"]: ("crossover", CROSSOVERS),
-    CALLBACKS["PopulationBasedTraining"]: ("rule", RULES),
-}
-"""Of a class of ours the argument that takes a class, and those that have short names there."""
+SHORT_NAMES = {"crossover": CROSSOVERS, "rule": RULES}
+"""By the argument that takes them: class paths by short name."""
+_TAKES = {CALLBACKS["GeneticEvolution"]: "crossover", CALLBACKS["PopulationBasedTraining"]: "rule"}
+"""Of a class of ours the argument that takes a class."""
 OWN: dict[str, dict[str, str]] = {"data.env": ENVIRONMENTS, "trainer.callbacks": CALLBACKS}
 """Class paths by short name, of every key that takes them."""
 
@@ -53,10 +52,9 @@ def in_full(key: str, value: Any) -> Any:
     full = dict(value)
     if isinstance(full.get("class_path"), str):
         full["class_path"] = OWN[key].get(full["class_path"], full["class_path"])
-    takes = _ARGUMENTS.get(full["class_path"]) if isinstance(full.get("class_path"), str) else None
-    if takes is not None and isinstance(full.get("init_args"), Mapping) and takes[0] in full["init_args"]:
-        name, known = takes
-        full["init_args"] = {**full["init_args"], name: _class(full["init_args"][name], known)}
+    name = _TAKES.get(full["class_path"]) if isinstance(full.get("class_path"), str) else None
+    if name is not None and isinstance(full.get("init_args"), Mapping) and name in full["init_args"]:
+        full["init_args"] = {**full["init_args"], name: _class(full["init_args"][name], SHORT_NAMES[name])}
     return full
 
 

@@ -45,6 +45,7 @@ FAULTS: dict[str, tuple[list[str], str]] = {
         ["--data.env.max_steps", "few"],
         "Probe.max_steps must be an integer; got few",
     ),
+    "a number out of range": ([EVOLUTION % "num_elites: 0"], "GeneticEvolution.num_elites must be at least 1, got 0"),
     "a misspelt choice": ([EVOLUTION % "crossover: k_pont"], "got k_pont (did you mean k_point?)"),
     "a misspelt operator": ([EVOLUTION % "crossover: KPont"], "got KPont (did you mean KPoint?)"),
     "a missing argument": ([GYM], "data.env.init_args.id is missing: GymnasiumEnv needs it"),

@@ -7,7 +7,7 @@ import pytest
 
 from epo_lightning import callbacks
 from epo_lightning.algorithm import crossover
-from epo_lightning.cli.settings.own_classes import CALLBACKS, CROSSOVERS, ENVIRONMENTS, expand
+from epo_lightning.cli.settings.own_classes import CALLBACKS, CROSSOVERS, ENVIRONMENTS, RULES, expand
 from epo_lightning.cli.trust import embedded_config
 from epo_lightning.cli.trust.allowlist import findings
 from epo_lightning.envs import classic
@@ -36,5 +36,9 @@ def test_a_checkpoint_with_short_names_means_ours() -> None:
     config: dict[str, Any] = {"trainer": {"callbacks": [evolution, *others]}}
     assert findings(expand(config)) == []
     assert expand(config)["trainer"]["callbacks"][0]["init_args"]["crossover"]["class_path"] == CROSSOVERS["KPoint"]
+    exchange = {"class_path": "PopulationBasedTraining", "init_args": {"rule": {"class_path": "Margins"}}}
+    config = expand({"trainer": {"callbacks": [exchange]}})
+    assert findings(config) == []
+    assert config["trainer"]["callbacks"][0]["init_args"]["rule"]["class_path"] == RULES["Margins"]
     (finding,) = findings(expand({"trainer": {"callbacks": [{"class_path": "Lambda"}]}}))
     assert finding.what == "import Lambda"
