@@ -101,17 +101,15 @@ def independent_losses(
         value_clip_eps: See `IndependentLossSettings`.
     """
     log_ratio = policy.log_prob(batch.actions) - batch.log_probs
-    clip = coefficients.clip.view(-1, *[1] * (log_ratio.dim() - 1))
+    clip, entropy_weight, critic_weight, bound_weight = (
+        each.view(-1, *[1] * (log_ratio.dim() - 1)) for each in coefficients
+    )
     surrogate = clipped_surrogate(log_ratio.clamp(max=LOG_RATIO_MAX).exp(), batch.advantages, clip)
     critic = value_loss(values, batch.targets, batch.values, value_clip_eps)
-    terms = [_means(term) for term in (surrogate, critic, policy.bound_loss(), policy.entropy())]
-    actor, value, bound, entropy = terms
-    total = actor + 0.5 * coefficients.critic * value + coefficients.bounds * bound - coefficients.entropy * entropy
+    bound, entropy = policy.bound_loss(), policy.entropy()
+    samples = surrogate.addcmul(0.5 * critic_weight, critic).addcmul(bound_weight, bound)
+    total = samples.addcmul(entropy_weight, entropy, value=-1).flatten(1).mean(1)
     with torch.no_grad():
         kl, clipped = approximate_kl(log_ratio), (log_ratio.expm1().abs() > clip).to(values.dtype)
-        return IndependentLosses(total, torch.stack([*terms, _means(kl), _means(clipped)]).detach())
-
-
-def _means(samples: Tensor) -> Tensor:
-    """(A,) of samples (A, ...)."""
-    return samples.flatten(1).mean(1)
+        terms = torch.stack([surrogate, critic, bound, entropy.expand_as(bound), kl, clipped])
+        return IndependentLosses(total, terms.flatten(2).mean(2))

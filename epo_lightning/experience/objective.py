@@ -31,9 +31,10 @@ def objectives(dataset: Experience[Any], name: ObjectiveName) -> Tensor:
     if name == "true_objective":
         values = dataset.env.true_objective(values)
     known = torch.where(ledger.has_finished, values, 0.0).double()
-    sums = reduce([known, ledger.has_finished.double()], "two (k n) -> two k", "sum", k=population.num_agents)
+    both = torch.stack([known, ledger.has_finished.double()])
+    sums = reduce(both, "two (k n) -> two k", "sum", k=population.num_agents).contiguous()
     sum_over_ranks(sums)
-    total, envs = sums.cpu()
+    total, envs = sums.cpu().unbind()
     whole = population.envs_per_agent * dataset.world.world_size
     means: Tensor = total / whole
     return means.masked_fill(envs < whole, torch.nan)

@@ -217,7 +217,7 @@ class PlainPPO:
         if not self.seen:
             return obs.clamp(-5, 5) / (1 + 1e-5) ** 0.5
         rows = torch.cat([each.flatten(0, 1) for each in self.seen])
-        normal = (obs - rows.mean(0)) / (rows.var(0, correction=0) + 1e-5).sqrt()
+        normal: Tensor = (obs - rows.mean(0)) / (rows.var(0, correction=0) + 1e-5).sqrt()
         return normal.float().clamp(-5, 5)
 
     def _scale(self) -> tuple[float, float]:

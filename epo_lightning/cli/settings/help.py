@@ -169,19 +169,22 @@ class Help:
             name += f" {taken}"
         notes = _notes(action, ranges.get(action.dest))
         words = f"{_one_line(help_text)} {notes}".strip()
-        left = f"  {name}"
-        lines = textwrap.wrap(words, self.width - _INDENT, break_on_hyphens=False) or [""]
-        if len(left) + 2 > _INDENT:
-            return [left, *(f"{'':{_INDENT}}{line}" for line in lines)]
-        return [f"{left:{_INDENT}}{lines[0]}", *(f"{'':{_INDENT}}{line}" for line in lines[1:])]
+        return self._beside(name, words)
 
     def _classes(self, key: str) -> list[str]:
         title, how, classes = _CLASS_LISTS[key]
         lines = [*self._wrapped(f"{title} ({how}; --{key}.help NAME tells its keys):")]
         for name, path in classes.items():
-            words = textwrap.wrap(_first_line(class_at(key, path)[1]), self.width - _INDENT)
-            lines += [f"  {name:{_INDENT - 2}}{words[0]}", *(f"{'':{_INDENT}}{line}" for line in words[1:])]
+            lines += self._beside(name, _first_line(class_at(key, path)[1]))
         return lines
+
+    def _beside(self, name: str, words: str) -> list[str]:
+        """A name, and what it is: to its right, or below where the name is long."""
+        left = f"  {name}"
+        lines = textwrap.wrap(words, self.width - _INDENT, break_on_hyphens=False) or [""]
+        if len(left) + 2 > _INDENT:
+            return [left, *(f"{'':{_INDENT}}{line}" for line in lines)]
+        return [f"{left:{_INDENT}}{lines[0]}", *(f"{'':{_INDENT}}{line}" for line in lines[1:])]
 
     def _wrapped(self, text: str, indent: int = 0) -> list[str]:
         return textwrap.wrap(text, self.width, initial_indent=" " * indent, subsequent_indent=" " * indent)
