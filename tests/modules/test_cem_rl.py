@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from epo_lightning.algorithm.cem import CEMSettings
-from epo_lightning.algorithm.pql import PQLLossSettings
+from epo_lightning.algorithm.pql import PQLLossSettings, smooth
 from epo_lightning.callbacks import NaNGuard
 from epo_lightning.envs.classic import Pendulum, Probe
 from epo_lightning.experience.generation import (
@@ -108,7 +108,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     """Four generations, all but the first with members that learnt."""
     watched = module(Watched)
     assert isinstance(watched, Watched)
-    draw, draw_for, smooth = GenerationDataset.draw, GenerationDataset.draw_for, cem_rl.smooth
+    draw, draw_for = GenerationDataset.draw, GenerationDataset.draw_for
 
     def drawing(self: GenerationDataset) -> NStepTransitions:
         watched.seen[-1].batches.append(draw(self))
