@@ -24,10 +24,11 @@ from epo_lightning.experience.generation import (
 )
 from epo_lightning.experience.replay import NStepTransitions
 from epo_lightning.experience.streams import Stream, derive_seed
+from epo_lightning.learner.adam import CEMOptimizerSettings
 from epo_lightning.learner.stacked_actor import CEMNetworkSettings
 from epo_lightning.limits import Mistake
 from epo_lightning.modules import cem_rl
-from epo_lightning.modules.cem_rl import TD3, CEMOptimizerSettings, CEMRLModule
+from epo_lightning.modules.cem_rl import TD3, CEMRLModule
 from epo_lightning.modules.data import RolloutDataModule
 from tests.support import training
 
