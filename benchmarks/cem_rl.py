@@ -10,10 +10,10 @@ figures are medians. Peak memory is that of a process of its own for each side.
 
 import argparse
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -93,12 +93,18 @@ def measured(work: Callable[[], object], clock: Callable[[], float], times: int)
 
 def grown(side: type[Batched] | type[Loop], sizes: tuple[int, tuple[int, ...], int, int]) -> float:
     """MiB by which the peak memory of this process grows."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mib()
     one = side(*sizes)
     for _ in range(5):
         one.learn()
         one.act()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return peak_mib() - before
+
+
+def peak_mib() -> float:
+    """Of this process alone: what `getrusage` tells is at least that of the process which started it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) / 1024
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from epo_lightning.algorithm.genetics import rank
-from epo_lightning.limits import require_range
+from epo_lightning.limits import Mistake, require_range
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,21 @@ class CEMSettings:
         require_range(f"{key}.damping_init", self.damping_init, 0)
         require_range(f"{key}.damping_limit", self.damping_limit, 0)
         require_range(f"{key}.damping_decay", self.damping_decay, 0, 1)
+
+    def require_members(self, members: int) -> None:
+        """Refuse so many members, if they cannot be drawn or chosen from.
+
+        Raises:
+            Mistake: Naming the key and the remedy.
+        """
+        told = f"of {members} members: model.num_agents less the mean"
+        require_range(f"model.evolution.parents ({told})", self.parents, high=members)
+        require_range(f"model.evolution.gradient_members ({told})", self.gradient_members, high=members)
+        if self.antithetic and members % 2:
+            raise Mistake(
+                f"model.num_agents {members + 1}: the mean has {members} members beside it, which cannot be drawn in"
+                f" pairs (model.evolution.antithetic): use {members} or {members + 2}, or antithetic false"
+            )
 
 
 class Distribution(NamedTuple):

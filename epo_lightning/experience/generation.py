@@ -85,7 +85,7 @@ class Generation(NamedTuple):
     warm: bool
 
 
-class GenerationDataset(ReplayExperience[Generation, NStepTransitions]):
+class GenerationDataset(ReplayExperience[Generation]):
     """One pass is a generation, and one batch.
 
     Observations are normalised by what was seen before the generation began: its agents are measured by functions that
@@ -100,6 +100,7 @@ class GenerationDataset(ReplayExperience[Generation, NStepTransitions]):
     """
 
     policy: StackedActor
+    buffer: NStepBuffer
 
     def __init__(
         self,
@@ -182,7 +183,8 @@ class GenerationDataset(ReplayExperience[Generation, NStepTransitions]):
         """(actors, B, O) raw observations for one update of each of so many actors."""
         numbers = self.buffer.draw(actors * self.replay.batch_size, self.generator)
         self._forward_passes += 3 * len(numbers)
-        return self.buffer.gather(numbers).obs.unflatten(0, (actors, -1))
+        obs = self.buffer.gather(numbers).obs
+        return obs.view(actors, -1, obs.shape[1])
 
     @property
     def forward_passes(self) -> int:

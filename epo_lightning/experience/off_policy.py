@@ -20,7 +20,7 @@ from epo_lightning.experience.world import World
 from epo_lightning.learner.policy import NormalizingPolicy
 
 
-class ReplayExperience(Experience[Batch], Generic[Batch, Sample]):
+class ReplayExperience(Experience[Batch]):
     """What every stream keeps that learns from what it remembers.
 
     Args:
@@ -35,7 +35,7 @@ class ReplayExperience(Experience[Batch], Generic[Batch, Sample]):
 
     policy: NormalizingPolicy
 
-    def __init__(self, world: World, policy: NormalizingPolicy, population: Population, buffer: Ring[Sample]) -> None:
+    def __init__(self, world: World, policy: NormalizingPolicy, population: Population, buffer: Ring[Any]) -> None:
         super().__init__(world, policy, population)
         self.buffer = buffer
 
@@ -69,7 +69,7 @@ class ReplayExperience(Experience[Batch], Generic[Batch, Sample]):
             self.buffer.cut()
 
 
-class ReplayDataset(ReplayExperience[list[Sample], Sample]):
+class ReplayDataset(ReplayExperience[list[Sample]], Generic[Sample]):
     """One pass is T env steps; each yields the minibatches to learn from after it, none while it warms up.
 
     Args:
@@ -79,6 +79,8 @@ class ReplayDataset(ReplayExperience[list[Sample], Sample]):
         updates_per_step: Minibatches of a batch.
         buffer: What is remembered; empty.
     """
+
+    buffer: Ring[Sample]
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ Shape legend: K agents, P = K - 1 members, G of them learn by gradient, B sample
 
 import copy
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -28,6 +28,7 @@ from epo_lightning.experience.replay import CAPACITY, ReplayShape, Ring
 from epo_lightning.experience.streams import Stream, derive_seed
 from epo_lightning.experience.world import World
 from epo_lightning.learner.activations import ACTIVATIONS
+from epo_lightning.learner.adam import CEMOptimizerSettings
 from epo_lightning.learner.q_networks import TwinCritic, require_continuous
 from epo_lightning.learner.stacked import stacked_mlp
 from epo_lightning.learner.stacked_actor import CEMNetworkSettings, StackedActor
@@ -41,36 +42,6 @@ DIAGNOSTICS = ("critic_loss", "value")
 """What each update of the critics tells: their loss, and what they expect of the samples."""
 TD3 = PQLLossSettings(n_step=1, tau=0.005, smoothing_sigma=0.2, smoothing_clip=0.5)
 """CEM-RL's own targets: those of TD3."""
-
-
-@dataclass(frozen=True)
-class CEMOptimizerSettings:
-    """Step sizes of Adam, and how often it steps.
-
-    S is the number of env steps that the members made in the last generation, over all ranks.
-
-    Args:
-        actor_learning_rate: Of the members that learn by gradient.
-        critic_learning_rate: Of the two critics.
-        critic_updates_per_env_step: The critics make S times this many updates a generation, the same number against
-            each member that learns by gradient.
-        actor_updates_per_env_step: Each of these members makes S times this many, from an optimizer of its own that
-            knows nothing of earlier generations.
-        max_grad_norm: Gradients of the critics are scaled down to this norm; inf for never.
-    """
-
-    actor_learning_rate: float = 1e-3
-    critic_learning_rate: float = 1e-3
-    critic_updates_per_env_step: float = 1.0
-    actor_updates_per_env_step: float = 1.0
-    max_grad_norm: float = float("inf")
-
-    def __post_init__(self) -> None:
-        key = "model.optimizer"
-        for name in ("actor_learning_rate", "critic_learning_rate", "max_grad_norm"):
-            require_range(f"{key}.{name}", getattr(self, name), 0, open_low=True)
-        for name in ("critic_updates_per_env_step", "actor_updates_per_env_step"):
-            require_range(f"{key}.{name}", getattr(self, name), 0)
 
 
 class CEMRLModule(PopulationModule):
@@ -113,13 +84,13 @@ class CEMRLModule(PopulationModule):
         network: CEMNetworkSettings = CEMNetworkSettings(),  # noqa: B008  (frozen)
         evolution: CEMSettings = CEMSettings(),  # noqa: B008
         loss: PQLLossSettings = TD3,
-        optimizer: CEMOptimizerSettings = CEMOptimizerSettings(),
+        optimizer: CEMOptimizerSettings = CEMOptimizerSettings(),  # noqa: B008
         replay: GenerationReplaySettings = GenerationReplaySettings(),  # noqa: B008
         generation: GenerationSettings = GenerationSettings(),  # noqa: B008
     ) -> None:
         super().__init__(DIAGNOSTICS)
         require_range("model.num_agents (the mean and at least two members)", num_agents, 3)
-        require_members(num_agents - 1, evolution)
+        evolution.require_members(num_agents - 1)
         self.num_agents, self.network_settings, self.evolution_settings = num_agents, network, evolution
         self.loss_settings, self.optimizer_settings = loss, optimizer
         self.replay_settings, self.generation_settings = replay, generation
@@ -294,19 +265,3 @@ class CEMRLModule(PopulationModule):
         actor = {"losses/actor_loss": torch.stack(losses).mean()} if losses else {}
         filled = torch.tensor(float(self.dataset.buffer.filled), device=self.policy.device)
         return {**actor, **self._told, "charts/replay_steps": filled}
-
-
-def require_members(members: int, settings: CEMSettings) -> None:
-    """Refuse a population that cannot be drawn or chosen from.
-
-    Raises:
-        Mistake: Naming the key and the remedy.
-    """
-    told = f"of {members} members: model.num_agents less the mean"
-    require_range(f"model.evolution.parents ({told})", settings.parents, high=members)
-    require_range(f"model.evolution.gradient_members ({told})", settings.gradient_members, high=members)
-    if settings.antithetic and members % 2:
-        raise Mistake(
-            f"model.num_agents {members + 1}: the mean has {members} members beside it, which cannot be drawn in pairs"
-            f" (model.evolution.antithetic): use {members} or {members + 2}, or antithetic false"
-        )

@@ -60,4 +60,4 @@ def test_sizes_that_make_no_network() -> None:
     assert CEMNetworkSettings().of_critics.activation == "leaky_relu"
     for changes, key in (({"actor": (0,)}, "actor"), ({"critic": (8, -1)}, "critic"), ({"obs_clip": 0.0}, "obs_clip")):
         with pytest.raises(Mistake, match=f"model.network.{key}"):
-            CEMNetworkSettings(**changes)  # type: ignore[arg-type]
+            CEMNetworkSettings(**changes)

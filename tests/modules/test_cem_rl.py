@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from epo_lightning.algorithm.cem import CEMSettings
-from epo_lightning.algorithm.pql import PQLLossSettings
+from epo_lightning.algorithm.pql import PQLLossSettings, smooth
 from epo_lightning.callbacks import NaNGuard
 from epo_lightning.envs.classic import Pendulum, Probe
 from epo_lightning.experience.generation import (
@@ -24,10 +24,11 @@ from epo_lightning.experience.generation import (
 )
 from epo_lightning.experience.replay import NStepTransitions
 from epo_lightning.experience.streams import Stream, derive_seed
+from epo_lightning.learner.adam import CEMOptimizerSettings
 from epo_lightning.learner.stacked_actor import CEMNetworkSettings
 from epo_lightning.limits import Mistake
 from epo_lightning.modules import cem_rl
-from epo_lightning.modules.cem_rl import TD3, CEMOptimizerSettings, CEMRLModule
+from epo_lightning.modules.cem_rl import TD3, CEMRLModule
 from epo_lightning.modules.data import RolloutDataModule
 from tests.support import training
 
@@ -108,7 +109,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     """Four generations, all but the first with members that learnt."""
     watched = module(Watched)
     assert isinstance(watched, Watched)
-    draw, draw_for, smooth = GenerationDataset.draw, GenerationDataset.draw_for, cem_rl.smooth
+    draw, draw_for = GenerationDataset.draw, GenerationDataset.draw_for
 
     def drawing(self: GenerationDataset) -> NStepTransitions:
         watched.seen[-1].batches.append(draw(self))

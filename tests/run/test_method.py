@@ -1,6 +1,7 @@
 """What the settings of a run make, in words."""
 
 from epo_lightning.callbacks import GeneticEvolution, NaNGuard, PopulationBasedTraining
+from epo_lightning.modules.cem_rl import CEMRLModule
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.modules.pbt import PBTModule
 from epo_lightning.modules.sac import SACModule
@@ -21,6 +22,7 @@ def test_agents_and_callbacks_make_the_method() -> None:
     assert method(EPOModule, 4, [NaNGuard()]) == sapg
     assert method(EPOModule, 4, [NaNGuard(), MyEvolution()]) == "EPO: 4 agents, evolved by GeneticEvolution"
     assert method(SACModule, 1, []) == "SAC: one agent"
+    assert method(CEMRLModule, 11, []) == "CEM-RL: 11 agents"
     coupled = "followers coupled to the master (model.loss.coupling_coefficient)"
     cpo = f"CPO: 4 agents, {coupled}, no evolution (GeneticEvolution in trainer.callbacks adds it)"
     assert method(EPOModule, 4, [NaNGuard()], coupled=True) == cpo

@@ -10,8 +10,9 @@ from torch import Tensor
 from epo_lightning.algorithm.cem import CEMSettings
 from epo_lightning.callbacks import NaNGuard
 from epo_lightning.experience.generation import Generation, GenerationReplaySettings, GenerationSettings
+from epo_lightning.learner.adam import CEMOptimizerSettings
 from epo_lightning.learner.stacked_actor import CEMNetworkSettings
-from epo_lightning.modules.cem_rl import CEMOptimizerSettings, CEMRLModule
+from epo_lightning.modules.cem_rl import CEMRLModule
 from tests.support.training import small_data
 from tests.support.two_ranks import RememberingProbe, on_two_ranks
 

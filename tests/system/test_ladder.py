@@ -38,6 +38,7 @@ from epo_lightning.experience.n_step import ExplorationSettings
 from epo_lightning.experience.replay import ReplaySettings
 from epo_lightning.experience.settings import OnPolicySettings, RolloutSettings
 from epo_lightning.learner.actor_critic import ActorCriticSettings, Expression, PolicyOutput
+from epo_lightning.learner.adam import CEMOptimizerSettings
 from epo_lightning.learner.adamw import SACOptimizerSettings
 from epo_lightning.learner.deterministic import PQLNetworkSettings
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
@@ -46,7 +47,7 @@ from epo_lightning.learner.optimizer import OptimizerSettings
 from epo_lightning.learner.q_networks import SACNetworkSettings
 from epo_lightning.learner.stacked_actor import CEMNetworkSettings
 from epo_lightning.modules import pql, sac
-from epo_lightning.modules.cem_rl import TD3, CEMOptimizerSettings, CEMRLModule
+from epo_lightning.modules.cem_rl import TD3, CEMRLModule
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.modules.pbt import PBTModule
 from epo_lightning.modules.pql import PQLModule
