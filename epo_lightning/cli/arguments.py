@@ -59,9 +59,8 @@ def find_config(name: str, key: str = "config") -> Path:
     if (STUDIES / packaged.name).is_file():
         raise Mistake(f"{key}: {name} is a study of several runs: epo-lightning sweep {name}")
     known = sorted(file.stem for file in CONFIGS.glob("*.yaml") if file != OF_WANDB)
-    raise Mistake(
-        f"{key}: {name} is neither a file nor one of the packaged configurations: {', '.join(known)}{hint(name, known)}"
-    )
+    choices = hint(name, known) or f": {', '.join(known)}"  # all of them only where none is near: they are many
+    raise Mistake(f"{key}: {name} is neither a file nor one of the packaged configurations{choices}")
 
 
 def _require_run(file: Path, key: str) -> None:
