@@ -125,6 +125,8 @@ class PopulationBasedTraining(PopulationCallback):
             everybody = torch.arange(self.module.num_agents)
             self._apply(trainer, Decision(everybody, everybody, everybody))
             self._has_begun = True
+            own_steps = self.module.dataset.env_steps // self.module.num_agents  # of a run that goes on with it
+            self._checked, self._began = (torch.full_like(each, own_steps) for each in (self._checked, self._began))
         self._log()
         path = run_file(trainer, "lineage.jsonl")
         if trainer.is_global_zero and (self.lineage or path.exists()):
@@ -241,17 +243,15 @@ class PopulationBasedTraining(PopulationCallback):
         """The lineage, the records, what each agent counts from, and the generator."""
         assert self._generator is not None
         tensors = {"records": self._records, "best": self._best, "checked": self._checked, "began": self._began}
-        return {
-            "lineage": self.lineage,
-            "has_begun": self._has_begun,
-            "generator": self._generator.get_state(),
-            **tensors,
-        }
+        kept = {"lineage": self.lineage, "has_begun": self._has_begun, "objective": self.objective, **tensors}
+        return {**kept, "generator": self._generator.get_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from `state_dict`."""
+        """Continue from `state_dict`; records of another objective are none."""
         self.lineage, self._has_begun = list(state_dict["lineage"]), state_dict["has_begun"]
         self._records, self._best = state_dict["records"].clone(), state_dict["best"].clone()
+        if state_dict["objective"] != self.objective:
+            self._records, self._best = (torch.full_like(each, torch.nan) for each in (self._records, self._best))
         self._checked, self._began = state_dict["checked"].clone(), state_dict["began"].clone()
         self._generator = torch.Generator()
         self._generator.set_state(state_dict["generator"])

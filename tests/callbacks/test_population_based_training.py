@@ -252,6 +252,23 @@ def test_a_resumed_run_goes_on_to_the_bit(tmp_path: Path, rule: str) -> None:
     assert torch.equal(one.price, other.price)
 
 
+def test_a_run_that_goes_on_with_it_counts_from_there(tmp_path: Path) -> None:
+    def go_on(iterations: int, *callbacks: PopulationBasedTraining, **changes: Any) -> PBTModule:
+        module = apart()
+        trainer = fit(module, paying(*[FALLING] * 6), tmp_path, iterations, callbacks=[*callbacks], **changes)
+        trainer.save_checkpoint(tmp_path / "last.ckpt")
+        return module
+
+    go_on(2)
+    first = exchange(start_after=32)
+    module = go_on(3, first, ckpt_path=tmp_path / "last.ckpt")
+    assert (first.lineage, module.champion) == ([], 0)
+    second = exchange(start_after=32, objective="successes")  # of which nobody has any: all are worth 0 now
+    go_on(4, second, ckpt_path=tmp_path / "last.ckpt")
+    assert second._records.tolist() == [0.0] * 8
+    assert second.lineage == []
+
+
 class TestMistakes:
     @pytest.mark.parametrize(
         ("changes", "words"),
