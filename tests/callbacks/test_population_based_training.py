@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from epo_lightning.algorithm.population_based import DexPBT, Margins
 from epo_lightning.callbacks import PopulationBasedTraining
+from epo_lightning.cli.arguments import CONFIGS
+from epo_lightning.envs.allegro_kuka.reward import exposed
 from epo_lightning.envs.base import StepResult
 from epo_lightning.limits import Mistake
 from epo_lightning.modules.data import RolloutDataModule
@@ -72,6 +75,19 @@ def run(folder: Path, callback: PopulationBasedTraining, *table: Row, env: type[
 def when(callback: PopulationBasedTraining) -> list[int]:
     """In which iterations somebody acted, counted from 1."""
     return [record["env_steps"] // 128 for record in callback.lineage]
+
+
+def test_the_clocks_are_those_of_the_released_code() -> None:
+    callback = PopulationBasedTraining()
+    assert (callback.interval_steps, callback.start_after, callback.initial_delay) == (10**7, 10**7, 2 * 10**7)
+    assert isinstance(callback.rule, DexPBT)
+    # and what its Allegro-Kuka experiments set otherwise
+    (kuka, _) = yaml.safe_load((CONFIGS / "pbt_reorient.yaml").read_text())["trainer"]["callbacks"]
+    given = kuka["init_args"]
+    assert (given["interval_steps"], given["start_after"], given["initial_delay"]) == (2 * 10**7, 10**8, 2 * 10**8)
+    assert given["rule"]["init_args"] == {"fraction_worst": 0.3}
+    assert given["objective"] == "true_objective"
+    assert given["reward_genome"].keys() == exposed(velocity_penalty=True).keys()
 
 
 class TestBeginning:
