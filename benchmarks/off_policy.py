@@ -33,7 +33,7 @@ from epo_lightning.callbacks import NaNGuard
 from epo_lightning.cli.process_settings import keep_freed_memory
 from epo_lightning.envs.base import StepResult
 from epo_lightning.experience.replay import ReplaySettings
-from epo_lightning.learner.adamw import SACOptimizerSettings
+from epo_lightning.learner.adamw import AdamWSettings
 from epo_lightning.learner.deterministic import PQLNetworkSettings
 from epo_lightning.learner.q_networks import SACNetworkSettings
 from epo_lightning.modules.data import RolloutDataModule
@@ -282,7 +282,7 @@ class System:
         widths: dict[str, Any] = {"actor": preset.widths, "critic": preset.widths} if preset.widths else {}
         self.module: OffPolicyModule[Any]
         if name == "sac":
-            optimizer = SACOptimizerSettings(updates_per_step=UPDATES)
+            optimizer = AdamWSettings(updates_per_step=UPDATES)
             self.module = SACModule(SACNetworkSettings(**widths), optimizer=optimizer, replay=replay)
         else:
             self.module = PQLModule(PQLNetworkSettings(**widths), PQLLossSettings(), optimizer=OPTIMIZER, replay=replay)

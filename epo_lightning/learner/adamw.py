@@ -10,7 +10,7 @@ from epo_lightning.limits import require_range
 
 
 @dataclass(frozen=True)
-class SACOptimizerSettings:
+class AdamWSettings:
     """Step size of AdamW, and how often it steps.
 
     Args:
@@ -41,14 +41,14 @@ class SACOptimizerSettings:
 
 
 def build_adamw(
-    decayed: Mapping[str, Sequence[nn.Parameter]], free: Sequence[nn.Parameter], settings: SACOptimizerSettings
+    decayed: Mapping[str, Sequence[nn.Parameter]], free: Sequence[nn.Parameter], settings: AdamWSettings
 ) -> torch.optim.AdamW:
     """One fused AdamW; what has no gradient in a step is left alone by it.
 
     Args:
         decayed: Parameters by network, a group each.
         free: Parameters whose weights do not decay.
-        settings: See `SACOptimizerSettings`.
+        settings: See `AdamWSettings`.
     """
     groups = [{"params": list(parameters)} for parameters in decayed.values()]
     groups.append({"params": list(free), "weight_decay": 0.0})  # type: ignore[dict-item]
@@ -57,7 +57,7 @@ def build_adamw(
     )
 
 
-def restart_adamw(adamw: torch.optim.AdamW, settings: SACOptimizerSettings) -> None:
+def restart_adamw(adamw: torch.optim.AdamW, settings: AdamWSettings) -> None:
     """Make a restored `adamw` obey `settings`, whatever those under which its state was saved; moments stay."""
     for group in adamw.param_groups[:-1]:
         group["weight_decay"] = settings.weight_decay

@@ -17,7 +17,7 @@ from epo_lightning.experience.memory import Need, require_memory
 from epo_lightning.experience.off_policy import ReplayDataset, replay_shape, stream_needs
 from epo_lightning.experience.replay import CAPACITY, ReplaySettings, ReplayShape, Ring, Sample
 from epo_lightning.experience.world import World
-from epo_lightning.learner.adamw import SACOptimizerSettings, build_adamw, restart_adamw
+from epo_lightning.learner.adamw import AdamWSettings, build_adamw, restart_adamw
 from epo_lightning.learner.policy import NormalizingPolicy
 from epo_lightning.learner.q_networks import QNetworkSettings, TwinCritic
 from epo_lightning.limits import Mistake, require_range
@@ -50,7 +50,7 @@ class OffPolicyModule(PopulationModule, Generic[Sample]):
         self,
         diagnostics: Sequence[str],
         network: QNetworkSettings,
-        optimizer: SACOptimizerSettings,
+        optimizer: AdamWSettings,
         replay: ReplaySettings,
         tau: float,
     ) -> None:

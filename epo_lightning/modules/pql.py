@@ -13,7 +13,7 @@ from epo_lightning.experience.memory import Need
 from epo_lightning.experience.n_step import ExplorationSettings, MixedReplayDataset, NStepBuffer
 from epo_lightning.experience.replay import NStepTransitions, ReplaySettings, ReplayShape, Ring
 from epo_lightning.experience.world import World
-from epo_lightning.learner.adamw import SACOptimizerSettings
+from epo_lightning.learner.adamw import AdamWSettings
 from epo_lightning.learner.deterministic import DeterministicActor, PQLNetworkSettings
 from epo_lightning.learner.q_networks import require_continuous
 from epo_lightning.modules.identity import Identity
@@ -21,7 +21,7 @@ from epo_lightning.modules.off_policy import OffPolicyModule
 
 DIAGNOSTICS = ("critic_loss", "value")
 """What each update tells: the critics' loss, and what they expect of the samples."""
-OPTIMIZER = SACOptimizerSettings(5e-4, (0.9, 0.999), weight_decay=0.01, max_grad_norm=0.5, actor_every=2)
+OPTIMIZER = AdamWSettings(5e-4, (0.9, 0.999), weight_decay=0.01, max_grad_norm=0.5, actor_every=2)
 REPLAY = ReplaySettings(capacity_per_env=1220, warmup=32)
 """Five million transitions of 4,096 environments."""
 
@@ -47,7 +47,7 @@ class PQLModule(OffPolicyModule[NStepTransitions]):
         network: PQLNetworkSettings = PQLNetworkSettings(),  # noqa: B008  (frozen)
         loss: PQLLossSettings = PQLLossSettings(),  # noqa: B008
         exploration: ExplorationSettings = ExplorationSettings(),  # noqa: B008
-        optimizer: SACOptimizerSettings = OPTIMIZER,
+        optimizer: AdamWSettings = OPTIMIZER,
         replay: ReplaySettings = REPLAY,
     ) -> None:
         super().__init__(DIAGNOSTICS, network, optimizer, replay, loss.tau)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from epo_lightning.algorithm.sac import SACLossSettings, actor_loss, critic_targets, temperature_loss
 from epo_lightning.experience.replay import ReplayBuffer, ReplaySettings, ReplayShape, Transitions
-from epo_lightning.learner.adamw import SACOptimizerSettings
+from epo_lightning.learner.adamw import AdamWSettings
 from epo_lightning.learner.q_networks import SACNetworkSettings, SquashedActor, require_continuous
 from epo_lightning.modules.identity import Identity
 from epo_lightning.modules.off_policy import OffPolicyModule
@@ -39,7 +39,7 @@ class SACModule(OffPolicyModule[Transitions]):
         self,
         network: SACNetworkSettings = SACNetworkSettings(),  # noqa: B008  (frozen)
         loss: SACLossSettings = SACLossSettings(),  # noqa: B008
-        optimizer: SACOptimizerSettings = SACOptimizerSettings(),  # noqa: B008
+        optimizer: AdamWSettings = AdamWSettings(),  # noqa: B008
         replay: ReplaySettings = ReplaySettings(),  # noqa: B008
     ) -> None:
         super().__init__(DIAGNOSTICS, network, optimizer, replay, loss.tau)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from epo_lightning.learner.adamw import SACOptimizerSettings, build_adamw, restart_adamw
+from epo_lightning.learner.adamw import AdamWSettings, build_adamw, restart_adamw
 from epo_lightning.limits import Mistake
 
 
@@ -16,7 +16,7 @@ def parameters(count: int = 3) -> list[nn.Parameter]:
 
 def test_the_first_step_by_hand() -> None:
     actor, critic, temperature = parameters()
-    settings = SACOptimizerSettings(learning_rate=0.1, weight_decay=0.5)
+    settings = AdamWSettings(learning_rate=0.1, weight_decay=0.5)
     adamw = build_adamw({"actor": [actor], "critic": [critic]}, [temperature], settings)
     critic.grad, temperature.grad = torch.tensor([3.0, 3.0]), torch.tensor([3.0, 3.0])
     adamw.step()
@@ -29,11 +29,11 @@ def test_the_first_step_by_hand() -> None:
 
 def test_restored_moments_obey_new_settings() -> None:
     old, new = parameters(), parameters()
-    first = build_adamw({"a": old[:1], "b": old[1:2]}, old[2:], SACOptimizerSettings())
+    first = build_adamw({"a": old[:1], "b": old[1:2]}, old[2:], AdamWSettings())
     for parameter in old:
         parameter.grad = torch.ones(2)
     first.step()
-    settings = SACOptimizerSettings(learning_rate=0.5, betas=(0.5, 0.6), weight_decay=0.25)
+    settings = AdamWSettings(learning_rate=0.5, betas=(0.5, 0.6), weight_decay=0.25)
     second = build_adamw({"a": new[:1], "b": new[1:2]}, new[2:], settings)
     second.load_state_dict(first.state_dict())
     assert second.param_groups[0]["lr"] == 3e-4
@@ -58,4 +58,4 @@ def test_restored_moments_obey_new_settings() -> None:
 )
 def test_out_of_range(changes: dict[str, Any]) -> None:
     with pytest.raises(Mistake, match=rf"model\.optimizer\.{next(iter(changes))}\b.* must be"):
-        SACOptimizerSettings(**changes)
+        AdamWSettings(**changes)

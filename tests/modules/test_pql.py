@@ -16,7 +16,7 @@ from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Pendulum, Probe
 from epo_lightning.experience.n_step import ExplorationSettings
 from epo_lightning.experience.replay import ReplaySettings
-from epo_lightning.learner.adamw import SACOptimizerSettings
+from epo_lightning.learner.adamw import AdamWSettings
 from epo_lightning.learner.deterministic import PQLNetworkSettings
 from epo_lightning.limits import Mistake
 from epo_lightning.modules.identity import Identity
@@ -28,7 +28,7 @@ GROUPS: list[tuple[Any, dict[str, Any]]] = [
     (PQLNetworkSettings, {"actor": (16,), "critic": (16,)}),
     (PQLLossSettings, {}),
     (ExplorationSettings, {}),
-    (SACOptimizerSettings, {"actor_every": 2, "learning_rate": 5e-4, "max_grad_norm": 0.5}),
+    (AdamWSettings, {"actor_every": 2, "learning_rate": 5e-4, "max_grad_norm": 0.5}),
     (ReplaySettings, {"capacity_per_env": 20, "batch_size": 32, "warmup": 6, "horizon": 4}),
 ]
 

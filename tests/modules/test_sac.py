@@ -13,7 +13,7 @@ from epo_lightning.algorithm.sac import SACLossSettings
 from epo_lightning.callbacks import NaNGuard
 from epo_lightning.envs.classic import Probe
 from epo_lightning.experience.replay import ReplaySettings
-from epo_lightning.learner.adamw import SACOptimizerSettings
+from epo_lightning.learner.adamw import AdamWSettings
 from epo_lightning.learner.q_networks import SACNetworkSettings
 from epo_lightning.limits import Mistake
 from epo_lightning.modules.identity import Identity
@@ -24,7 +24,7 @@ from tests.support.training import Recorder
 GROUPS: list[tuple[Any, dict[str, Any]]] = [
     (SACNetworkSettings, {"actor": (16,), "critic": (16,), "atoms": 21}),
     (SACLossSettings, {}),
-    (SACOptimizerSettings, {"updates_per_step": 4, "actor_every": 3}),
+    (AdamWSettings, {"updates_per_step": 4, "actor_every": 3}),
     (ReplaySettings, {"capacity_per_env": 20, "batch_size": 32, "warmup": 6, "horizon": 4}),
 ]
 

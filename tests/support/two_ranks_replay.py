@@ -13,7 +13,7 @@ from epo_lightning.algorithm.pql import PQLLossSettings
 from epo_lightning.callbacks import NaNGuard
 from epo_lightning.experience.n_step import MixedReplayDataset
 from epo_lightning.experience.replay import NStepTransitions, ReplaySettings
-from epo_lightning.learner.adamw import SACOptimizerSettings
+from epo_lightning.learner.adamw import AdamWSettings
 from epo_lightning.learner.deterministic import PQLNetworkSettings
 from epo_lightning.learner.q_networks import SACNetworkSettings
 from epo_lightning.modules.off_policy import OffPolicyModule
@@ -22,7 +22,7 @@ from epo_lightning.modules.sac import SACModule
 from tests.support.training import small_data
 from tests.support.two_ranks import RememberingProbe, on_two_ranks
 
-OPTIMIZER = SACOptimizerSettings(updates_per_step=2, actor_every=2, max_grad_norm=1.0)
+OPTIMIZER = AdamWSettings(updates_per_step=2, actor_every=2, max_grad_norm=1.0)
 REPLAY = ReplaySettings(capacity_per_env=20, batch_size=16, warmup=5, horizon=4)
 
 

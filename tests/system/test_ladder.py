@@ -39,7 +39,7 @@ from epo_lightning.experience.replay import ReplaySettings
 from epo_lightning.experience.settings import OnPolicySettings, RolloutSettings
 from epo_lightning.learner.actor_critic import ActorCriticSettings, Expression, PolicyOutput
 from epo_lightning.learner.adam import CEMOptimizerSettings
-from epo_lightning.learner.adamw import SACOptimizerSettings
+from epo_lightning.learner.adamw import AdamWSettings
 from epo_lightning.learner.deterministic import PQLNetworkSettings
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.learner.normalization import RunningMoments, normalize_across_ranks
@@ -145,7 +145,7 @@ def soft_actor_critic(task: Task, folder: Path) -> Learner:
     """Train `SACModule` on 120 env steps of 64 environments."""
     torch.manual_seed(0)
     network = SACNetworkSettings((16,), (32, 32), atoms=51, value_min=-2.0, value_max=6.0)
-    steps = SACOptimizerSettings(learning_rate=5e-3, updates_per_step=4, actor_every=2)
+    steps = AdamWSettings(learning_rate=5e-3, updates_per_step=4, actor_every=2)
     replay = ReplaySettings(capacity_per_env=120, batch_size=128, warmup=20, horizon=40)
     module = SACModule(network, SACLossSettings(gamma=GAMMA, temperature=1e-4, target_entropy=-0.5), steps, replay)
     train(module, small_data(64, task.env), folder, 3)
@@ -170,7 +170,7 @@ def parallel_q_learning(task: Task, folder: Path) -> Learner:
     """Train `PQLModule` on 120 env steps of 64 environments, with the published numbers but for size and step size."""
     torch.manual_seed(0)
     network, loss = PQLNetworkSettings((16,), (32, 32)), PQLLossSettings(gamma=GAMMA)
-    steps = SACOptimizerSettings(learning_rate=5e-3, max_grad_norm=0.5, updates_per_step=4, actor_every=2)
+    steps = AdamWSettings(learning_rate=5e-3, max_grad_norm=0.5, updates_per_step=4, actor_every=2)
     replay = ReplaySettings(capacity_per_env=120, batch_size=128, warmup=20, horizon=40)
     module = PQLModule(network, loss, ExplorationSettings(), steps, replay)
     train(module, small_data(64, task.env), folder, 3)
