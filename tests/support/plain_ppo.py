@@ -3,6 +3,7 @@
 Shape legend: T steps, n environments, O observation, A action, H LSTM units.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -215,7 +216,7 @@ class PlainPPO:
     def _normal(self, obs: Tensor) -> Tensor:
         """By all observations of the iterations before."""
         if not self.seen:
-            return obs.clamp(-5, 5) / (1 + 1e-5) ** 0.5
+            return (obs / math.sqrt(1 + 1e-5)).clamp(-5, 5)
         rows = torch.cat([each.flatten(0, 1) for each in self.seen])
         normal: Tensor = (obs - rows.mean(0)) / (rows.var(0, correction=0) + 1e-5).sqrt()
         return normal.float().clamp(-5, 5)
