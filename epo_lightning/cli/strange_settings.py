@@ -41,7 +41,7 @@ def require_own_settings(args: list[str], algorithm: str) -> None:
     replaced |= {place - 1 for place in replaced if not args[place].startswith("-")}  # --config FILE are two words
     words = [word for place, word in enumerate(args) if place not in replaced]
     strange = [key for key in _of_model(words) if key not in own]
-    for other in ALGORITHMS if strange else ():
+    for other in (DEFAULT_ALGORITHM, *ALGORITHMS) if strange else ():
         theirs = _settings(other)
         if key := next((key for key in strange if key in theirs), None):
             raise Mistake(

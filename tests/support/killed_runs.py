@@ -56,7 +56,6 @@ EVOLUTION = {
 REPLAY = {**ENVIRONMENT, "trainer": {"max_epochs": 3}}
 POPULATION = {
     **ENVIRONMENT,
-    "algorithm": "pbt",
     "trainer": {
         "max_epochs": 3,
         "callbacks+": [
@@ -75,7 +74,7 @@ CASES = {
     "evolution": (TINY, EVOLUTION, 1),
     "replay": (TINY_SAC, REPLAY, 4),
     "waiting": (TINY_PQL, REPLAY, 8),
-    "population": (TINY.replace("gene_dim: 3, ", ""), POPULATION, 5),
+    "population": ("algorithm: pbt" + TINY.replace("gene_dim: 3, ", ""), POPULATION, 5),
     "cem_rl": (TINY_CEM_RL, GENERATIONS, 8),
 }
 """By name: the run, what is laid over it, and every how manyth of its operations it is killed at."""

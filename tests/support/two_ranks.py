@@ -45,7 +45,7 @@ def compared(dataset: RolloutDataset) -> dict[str, Tensor]:
     log_mu = dataset.buffer.log_mu[:, dataset.buffer.envs : dataset.buffer.shape.learnt_columns]
     sources = torch.full_like(log_mu, 4, dtype=torch.long)
     sources[2:] = 8 + 4 * RANK
-    own = dataset.comparison._divergences(dataset.autocast)
+    own = dataset.comparison._asked(dataset.autocast)[1]
     return {"log_mu": log_mu, "own_kl": own, **dataset.comparison.tell(sources, dataset.autocast)}
 
 

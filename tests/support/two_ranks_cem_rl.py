@@ -52,6 +52,7 @@ class Witness(L.Callback):
 
 def main(folder: str) -> None:
     """Three generations, whose episodes last 3 steps on one rank and 7 on the other: it waits for these."""
+    (run := Path(folder) / "cem_rl").mkdir(exist_ok=True)  # both ranks come by
     torch.set_num_threads(1)
     torch.manual_seed(0)
     module = Measured(
@@ -62,7 +63,7 @@ def main(folder: str) -> None:
         replay=GenerationReplaySettings(capacity_per_env=40, batch_size=16, warmup=10),
         generation=GenerationSettings(horizon=7),
     )
-    on_two_ranks(folder, 3, [NaNGuard(), Witness()]).fit(module, small_data(10, RememberingProbe))
+    on_two_ranks(str(run), 3, [NaNGuard(), Witness()]).fit(module, small_data(10, RememberingProbe))
 
 
 if __name__ == "__main__":

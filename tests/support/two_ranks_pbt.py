@@ -35,11 +35,12 @@ class PopulationWitness(L.Callback):
 
 def main(folder: str) -> None:
     """Six iterations; who is below the mean acts after each, once it has finished an episode."""
+    (run := Path(folder) / "pbt").mkdir(exist_ok=True)  # both ranks come by
     torch.set_num_threads(1)
     training = PopulationBasedTraining(
         interval_steps=32, start_after=0, initial_delay=0, rule=Margins(mutation_rate=1.0)
     )
-    on_two_ranks(folder, 6, [training, NaNGuard(), PopulationWitness()]).fit(apart(4), small_data(16, RememberingProbe))
+    on_two_ranks(str(run), 6, [training, NaNGuard(), PopulationWitness()]).fit(apart(4), small_data(16, RememberingProbe))
 
 
 if __name__ == "__main__":

@@ -188,7 +188,7 @@ def test_two_ranks_learn_what_one_would_from_both_minibatches(replays: dict[str,
 
 
 def test_population_based_training_decides_once_for_both_ranks(tmp_path: Path) -> None:
-    first, second = trained("two_ranks_pbt", tmp_path)
+    first, second = trained("two_ranks_pbt", tmp_path)["pbt"]
     weights = first["weights"]
     assert {name for name in weights if not torch.equal(weights[name], second["weights"][name])} == set()
     for number, moments in first["optimizer"].items():
@@ -208,7 +208,7 @@ def test_population_based_training_decides_once_for_both_ranks(tmp_path: Path) -
 
 
 def test_cem_rl_draws_one_population_on_both_ranks_and_measures_it_in_the_environments_of_both(tmp_path: Path) -> None:
-    first, second = trained("two_ranks_cem_rl", tmp_path)
+    first, second = trained("two_ranks_cem_rl", tmp_path)["cem_rl"]
     weights = first["weights"]
     assert {name for name in weights if not torch.equal(weights[name], second["weights"][name])} == set()
     for number, moments in first["optimizer"].items():

@@ -37,7 +37,7 @@ def test_networks_and_hyper_parameters_of_a_population_outlive_kills(tmp_path: P
 def test_a_distribution_outlives_kills(tmp_path: Path) -> None:
     """At every eighth operation, as above: another callback than the genetic algorithm's logs its generations."""
     told = kill_everywhere(tmp_path, "cem_rl")
-    assert told["replay"] == {"rows": 12}, "three generations of four steps are remembered"
+    assert told["replay"] == {"rows": 12, "waiting": 0}, "three generations of four steps are remembered"
     assert told["generations"] == 3
     assert told["scenarios"] >= 4
     assert told["best"] == 3
