@@ -10,6 +10,7 @@ import lightning  # noqa: F401  (its log handler keeps the stderr of its first i
 import pytest
 
 from epo_lightning.cli.entry import main
+from epo_lightning.modules import ALGORITHMS
 from tests.support.command_line import TINY, Cli, Outcome, Rows
 
 
@@ -29,6 +30,15 @@ def environment() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def algorithms() -> Iterator[None]:
+    """An algorithm of a user's own stays admitted as long as a process lives: not for the next test."""
+    before = dict(ALGORITHMS)
+    yield
+    ALGORITHMS.clear()
+    ALGORITHMS.update(before)
 
 
 def pytest_configure() -> None:
