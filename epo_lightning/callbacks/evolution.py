@@ -236,11 +236,15 @@ class GeneticEvolution(PopulationCallback):
             self.genes.write(run_file(trainer, "genes.npy"))
 
     def state_dict(self) -> dict[str, Any]:
-        """The lineage, the genes of all generations, the last spread and the generator."""
+        """The lineage, the genes of all generations, the adoptions, the last spread and the generator."""
         assert self._generator is not None
-        kept = {"lineage": self.lineage, "genes": self.genes.state()}
-        kept["adoptions"] = self.adoptions
-        return {**kept, "spread": self._spread, "generator": self._generator.get_state()}
+        return {
+            "lineage": self.lineage,
+            "genes": self.genes.state(),
+            "adoptions": self.adoptions,
+            "spread": self._spread,
+            "generator": self._generator.get_state(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict`."""

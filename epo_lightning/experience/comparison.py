@@ -89,6 +89,6 @@ class Comparison:
             output = self.policy(torch.cat([obs, obs]), rows, torch.cat([memory, memory], dim=1))
         own, masters = output.actions.halves()
         told = torch.stack([own.entropy(), own.kl(masters)]).double()
-        means = told.unflatten(1, (self.buffer.population.num_agents, -1)).mean(-1)
+        means: Tensor = told.unflatten(1, (self.buffer.population.num_agents, -1)).mean(-1)
         means[1, MASTER] = torch.nan
         return means

@@ -21,7 +21,8 @@ def plane(obs_dim: int) -> Tensor:
     if obs_dim < 2:
         return torch.eye(obs_dim, 2)
     drawn = torch.randn(obs_dim, 2, generator=torch.Generator().manual_seed(_SEED), dtype=torch.float64)
-    return torch.linalg.qr(drawn)[0].float()
+    axes: Tensor = torch.linalg.qr(drawn)[0].float()
+    return axes
 
 
 def cells(obs: Tensor, axes: Tensor) -> Tensor:

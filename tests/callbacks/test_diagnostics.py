@@ -11,6 +11,7 @@ from torch import Tensor
 from epo_lightning.callbacks import PopulationDiagnostics
 from epo_lightning.envs.base import StepResult
 from epo_lightning.limits import Mistake
+from epo_lightning.modules.epo import EPOModule
 from epo_lightning.modules.sac import SACModule
 from tests.support.agent_reward import AgentReward
 from tests.support.training import Recorder, fit, small_data, small_module
@@ -60,6 +61,7 @@ def test_what_is_learnt_is_the_same_without_them(tmp_path: Path, module: dict[st
     one, _ = run(tmp_path, 2, module=module, settings={"every_n_iterations": 1})
     plain = small_module(**module)
     fit(plain, small_data(16, Goals), tmp_path, 2)
+    assert isinstance(one.lightning_module, EPOModule)
     for name, value in one.lightning_module.policy.state_dict().items():
         assert torch.equal(value, plain.policy.state_dict()[name]), name
 

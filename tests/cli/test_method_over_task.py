@@ -1,6 +1,7 @@
 """A configuration that names another algorithm lies over a task: it begins `model` anew, and keeps the rest."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -25,10 +26,10 @@ def over(cli: Cli) -> Cli:
     return cli
 
 
-def resolved(cli: Cli, capsys: pytest.CaptureFixture[str], *args: str) -> dict[str, object]:
+def resolved(cli: Cli, capsys: pytest.CaptureFixture[str], *args: str) -> dict[str, Any]:
     with pytest.raises(SystemExit, match="0"):
         cli("fit", *args, "--print_config")
-    config: dict[str, object] = yaml.safe_load(capsys.readouterr().out)
+    config: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
     return config
 
 

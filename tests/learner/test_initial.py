@@ -16,7 +16,7 @@ K, O, A, Z, H = 3, 4, 2, 12, 64
 
 def network(initial: InitialSettings, **settings: Any) -> LatentActorCritic:
     torch.manual_seed(0)
-    policy = LatentActorCritic(O, A, K, NetworkSettings(**({"gene_dim": Z, "hidden": (H, 8)} | settings)))
+    policy = LatentActorCritic(O, A, K, NetworkSettings(**{"gene_dim": Z, "hidden": (H, 8), **settings}))
     begin_with(policy, initial)
     return policy
 
@@ -53,9 +53,8 @@ def test_own_fan_in_by_hand(separate_critic: bool) -> None:
 
 
 def test_one_agent_without_a_gene_has_only_one_fan_in() -> None:
-    settings = {"gene_dim": 0}
     torch.manual_seed(0)
-    plain = LatentActorCritic(O, A, 1, NetworkSettings(hidden=(H,), **settings))
+    plain = LatentActorCritic(O, A, 1, NetworkSettings(gene_dim=0, hidden=(H,)))
     weight = first(plain).weight.detach().clone()
     begin_with(plain, InitialSettings(fan_in="own", gene_gain=3.0))
     assert torch.equal(first(plain).weight, weight)
@@ -81,4 +80,4 @@ def test_only_a_linear_first_layer_has_a_fan_in(variant: dict[str, Any]) -> None
 @pytest.mark.parametrize("name", ["gene_gain", "action_gain"])
 def test_a_gain_is_not_negative(name: str) -> None:
     with pytest.raises(Mistake, match=rf"model\.initial\.{name} must be at least 0, got -1"):
-        InitialSettings(**{name: -1.0})
+        InitialSettings(**{name: -1.0})  # type: ignore[arg-type]

@@ -40,7 +40,8 @@ def main(folder: str) -> None:
     training = PopulationBasedTraining(
         interval_steps=32, start_after=0, initial_delay=0, rule=Margins(mutation_rate=1.0)
     )
-    on_two_ranks(str(run), 6, [training, NaNGuard(), PopulationWitness()]).fit(apart(4), small_data(16, RememberingProbe))
+    trainer = on_two_ranks(str(run), 6, [training, NaNGuard(), PopulationWitness()])
+    trainer.fit(apart(4), small_data(16, RememberingProbe))
 
 
 if __name__ == "__main__":
