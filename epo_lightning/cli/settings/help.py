@@ -17,7 +17,7 @@ from epo_lightning.cli.settings.own_classes import CALLBACKS, ENVIRONMENTS, OWN
 from epo_lightning.cli.settings.ranges import ranges_of, ranges_of_class
 from epo_lightning.limits import Mistake
 
-_WIDEST, _INDENT = 100, 26
+_WIDEST, _INDENT = 100, 24
 _FOLDED = ("num_nodes", "enable_progress_bar", "deterministic", "benchmark", "profiler", "detect_anomaly", "strategy")
 """Keys of the Trainer that `--help=all` shows."""
 _CLASS_LISTS = {
