@@ -107,12 +107,15 @@ class ActorCritic(NormalizingPolicy):
         state_shape: (S, H).
         value_moments: Of the critic's targets; the network tells normalised values.
         actor: The trunk of the actor.
+        log_std: (K, A) log standard deviations of the actions, of every agent.
     """
 
     discrete: bool
     state_shape: tuple[int, int]
     value_moments: RunningMoments
     actor: nn.Module
+    settings: ActorCriticSettings
+    log_std: nn.Parameter
 
     @property
     def parameters_per_row(self) -> int:
@@ -142,6 +145,11 @@ class ActorCritic(NormalizingPolicy):
             state: (S, N, H) before the first step.
             resets: (T, N) bool: an episode starts at this step, its state is zeroed first.
         """
+
+    @torch.no_grad()
+    def clamp_log_std(self) -> None:
+        """Project the log standard deviations back into their range; call it after every optimizer step."""
+        self.log_std.clamp_(self.settings.log_std_min, self.settings.log_std_max)
 
     @abstractmethod
     def update_value_moments(self, targets: Tensor) -> None:

@@ -113,11 +113,6 @@ class LatentActorCritic(ActorCritic):
         return actions, output.state
 
     @torch.no_grad()
-    def clamp_log_std(self) -> None:
-        """Project the log standard deviations back into their range; call it after every optimizer step."""
-        self.log_std.clamp_(self.settings.log_std_min, self.settings.log_std_max)
-
-    @torch.no_grad()
     def update_value_moments(self, targets: Tensor) -> None:
         """Take in critic targets, and rescale the value head so that V(s) does not jump (PopArt, arXiv 1602.07714)."""
         old_std, old_mean = self.value_moments.std(), self.value_moments.mean.float()

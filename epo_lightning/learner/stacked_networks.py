@@ -153,11 +153,6 @@ class StackedActorCritic(ActorCritic):
         return policy.mode() if generator is None else policy.draw(generator), output.state.flatten(1, 2)[:, slot]
 
     @torch.no_grad()
-    def clamp_log_std(self) -> None:
-        """Project the log standard deviations back into their range; call it after every optimizer step."""
-        self.log_std.clamp_(self.settings.log_std_min, self.settings.log_std_max)
-
-    @torch.no_grad()
     def update_value_moments(self, targets: Tensor) -> None:
         """See `ActorCritic.update_value_moments`; targets (..., K B)."""
         old_std, old_mean = self.value_moments.std(), self.value_moments.mean.float()

@@ -126,7 +126,8 @@ class EPOModule(PopulationModule):
             f" {settings.horizon} steps; {population.num_envs * world.world_size} envs on {world.world_size} rank(s),"
             f" {population.envs_per_agent} envs per agent and rank"
         )
-        if idle := idle_settings(self.num_agents, settings, self.loss_settings, self.diversity_settings):
+        groups = self.network_settings, settings, self.loss_settings, self.diversity_settings, self.initial_settings
+        if idle := idle_settings(self.num_agents, *groups):
             rank_zero_info(idle)
         if world.device.type == "cpu" and is_large(self.policy, shape, settings.num_epochs):
             estimate = estimate_iteration(world, self.policy, shape, settings.num_epochs)

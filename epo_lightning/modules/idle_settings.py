@@ -5,7 +5,10 @@ from dataclasses import fields
 from epo_lightning.algorithm.diversity import DiversitySettings
 from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.experience.settings import RolloutSettings
+from epo_lightning.learner.initial import InitialSettings
+from epo_lightning.learner.networks import NetworkSettings
 
+_Settings = RolloutSettings | LossSettings | DiversitySettings | InitialSettings
 _OFF_POLICY = (
     "model.rollout.off_policy_source",
     "model.rollout.mu_cap",
@@ -14,20 +17,30 @@ _OFF_POLICY = (
 )
 
 
-def idle_settings(num_agents: int, rollout: RolloutSettings, loss: LossSettings, diversity: DiversitySettings) -> str:
+def idle_settings(
+    num_agents: int,
+    network: NetworkSettings,
+    rollout: RolloutSettings,
+    loss: LossSettings,
+    diversity: DiversitySettings,
+    initial: InitialSettings,
+) -> str:
     """One line that names the values without effect and the reason of each; empty where every value has one.
 
     Args:
         num_agents: K.
+        network: Of the network.
         rollout: Of the rollouts.
         loss: Of the hybrid loss.
         diversity: Of the reward for being told apart.
+        initial: Of a new network.
     """
     reasons: dict[str, str] = {}
     if num_agents == 1:
         one_agent = "model.num_agents is 1"
         reasons |= dict.fromkeys(("model.rollout.off_policy_ratio", *_OFF_POLICY), one_agent)
-        reasons["model.loss.entropy_scale"] = f"{one_agent}: the master's entropy is model.loss.entropy_floor"
+        own = f"{one_agent}: the master's entropy is model.loss.entropy_floor"
+        reasons |= dict.fromkeys(("model.loss.entropy_scale", "model.loss.entropy_evolves"), own)
     elif rollout.off_policy_ratio == 0:
         reasons |= dict.fromkeys(_OFF_POLICY, "model.rollout.off_policy_ratio is 0")
     unread = "n_step" if rollout.estimator == "gae" else "gae_lambda"
@@ -40,12 +53,19 @@ def idle_settings(num_agents: int, rollout: RolloutSettings, loss: LossSettings,
         reasons |= {f"model.diversity.{name}": "model.diversity.coefficient is 0" for name in classifier}
     if loss.value_coefficient == 0:
         reasons["model.loss.value_clip_eps"] = "model.loss.value_coefficient is 0"
-    given = _given("model.rollout", rollout) | _given("model.loss", loss) | _given("model.diversity", diversity)
+    of_first_layer = ("model.initial.fan_in", "model.initial.gene_gain")
+    if network.lstm_units is not None:
+        reasons |= dict.fromkeys(of_first_layer, "model.network.lstm_units is set: the gene enters the LSTM")
+    elif not network.gene_dim or not network.hidden:
+        what = "hidden has no layer" if network.gene_dim else "gene_dim is 0"
+        reasons |= dict.fromkeys(of_first_layer, f"model.network.{what}")
+    groups: dict[str, _Settings] = {"rollout": rollout, "loss": loss, "diversity": diversity, "initial": initial}
+    given = {key: value for name, group in groups.items() for key, value in _given(f"model.{name}", group).items()}
     idle = [f"{key} {given[key]} ({reason})" for key, reason in reasons.items() if key in given]
     return f"Without effect: {'; '.join(idle)}" if idle else ""
 
 
-def _given(prefix: str, settings: RolloutSettings | LossSettings | DiversitySettings) -> dict[str, object]:
+def _given(prefix: str, settings: _Settings) -> dict[str, object]:
     """The values that are not the default's, nor 0, which switches a feature off, by their YAML key."""
     values = {field.name: (getattr(settings, field.name), field.default) for field in fields(settings)}
     return {f"{prefix}.{name}": value for name, (value, default) in values.items() if value not in (default, 0)}

@@ -85,19 +85,25 @@ def goal(successes: Array, most: float) -> Goal:
     return Goal(found, lost)
 
 
-def told_goals(env_steps: Array, successes: Array) -> str:
-    """Sentences on the master and on the followers, from successes (T, K); empty where nobody had any."""
+def told_goals(env_steps: Array, successes: Array, has_master: bool) -> str:
+    """Sentences on the master, where there is one, and on the others; empty where nobody had any success.
+
+    Args:
+        env_steps: (T,).
+        successes: (T, K) an episode.
+        has_master: Whether agent 0 is another one than the others.
+    """
     if not (successes > 0).any():
         return ""
     most = float(np.nanmax(successes))
     goals = [goal(successes[:, k], most) for k in range(successes.shape[1])]
-    master, followers = goals[0], goals[1:]
-    had = [each for each in followers if each.found]
+    others, noun = (goals[1:], "follower") if has_master else (goals, "agent")
+    had = [each for each in others if each.found]
     keep = sum(len(each.found) > len(each.lost) for each in had)
-    words = _of_master(master, env_steps)
+    master = f" The master {_of_master(goals[0], env_steps)}." if has_master else ""
     return (
-        f"Most successes an episode of any agent: {most:.3g}. The master {words}. Of {len(followers)} follower(s)"
-        f" {len(had)} had the goal (half of that) at some time, {keep} at the end."
+        f"Most successes an episode of any agent: {most:.3g}.{master} Of {len(others)} {noun}(s) {len(had)} had the"
+        f" goal (half of that) at some time, {keep} at the end."
     )
 
 

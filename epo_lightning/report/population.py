@@ -131,12 +131,14 @@ def fates(group: Group) -> str:
     """What became of the agents of the run that is shown, in words."""
     run = example(group)
     successes, told = read_agents(run).get("successes"), []
-    if run.lineage:
+    if group.has_master and run.lineage:
+        if not any(record["children"] for record in run.lineage):
+            return ""  # drawn from a distribution: nobody lives longer than a generation
         agents = len(run.lineage[-1]["fitness"])
         records = [record for record in run.lineage if len(record["fitness"]) == agents]
         told.append(told_descent(records, agents))
     if successes is not None and successes.shape[1] > 1:
-        told.append(told_goals(run.env_steps, successes))
+        told.append(told_goals(run.env_steps, successes, group.has_master))
     return f"Seed {run.seed}: {' '.join(filter(None, told))}" if any(told) else ""
 
 

@@ -16,6 +16,7 @@ _WEIGHTS = "the checkpoint's weights are made for it"
 FIXED = {
     "algorithm": _WEIGHTS,
     "seed_everything": "a run goes on with the random numbers that it has",
+    "model.loss.entropy_evolves": "the checkpoint has the coefficients of every agent, or has none",
     "data.num_envs": "every environment has a running episode in the checkpoint",
     "data.env.class_path": "the running episodes in the checkpoint are its own",
     "trainer.callbacks.GeneticEvolution.seed": "a run goes on with the random numbers that it has",
@@ -27,6 +28,7 @@ _BEGINNING = "matters only where a run begins"
 NOTES = {
     "model.network.log_std_init": _BEGINNING,
     "model.loss.temperature": _BEGINNING,
+    **{f"model.initial.{name}": _BEGINNING for name in ("fan_in", "gene_gain", "action_gain")},
     "model.diversity.hidden": "the classifier begins anew",
     "model.replay.warmup": "matters only until something is learnt",
     "trainer.callbacks.GeneticEvolution.warmup_env_steps": "matters only until the first generation",

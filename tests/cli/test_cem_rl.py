@@ -9,7 +9,7 @@ import torch
 
 from epo_lightning.run.checkpoint import read_checkpoint
 from epo_lightning.show.playback import Playback
-from tests.support.command_line import TINY_CEM_RL, Cli, Outcome, Rows
+from tests.support.command_line import TINY_CEM_RL, Cli, Rows, refused
 from tests.support.sameness import assert_same, final_state
 
 FIRST = ("fit", "--config", "cem_rl.yaml", "--run_dir", "run")
@@ -20,14 +20,6 @@ def cem_rl(cli: Cli) -> Cli:
     """The command line in a folder with a `cem_rl.yaml`."""
     Path("cem_rl.yaml").write_text(TINY_CEM_RL)
     return cli
-
-
-def refused(outcome: Outcome, *words: str) -> None:
-    assert outcome.code == 2
-    assert outcome.err.startswith("error: ")
-    assert outcome.err.count("\n") == 1
-    for word in words:
-        assert word in outcome.err
 
 
 def test_fit_validate_play_and_report(

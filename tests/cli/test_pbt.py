@@ -7,7 +7,7 @@ import torch
 
 from epo_lightning.library.run import Run
 from epo_lightning.run.checkpoint import read_checkpoint
-from tests.support.command_line import Cli, Outcome, Rows
+from tests.support.command_line import Cli, Rows, refused
 from tests.support.sameness import assert_same, final_state
 
 TINY = """
@@ -43,14 +43,6 @@ def pbt(cli: Cli) -> Cli:
     """The command line in a folder with a `pbt.yaml`."""
     Path("pbt.yaml").write_text(TINY)
     return cli
-
-
-def refused(outcome: Outcome, *words: str) -> None:
-    assert outcome.code == 2
-    assert outcome.err.startswith("error: ")
-    assert outcome.err.count("\n") == 1
-    for word in words:
-        assert word in outcome.err
 
 
 def test_fit_validate_and_report(pbt: Cli, rows: Rows) -> None:

@@ -7,9 +7,22 @@ import pytest
 from epo_lightning.algorithm.diversity import DiversitySettings
 from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.experience.settings import RolloutSettings
+from epo_lightning.learner.initial import InitialSettings
+from epo_lightning.learner.networks import NetworkSettings
 from epo_lightning.modules import epo
 from epo_lightning.modules.idle_settings import idle_settings
 from tests.support.command_line import Cli
+
+
+def told(
+    agents: int,
+    rollout: RolloutSettings = RolloutSettings(),  # noqa: B008  (frozen)
+    loss: LossSettings = LossSettings(),  # noqa: B008
+    network: NetworkSettings = NetworkSettings(),  # noqa: B008
+    diversity: DiversitySettings = DiversitySettings(),  # noqa: B008
+    initial: InitialSettings = InitialSettings(),  # noqa: B008
+) -> str:
+    return idle_settings(agents, network, rollout, loss, diversity, initial)
 
 
 @pytest.mark.parametrize(
@@ -17,6 +30,7 @@ from tests.support.command_line import Cli
     [
         (1, {}, {"entropy_scale": 0.1}, ["model.loss.entropy_scale 0.1", "num_agents is 1", "entropy_floor"]),
         (1, {"off_policy_ratio": 2.0, "mu_cap": 1.0}, {}, ["off_policy_ratio 2.0", "model.rollout.mu_cap 1.0"]),
+        (1, {}, {"entropy_evolves": True}, ["model.loss.entropy_evolves True", "num_agents is 1"]),
         (4, {"off_policy_ratio": 0.0}, {"off_policy_clip": "unit"}, ["off_policy_clip unit", "off_policy_ratio is 0"]),
         (4, {"n_step": 5}, {}, ["model.rollout.n_step 5", "model.rollout.estimator is gae"]),
         (4, {"estimator": "n_step", "gae_lambda": 0.9}, {}, ["model.rollout.gae_lambda 0.9", "estimator is n_step"]),
@@ -28,7 +42,7 @@ from tests.support.command_line import Cli
 def test_each_is_named_with_its_reason(
     agents: int, rollout: dict[str, Any], loss: dict[str, Any], words: list[str]
 ) -> None:
-    line = idle_settings(agents, RolloutSettings(**rollout), LossSettings(**loss), DiversitySettings())
+    line = told(agents, RolloutSettings(**rollout), LossSettings(**loss))
     assert line.startswith("Without effect: ")
     assert "\n" not in line
     for word in words:
@@ -46,21 +60,35 @@ def test_each_is_named_with_its_reason(
     ],
 )
 def test_what_has_an_effect_is_not(agents: int, rollout: dict[str, Any], loss: dict[str, Any]) -> None:
-    assert idle_settings(agents, RolloutSettings(**rollout), LossSettings(**loss), DiversitySettings()) == ""
+    assert told(agents, RolloutSettings(**rollout), LossSettings(**loss)) == ""
 
 
 def test_the_training_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(epo, "rank_zero_info", told.append)
+    lines_told: list[str] = []
+    monkeypatch.setattr(epo, "rank_zero_info", lines_told.append)
     for args, lines in (([], 0), (["--model.rollout.n_step=5"], 1)):
-        told.clear()
+        lines_told.clear()
         assert cli("fit", "--config", "tiny.yaml", "--trainer.max_epochs", 1, *args).code == 0
-        assert sum(line.startswith("Without effect: model.rollout.n_step 5") for line in told) == lines
+        assert sum(line.startswith("Without effect: model.rollout.n_step 5") for line in lines_told) == lines
 
 
 def test_a_classifier_that_nobody_asks() -> None:
-    settings = (RolloutSettings(), LossSettings())
-    line = idle_settings(4, *settings, DiversitySettings(hidden=(8,), num_minibatches=3))
+    line = told(4, diversity=DiversitySettings(hidden=(8,), num_minibatches=3))
     for name, value in (("hidden", "(8,)"), ("num_minibatches", "3")):
         assert f"model.diversity.{name} {value} (model.diversity.coefficient is 0)" in line
-    assert idle_settings(4, *settings, DiversitySettings(coefficient=0.01, hidden=(8,), num_minibatches=3)) == ""
+    assert told(4, diversity=DiversitySettings(coefficient=0.01, hidden=(8,), num_minibatches=3)) == ""
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        ({"gene_dim": 0}, "model.network.gene_dim is 0"),
+        ({"hidden": ()}, "model.network.hidden has no layer"),
+        ({"lstm_units": 8}, "model.network.lstm_units is set: the gene enters the LSTM"),
+    ],
+)
+def test_a_first_layer_that_no_gene_enters(network: dict[str, Any], reason: str) -> None:
+    initial = InitialSettings(fan_in="own", gene_gain=0.5, action_gain=4.0)
+    line = told(1, network=NetworkSettings(**network), initial=initial)
+    assert line == f"Without effect: model.initial.fan_in own ({reason}); model.initial.gene_gain 0.5 ({reason})"
+    assert told(4, initial=initial) == ""

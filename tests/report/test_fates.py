@@ -71,12 +71,20 @@ FOUND = "had the goal from 1,000 env steps on"
 def test_goals_in_words(master: list[float], words: str) -> None:
     successes = np.stack([master, [0.0, 2.0, 0.0], [0.0, 0.0, 2.0], [0.0, 0.0, 0.0]], axis=1)
     scaled = successes * np.array([2.0, 1.0, 1.0, 1.0])
-    assert told_goals(STEPS, scaled) == (
+    assert told_goals(STEPS, scaled, has_master=True) == (
         f"Most successes an episode of any agent: 2. The master {words}. Of 3 follower(s) 2 had the goal (half of that)"
         " at some time, 1 at the end."
     )
 
 
 def test_a_task_that_counts_none_is_not_told_of() -> None:
-    assert told_goals(STEPS, np.full((3, 2), np.nan)) == ""
-    assert told_goals(STEPS, np.zeros((3, 2))) == ""
+    assert told_goals(STEPS, np.full((3, 2), np.nan), has_master=True) == ""
+    assert told_goals(STEPS, np.zeros((3, 2)), has_master=True) == ""
+
+
+def test_agents_without_a_master_are_all_alike() -> None:
+    successes = np.stack([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]], axis=1)
+    assert told_goals(STEPS, successes, has_master=False) == (
+        "Most successes an episode of any agent: 1. Of 2 agent(s) 2 had the goal (half of that) at some time, 1 at the"
+        " end."
+    )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from epo_lightning.report.grouping import group
-from epo_lightning.report.population import generations, key, links, panels
+from epo_lightning.report.population import fates, generations, key, links, panels
 from epo_lightning.report.reading import read_run
 from tests.support.run_folders import HEADER, make_run
 
@@ -51,6 +51,21 @@ def test_the_method_is_named_and_nobody_is_master(run: Path, tmp_path: Path) -> 
     assert not several[0].has_master
     assert generations(several[0]) == "Generations by seed: 3, 3."
     assert key(several[0]) == "Single agents go from dark blue (0) to bright (2)."
+    assert fates(several[0]) == ""  # of nobody's followers, and nobody reached a goal
+
+
+def test_members_drawn_from_a_distribution_descend_from_nobody(tmp_path: Path) -> None:
+    record = {"generation": 1, "env_steps": 100, "elites": [1], "fitness": [1.0, 2.0, 0.5]}
+    drawn, bred = (
+        make_run(tmp_path / name, agents=3, evolves=True, lineage=[{**record, **family}])
+        for name, family in (
+            ("drawn", {"children": [], "parents": []}),
+            ("bred", {"children": [2], "parents": [[1, 1]]}),
+        )
+    )
+    told = [fates(only) for path in (drawn, bred) for only in group([read_run(path)])]
+    assert told[0] == ""
+    assert "the 2 followers descend from 1 of the first ones (2 from 1)" in told[1]
 
 
 def test_hyper_parameters_over_time_and_the_genealogy(run: Path) -> None:
