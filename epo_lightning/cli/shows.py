@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from epo_lightning.cli.agents import agent_numbers
 from epo_lightning.cli.invocation import Invocation
 from epo_lightning.cli.trained import Trained
 from epo_lightning.experience.evaluation import fixed_difficulty
@@ -106,11 +107,8 @@ def _actors(trained: Trained, agents: str | None, policy: str | None) -> list[in
         if not policy:
             raise Mistake("--ckpt_path is missing; or let --policy random, zero or scripted play --config NAME")
         return [policy]
-    try:
-        numbers: list[int | str] = [int(number) for number in (agents or str(trained.champion)).split(",")]
-    except ValueError:
-        raise Mistake(f"--agents must be numbers with commas between them, such as 0,1,5; got {agents}") from None
-    return numbers + ([policy] if policy else [])
+    numbers = agent_numbers(agents) if agents else [trained.champion]
+    return [*numbers, *([policy] if policy else [])]
 
 
 def _default_path(ckpt_path: str | None, actors: list[int | str], task: str) -> Path:

@@ -1,6 +1,7 @@
-"""Deterministic evaluation over complete episodes.
+"""Evaluation over complete episodes: of one agent, or of several side by side.
 
-Shape legend: N environments, E episodes of each, M measured quantities, S seeds of the environments.
+Shape legend: A agents, n environments of each, N = A n, E episodes of each environment, M measured quantities, S seeds
+of the environments.
 
 Every environment contributes the same number of episodes, counted from the reset, so that short episodes are not
 over-represented.
@@ -25,10 +26,34 @@ _PATIENCE = 100_000
 """Env steps that an episode may take where the task names no limit."""
 
 
+class Round(NamedTuple):
+    """Who plays at the same time, in one vector of environments.
+
+    Attributes:
+        agents: A of them, each in n environments: a block, and the blocks are in this order.
+        envs: n, on every rank.
+        episodes: E, of each environment.
+        is_drawn: The agents draw their actions, as in training; otherwise they take the likeliest ones.
+        is_extra: It is played besides what an evaluation is for.
+    """
+
+    agents: tuple[int, ...]
+    envs: int
+    episodes: int
+    is_drawn: bool = False
+    is_extra: bool = False
+
+    def by_agent(self, totals: Tensor) -> Tensor:
+        """(M, A, E, n) of totals (M, E * N)."""
+        blocks: Tensor = totals.unflatten(1, (self.episodes, len(self.agents), self.envs))
+        return blocks.transpose(1, 2)
+
+
 class Episodes(NamedTuple):
-    """Totals (M, E * N) of complete episodes, in the order of `episodes.QUANTITIES`."""
+    """Totals (M, E * N) of complete episodes, in the order of `episodes.QUANTITIES`, and who played them."""
 
     totals: Tensor
+    round: Round
 
 
 class Summary(NamedTuple):
@@ -48,8 +73,24 @@ class Summary(NamedTuple):
 
 
 @torch.no_grad()
-def play_episodes(env: VectorEnv, policy: Policy, agent: int, episodes_per_env: int) -> Episodes:
-    """Play `episodes_per_env` complete episodes in every environment with the mean actions of `agent`.
+def play_episodes(
+    env: VectorEnv,
+    policy: Policy,
+    agents: int | Tensor,
+    episodes_per_env: int,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Play `episodes_per_env` complete episodes in every environment.
+
+    Args:
+        env: N environments.
+        policy: The network.
+        agents: Who acts: one, or (N,) ids.
+        episodes_per_env: E.
+        generator: Draws the actions; without it they are the likeliest ones.
+
+    Returns:
+        (M, E * N) totals of the episodes, those of a round of all environments one after another.
 
     Raises:
         Mistake: When the environment breaks its contract, or an environment does not finish its episodes.
@@ -57,7 +98,7 @@ def play_episodes(env: VectorEnv, policy: Policy, agent: int, episodes_per_env: 
     obs, envs = env.reset(), env.spec.num_envs
     device = policy.device
     check_first(obs, env.spec, device)
-    agents = torch.full((envs,), agent, device=device)
+    acting = torch.as_tensor(agents, device=device).expand(envs).contiguous()
     state = policy.initial_state(envs, device)
     ledger = EpisodeLedger(envs, device)
     played = torch.zeros(envs, dtype=torch.long, device=device)
@@ -65,7 +106,7 @@ def play_episodes(env: VectorEnv, policy: Policy, agent: int, episodes_per_env: 
     bad = torch.zeros(envs, dtype=torch.bool, device=device)
     slots = torch.arange(episodes_per_env, device=device)[:, None]
     for step in range(step_limit(env, episodes_per_env)):
-        actions, state = policy.act(obs, agents, state)
+        actions, state = policy.act(obs, acting, state, generator)
         result = env.step(actions)
         check_result(result, env.spec, device)
         bad |= ~sound(result)
@@ -79,7 +120,7 @@ def play_episodes(env: VectorEnv, policy: Policy, agent: int, episodes_per_env: 
             break
     refuse_unsound(env.spec, bad)
     if bool((played >= episodes_per_env).all()):
-        return Episodes(totals.flatten(1))
+        return totals.flatten(1)
     raise Mistake(
         f"{env.spec.name}: {int((played < episodes_per_env).sum())} of {envs} environments did not finish"
         f" {episodes_per_env} episodes; lower data.eval_episodes or give the task a time limit"
@@ -134,30 +175,36 @@ def fixed_difficulty(env: VectorEnv, reached: Mapping[str, float], wanted: Mappi
 
 
 class EvaluationDataset(IterableDataset[Episodes]):
-    """One item per seed: the episodes of one agent in environments of that seed.
+    """One item for each round and seed: the episodes of its agents in environments of that seed.
 
     Args:
-        build: Gives the environments of a seed.
+        build: Gives so many environments of a seed.
         seeds: The seeds.
         policy: The network.
-        agent: Whose gene acts.
-        episodes_per_env: Complete episodes of every environment.
+        rounds: Who plays.
+        noise_seed: Of the noise of drawn actions, by seed of the environments.
     """
 
     def __init__(
         self,
-        build: Callable[[int], VectorEnv],
+        build: Callable[[int, int], VectorEnv],
         seeds: Sequence[int],
         policy: Policy,
-        agent: int,
-        episodes_per_env: int,
+        rounds: Sequence[Round],
+        noise_seed: Callable[[int], int] = int,
     ) -> None:
-        self.build, self.seeds = build, seeds
-        self.policy, self.agent, self.episodes_per_env = policy, agent, episodes_per_env
+        self.build, self.seeds, self.policy = build, seeds, policy
+        self.rounds, self.noise_seed = rounds, noise_seed
 
     def __len__(self) -> int:
-        return len(self.seeds)
+        return len(self.rounds) * len(self.seeds)
 
     def __iter__(self) -> Iterator[Episodes]:
-        for seed in self.seeds:
-            yield play_episodes(self.build(seed), self.policy, self.agent, self.episodes_per_env)
+        for each in self.rounds:
+            agents = torch.tensor(each.agents).repeat_interleave(each.envs)
+            for seed in self.seeds:
+                generator = None
+                if each.is_drawn:
+                    generator = torch.Generator(self.policy.device).manual_seed(self.noise_seed(seed))
+                env = self.build(seed, len(agents))
+                yield Episodes(play_episodes(env, self.policy, agents, each.episodes, generator), each)

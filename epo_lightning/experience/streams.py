@@ -6,7 +6,10 @@ import numpy as np
 
 
 class Stream(IntEnum):
-    """What draws random numbers; every rank has streams of its own, but for those of evolution and diversity."""
+    """What draws random numbers; every rank has streams of its own, but for those of evolution and diversity.
+
+    `NOISE` is that of actions in an evaluation.
+    """
 
     ENVIRONMENTS = 0
     EVALUATION = 1
@@ -14,6 +17,7 @@ class Stream(IntEnum):
     ESTIMATE = 3
     EVOLUTION = 4
     DIVERSITY = 5
+    NOISE = 6
 
 
 def derive_seed(*words: int) -> int:

@@ -1,5 +1,7 @@
 """A run folder, for a caller in Python."""
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,9 @@ from epo_lightning.report.statistics import Array
 from epo_lightning.run.folder import RunFolder
 
 if TYPE_CHECKING:
+    from epo_lightning.cli.invocation import Invocation
     from epo_lightning.experience.evaluation import Summary
+    from epo_lightning.experience.standings import Standings
 
 
 class Run:
@@ -98,8 +102,44 @@ class Run:
         Returns:
             Mean and standard errors of `return`, `length` and `successes`.
         """
-        flags = [f"--ckpt_path={self.best if best else self.last}"]
+        with self._evaluated(settings, [], best=best, protocol=protocol, env=env) as invocation:
+            return dict(invocation.model.evaluation)
+
+    def evaluate_agents(
+        self,
+        agents: str | int | Sequence[int] = "all",
+        settings: Settings | None = None,
+        *,
+        noise: bool = False,
+        best: bool = False,
+        protocol: bool = False,
+        env: object = None,
+    ) -> "dict[str, Standings]":
+        """Play complete episodes of several agents side by side, as `epo-lightning validate --agents` does.
+
+        Args:
+            agents: Their numbers; by default all.
+            settings: See `evaluate`.
+            noise: With drawn actions, as in training, too.
+            best: See `evaluate`.
+            protocol: See `evaluate`.
+            env: See `evaluate`.
+
+        Returns:
+            `mean`: by mean actions; with `noise` also `drawn`.
+        """
+        named = str(agents) if isinstance(agents, str | int) else ",".join(map(str, agents))
+        flags = [f"--agents={named}", f"--noise={str(noise).lower()}"]
+        with self._evaluated(settings, flags, best=best, protocol=protocol, env=env) as invocation:
+            return dict(invocation.model.standings)
+
+    @contextlib.contextmanager
+    def _evaluated(
+        self, settings: Settings | None, flags: list[str], *, best: bool, protocol: bool, env: object
+    ) -> "Iterator[Invocation]":
+        """A command that has evaluated."""
+        flags = [f"--ckpt_path={self.best if best else self.last}", *flags]
         with invoked("test" if protocol else "validate", None, settings, flags, env) as invocation:
             if invocation.function(invocation, **invocation.arguments):
                 raise KeyboardInterrupt
-            return dict(invocation.model.evaluation)
+            yield invocation

@@ -13,28 +13,25 @@ from typing import Any, ClassVar
 
 import lightning as L
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from epo_lightning.algorithm.genome import Genome
-from epo_lightning.algorithm.population import MASTER
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.experience.base import Experience
-from epo_lightning.experience.evaluation import Episodes, EvaluationDataset, Summary, summarize
 from epo_lightning.experience.world import World
 from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake
 from epo_lightning.modules import contents
 from epo_lightning.modules.algorithm_table import algorithm_name
-from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.env_step_axis import put_on_env_steps
+from epo_lightning.modules.evaluated import Evaluated
 from epo_lightning.modules.identity import Identity, require_same_identity
 from epo_lightning.modules.iteration_log import IterationLog
 from epo_lightning.modules.minibatches import MinibatchLog
 from epo_lightning.modules.supported import require_supported, tell_skipped_hooks
 
 
-class PopulationModule(L.LightningModule, ABC):
+class PopulationModule(Evaluated, ABC):
     """A LightningModule that trains K agents in the environments of a `RolloutDataModule`.
 
     One epoch is one iteration. The module optimises by itself (`automatic_optimization` is False): a batch of its
@@ -47,24 +44,20 @@ class PopulationModule(L.LightningModule, ABC):
         changeable: Names of `model_settings` that may change when a run goes on.
         step_size: The key that bounds what an optimizer step changes, for advice.
         num_agents: K.
-        policy: The network; there is none before `configure_model`.
-        champion: The agent that is evaluated, and whose results are the run's.
         coupled: Whether followers are coupled to the master (CPO).
+        is_deterministic: Whether its policies have no noise of their own, so that there is nothing to draw.
         makes_generations: Whether the algorithm replaces its agents by itself, so that no callback may.
         generation: What it says of the last one, as `lineage.jsonl` keeps it; None before there is one.
         minibatches: Of the present iteration.
         metrics: What is logged at the end of the iteration; what a callback puts in stays until it is replaced.
-        episodes: Totals of the episodes that an evaluation has played, one tensor per seed (see `Episodes`).
-        evaluation: The same, summed up.
     """
 
     changeable: ClassVar[Collection[str]] = ()
     step_size: ClassVar[str] = "model.optimizer.learning_rate"
     num_agents: int
-    policy: Policy
-    champion = MASTER
     coupled = False
     makes_generations: ClassVar[bool] = False
+    is_deterministic: ClassVar[bool] = False
     generation: dict[str, Any] | None = None
 
     def __init__(self, diagnostics: Sequence[str]) -> None:
@@ -72,8 +65,6 @@ class PopulationModule(L.LightningModule, ABC):
         self.automatic_optimization = False
         self.minibatches = MinibatchLog(diagnostics)
         self.metrics: dict[str, float] = {}
-        self.episodes: list[Tensor] = []
-        self.evaluation: dict[str, Summary] = {}
         self._dataset: Experience[Any] | None = None
         self._restored: dict[str, Any] = {}
 
@@ -113,13 +104,6 @@ class PopulationModule(L.LightningModule, ABC):
     # The population -------------------------------------------------------------------------------------------------
 
     @property
-    def data(self) -> RolloutDataModule:
-        """The datamodule that owns the environments."""
-        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(datamodule, RolloutDataModule)
-        return datamodule
-
-    @property
     def dataset(self) -> Experience[Any]:
         """The experience of the training that runs, with the fitness of every agent."""
         assert self._dataset is not None, "no training has begun"
@@ -133,6 +117,10 @@ class PopulationModule(L.LightningModule, ABC):
     def difficulty(self) -> dict[str, float]:
         """What the task's curriculum has come to on this rank."""
         return self.dataset.env.curriculum()
+
+    def reached(self) -> dict[str, float]:
+        """The same, also of a checkpoint that is only evaluated; nothing where there was no rollout."""
+        return dict(self._restored.get("curriculum", {})) if self._dataset is None else self.difficulty()
 
     def replace_agents(self, agents: Tensor, genome: Mapping[str, Tensor]) -> None:
         """Other individuals take the rows of `agents`: the genetic algorithm's only way in.
@@ -206,41 +194,6 @@ class PopulationModule(L.LightningModule, ABC):
         logged = self.trainer._logger_connector.metrics["log"]
         values = {name: float(value) for name, value in logged.items() if name != "step"}  # which Lightning leaves out
         return {"epoch": self.current_epoch, **values} if values else {}
-
-    # Evaluation -----------------------------------------------------------------------------------------------------
-
-    def val_dataloader(self) -> EvaluationDataset:
-        """One batch: complete episodes of the champion in environments of the run's seed."""
-        return self._evaluation([self.data.seed])
-
-    def test_dataloader(self) -> EvaluationDataset:
-        """One batch per evaluation seed: the same episodes for every run."""
-        return self._evaluation(self.data.eval_seeds)
-
-    def _evaluation(self, seeds: Sequence[int]) -> EvaluationDataset:
-        reached = self._restored.get("curriculum", {}) if self._dataset is None else self.difficulty()
-        return EvaluationDataset(
-            lambda seed: self.data.evaluation_env(seed, reached),
-            seeds,
-            self.policy,
-            self.champion,
-            self.data.episodes_per_env,
-        )
-
-    def on_validation_start(self) -> None:
-        """Forget the episodes of the evaluation before."""
-        self.episodes = []
-
-    def validation_step(self, batch: Episodes, batch_idx: int) -> None:
-        """One batch is this rank's episodes of one seed: gather those of all ranks, sum up those of all seeds."""
-        parts = [batch.totals]
-        if self.trainer.world_size > 1:
-            parts = [torch.empty_like(batch.totals) for _ in range(self.trainer.world_size)]
-            dist.all_gather(parts, batch.totals)
-        self.episodes.append(torch.cat(parts, dim=1))
-        self.evaluation = summarize(torch.stack(self.episodes))
-
-    on_test_start, test_step = on_validation_start, validation_step
 
     # Checkpoints ----------------------------------------------------------------------------------------------------
 

@@ -70,6 +70,7 @@ class CEMRLModule(PopulationModule):
     """
 
     changeable = ("network.obs_clip",)
+    is_deterministic = True
     step_size = "model.optimizer.critic_learning_rate"
     makes_generations = True
     policy: StackedActor

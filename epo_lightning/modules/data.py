@@ -72,7 +72,7 @@ class RolloutDataModule(L.LightningDataModule):
         self.eval_env: VectorEnv | None = None
         self.difficulty: dict[str, float] = {}
         self.source: LoaderSource | None = None
-        self._unused_seed: int | None = None
+        self._unused: tuple[int, int] | None = None
 
     @property
     def spec(self) -> EnvSpec:
@@ -86,7 +86,8 @@ class RolloutDataModule(L.LightningDataModule):
         if stage == "fit" and self.env is None:
             self.env = self._build(self.num_envs, self._stream_seed(Stream.ENVIRONMENTS))
         elif stage != "fit":
-            self._build_eval_env(self.seed if stage == "validate" else self.eval_seeds[0])  # tells the task's sizes
+            seed = self.seed if stage == "validate" else self.eval_seeds[0]
+            self._build_eval_env(seed, self.eval_envs)  # tells the task's sizes
 
     def teardown(self, stage: str) -> None:
         """Free what `setup` built."""
@@ -126,29 +127,42 @@ class RolloutDataModule(L.LightningDataModule):
             self._build,
         )
 
-    @property
-    def episodes_per_env(self) -> int:
-        """Complete episodes that each environment of an evaluation plays, on every rank."""
-        assert self.trainer is not None
-        return -(-self.eval_episodes // (self.eval_envs * self.trainer.world_size))
+    def evaluation_share(self, agents: int) -> tuple[int, int]:
+        """What each of so many agents that are evaluated at the same time plays in, on every rank.
 
-    def evaluation_env(self, seed: int, reached: Mapping[str, float]) -> VectorEnv:
+        It is `eval_envs` as long as all of them have no more environments than the training; else an equal share of so
+        many, in which more episodes are played one after another.
+
+        Returns:
+            Environments of an agent, and complete episodes of each.
+        """
+        assert self.trainer is not None
+        envs = self.eval_envs if agents == 1 else max(1, min(self.eval_envs, self.num_envs // agents))
+        return envs, -(-self.eval_episodes // (envs * self.trainer.world_size))
+
+    def evaluation_env(self, seed: int, reached: Mapping[str, float], num_envs: int | None = None) -> VectorEnv:
         """Environments of `seed` in which no step has been taken yet, at the difficulty of the evaluation.
 
         Args:
             seed: Of the environments.
             reached: The difficulty that the training has come to; nothing where there was none.
+            num_envs: How many; by default `eval_envs`.
         """
-        env = self.eval_env if seed == self._unused_seed and self.eval_env else self._build_eval_env(seed)
-        self._unused_seed = None
+        size = num_envs or self.eval_envs
+        env = self.eval_env if (seed, size) == self._unused and self.eval_env else self._build_eval_env(seed, size)
+        self._unused = None
         self.difficulty = fixed_difficulty(env, reached, self.eval_difficulty)
         return env
 
-    def _build_eval_env(self, seed: int) -> VectorEnv:
+    def noise_seed(self, seed: int) -> int:
+        """Of this rank's drawn actions in environments of `seed`."""
+        return self._stream_seed(Stream.NOISE, seed)
+
+    def _build_eval_env(self, seed: int, num_envs: int) -> VectorEnv:
         if self.eval_env is not None:
             self.eval_env.close()
-        self.eval_env = self._build(self.eval_envs, self._stream_seed(Stream.EVALUATION, seed))
-        self._unused_seed = seed
+        self.eval_env = self._build(num_envs, self._stream_seed(Stream.EVALUATION, seed))
+        self._unused = seed, num_envs
         return self.eval_env
 
     def _device(self) -> torch.device:

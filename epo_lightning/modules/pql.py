@@ -40,6 +40,7 @@ class PQLModule(OffPolicyModule[NStepTransitions]):
         replay: What is remembered.
     """
 
+    is_deterministic = True
     policy: DeterministicActor
 
     def __init__(

@@ -10,12 +10,14 @@ import lightning as L
 
 from epo_lightning.experience.evaluation import Summary
 from epo_lightning.modules.base import PopulationCallback
+from epo_lightning.run.standings_table import standings_as_json, summaries_as_json, told_standings
 
 
 class EvaluationReport(PopulationCallback):
     """Prints the master's results and, with a checkpoint, writes them next to it.
 
-    `validate` writes `<checkpoint>.evaluation.json`, `test` `<checkpoint>.test.json`.
+    `validate` writes `<checkpoint>.evaluation.json`, `test` `<checkpoint>.test.json`. Where several agents were
+    evaluated side by side, they follow.
 
     Args:
         env: The environment as the configuration has it: `class_path` and `init_args`.
@@ -45,6 +47,8 @@ class EvaluationReport(PopulationCallback):
         source = trainer.ckpt_path or "an untrained network"
         print(f"{task}: {episodes} episodes of the {who} of {source}, without exploration noise, {where}{at}")
         print(table(module.evaluation))
+        if module.standings:
+            print(f"\n{told_standings(module.standings, module.policy.name_of)}\n")
         if trainer.ckpt_path is None:
             return
         content = {
@@ -54,8 +58,10 @@ class EvaluationReport(PopulationCallback):
             "difficulty": difficulty,
             "episodes": episodes,
             "seeds": seeds,
-            **{name: as_json(summary) for name, summary in module.evaluation.items()},
+            **summaries_as_json(module.evaluation),
         }
+        if module.standings:
+            content["agents"] = standings_as_json(module.standings, module.policy.name_of, module.env_steps)
         target = Path(trainer.ckpt_path).with_suffix(f".{kind}.json")
         try:
             target.write_text(json.dumps(content, indent=2) + "\n")
@@ -79,9 +85,3 @@ def table(summaries: dict[str, Summary]) -> str:
         values = [getattr(summary, column) if is_known else math.nan for column in columns]
         lines.append(f"{name:12}" + "".join(f"{'-' if math.isnan(value) else f'{value:.4g}':>18}" for value in values))
     return "\n".join(lines)
-
-
-def as_json(summary: Summary) -> dict[str, Any]:
-    """The same as plain values; what is not a number becomes null."""
-    values = summary._asdict()
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}

@@ -11,6 +11,7 @@ from torch import Tensor
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.experience.evaluation import (
     EvaluationDataset,
+    Round,
     fixed_difficulty,
     play_episodes,
     step_limit,
@@ -65,7 +66,7 @@ class TestEpisodes:
     @pytest.mark.parametrize("truncates", [False, True])
     def test_as_many_of_every_environment(self, truncates: bool) -> None:
         env = Lengths([1, 3, 5], truncates=truncates)
-        totals = play_episodes(env, make_policy(), 0, 2).totals
+        totals = play_episodes(env, make_policy(), 0, 2)
         # return of the k-th episode of env i: length x (100 k + 10 i + 1)
         assert totals[0].tolist() == [1 * 1, 3 * 11, 5 * 21, 1 * 101, 3 * 111, 5 * 121]
         assert totals[1].tolist() == [1, 3, 5, 1, 3, 5]
@@ -74,14 +75,14 @@ class TestEpisodes:
     def test_they_are_the_first_ones_after_a_reset(self) -> None:
         env = Lengths([1, 4])
         policy = make_policy()
-        first = play_episodes(env, policy, 0, 1).totals
-        assert first.tolist() == play_episodes(env, policy, 0, 1).totals.tolist()
+        first = play_episodes(env, policy, 0, 1)
+        assert first.tolist() == play_episodes(env, policy, 0, 1).tolist()
         assert first[0].tolist() == [1, 44]
 
     def test_episodes_that_take_the_whole_limit(self) -> None:
         # 2 x 24 steps, whichever step the ends are looked for
         env = Lengths([24, 1])
-        assert play_episodes(env, make_policy(), 0, 2).totals[1].tolist() == [24, 1, 24, 1]
+        assert play_episodes(env, make_policy(), 0, 2)[1].tolist() == [24, 1, 24, 1]
         assert len(env.actions) < 2 * 24 + 16
 
     def test_unfinished(self) -> None:
@@ -129,6 +130,17 @@ class TestActions:
         alone = make_policy(lstm_units=5).act(torch.tensor([[1.0]]), torch.tensor([0]), torch.zeros(2, 1, 5))[0][0]
         assert not torch.allclose(actions[1, 0], alone)  # but something within an episode
 
+    @pytest.mark.parametrize("network", [{}, {"lstm_units": 5}])
+    def test_side_by_side_everybody_acts_as_if_alone(self, network: dict[str, Any]) -> None:
+        policy = make_policy(**network)
+        together = Lengths([4, 3, 4, 3])
+        play_episodes(together, policy, torch.tensor([2, 2, 1, 1]), 3)
+        for agent, columns in ((2, slice(0, 2)), (1, slice(2, 4))):
+            alone = Lengths([4, 3])
+            play_episodes(alone, policy, agent, 3)
+            torch.testing.assert_close(torch.stack(together.actions)[:9, columns], torch.stack(alone.actions)[:9])
+        assert not torch.allclose(together.actions[0][0], together.actions[0][2], atol=1e-3)
+
     def test_nothing_changes_in_the_network(self) -> None:
         policy = make_policy()
         before = {name: value.clone() for name, value in policy.state_dict().items()}
@@ -138,11 +150,12 @@ class TestActions:
     def test_the_dataset_is_one_batch_per_seed(self) -> None:
         built: list[int] = []
 
-        def build(seed: int) -> Lengths:
+        def build(seed: int, envs: int) -> Lengths:
             built.append(seed)
+            assert envs == 2
             return Lengths([1, 2 + seed])
 
-        dataset = EvaluationDataset(build, [5, 3], make_policy(), 0, 3)
+        dataset = EvaluationDataset(build, [5, 3], make_policy(), [Round((0,), 2, 3)])
         batches = list(dataset)
         assert len(batches) == len(dataset) == 2
         assert built == [5, 3]

@@ -52,6 +52,10 @@ class ParserKeys:
         """The setting, with keys of its own, inside which `key` is."""
         return next((each for each in self.leaves if key.startswith(f"{each}.") and self._is_open(each)), None)
 
+    def is_yes_or_no(self, key: str) -> bool:
+        """Whether `key` is a setting that is on or off: its flag alone means on."""
+        return key in self.leaves and self.type_of(key) is bool
+
     def literals(self, key: str) -> set[str]:
         """The texts among which a setting chooses."""
         return {each for each in _literals(self.type_of(key)) if isinstance(each, str)}

@@ -87,7 +87,9 @@ class Translation:
                 raise Mistake(f"{self.command}: {name} is not a flag{hint(name, known)}{more}")
             if not equals:
                 if not waiting or waiting[0].startswith("--"):
-                    raise Mistake(f"{self.command}: {name} needs a value")
+                    if not self.keys.is_yes_or_no(key):
+                        raise Mistake(f"{self.command}: {name} needs a value")
+                    waiting.insert(0, "true")
                 value = waiting.pop(0)
             if name in ("--config", "-c"):
                 out.append(f"--config={self._file(Path(value))}")
