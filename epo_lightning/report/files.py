@@ -15,6 +15,7 @@ from epo_lightning.report.curves import line_of
 from epo_lightning.report.overall import Aggregate, Overall
 from epo_lightning.report.reading import Run
 from epo_lightning.report.results import Improvement, Result, Table
+from epo_lightning.report.standings import QUANTITIES, Standing, Told, standings
 from epo_lightning.report.statistics import Array, Interval, Mean, Profile
 from epo_lightning.run.folder import part_of, writing
 
@@ -33,13 +34,14 @@ def replace(path: Path, write: Callable[[IO[str]], object]) -> None:
 
 
 def write_csv(file: IO[str], tables: Sequence[Table]) -> None:
-    """A row for each iteration and metric of each run, from where its returns are scores."""
+    """A row for each iteration and metric of each run, from where its returns are scores; evaluated agents last."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for table in tables:
         for result in table.results:
             for run in result.group.runs:
                 writer.writerows(_rows(run, table.task, result.group.label))
+            writer.writerows(_of_standings(standings(result.group), table.task, result.group.label))
 
 
 def _rows(run: Run, task: str, method: str) -> list[tuple[object, ...]]:
@@ -53,6 +55,18 @@ def _rows(run: Run, task: str, method: str) -> list[tuple[object, ...]]:
             values = zip(line.x.astype(int).tolist(), spent, line.y.tolist(), strict=True)
             rows += [(*names, metric, steps, second, value) for steps, second, value in values]
     return rows
+
+
+def _of_standings(found: Sequence[Standing], task: str, method: str) -> list[tuple[object, ...]]:
+    """Rows of the master (or champion) and the best other agent of each run; nobody knows the seconds."""
+    return [
+        (task, method, str(one.run.path), one.run.seed, f"evaluated/{one.kind}/{whom}_{quantity}", one.env_steps, "",
+         told.quantities[quantity].value)
+        for one in found
+        for whom, told in (("champion", one.champion), ("best_other", one.best))
+        if told is not None
+        for quantity in told.quantities
+    ]  # fmt: skip
 
 
 def write_json(file: IO[str], tables: Sequence[Table], overall: Overall, skipped: Sequence[str]) -> None:
@@ -90,9 +104,30 @@ def _result(result: Result) -> dict[str, Any]:
         "successes": _mean(result.successes) if result.successes else None,
         "interquartile_mean": {"value": _plain(result.middle), "interval": _interval(result.middle_interval)},
         "performance_profile": _profile(result.profile),
+        "agents": [_standing(one) for one in standings(result.group)],
         "is_best": result.is_best,
         "ties_with_best": result.ties,
     }
+
+
+def _standing(one: Standing) -> dict[str, Any]:
+    return {
+        "folder": str(one.run.path),
+        "seed": one.run.seed,
+        "source": one.source.file,
+        "actions": one.kind,
+        "env_steps": one.env_steps,
+        "champion": one.champion and _told(one.champion),
+        "best_other": one.best and {**_told(one.best), "of": one.others},
+    }
+
+
+def _told(agent: Told) -> dict[str, Any]:
+    known = {
+        name: {"mean": _plain(value.value), "standard_error": _plain(value.standard_error)}
+        for name, value in agent.quantities.items()
+    }
+    return {"agent": agent.agent, **dict.fromkeys(QUANTITIES), **known}
 
 
 def _aggregate(one: Aggregate) -> dict[str, Any]:

@@ -1,20 +1,21 @@
 """The report as one HTML page that needs nothing else: no network, no script."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from epo_lightning.report.charts import Plotted, chart, sample
 from epo_lightning.report.curves import Axis, Curve, Line, curve_of, env_steps, time_axis
 from epo_lightning.report.grouping import Group, differences
+from epo_lightning.report.html import UNKNOWN, as_interval, as_number, as_table, plus_minus
 from epo_lightning.report.overall import Overall
 from epo_lightning.report.population import Panel, fates, generations, key, panels
 from epo_lightning.report.reading import RETURN, SUCCESSES
 from epo_lightning.report.results import Improvement, Result, Table
-from epo_lightning.report.statistics import Interval, Mean, Profile
+from epo_lightning.report.standings import KINDS, QUANTITIES, Told, over_seeds, remarks, standings
+from epo_lightning.report.statistics import Profile
 from epo_lightning.report.style import CSS
 
-_UNKNOWN = "–"
 _WIDE = 5
 """Of more methods the columns of a matrix have numbers instead of names."""
 _EXPLANATION = (
@@ -87,8 +88,8 @@ def _overall(overall: Overall) -> str:
         )
         parts.append(" compared.</p>")
         header = ["method", "interquartile mean", "95 % interval"]
-        rows = [[escape(one.method), _number(one.middle), _interval(one.interval)] for one in overall.aggregates]
-        parts.append(_table(header, rows))
+        rows = [[escape(one.method), as_number(one.middle), as_interval(one.interval)] for one in overall.aggregates]
+        parts.append(as_table(header, rows))
         parts.append(_profiles([(one.method, one.profile) for one in overall.aggregates], "normalised return"))
     if overall.improvements:
         labels = list(dict.fromkeys(one.method for one in overall.improvements))
@@ -136,39 +137,69 @@ def _results(results: Sequence[Result]) -> str:
     header += ["evaluated return ± s.e."] if evaluated else []
     rows = []
     for result in results:
-        value = _plus_minus(result.returns)
+        value = plus_minus(result.returns)
         value = f"<b>{value}</b>" if result.is_best and len(results) > 1 else f"≈ {value}" if result.ties else value
-        cells = [escape(result.group.label), str(result.returns.runs), value, _interval(result.returns.interval)]
-        cells += [_number(result.middle), _interval(result.middle_interval)]
+        cells = [escape(result.group.label), str(result.returns.runs), value, as_interval(result.returns.interval)]
+        cells += [as_number(result.middle), as_interval(result.middle_interval)]
         if successes:
-            cells.append(_plus_minus(result.successes) if result.successes else _UNKNOWN)
+            cells.append(plus_minus(result.successes) if result.successes else UNKNOWN)
         if evaluated:
-            cells.append(_plus_minus(result.evaluated) if result.evaluated else _UNKNOWN)
+            cells.append(plus_minus(result.evaluated) if result.evaluated else UNKNOWN)
         rows.append(cells)
     bold = (
         ""
         if len(results) == 1
         else " Bold: the highest mean. ≈: no different, for their intervals overlap; that of a single seed has no end."
     )
-    return f'{_table(header, rows)}<p class="quiet">Over seeds; the interval of the mean is Student\'s.{bold}</p>'
+    return f'{as_table(header, rows)}<p class="quiet">Over seeds; the interval of the mean is Student\'s.{bold}</p>'
 
 
 def _matrix(labels: Sequence[str], pairs: Sequence[Improvement]) -> str:
     cells = {(one.method, one.other): _probability(one) for one in pairs}
-    rows = [[escape(a), *("" if a == b else cells.get((a, b), _UNKNOWN) for b in labels)] for a in labels]
+    rows = [[escape(a), *("" if a == b else cells.get((a, b), UNKNOWN) for b in labels)] for a in labels]
     if len(labels) > _WIDE:
         rows = [[f"{number} {name}", *row] for number, (name, *row) in enumerate(rows, 1)]
-        return _table(["", *map(str, range(1, len(labels) + 1))], rows)
-    return _table(["", *map(escape, labels)], rows)
+        return as_table(["", *map(str, range(1, len(labels) + 1))], rows)
+    return as_table(["", *map(escape, labels)], rows)
 
 
 def _population(group: Group) -> str:
-    made = panels(group)
-    if not made:
+    made, evaluated = panels(group), _standings(group)
+    if not made and not evaluated:
         return ""
-    words = " ".join(filter(None, (generations(group), fates(group), key(group))))
+    words = " ".join(filter(None, (generations(group), fates(group), key(group)))) if made else ""
     told = f"<p>{words}</p>" if words else ""
-    return f'<h3>{escape(group.label)}</h3>{told}<div class="panels">{"".join(map(_figure, made))}</div>'
+    pictures = f'<div class="panels">{"".join(map(_figure, made))}</div>' if made else ""
+    return f"<h3>{escape(group.label)}</h3>{told}{evaluated}{pictures}"
+
+
+def _standings(group: Group) -> str:
+    """Master and best follower of each run that was evaluated so, and over seeds."""
+    found = standings(group)
+    if not found:
+        return ""
+    own, other = ("master", "follower") if group.has_master else ("champion", "other agent")
+    shown = [name for name in QUANTITIES if name == "return" or any(one.has(name) for one in found)]
+    header = ["seed", "actions", *(f"{whom}, {name} ± s.e." for name in shown for whom in (own, f"best {other}"))]
+    rows = []
+    for kind, words in KINDS.items():
+        several = [one for one in found if one.kind == kind]
+        for one in several:
+            cells = [_told(told, name, told is one.best) for name in shown for told in (one.champion, one.best)]
+            rows.append([escape(str(one.run.seed)), words, *cells])
+        if len(several) > 1:
+            means = [over_seeds(several, whom, name) for name in shown for whom in ("champion", "best")]
+            rows.append(["all", words, *(UNKNOWN if value is None else plus_minus(value) for value in means)])
+    notes = " ".join(escape(note) for note in remarks(found, group.runs, own, other))
+    return f'{as_table(header, rows, words=(1,))}<p class="quiet">{notes}</p>'
+
+
+def _told(told: Told | None, name: str, is_one_of_many: bool) -> str:
+    """What an agent did, and which it is where that has to be said."""
+    if told is None or name not in told.quantities:
+        return UNKNOWN
+    number = f" <small>({told.agent})</small>" if is_one_of_many and name == "return" else ""
+    return f"{plus_minus(told.quantities[name])}{number}"
 
 
 def _differences(groups: Sequence[Group]) -> str:
@@ -176,7 +207,7 @@ def _differences(groups: Sequence[Group]) -> str:
         [escape(name), *("" if value is None else escape(str(value)) for value in values)]
         for name, values in differences(groups).items()
     ]
-    table = _table(["setting", *(escape(group.label) for group in groups)], rows)
+    table = as_table(["setting", *(escape(group.label) for group in groups)], rows)
     return f"<details><summary>Settings in which the methods differ ({len(rows)})</summary>{table}</details>"
 
 
@@ -186,16 +217,16 @@ def _runs(tables: Sequence[Table]) -> str:
             escape(table.task),
             escape(result.group.label),
             escape(str(run.seed)),
-            _number(score),
+            as_number(score),
             f"{int(run.env_steps[-1]):,}",
-            _UNKNOWN if math.isnan(run.seconds[-1]) else f"{run.seconds[-1]:,.0f} s",
+            UNKNOWN if math.isnan(run.seconds[-1]) else f"{run.seconds[-1]:,.0f} s",
             escape(str(run.path)),
         ]
         for table in tables
         for result in table.results
         for run, score in zip(result.group.runs, result.scores.tolist(), strict=True)
     ]
-    return _table(["task", "method", "seed", "return", "env steps", "in iterations", "folder"], rows, words=(1, 6))
+    return as_table(["task", "method", "seed", "return", "env steps", "in iterations", "folder"], rows, words=(1, 6))
 
 
 def _figure(panel: Panel) -> str:
@@ -208,34 +239,10 @@ def _legend(curves: Iterable[Plotted]) -> str:
     return f'<ul class="legend">{items}</ul>' if items else ""
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = ()) -> str:
-    mark: Callable[[int], str] = lambda column: ' class="words"' if column in words else ""  # noqa: E731
-    head = "".join(f"<th{mark(c)}>{name}</th>" for c, name in enumerate(header))
-    body = "".join(f"<tr>{''.join(f'<td{mark(c)}>{cell}</td>' for c, cell in enumerate(row))}</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _plus_minus(value: Mean) -> str:
-    """The error with two digits, and the value to the same place."""
-    error = value.standard_error
-    if math.isnan(error) or error == 0:
-        return _number(value.value) + ("" if math.isnan(error) else " ± 0")
-    decimals = max(0, 1 - math.floor(math.log10(error)))
-    return f"{value.value:,.{decimals}f} ± {error:,.{decimals}f}"
-
-
-def _interval(interval: Interval) -> str:
-    return _UNKNOWN if math.isinf(interval.low) else f"[{_number(interval.low)}, {_number(interval.high)}]"
-
-
 def _probability(one: Improvement) -> str:
     low, high = one.interval
     interval = "" if math.isinf(low) else f"<br><small>[{low:.2f}, {high:.2f}]</small>"
     return f"{one.probability:.2f}{interval}"
-
-
-def _number(value: float) -> str:
-    return _UNKNOWN if math.isnan(value) else f"{value:#.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _count(number: int, noun: str) -> str:

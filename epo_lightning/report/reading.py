@@ -30,7 +30,10 @@ OF_KINDS = {
 """Fitness of a generation of CEM-RL, by kind of member."""
 SIGMA, GRADIENT_PARENTS = "population/sigma", "population/gradient_parents"
 _METRICS = (RATE, RETURN, SUCCESSES, COVERAGE, BEST, SPREAD, OFF_POLICY, *OF_KINDS.values(), SIGMA, GRADIENT_PARENTS)
-_LARGEST = 1e100
+LARGEST = 1e100
+"""No number of a run is so large."""
+EVALUATIONS = ("last.test.json", "best.test.json", "last.evaluation.json", "best.evaluation.json")
+"""Whose numbers are taken, in this order."""
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
 
 
@@ -211,7 +214,7 @@ def _number(cell: str) -> float:
         value = float(cell) if cell else math.nan
     except ValueError:
         return math.nan
-    return value if abs(value) < _LARGEST else math.nan
+    return value if abs(value) < LARGEST else math.nan
 
 
 def read_lineage(path: Path) -> Iterator[dict[str, Any]]:
@@ -233,7 +236,7 @@ def _is_generation(record: Any) -> bool:  # noqa: ANN401  (whatever JSON holds)
     """Whether a line tells of a generation, all of it; of an agent the fitness may not be known, which is null."""
     try:
         known = [value for value in record["fitness"] if value is not None]
-        agents = range(sum(abs(value) < _LARGEST for value in known) + record["fitness"].count(None))
+        agents = range(sum(abs(value) < LARGEST for value in known) + record["fitness"].count(None))
         families = zip(record["children"], record["parents"], strict=True)
         named = [*record["elites"], *(agent for child, (one, two) in families for agent in (child, one, two))]
         whole = len(agents) == len(record["fitness"]) > 1 and float(record["env_steps"]) >= 0
@@ -251,5 +254,5 @@ def _read_evaluations(checkpoints: Path) -> Iterable[Evaluation]:
         checkpoint = path.with_name(path.name.split(".")[0] + ".ckpt")
         stale = checkpoint.exists() and checkpoint.stat().st_mtime > written + 1
         evaluation = Evaluation(path.name, content if isinstance(content, dict) else {}, stale)
-        if abs(evaluation.mean("return")) < _LARGEST:
+        if abs(evaluation.mean("return")) < LARGEST:
             yield evaluation

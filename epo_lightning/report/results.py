@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from epo_lightning.report.grouping import Group
-from epo_lightning.report.reading import RETURN, SUCCESSES, Evaluation, Run
+from epo_lightning.report.reading import EVALUATIONS, RETURN, SUCCESSES, Evaluation, Run
 from epo_lightning.report.statistics import (
     Array,
     Interval,
@@ -23,8 +23,6 @@ from epo_lightning.report.statistics import (
 )
 
 LOGGED = "metrics.csv"
-_SOURCES = ("last.test.json", "best.test.json", "last.evaluation.json", "best.evaluation.json")
-"""Whose numbers are taken, in this order, when every run of a task has them."""
 POINTS = 101
 """Of a performance profile."""
 _WINDOW = 0.1
@@ -138,7 +136,7 @@ def improvement(method: str, ours: list[Array], other: str, theirs: list[Array])
 
 
 def _source(runs: Sequence[Run]) -> str:
-    for name in _SOURCES:
+    for name in EVALUATIONS:  # when every run of a task has them
         found = [run.evaluations[name] for run in runs if name in run.evaluations]
         if len(found) == len(runs) and len({_conditions(one) for one in found}) == 1:
             return name

@@ -43,7 +43,7 @@ def _table(kind: str, standings: Standings, name_of: Naming) -> str:
         values = (result.mean, result.standard_error, summaries["successes"].mean if succeeds else math.nan)
         lines.append(f"{name:24}" + "".join(f"{'-' if math.isnan(value) else f'{value:.4g}':>16}" for value in values))
     if len(ranked) > _SHOWN:
-        lines.append(f"and {len(ranked) - _SHOWN} more, which return less")
+        lines.append(f"and {len(ranked) - _SHOWN} more, whose returns are lower")
     if best is not None:
         lines.append(
             f"* chosen of {len(others)} by half of its episodes, told by the other {best.episodes}; below it stand the"
