@@ -18,7 +18,7 @@ from epo_lightning.documents.plain_yaml import dump
 from epo_lightning.limits import Mistake
 from epo_lightning.run.folder import RunFolder
 from epo_lightning.sweep.driver import Driver, alone
-from epo_lightning.sweep.folder import iterations_of, keep_config, keep_space, write
+from epo_lightning.sweep.folder import evaluation_of, iterations_of, keep_config, keep_space, write
 from epo_lightning.sweep.plan import ListPlan
 from epo_lightning.sweep.progress import Screen
 from epo_lightning.sweep.runs import StudyRun, printed
@@ -117,9 +117,10 @@ def sweep(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
     texts = resolve_all([Wanted(one.where, one.configs, one.overlays) for one in study.methods])
     runs = []
     for method, text in zip(study.methods, texts, strict=True):
-        folder, iterations = out / method.name, iterations_of(method.where, yaml.safe_load(text))
+        content, folder = yaml.safe_load(text), out / method.name
+        iterations, evaluate = iterations_of(method.where, content), evaluation_of(study.evaluate, content)
         config = folder / "method.yaml"
-        its = [StudyRun(method.name, folder, seed, iterations, config, study.evaluate) for seed in study.seeds]
+        its = [StudyRun(method.name, folder, seed, iterations, config, evaluate) for seed in study.seeds]
         keep_config(method.where, config, text, [run.run for run in its])
         runs += its
     if dry:
@@ -169,8 +170,8 @@ def search(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
             assign(content, key, value)
         config = folder / "trial.yaml"
         write(config, dump(content))
-        its = iterations_of(str(config), content)
-        return [StudyRun("trial", folder, seed, its, config, study.evaluate) for seed in study.seeds]
+        its, evaluate = iterations_of(str(config), content), evaluation_of(study.evaluate, content)
+        return [StudyRun("trial", folder, seed, its, config, evaluate) for seed in study.seeds]
 
     begun = [RunFolder(path) for path in out.glob("trial-*/seed*") if path.is_dir()]
     keep_space(str(study.file), out, space, study.seeds, has_begun=bool(begun))

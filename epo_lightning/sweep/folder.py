@@ -12,6 +12,7 @@ from epo_lightning.limits import Mistake
 from epo_lightning.run.folder import RunFolder, part_of, writing
 from epo_lightning.run.overrides import UNSET, Change, find_changes
 from epo_lightning.sweep.space import Space
+from epo_lightning.sweep.study import ALL_AGENTS
 
 MAX_EPOCHS = "trainer.max_epochs"
 _HARMLESS = (
@@ -34,6 +35,12 @@ def iterations_of(where: str, config: dict[str, Any]) -> int | None:
             raise Mistake(f"{where}: {MAX_EPOCHS} is without an end: give a number of iterations")
         return None
     return int(wanted)
+
+
+def evaluation_of(evaluate: str | None, config: dict[str, Any]) -> str | None:
+    """What follows a run of this configuration: of a single policy there are no agents to tell of."""
+    agents = (config.get("model") or {}).get("num_agents", 1)
+    return evaluate.replace(f" {ALL_AGENTS}", "") if evaluate and agents == 1 else evaluate
 
 
 def keep_config(where: str, path: Path, text: str, runs: Sequence[RunFolder], *, may_grow: bool = True) -> None:

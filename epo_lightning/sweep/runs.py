@@ -24,7 +24,7 @@ class StudyRun:
         seed: The seed.
         iterations: How many it will make; None where only time ends it.
         config: The file that `--config` names.
-        evaluate: The command that follows, or None.
+        evaluate: The command that follows, with its flags, or None.
 
     Attributes:
         name: As it is told: `epo/seed0`.
@@ -52,7 +52,8 @@ class StudyRun:
         """The command that follows."""
         if self.evaluate is None:
             return None
-        return [sys.executable, "-m", "epo_lightning", self.evaluate, "--ckpt_path", str(self.run.path)]
+        command, *flags = self.evaluate.split()
+        return [sys.executable, "-m", "epo_lightning", command, "--ckpt_path", str(self.run.path), *flags]
 
     def is_done(self) -> bool:
         """Whether it ended by itself, as long as it is asked to be and evaluated as asked."""

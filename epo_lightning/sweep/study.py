@@ -18,6 +18,8 @@ REPORT = "report"
 """Folder of the report inside that of the study."""
 _KEYS = ("out", "seeds", "jobs", "threads", "evaluate", "common", "methods", "grid", "search")
 _EVALUATIONS = ("validate", "test")
+ALL_AGENTS, NOISE = "--agents all", "--noise"
+"""What may stand behind the name of an evaluation."""
 _OF_THE_STUDY = {
     "seed_everything": "the study gives the seeds: say seeds at the top of the file",
     "run_dir": "the study gives the folders: say out at the top of the file",
@@ -58,7 +60,7 @@ class Study:
         seeds: One run of each method for each.
         jobs: How many runs at a time; None: as many as there are cores for.
         threads: Of a run, where it computes on the CPU.
-        evaluate: The command that follows each training, or None.
+        evaluate: The command that follows each training, perhaps with `ALL_AGENTS` and `NOISE`, in this order; or None.
         methods: One or more; of a search the only one, whose settings are completed by each trial.
         search: What is searched for, if anything is.
     """
@@ -94,9 +96,6 @@ def read_study(file: Path, find_config: FindConfig, *, is_packaged: bool = False
     if out is not None and (not isinstance(out, str) or not out.strip()):
         raise Mistake(f"{file}: out must be a folder; got {out!r}")
     home = Path() if is_packaged else file.parent
-    evaluate = content.get("evaluate")
-    if evaluate not in (None, *_EVALUATIONS):
-        raise Mistake(f"{file}: evaluate must be validate or test, or be left out; got {evaluate!r}")
     search = content.get("search")
     methods = tuple(_methods(file, content, find_config))
     for method in methods:
@@ -111,10 +110,25 @@ def read_study(file: Path, find_config: FindConfig, *, is_packaged: bool = False
         seeds=_seeds(file, content.get("seeds", 1)),
         jobs=_count(file, "jobs", content.get("jobs")) if content.get("jobs") is not None else None,
         threads=_count(file, "threads", content.get("threads", 1)),
-        evaluate=evaluate,
+        evaluate=_evaluation(file, content.get("evaluate")),
         methods=methods,
         search=None if "search" not in content else read_space(f"{file}: search", search),
     )
+
+
+def _evaluation(file: Path, given: object) -> str | None:
+    """`validate --noise --agents=all` becomes `validate --agents all --noise`."""
+    if given is None:
+        return None
+    command, *flags = str(given).replace("--agents=all", ALL_AGENTS).split() or [""]
+    rest = f" {' '.join(flags)} "
+    wanted = [flag for flag in (ALL_AGENTS, NOISE) if f" {flag} " in rest]
+    if command not in _EVALUATIONS or len(flags) != sum(len(flag.split()) for flag in wanted):
+        raise Mistake(
+            f"{file}: evaluate must be validate or test, perhaps followed by {ALL_AGENTS} and {NOISE}, or be left out;"
+            f" got {given!r}"
+        )
+    return " ".join([command, *wanted])
 
 
 def _methods(file: Path, content: Mapping[str, Any], find_config: FindConfig) -> Iterator[Method]:

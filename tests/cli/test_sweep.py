@@ -94,6 +94,18 @@ def test_a_dry_run_checks_writes_configurations_and_prints_commands(cli: Cli) ->
 
 
 @pytest.mark.usefixtures("parsed_here")
+def test_agents_are_evaluated_where_there_are_several(cli: Cli) -> None:
+    grid = "grid: {model.num_agents: [1, 4]}\nseeds: 1\nevaluate: test --agents all --noise\n"
+    outcome = cli("sweep", write(STUDY.replace("seeds: 2\n", "") + grid), "--dry-run")
+    assert outcome.code == 0, outcome.err
+    commands = [line.partition("epo_lightning ")[2] for line in outcome.out.splitlines()[1::2]]
+    assert commands == [
+        "test --ckpt_path out/tiny,num_agents=1/seed0 --noise",
+        "test --ckpt_path out/tiny,num_agents=4/seed0 --agents all --noise",
+    ]
+
+
+@pytest.mark.usefixtures("parsed_here")
 def test_settings_of_callbacks_are_named_by_their_class(cli: Cli) -> None:
     text = """
         common: {config: quickstart, trainer.callbacks.GeneticEvolution.mutation_sigma: 3e-1}

@@ -22,6 +22,12 @@ def read(tmp_path: Path, text: str) -> Study:
     return read_study(file, find)
 
 
+def test_an_evaluation_may_tell_of_all_agents(tmp_path: Path) -> None:
+    for given in ("validate --agents all --noise", "validate  --noise --agents=all"):
+        study = read(tmp_path, f"methods: {{a: {{config: known}}}}\nevaluate: {given}")
+        assert study.evaluate == "validate --agents all --noise"
+
+
 def test_methods_are_crossed_with_grids_and_come_in_order(tmp_path: Path) -> None:
     study = read(
         tmp_path,
@@ -108,6 +114,13 @@ def test_what_a_packaged_study_writes_goes_to_the_working_folder(tmp_path: Path)
         ("methods: {a: {config: known}}\nthreads: many", "threads must be a number"),
         ("methods: {a: {config: known}}\nout: 3", "out must be a folder"),
         ("methods: {a: {config: known}}\nevaluate: play", "evaluate must be validate or test"),
+        ("methods: {a: {config: known}}\nevaluate: validate --agents 0,1", "perhaps followed by --agents all"),
+        (
+            "methods: {a: {config: known}}\nevaluate: test --noise --noise",
+            "perhaps followed by --agents all and --noise",
+        ),
+        ("methods: {a: {config: known}}\nevaluate: {validate: all}", "evaluate must be validate or test"),
+        ("methods: {a: {config: known}}\nevaluate: ''", "evaluate must be validate or test"),
         ("methods: {a: {config: known}}\nsearch: {}", "exclude each other"),
         ("search: {parameters: {a: [1]}}", "a search needs common"),
         ("program: x\nmethod: random\nparameters: {}", "wandb sweep"),
