@@ -166,7 +166,8 @@ class Invocation(LightningCLI):
             if key and isinstance(command, RunCommand)
             and key in inspect.signature(pkgutil.resolve_name(command.function)).parameters
         ]  # fmt: skip
-        return f"; it belongs to {' and '.join(owners)}" if owners else ""
+        words = " and ".join([*([", ".join(owners[:-1])] if owners[1:] else []), *owners[-1:]])
+        return f"; it belongs to {words}" if words else ""
 
     def _add_instantiators(self) -> None:
         """None of Lightning's, which would build model and data with marked texts (see `plain_yaml`)."""

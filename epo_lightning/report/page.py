@@ -180,15 +180,16 @@ def _standings(group: Group) -> str:
         return ""
     own, other = ("master", "follower") if group.has_master else ("champion", "other agent")
     shown = [name for name in QUANTITIES if name == "return" or any(one.has(name) for one in found)]
-    header = ["seed", "actions", *(f"{whom}, {name} ± s.e." for name in shown for whom in (own, f"best {other}"))]
+    columns = {"champion": own, **({"best": f"best {other}"} if any(one.best for one in found) else {})}
+    header = ["seed", "actions", *(f"{whom}, {name} ± s.e." for name in shown for whom in columns.values())]
     rows = []
     for kind, words in KINDS.items():
         several = [one for one in found if one.kind == kind]
         for one in several:
-            cells = [_told(told, name, told is one.best) for name in shown for told in (one.champion, one.best)]
+            cells = [_told(getattr(one, whom), name, whom == "best") for name in shown for whom in columns]
             rows.append([escape(str(one.run.seed)), words, *cells])
         if len(several) > 1:
-            means = [over_seeds(several, whom, name) for name in shown for whom in ("champion", "best")]
+            means = [over_seeds(several, whom, name) for name in shown for whom in columns]
             rows.append(["all", words, *(UNKNOWN if value is None else plus_minus(value) for value in means)])
     notes = " ".join(escape(note) for note in remarks(found, group.runs, own, other))
     return f'{as_table(header, rows, words=(1,))}<p class="quiet">{notes}</p>'

@@ -75,7 +75,8 @@ def remarks(found: Sequence[Standing], runs: Sequence[Run], own: str, other: str
     """
     sources = sorted({f"checkpoints/{one.source.file}" for one in found})
     chosen = sorted({one.others for one in found if one.others > 1 and one.best is not None})
-    told = [f"The {own} beside the best {other} (its number), from {' and '.join(sources)}."]
+    beside = f" beside the best {other} (its number)" if any(one.best for one in found) else ""
+    told = [f"The {own}{beside}, from {' and '.join(sources)}."]
     if chosen:
         counts = " or ".join(map(str, chosen))
         told.append(

@@ -113,6 +113,11 @@ def test_mistakes_are_one_line(cli: Cli, config: str, flags: list[str], words: l
     refused(cli("validate", "--config=mine.yaml", *flags), *words)
 
 
+def test_a_command_that_does_not_take_it_names_those_that_do(cli: Cli) -> None:
+    refused(cli("fit", "--config=tiny.yaml", "--agents=all"), "it belongs to validate, test, play and view")
+    refused(cli("play", "--config=tiny.yaml", "--noise"), "it belongs to validate and test")
+
+
 def test_an_actor_without_noise_says_so_and_plays_by_its_mean_actions(cli: Cli) -> None:
     Path("mine.yaml").write_text(TINY_CEM_RL)
     outcome = cli("test", "--config=mine.yaml", "--agents=3,0,4", "--noise", "--data.eval_seeds=1")

@@ -85,6 +85,16 @@ def test_without_a_master_there_is_a_champion_and_the_protocol_comes_first(cli: 
     assert "from checkpoints/last.test.json." in page
 
 
+def test_of_a_single_policy_there_is_no_column_for_others(cli: Cli, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs" / "ppo")
+    rows = {"best": None, "agents": [agent(0, 3.0)]}
+    evaluate(run, 3.0, "last.evaluation.json", agents={"champion": 0, "mean": rows, "drawn": rows})
+    assert cli("report", "runs").code == 0
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert '<th class="words">actions</th><th>master, return ± s.e.</th></tr>' in page
+    assert "The master, from checkpoints/last.evaluation.json." in page
+
+
 @pytest.mark.parametrize(
     "told",
     [
