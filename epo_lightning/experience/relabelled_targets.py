@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from epo_lightning.algorithm.advantages import one_step_targets
+from epo_lightning.algorithm.advantages import VTrace, one_step_targets, v_trace
 from epo_lightning.algorithm.aggregation import effective_sample_fraction, relabel, sample_followers
 from epo_lightning.algorithm.coupling import draw_coupled
 from epo_lightning.algorithm.distributions import ActionDistribution
@@ -18,7 +18,7 @@ from epo_lightning.algorithm.population import MASTER
 from epo_lightning.experience.buffer import RolloutBuffer
 from epo_lightning.experience.diversity import Diversity
 from epo_lightning.experience.settings import RolloutSettings
-from epo_lightning.experience.targets import Targets
+from epo_lightning.experience.targets import Learnt, Targets
 from epo_lightning.learner.networks import LatentActorCritic
 
 
@@ -78,29 +78,31 @@ class RelabelledTargets(Targets):
         self.diagnostics |= self.diversity.tell(self._told_apart, bonus, agents)
         return rewards + bonus
 
-    def _with_relabelled(self, values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The columns behind those of the environments; the critic learns the off-policy ones among them."""
-        buffer, rewards = self.buffer, self._rewards()
+    def _with_relabelled(self, own: Learnt) -> Learnt:
+        """The critic learns the off-policy columns among them."""
+        buffer, rewards, learnt = self.buffer, self._rewards(), own
         if buffer.shape.off_policy_columns:
-            off_values, off_targets = self._aggregate(rewards)
-            values, targets = torch.cat([values, off_values], dim=1), torch.cat([targets, off_targets], dim=1)
-            log_mu = buffer.log_mu[:, buffer.envs : values.shape[1]]
+            learnt = learnt.followed_by(*self._aggregate(rewards))
+            learnt = learnt._replace(of_critic=learnt.targets)
+            log_mu = buffer.log_mu[:, buffer.envs : buffer.shape.learnt_columns]
             self.diagnostics["losses/off_policy_ess"] = effective_sample_fraction(log_mu)
-        learnt = targets
         if buffer.shape.coupled_columns:
-            coupled_values, coupled_targets = self._couple(rewards)
-            values, targets = torch.cat([values, coupled_values], dim=1), torch.cat([targets, coupled_targets], dim=1)
-        return values, targets, learnt
+            values, targets = self._couple(rewards)
+            learnt = learnt.followed_by(values, targets, targets - values)
+        return learnt
 
-    def _aggregate(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
-        """Fill the off-policy columns; returns values and one-step targets of them, (T, C) each (EPO eq. 8)."""
+    def _aggregate(self, rewards: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Fill the off-policy columns; returns values, targets (EPO eq. 8, or V-trace) and advantages, (T, C) each."""
         buffer, columns = self.buffer, slice(self.buffer.envs, self.buffer.shape.learnt_columns)
         sampled = self._sample()
         self.sources = sampled.env
-        log_probs = self._log_probs(sampled, columns)
-        relabelled = relabel(log_probs, buffer.log_probs[sampled.step, sampled.env], self.settings.mu_cap)
+        log_probs, behaviour = self._log_probs(sampled, columns), buffer.log_probs[sampled.step, sampled.env]
+        relabelled = relabel(log_probs, behaviour, self.settings.mu_cap)
         buffer.log_probs[:, columns], buffer.log_mu[:, columns] = relabelled
-        return self._one_step_targets(sampled, rewards)
+        values, targets = self._one_step_targets(sampled, rewards)
+        if self.settings.off_policy_target == "one_step":
+            return values, targets, targets - values
+        return values, *self._v_trace(sampled, rewards, values, log_probs - behaviour)
 
     def _couple(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
         """Fill the coupled columns: the master's environments as drawn followers see them, each with its own reward.
@@ -129,19 +131,31 @@ class RelabelledTargets(Targets):
 
     def _one_step_targets(self, sampled: _Sampled, rewards: Tensor) -> tuple[Tensor, Tensor]:
         """Values and targets in units of the reward, (T, C) each."""
+        values = self.policy.value_moments.denormalize(sampled.value)
+        following = self._following(sampled)
+        return values, one_step_targets(rewards[sampled.step, sampled.env], following, self.settings.gamma)
+
+    def _v_trace(self, sampled: _Sampled, rewards: Tensor, values: Tensor, log_mu: Tensor) -> VTrace:
+        """Of sequences, in units of the reward; `log_mu` (T, C) is not capped."""
+        step, env = sampled.step, sampled.env
+        done = self.buffer.terminated[step, env] | self.buffer.truncated[step, env]
+        return v_trace(rewards[step, env], values, self._following(sampled), done, self.settings.gamma, log_mu)
+
+    def _following(self, sampled: _Sampled) -> Tensor:
+        """(T, C) value of what follows in the same episode, in units of the reward."""
         buffer, step, env = self.buffer, sampled.step, sampled.env
-        denormalize = self.policy.value_moments.denormalize
-        following = denormalize(torch.where(buffer.truncated[step, env], sampled.final_value, sampled.next_value))
-        following = following.masked_fill(buffer.terminated[step, env], 0.0)
-        return denormalize(sampled.value), one_step_targets(rewards[step, env], following, self.settings.gamma)
+        following = torch.where(buffer.truncated[step, env], sampled.final_value, sampled.next_value)
+        return self.policy.value_moments.denormalize(following).masked_fill(buffer.terminated[step, env], 0.0)
 
     def _sample(self) -> _Sampled:
-        """Transitions of the followers, or whole sequences with an LSTM, seen with the master's gene."""
-        if not self.policy.recurrent:
+        """Transitions of the followers, or whole sequences with an LSTM or V-trace, seen with the master's gene."""
+        recurrent = self.policy.recurrent
+        if not recurrent and self.settings.off_policy_target == "one_step":
             return self._sample_transitions()
         shape, source = self.buffer.shape, self.settings.off_policy_source
         _, env = sample_followers(shape.population, shape.off_policy_columns, 1, source, self.generator)
-        return self._sequences(env, torch.full_like(env, MASTER), slice(self.buffer.envs, shape.learnt_columns))
+        sampled = self._sequences(env, torch.full_like(env, MASTER), slice(self.buffer.envs, shape.learnt_columns))
+        return sampled if recurrent else sampled._replace(final_value=self.buffer.master_final_values[:, env])
 
     def _sequences(self, env: Tensor, agents: Tensor, columns: slice) -> _Sampled:
         """What the environments `env` (C,) went through, seen with the genes of `agents` (C,); goes into `columns`."""

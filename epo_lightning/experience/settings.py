@@ -95,6 +95,8 @@ class RolloutSettings(OnPolicySettings):
         off_policy_ratio: Followers' samples relabelled for the master, as a multiple of the master's own, rounded to
             whole environments; 0 for none.
         off_policy_source: `all` samples from every follower, `one_agent` from one random follower per iteration.
+        off_policy_target: The master's targets of them: `one_step` (EPO eq. 8), or `v_trace` (arXiv 1802.01561), of
+            several steps along whole sequences, as far as the master's policy would have gone.
         mu_cap: Upper bound of the importance weight mu with which an off-policy sample starts; inf for none.
         coupling_followers: Where followers are coupled to the master (`model.loss.coupling_coefficient`): how many,
             drawn anew in every iteration, learn from each of its environments; all where there are fewer.
@@ -102,6 +104,7 @@ class RolloutSettings(OnPolicySettings):
 
     off_policy_ratio: float = 1.0
     off_policy_source: OffPolicySource = "all"
+    off_policy_target: Literal["one_step", "v_trace"] = "one_step"
     mu_cap: float = float("inf")
     coupling_followers: int = 5
 

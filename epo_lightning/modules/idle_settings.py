@@ -11,6 +11,7 @@ from epo_lightning.learner.networks import NetworkSettings
 _Settings = RolloutSettings | LossSettings | DiversitySettings | InitialSettings
 _OFF_POLICY = (
     "model.rollout.off_policy_source",
+    "model.rollout.off_policy_target",
     "model.rollout.mu_cap",
     "model.loss.off_policy_clip",
     "model.loss.off_policy_weight",

@@ -72,6 +72,7 @@ _TEXTS = {
     "model.loss.off_policy_clip": r"\w+",
     "model.rollout.estimator": r"\w+",
     "model.rollout.off_policy_source": r"\w+",
+    "model.rollout.off_policy_target": r"\w+",
     "trainer.accelerator": r"auto|cpu|gpu|cuda|mps|tpu",
     "trainer.strategy": r"auto|ddp|ddp_find_unused_parameters_(true|false)",
     "trainer.devices": r"auto|-1|[1-5]?\d",
