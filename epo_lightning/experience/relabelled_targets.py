@@ -11,15 +11,26 @@ import torch
 from torch import Tensor
 
 from epo_lightning.algorithm.advantages import VTrace, one_step_targets, v_trace
-from epo_lightning.algorithm.aggregation import effective_sample_fraction, relabel, sample_followers
+from epo_lightning.algorithm.aggregation import (
+    effective_sample_fraction,
+    effective_sample_fractions,
+    log_weight_sums,
+    relabel,
+    sample_followers,
+    source_chances,
+)
 from epo_lightning.algorithm.coupling import draw_coupled
 from epo_lightning.algorithm.distributions import ActionDistribution
-from epo_lightning.algorithm.population import MASTER
+from epo_lightning.algorithm.population import MASTER, Population
 from epo_lightning.experience.buffer import RolloutBuffer
 from epo_lightning.experience.diversity import Diversity
+from epo_lightning.experience.ranks import of_all_ranks
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.experience.targets import Learnt, Targets
 from epo_lightning.learner.networks import LatentActorCritic
+
+_MEASURED = 256
+"""About so many samples of each follower tell what they are worth to the master."""
 
 
 class _Sampled(NamedTuple):
@@ -152,10 +163,32 @@ class RelabelledTargets(Targets):
         recurrent = self.policy.recurrent
         if not recurrent and self.settings.off_policy_target == "one_step":
             return self._sample_transitions()
-        shape, source = self.buffer.shape, self.settings.off_policy_source
-        _, env = sample_followers(shape.population, shape.off_policy_columns, 1, source, self.generator)
+        shape = self.buffer.shape
+        _, env = self._draw(shape.off_policy_columns, 1)
         sampled = self._sequences(env, torch.full_like(env, MASTER), slice(self.buffer.envs, shape.learnt_columns))
         return sampled if recurrent else sampled._replace(final_value=self.buffer.master_final_values[:, env])
+
+    def _draw(self, count: int, steps: int) -> tuple[Tensor, Tensor]:
+        """(M,) step and (M,) environment of so many of the followers' samples, or sequences where `steps` is 1."""
+        source, population = self.settings.off_policy_source, self.buffer.population
+        chances = source_chances(self._effective()) if source == "by_ess" else None
+        return sample_followers(population, count, steps, source, self.generator, chances)
+
+    def _effective(self) -> Tensor:
+        """(K,) effective fraction of each follower's samples under the master, over all ranks: a collective call.
+
+        It takes one pass forward of `_MEASURED` samples of each follower, in whole sequences that are spread over its
+        environments.
+        """
+        buffer, population, horizon = self.buffer, self.buffer.population, self.settings.horizon
+        env = _spread(population, -(-_MEASURED // horizon), buffer.rewards.device)
+        with self.autocast():
+            rows = self.policy.express(torch.full_like(env, MASTER))
+            output = self.policy(buffer.obs[:-1, env], rows, buffer.states[:, env], buffer.resets[:-1, env])
+        log_mu = output.actions.log_prob(buffer.actions[:, env]) - buffer.log_probs[:, env]
+        agents = (env // population.envs_per_agent).expand(horizon, -1)
+        sums = log_weight_sums(log_mu.flatten(), agents.flatten(), population.num_agents)
+        return effective_sample_fractions(of_all_ranks(sums))
 
     def _sequences(self, env: Tensor, agents: Tensor, columns: slice) -> _Sampled:
         """What the environments `env` (C,) went through, seen with the genes of `agents` (C,); goes into `columns`."""
@@ -201,12 +234,18 @@ class RelabelledTargets(Targets):
     def _sample_transitions(self) -> _Sampled:
         buffer, horizon = self.buffer, self.settings.horizon
         shape = (horizon, buffer.shape.off_policy_columns)
-        count, source = shape[0] * shape[1], self.settings.off_policy_source
-        drawn = sample_followers(buffer.population, count, horizon, source, self.generator)
-        step, env = (part.view(shape) for part in drawn)
+        step, env = (part.view(shape) for part in self._draw(shape[0] * shape[1], horizon))
         now_and_next = torch.cat([buffer.obs[step, env], buffer.obs[step + 1, env]])
         with self.autocast():
             master = self.policy.express(torch.full_like(env[0], MASTER))
             output = self.policy(now_and_next, master, self.policy.initial_state(0))
         policy, final_value = output.actions.steps(horizon), buffer.master_final_values[step, env]
         return _Sampled(step, env, policy, output.value[:horizon], output.value[horizon:], final_value)
+
+
+def _spread(population: Population, count: int, device: torch.device) -> Tensor:
+    """At most `count` environments of each follower, evenly spread over those that it has."""
+    block = population.envs_per_agent
+    places = torch.arange(min(count, block), device=device) * block // min(count, block)
+    first = torch.arange(MASTER + 1, population.num_agents, device=device) * block
+    return (first[:, None] + places).flatten()
