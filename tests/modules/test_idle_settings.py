@@ -92,3 +92,13 @@ def test_a_first_layer_that_no_gene_enters(network: dict[str, Any], reason: str)
     line = told(1, network=NetworkSettings(**network), initial=initial)
     assert line == f"Without effect: model.initial.fan_in own ({reason}); model.initial.gene_gain 0.5 ({reason})"
     assert told(4, initial=initial) == ""
+
+
+def test_noise_that_is_not_correlated() -> None:
+    correlated = RolloutSettings(noise_correlation=0.9)
+    network, rest = NetworkSettings(), (LossSettings(), DiversitySettings(), InitialSettings())
+    for agents, discrete, reason in ((1, False, "num_agents is 1"), (4, True, "the task has choices for actions")):
+        line = idle_settings(agents, network, correlated, *rest, discrete=discrete)
+        assert "model.rollout.noise_correlation 0.9 (" in line
+        assert reason in line
+    assert idle_settings(4, network, correlated, *rest) == ""
