@@ -16,6 +16,7 @@ from torch import Tensor
 from epo_lightning.algorithm.batch import RolloutBatch
 from epo_lightning.algorithm.coupling import coupling_loss
 from epo_lightning.algorithm.distributions import ActionDistribution
+from epo_lightning.algorithm.imitation import imitation_loss
 from epo_lightning.limits import require_range
 
 LOG_RATIO_MAX = 40.0
@@ -43,6 +44,8 @@ class LossSettings:
         coupling_coefficient: Beta, weight with which every follower imitates the master's good actions (CPO); 0: not.
         coupling_temperature: Lambda, in standard deviations of the advantage: the smaller, the more only the best of
             the master's actions count.
+        imitation_coefficient: Weight of a sample among the best (`model.rollout.imitated_fraction`), which a random
+            agent imitates by the loss of coupling, times an importance weight of at most 1; 0: not.
     """
 
     clip_eps: float = 0.2
@@ -57,6 +60,7 @@ class LossSettings:
     bound_coefficient: float = 1e-4
     coupling_coefficient: float = 0.0
     coupling_temperature: float = 0.2
+    imitation_coefficient: float = 0.0
 
     def __post_init__(self) -> None:
         require_range("model.loss.clip_eps", self.clip_eps, 0, 1, open_low=True)
@@ -72,6 +76,7 @@ class LossSettings:
             "entropy_floor",
             "bound_coefficient",
             "coupling_coefficient",
+            "imitation_coefficient",
         ):
             require_range(f"model.loss.{name}", getattr(self, name), 0)
 
@@ -99,6 +104,7 @@ def hybrid_loss(
     settings: LossSettings,
     entropy_coefficient: Tensor,
     coupling: float = 0.0,
+    imitation: float = 0.0,
 ) -> HybridLoss:
     """Actor + 0.5 c_v critic - c_ent H + c_b bound, over on- and off-policy samples (EPO eq. 4, eq. 5 and eq. 10).
 
@@ -109,6 +115,7 @@ def hybrid_loss(
         settings: Weights and bounds.
         entropy_coefficient: (B,) of each sample's agent.
         coupling: Weight of the mean coupling loss; 0 where no sample is the master's under a follower.
+        imitation: Weight of the mean imitation loss; 0 where no sample is one that is imitated.
     """
     log_probs = policy.log_prob(batch.actions)
     if settings.off_policy_clip == "centered":
@@ -126,11 +133,15 @@ def hybrid_loss(
     bound, entropy = policy.bound_loss(), policy.entropy()
     samples = surrogate.add(critic, alpha=0.5 * settings.value_coefficient).add(bound, alpha=settings.bound_coefficient)
     samples = samples.addcmul(entropy_coefficient, entropy, value=-1)
-    if coupling:
+    temperature = settings.coupling_temperature
+    if coupling or imitation:
         coupled = batch.coupled()
-        imitation = masked_mean(coupling_loss(log_probs, batch.advantages, settings.coupling_temperature), coupled)
+        drawn_near = masked_mean(coupling_loss(log_probs, batch.advantages, temperature), coupled)
         samples = torch.where(batch.off_policy, settings.off_policy_weight * samples, samples)
-        total = masked_mean(samples, ~coupled) + coupling * imitation
+        total = masked_mean(samples, ~(coupled | batch.imitated)) + coupling * drawn_near
+        if imitation:
+            imitated = imitation_loss(log_probs, batch.log_mu, batch.advantages, temperature)
+            total = total + imitation * masked_mean(imitated, batch.imitated)
     else:
         total = hybrid_mean(samples, batch.off_policy, settings.off_policy_weight)
     with torch.no_grad():
@@ -138,7 +149,7 @@ def hybrid_loss(
         clipped = (new_over_old.expm1().abs() > settings.clip_eps).to(values.dtype)
         terms = torch.stack([surrogate, critic, bound, entropy.expand_as(bound), approx_kl, clipped])
         diagnostics = on_policy_means(terms, batch.off_policy)
-        return HybridLoss(total, torch.cat([diagnostics, imitation[None]]) if coupling else diagnostics)
+        return HybridLoss(total, torch.cat([diagnostics, drawn_near[None]]) if coupling else diagnostics)
 
 
 def clipped_surrogate(

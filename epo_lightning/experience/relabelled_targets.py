@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from epo_lightning.algorithm.advantages import VTrace, one_step_targets, v_trace
+from epo_lightning.algorithm.advantages import VTrace, bootstrap_values, gae_targets, one_step_targets, v_trace
 from epo_lightning.algorithm.aggregation import (
     effective_sample_fraction,
     effective_sample_fractions,
@@ -21,6 +21,7 @@ from epo_lightning.algorithm.aggregation import (
 )
 from epo_lightning.algorithm.coupling import draw_coupled
 from epo_lightning.algorithm.distributions import ActionDistribution
+from epo_lightning.algorithm.imitation import best_sequences, best_transitions, draw_imitators
 from epo_lightning.algorithm.population import MASTER, Population
 from epo_lightning.experience.buffer import RolloutBuffer
 from epo_lightning.experience.diversity import Diversity
@@ -100,7 +101,41 @@ class RelabelledTargets(Targets):
         if buffer.shape.coupled_columns:
             values, targets = self._couple(rewards)
             learnt = learnt.followed_by(values, targets, targets - values)
+        if buffer.shape.imitated_columns:
+            learnt = learnt.followed_by(*self._imitate(own))
         return learnt
+
+    def _normalized(self, advantages: Tensor) -> Tensor:
+        """Those of what is imitated are all large: they have the unit of the others, and do not move their mean."""
+        count = self.buffer.shape.imitated_columns
+        if not count:
+            return super()._normalized(advantages)
+        others, imitated = advantages[:, :-count], advantages[:, -count:]
+        return torch.cat([super()._normalized(others), imitated / (others.std() + 1e-8)], dim=1)
+
+    def _imitate(self, own: Learnt) -> tuple[Tensor, Tensor, Tensor]:
+        """Fill the imitated columns; (T, C) imitators' values, returns to go of who acted, and what these are above."""
+        buffer, population, count = self.buffer, self.buffer.population, self.buffer.shape.imitated_columns
+        columns, moments = slice(buffer.shape.columns - count, None), self.policy.value_moments
+        known = moments.denormalize(buffer.values[:, : buffer.envs])
+        following = bootstrap_values(
+            known, moments.denormalize(buffer.final_values), buffer.terminated, buffer.truncated
+        )
+        done = buffer.terminated | buffer.truncated
+        returns = gae_targets(self._rewards(), own.values, following, done, self.settings.gamma, 1.0)
+        surplus = returns - own.values
+        agents = buffer.column_agents[columns] = draw_imitators(population, count, self.generator)
+        if self.policy.recurrent:
+            sampled = self._sequences(best_sequences(surplus, count), agents, columns)
+        else:
+            step, env = best_transitions(surplus, count)
+            with self.autocast():
+                output = self.policy(buffer.obs[step, env], self.policy.express(agents), self.policy.initial_state(0))
+            sampled = _Sampled(step, env, output.actions, output.value, output.value, output.value)
+        log_probs, behaviour = self._log_probs(sampled, columns), buffer.log_probs[sampled.step, sampled.env]
+        buffer.log_probs[:, columns], buffer.log_mu[:, columns] = relabel(log_probs, behaviour, 1.0)
+        values, targets = moments.denormalize(sampled.value), returns[sampled.step, sampled.env]
+        return values, targets, targets - values
 
     def _aggregate(self, rewards: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Fill the off-policy columns; returns values, targets (EPO eq. 8, or V-trace) and advantages, (T, C) each."""
@@ -122,7 +157,8 @@ class RelabelledTargets(Targets):
             Values and one-step targets of them by the followers' critic, (T, C) each.
         """
         buffer, population = self.buffer, self.buffer.population
-        columns = slice(buffer.shape.learnt_columns, None)
+        first = buffer.shape.learnt_columns
+        columns = slice(first, first + buffer.shape.coupled_columns)
         followers = buffer.shape.coupled_columns // population.envs_per_agent
         env, agents = draw_coupled(population, followers, self.generator)
         buffer.column_agents[columns] = agents

@@ -36,6 +36,7 @@ class RolloutDataset(OnPolicyDataset):
         settings: See `RolloutSettings`.
         coupled: M, followers that learn from each of the master's environments; 0 where they are not coupled to it.
         diversity: Rewards followers for being told apart; None where nothing does.
+        imitated: Environments' worth of the best samples that are imitated.
 
     Attributes:
         num_minibatches: Minibatches of a pass.
@@ -53,8 +54,9 @@ class RolloutDataset(OnPolicyDataset):
         settings: RolloutSettings,
         coupled: int = 0,
         diversity: Diversity | None = None,
+        imitated: int = 0,
     ) -> None:
-        shape = rollout_shape(world.env, policy.state_shape, population, settings, coupled)
+        shape = rollout_shape(world.env, policy.state_shape, population, settings, coupled, imitated)
         super().__init__(world, policy, population, settings, shape)
         self.num_minibatches = settings.minibatches(self.buffer.units, settings.horizon if policy.recurrent else 1)
         self.diversity = diversity
@@ -150,9 +152,12 @@ def rollout_shape(
     population: Population,
     settings: RolloutSettings,
     coupled: int = 0,
+    imitated: int = 0,
 ) -> RolloutShape:
     """Sizes of the rollouts of `population` in `env`, where `coupled` followers see each environment of the master."""
     columns = off_policy_envs(population, settings.off_policy_ratio, settings.off_policy_source)
     spec = env.spec
     action_dim, couplings = 1 if spec.discrete else spec.act_dim, population.envs_per_agent * coupled
-    return RolloutShape(settings.horizon, population, columns, spec.obs_dim, action_dim, state_shape, couplings)
+    return RolloutShape(
+        settings.horizon, population, columns, spec.obs_dim, action_dim, state_shape, couplings, imitated
+    )

@@ -14,6 +14,7 @@ from epo_lightning.algorithm.batch import RolloutBatch
 from epo_lightning.algorithm.coupling import coupled_followers, coupling_weight
 from epo_lightning.algorithm.diversity import DiversitySettings
 from epo_lightning.algorithm.genome import Genome
+from epo_lightning.algorithm.imitation import imitated_columns
 from epo_lightning.algorithm.losses import (
     COUPLING_DIAGNOSTICS,
     DIAGNOSTICS,
@@ -95,7 +96,7 @@ class EPOModule(PopulationModule):
         self.register_buffer("entropy_coefficient", coefficients, persistent=loss.entropy_evolves)
         self.coupled = loss.coupling_coefficient > 0
         self._coupled_followers = coupled_followers(num_agents, loss.coupling_coefficient, rollout.coupling_followers)
-        self._coupling = 0.0
+        self._coupling = self._imitation = 0.0
 
     @property
     def model_settings(self) -> dict[str, object]:
@@ -119,7 +120,12 @@ class EPOModule(PopulationModule):
     def experience(self, world: World) -> RolloutDataset:
         """Rollouts; prints what memory they take, and the time where a CPU will need long for them."""
         population, settings = Population(self.num_agents, world.env.spec.num_envs), self.rollout_settings
-        shape = rollout_shape(world.env, self.policy.state_shape, population, settings, self._coupled_followers)
+        imitated = imitated_columns(
+            population.num_envs, self.loss_settings.imitation_coefficient, settings.imitated_fraction
+        )
+        followers = self._coupled_followers
+        shape = rollout_shape(world.env, self.policy.state_shape, population, settings, followers, imitated)
+        self._imitation = self.loss_settings.imitation_coefficient * imitated / shape.learnt_columns
         self._coupling = coupling_weight(population, shape.off_policy_columns, self.loss_settings.coupling_coefficient)
         rank_zero_info(
             f"Rollout memory: {RolloutBuffer.nbytes(shape) / 2**20:.0f} MiB per rank for {population.num_envs} envs x"
@@ -136,7 +142,7 @@ class EPOModule(PopulationModule):
                 f" ({estimate.env:.0f} s environments, {estimate.network:.0f} s network); for a run that a CPU can make"
                 " add the overlay --config laptop"
             )
-        return RolloutDataset(world, self.policy, population, settings, self._coupled_followers, self._diversity(world))
+        return RolloutDataset(world, self.policy, population, settings, followers, self._diversity(world), imitated)
 
     def _diversity(self, world: World) -> Diversity | None:
         """The classifier of the agents, where followers are rewarded for being told apart."""
@@ -176,7 +182,8 @@ class EPOModule(PopulationModule):
         """One optimizer step on the hybrid loss of one minibatch."""
         output = self.policy(batch.obs, self.policy.express(batch.agent_ids), batch.states, batch.resets)
         coefficient = self.entropy_coefficient.index_select(0, batch.agent_ids)
-        loss = hybrid_loss(output.actions, output.value, batch, self.loss_settings, coefficient, self._coupling)
+        weights = self._coupling, self._imitation
+        loss = hybrid_loss(output.actions, output.value, batch, self.loss_settings, coefficient, *weights)
         self.minibatches.add(loss.total, loss.diagnostics, stepper.step(loss.total))
         self.policy.clamp_log_std()
 

@@ -51,7 +51,13 @@ def idle_settings(
     reasons[f"model.rollout.{unread}"] = f"model.rollout.estimator is {rollout.estimator}"
     if loss.coupling_coefficient == 0:
         uncoupled = "model.loss.coupling_coefficient is 0"
-        reasons |= dict.fromkeys(("model.rollout.coupling_followers", "model.loss.coupling_temperature"), uncoupled)
+        reasons["model.rollout.coupling_followers"] = uncoupled
+        if loss.imitation_coefficient == 0:
+            reasons["model.loss.coupling_temperature"] = uncoupled
+    if loss.imitation_coefficient == 0:
+        reasons["model.rollout.imitated_fraction"] = "model.loss.imitation_coefficient is 0"
+    elif rollout.imitated_fraction == 0:
+        reasons["model.loss.imitation_coefficient"] = "model.rollout.imitated_fraction is 0"
     if discrete:
         reasons["model.rollout.noise_correlation"] = "the task has choices for actions"
     if diversity.coefficient == 0:

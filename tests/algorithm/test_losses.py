@@ -225,6 +225,7 @@ class TestHybridLoss:
             off_policy=torch.tensor([False, True]),
             states=torch.zeros(0, 2, 0),
             resets=torch.zeros(2, dtype=torch.bool),
+            imitated=torch.zeros(2, dtype=torch.bool),
         )
 
     def terms(self, batch: RolloutBatch, steps: int | None = None, **changes: Any) -> dict[str, float]:

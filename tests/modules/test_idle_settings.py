@@ -37,6 +37,8 @@ def told(
         (4, {}, {"value_coefficient": 0.0, "value_clip_eps": 0.1}, ["model.loss.value_clip_eps 0.1"]),
         (4, {"coupling_followers": 2}, {}, ["model.rollout.coupling_followers 2", "coupling_coefficient is 0"]),
         (4, {}, {"coupling_temperature": 0.1}, ["model.loss.coupling_temperature 0.1", "coupling_coefficient is 0"]),
+        (4, {"imitated_fraction": 0.1}, {}, ["model.rollout.imitated_fraction 0.1", "imitation_coefficient is 0"]),
+        (4, {}, {"imitation_coefficient": 0.1}, ["model.loss.imitation_coefficient 0.1", "imitated_fraction is 0"]),
     ],
 )
 def test_each_is_named_with_its_reason(
@@ -57,6 +59,7 @@ def test_each_is_named_with_its_reason(
         (4, {"mu_cap": 1.0}, {"entropy_scale": 0.2}),
         (4, {"estimator": "n_step", "n_step": 5}, {"off_policy_clip": "unit"}),
         (4, {"coupling_followers": 2}, {"coupling_coefficient": 1e-3, "coupling_temperature": 0.1}),
+        (1, {"imitated_fraction": 0.1}, {"imitation_coefficient": 0.1, "coupling_temperature": 0.1}),
     ],
 )
 def test_what_has_an_effect_is_not(agents: int, rollout: dict[str, Any], loss: dict[str, Any]) -> None:
