@@ -46,6 +46,8 @@ class LossSettings:
             the master's actions count.
         imitation_coefficient: Weight of a sample among the best (`model.rollout.imitated_fraction`), which a random
             agent imitates by the loss of coupling, times an importance weight of at most 1; 0: not.
+        actor_warmup_iterations: In so many first iterations of a run only the critic learns; what it shares with the
+            actor changes with it.
     """
 
     clip_eps: float = 0.2
@@ -61,6 +63,7 @@ class LossSettings:
     coupling_coefficient: float = 0.0
     coupling_temperature: float = 0.2
     imitation_coefficient: float = 0.0
+    actor_warmup_iterations: int = 0
 
     def __post_init__(self) -> None:
         require_range("model.loss.clip_eps", self.clip_eps, 0, 1, open_low=True)
@@ -77,6 +80,7 @@ class LossSettings:
             "bound_coefficient",
             "coupling_coefficient",
             "imitation_coefficient",
+            "actor_warmup_iterations",
         ):
             require_range(f"model.loss.{name}", getattr(self, name), 0)
 
@@ -105,6 +109,7 @@ def hybrid_loss(
     entropy_coefficient: Tensor,
     coupling: float = 0.0,
     imitation: float = 0.0,
+    critic_alone: bool = False,
 ) -> HybridLoss:
     """Actor + 0.5 c_v critic - c_ent H + c_b bound, over on- and off-policy samples (EPO eq. 4, eq. 5 and eq. 10).
 
@@ -116,6 +121,7 @@ def hybrid_loss(
         entropy_coefficient: (B,) of each sample's agent.
         coupling: Weight of the mean coupling loss; 0 where no sample is the master's under a follower.
         imitation: Weight of the mean imitation loss; 0 where no sample is one that is imitated.
+        critic_alone: Every term but the critic's has the weight 0; each parameter has a gradient all the same.
     """
     log_probs = policy.log_prob(batch.actions)
     if settings.off_policy_clip == "centered":
@@ -133,15 +139,18 @@ def hybrid_loss(
     bound, entropy = policy.bound_loss(), policy.entropy()
     samples = surrogate.add(critic, alpha=0.5 * settings.value_coefficient).add(bound, alpha=settings.bound_coefficient)
     samples = samples.addcmul(entropy_coefficient, entropy, value=-1)
+    actor = 0.0 if critic_alone else 1.0
+    if critic_alone:
+        samples = (actor * samples).add(critic, alpha=0.5 * settings.value_coefficient)
     temperature = settings.coupling_temperature
     if coupling or imitation:
         coupled = batch.coupled()
         drawn_near = masked_mean(coupling_loss(log_probs, batch.advantages, temperature), coupled)
         samples = torch.where(batch.off_policy, settings.off_policy_weight * samples, samples)
-        total = masked_mean(samples, ~(coupled | batch.imitated)) + coupling * drawn_near
+        total = masked_mean(samples, ~(coupled | batch.imitated)) + actor * coupling * drawn_near
         if imitation:
             imitated = imitation_loss(log_probs, batch.log_mu, batch.advantages, temperature)
-            total = total + imitation * masked_mean(imitated, batch.imitated)
+            total = total + actor * imitation * masked_mean(imitated, batch.imitated)
     else:
         total = hybrid_mean(samples, batch.off_policy, settings.off_policy_weight)
     with torch.no_grad():

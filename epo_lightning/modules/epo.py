@@ -176,16 +176,22 @@ class EPOModule(PopulationModule):
         for _ in range(self.rollout_settings.num_epochs):
             for minibatch in self.dataset.one_pass():
                 self._learn(minibatch, stepper)
-            self._adapt_learning_rate()
+            if not self._critic_alone:  # of its step size the KL of the policies says nothing
+                self._adapt_learning_rate()
 
     def _learn(self, batch: RolloutBatch, stepper: Stepper) -> None:
         """One optimizer step on the hybrid loss of one minibatch."""
         output = self.policy(batch.obs, self.policy.express(batch.agent_ids), batch.states, batch.resets)
         coefficient = self.entropy_coefficient.index_select(0, batch.agent_ids)
-        weights = self._coupling, self._imitation
+        weights = self._coupling, self._imitation, self._critic_alone
         loss = hybrid_loss(output.actions, output.value, batch, self.loss_settings, coefficient, *weights)
         self.minibatches.add(loss.total, loss.diagnostics, stepper.step(loss.total))
         self.policy.clamp_log_std()
+
+    @property
+    def _critic_alone(self) -> bool:
+        """Whether this is an iteration of the actor's warm-up."""
+        return self.current_epoch < self.loss_settings.actor_warmup_iterations
 
     def _adapt_learning_rate(self) -> None:
         """By the mean KL of the last pass, over all ranks."""

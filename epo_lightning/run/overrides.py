@@ -28,6 +28,7 @@ _BEGINNING = "matters only where a run begins"
 NOTES = {
     "model.network.log_std_init": _BEGINNING,
     "model.loss.temperature": _BEGINNING,
+    "model.loss.actor_warmup_iterations": "matters only in a run's first iterations",
     **{f"model.initial.{name}": _BEGINNING for name in ("fan_in", "gene_gain", "action_gain")},
     "model.diversity.hidden": "the classifier begins anew",
     "model.replay.warmup": "matters only until something is learnt",

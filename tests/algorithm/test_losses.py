@@ -254,6 +254,20 @@ class TestHybridLoss:
     def test_by_hand(self) -> None:
         assert self.terms(self.batch()) == pytest.approx(self.by_hand)
 
+    def test_the_critic_alone(self) -> None:
+        """On: 1/2; off: 0.5 x 3.24/2; the actor's gradient is 0, and there is one."""
+        mean = self.sample(0.0, 2.1)[:, None].requires_grad_()
+        log_std = torch.zeros(2, 1, dtype=torch.float64, requires_grad=True)
+        settings = LossSettings(off_policy_weight=0.5, value_coefficient=1.0, bound_coefficient=0.1)
+        loss = hybrid_loss(
+            Gaussian(mean, log_std), self.sample(1.0, 2.0), self.batch(), settings, self.coefficients, critic_alone=True
+        )
+        assert loss.total.item() == pytest.approx((0.5 + 0.81) / 2)
+        for gradient in torch.autograd.grad(loss.total, [mean, log_std]):
+            assert gradient.flatten().tolist() == [0.0, 0.0]
+        told = dict(zip(DIAGNOSTICS, loss.diagnostics.tolist(), strict=True))
+        assert told == pytest.approx({name: self.by_hand[name] for name in DIAGNOSTICS})
+
     @pytest.mark.parametrize("off_policy", [False, True])
     def test_the_surrogate_and_its_gradient_are_those_of_equation_4(self, off_policy: bool) -> None:
         # 200 samples around the clip: r / mu between 0.6 and 1.6, mu between 0.1 and 10 (1 on-policy)
