@@ -29,6 +29,8 @@ class LossSettings:
 
     Args:
         clip_eps: Epsilon of the clipped surrogate.
+        clip_evolves: The followers' epsilons are part of their genome, from 0.01 to 0.3, as their entropy coefficients
+            are by `entropy_evolves`.
         off_policy_clip: Centre of the clip of off-policy samples: `centered` around mu (EPO eq. 4) or `unit` around 1
             (the released code).
         dual_clip: Bound c of r / mu where the advantage is negative, greater than 1, whatever the centre of the clip;
@@ -51,6 +53,7 @@ class LossSettings:
     """
 
     clip_eps: float = 0.2
+    clip_evolves: bool = False
     off_policy_clip: Literal["centered", "unit"] = "centered"
     dual_clip: float | None = None
     off_policy_weight: float = 1.0
@@ -110,6 +113,7 @@ def hybrid_loss(
     coupling: float = 0.0,
     imitation: float = 0.0,
     critic_alone: bool = False,
+    clip_eps: Tensor | None = None,
 ) -> HybridLoss:
     """Actor + 0.5 c_v critic - c_ent H + c_b bound, over on- and off-policy samples (EPO eq. 4, eq. 5 and eq. 10).
 
@@ -122,6 +126,7 @@ def hybrid_loss(
         coupling: Weight of the mean coupling loss; 0 where no sample is the master's under a follower.
         imitation: Weight of the mean imitation loss; 0 where no sample is one that is imitated.
         critic_alone: Every term but the critic's has the weight 0; each parameter has a gradient all the same.
+        clip_eps: (B,) of each sample's agent, where not all have that of the settings.
     """
     log_probs = policy.log_prob(batch.actions)
     if settings.off_policy_clip == "centered":
@@ -134,7 +139,8 @@ def hybrid_loss(
         new_over_old = log_ratio - batch.log_mu
     ratio = log_ratio.clamp(max=LOG_RATIO_MAX).exp()
     largest_ratio = None if settings.dual_clip is None else settings.dual_clip * mu
-    surrogate = clipped_surrogate(ratio, advantages, settings.clip_eps, largest_ratio)
+    epsilon = settings.clip_eps if clip_eps is None else clip_eps
+    surrogate = clipped_surrogate(ratio, advantages, epsilon, largest_ratio)
     critic = value_loss(values, batch.targets, batch.values, settings.value_clip_eps)
     bound, entropy = policy.bound_loss(), policy.entropy()
     samples = surrogate.add(critic, alpha=0.5 * settings.value_coefficient).add(bound, alpha=settings.bound_coefficient)
@@ -155,7 +161,7 @@ def hybrid_loss(
         total = hybrid_mean(samples, batch.off_policy, settings.off_policy_weight)
     with torch.no_grad():
         approx_kl = approximate_kl(new_over_old)
-        clipped = (new_over_old.expm1().abs() > settings.clip_eps).to(values.dtype)
+        clipped = (new_over_old.expm1().abs() > epsilon).to(values.dtype)
         terms = torch.stack([surrogate, critic, bound, entropy.expand_as(bound), approx_kl, clipped])
         diagnostics = on_policy_means(terms, batch.off_policy)
         return HybridLoss(total, torch.cat([diagnostics, drawn_near[None]]) if coupling else diagnostics)

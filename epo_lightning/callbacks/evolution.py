@@ -21,7 +21,7 @@ from epo_lightning.algorithm.genetics import (
     rank_followers,
     should_evolve,
 )
-from epo_lightning.algorithm.genome import FACTOR
+from epo_lightning.algorithm.genome import BOUNDS, FACTOR
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.callbacks.followers import count_followers
 from epo_lightning.callbacks.gene_history import GeneHistory
@@ -221,7 +221,7 @@ class GeneticEvolution(PopulationCallback):
             assert self._generator is not None
             rules = dict.fromkeys(genome.parts, Inheritance(self.crossover, self.mutation_sigma))
             rules |= dict.fromkeys(genome.averaged, Inheritance(Average()))
-            rules |= dict.fromkeys(genome.scaled, Inheritance(Elite(), factor=FACTOR))
+            rules |= {name: Inheritance(Elite(), factor=FACTOR, bounds=BOUNDS.get(name)) for name in genome.scaled}
             if self.periods is None:
                 offspring = evolve(
                     genome.read(),

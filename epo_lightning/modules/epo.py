@@ -64,6 +64,7 @@ class EPOModule(PopulationModule):
     changeable = tuple(f"network.{name}" for name in ("log_std_init", "log_std_min", "log_std_max", "obs_clip"))
     step_size = "model.optimizer.learning_rate_max"
     entropy_coefficient: Tensor
+    clip_eps: Tensor
     policy: LatentActorCritic
 
     def __init__(
@@ -94,6 +95,7 @@ class EPOModule(PopulationModule):
         self.diversity_settings, self.initial_settings = diversity, initial
         coefficients = entropy_coefficients(num_agents, loss.entropy_scale, loss.entropy_floor)
         self.register_buffer("entropy_coefficient", coefficients, persistent=loss.entropy_evolves)
+        self.register_buffer("clip_eps", torch.full((num_agents,), loss.clip_eps), persistent=loss.clip_evolves)
         self.coupled = loss.coupling_coefficient > 0
         self._coupled_followers = coupled_followers(num_agents, loss.coupling_coefficient, rollout.coupling_followers)
         self._coupling = self._imitation = 0.0
@@ -183,7 +185,8 @@ class EPOModule(PopulationModule):
         """One optimizer step on the hybrid loss of one minibatch."""
         output = self.policy(batch.obs, self.policy.express(batch.agent_ids), batch.states, batch.resets)
         coefficient = self.entropy_coefficient.index_select(0, batch.agent_ids)
-        weights = self._coupling, self._imitation, self._critic_alone
+        clip_eps = self.clip_eps.index_select(0, batch.agent_ids) if self.loss_settings.clip_evolves else None
+        weights = self._coupling, self._imitation, self._critic_alone, clip_eps
         loss = hybrid_loss(output.actions, output.value, batch, self.loss_settings, coefficient, *weights)
         self.minibatches.add(loss.total, loss.diagnostics, stepper.step(loss.total))
         self.policy.clamp_log_std()
@@ -210,12 +213,14 @@ class EPOModule(PopulationModule):
 
     @property
     def genome(self) -> Genome:
-        """The latent genes and the log-stds; the entropy coefficients where they evolve."""
+        """The latent genes and the log-stds; entropy coefficients and clips where they evolve."""
         parts: dict[str, Tensor] = {"genes": self.policy.genes, "log_std": self.policy.log_std}
-        if not self.loss_settings.entropy_evolves:
-            return Genome(parts, self._adam(), averaged=["log_std"])
-        parts["entropy"] = self.entropy_coefficient
-        return Genome(parts, self._adam(), averaged=["log_std"], scaled=["entropy"])
+        evolving = {}
+        if self.loss_settings.entropy_evolves:
+            evolving["entropy"] = self.entropy_coefficient
+        if self.loss_settings.clip_evolves:
+            evolving["clip"] = self.clip_eps
+        return Genome(parts | evolving, self._adam(), averaged=["log_std"], scaled=evolving)
 
     @property
     def dataset(self) -> RolloutDataset:

@@ -43,6 +43,7 @@ def idle_settings(
         one_agent = "model.num_agents is 1"
         of_followers = ("model.rollout.off_policy_ratio", "model.rollout.noise_correlation")
         reasons |= dict.fromkeys((*of_followers, *_OFF_POLICY), one_agent)
+        reasons["model.loss.clip_evolves"] = one_agent
         own = f"{one_agent}: the master's entropy is model.loss.entropy_floor"
         reasons |= dict.fromkeys(("model.loss.entropy_scale", "model.loss.entropy_evolves"), own)
     elif rollout.off_policy_ratio == 0:

@@ -17,6 +17,7 @@ FIXED = {
     "algorithm": _WEIGHTS,
     "seed_everything": "a run goes on with the random numbers that it has",
     "model.loss.entropy_evolves": "the checkpoint has the coefficients of every agent, or has none",
+    "model.loss.clip_evolves": "the checkpoint has the clip of every agent, or has none",
     "data.num_envs": "every environment has a running episode in the checkpoint",
     "data.env.class_path": "the running episodes in the checkpoint are its own",
     "trainer.callbacks.GeneticEvolution.seed": "a run goes on with the random numbers that it has",

@@ -336,6 +336,36 @@ class TestEntropyInTheGenome:
         assert not torch.allclose(whole, torch.tensor(self.LADDER))
 
 
+class TestClipInTheGenome:
+    LOSS = {"clip_eps": 0.26, "clip_evolves": True}  # noqa: RUF012
+
+    @pytest.mark.parametrize("network", [{}, {"lstm_units": 3}], ids=["mlp", "lstm"])
+    def test_children_inherit_the_elites_with_a_factor_between_the_bounds(
+        self, tmp_path: Path, network: dict[str, Any]
+    ) -> None:
+        module, callback = small_module(loss=self.LOSS, **network), evolution()
+        train(module, small_data(16, AgentReward), tmp_path, 2, callback)
+        clips = module.clip_eps.tolist()
+        assert clips[0] == clips[3] == pytest.approx(0.26)
+        assert all(min(abs(child - 0.3), abs(child - 0.208)) < 1e-6 for child in clips[1:3])  # 0.325 is too much
+        assert module.genome.mixed == ["genes"]
+
+    def test_both_evolve_side_by_side_and_a_resumed_run_goes_on_with_them(self, tmp_path: Path) -> None:
+        def run(iterations: int, ckpt_path: Path | None = None) -> tuple[L.Trainer, EPOModule]:
+            module = small_module(loss=self.LOSS | TestEntropyInTheGenome.LOSS)
+            data, callbacks = small_data(16, AgentReward), [evolution()]
+            return fit(module, data, tmp_path, iterations, callbacks=callbacks, ckpt_path=ckpt_path), module
+
+        _, whole = run(4)
+        trainer, _ = run(2)
+        trainer.save_checkpoint(tmp_path / "two.ckpt", weights_only=False)
+        _, resumed = run(4, tmp_path / "two.ckpt")
+        assert torch.equal(whole.clip_eps, resumed.clip_eps)
+        assert torch.equal(whole.entropy_coefficient, resumed.entropy_coefficient)
+        assert torch.equal(whole.policy.genes, resumed.policy.genes)
+        assert len({*whole.clip_eps.tolist()}) > 1
+
+
 class TestLineage:
     def test_a_line_for_every_generation(self, tmp_path: Path) -> None:
         callback = evolution()
