@@ -102,8 +102,10 @@ class EPOModule(PopulationModule):
 
     @property
     def model_settings(self) -> dict[str, object]:
-        """Everything that says what the weights mean."""
+        """Everything that says what the weights mean; as in checkpoints from before genes could enter every layer."""
         network = {f"network.{name}": value for name, value in asdict(self.network_settings).items()}
+        if network["network.gene_in"] == "first":
+            del network["network.gene_in"]
         return {"num_agents": self.num_agents, **network}
 
     @classmethod

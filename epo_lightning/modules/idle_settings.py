@@ -8,7 +8,7 @@ from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.learner.initial import InitialSettings
 from epo_lightning.learner.networks import NetworkSettings
 
-_Settings = RolloutSettings | LossSettings | DiversitySettings | InitialSettings
+_Settings = NetworkSettings | RolloutSettings | LossSettings | DiversitySettings | InitialSettings
 _OFF_POLICY = (
     "model.rollout.off_policy_source",
     "model.rollout.off_policy_target",
@@ -72,7 +72,16 @@ def idle_settings(
     elif not network.gene_dim or not network.hidden:
         what = "hidden has no layer" if network.gene_dim else "gene_dim is 0"
         reasons |= dict.fromkeys(of_first_layer, f"model.network.{what}")
-    groups: dict[str, _Settings] = {"rollout": rollout, "loss": loss, "diversity": diversity, "initial": initial}
+    if not network.gene_dim or len(network.hidden) < 2:
+        few = "hidden has no second layer" if network.gene_dim else "gene_dim is 0"
+        reasons["model.network.gene_in"] = f"model.network.{few}"
+    groups: dict[str, _Settings] = {
+        "network": network,
+        "rollout": rollout,
+        "loss": loss,
+        "diversity": diversity,
+        "initial": initial,
+    }
     given = {key: value for name, group in groups.items() for key, value in _given(f"model.{name}", group).items()}
     idle = [f"{key} {given[key]} ({reason})" for key, reason in reasons.items() if key in given]
     return f"Without effect: {'; '.join(idle)}" if idle else ""

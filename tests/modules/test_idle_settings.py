@@ -106,3 +106,13 @@ def test_noise_that_is_not_correlated() -> None:
         assert "model.rollout.noise_correlation 0.9 (" in line
         assert reason in line
     assert idle_settings(4, network, correlated, *rest) == ""
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [({"gene_dim": 0}, "model.network.gene_dim is 0"), ({"hidden": (8,)}, "model.network.hidden has no second layer")],
+)
+def test_further_layers_that_no_gene_enters(network: dict[str, Any], reason: str) -> None:
+    line = told(1, network=NetworkSettings(gene_in="every", **network))
+    assert line == f"Without effect: model.network.gene_in every ({reason})"
+    assert told(4, network=NetworkSettings(gene_in="every")) == ""

@@ -65,6 +65,7 @@ imports the module before it, and `async` starts a process for each environment.
 """
 _TEXTS = {
     "model.network.activation": r"\w+",
+    "model.network.gene_in": r"\w+",
     "model.initial.fan_in": r"\w+",
     "model.network.actor_activation": r"\w+",
     "model.network.critic_activation": r"\w+",
