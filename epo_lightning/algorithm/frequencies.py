@@ -63,7 +63,7 @@ def due(populations: Sequence[SubPopulation], window: int) -> list[SubPopulation
 
 
 def differing(populations: Sequence[SubPopulation], fitness: Tensor, threshold: float) -> list[SubPopulation]:
-    """Those of which the fitness differs enough (EPO eq. 3)."""
+    """Those of which the fitness differs enough (see `should_evolve`)."""
     return [each for each in populations if bool(should_evolve(fitness[each.agents], threshold))]
 
 

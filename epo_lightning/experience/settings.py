@@ -96,7 +96,7 @@ class RolloutSettings(OnPolicySettings):
             whole environments; 0 for none.
         off_policy_source: `all` samples from every follower, `one_agent` from one random follower per iteration,
             `by_ess` from each in proportion to its effective sample size, measured on 256 samples or so of each.
-        off_policy_target: The master's targets of them: `one_step` (EPO eq. 8), or `v_trace` (arXiv 1802.01561), of
+        off_policy_target: The master's targets of them: `one_step` as in the paper, or `v_trace` (arXiv 1802.01561), of
             several steps along whole sequences, as far as the master's policy would have gone.
         mu_cap: Upper bound of the importance weight mu with which an off-policy sample starts; inf for none.
         imitated_fraction: So many samples, of all agents, are imitated (`model.loss.imitation_coefficient`): those

@@ -33,8 +33,12 @@ class Learnt(NamedTuple):
 
     def followed_by(self, values: Tensor, targets: Tensor, advantages: Tensor) -> "Learnt":
         """With further columns; `of_critic` stays."""
-        pairs = (self.values, values), (self.targets, targets), (self.advantages, advantages)
-        return Learnt(*(torch.cat(pair, dim=1) for pair in pairs), self.of_critic)
+        return Learnt(
+            torch.cat([self.values, values], dim=1),
+            torch.cat([self.targets, targets], dim=1),
+            torch.cat([self.advantages, advantages], dim=1),
+            self.of_critic,
+        )
 
 
 class Targets:

@@ -48,7 +48,7 @@ def begin_with(policy: LatentActorCritic, settings: InitialSettings) -> None:
                 first.bias.mul_(joint / math.sqrt(obs_dim))
                 of_gene.mul_(joint / math.sqrt(gene_dim))
             of_gene.mul_(settings.gene_gain)
-            for layer, behind in zip(trunk.linear_layers()[1:], trunk.of_gene, strict=False):
+            for layer, behind in zip(trunk.linear_layers()[1:], trunk.gene_layers(), strict=False):
                 if settings.fan_in == "own":
                     behind.weight.mul_(math.sqrt((layer.in_features + gene_dim) / gene_dim))
                 behind.weight.mul_(settings.gene_gain)

@@ -105,6 +105,10 @@ class MLPTrunk(Trunk):
         """Those of the MLP, from the first on."""
         return [layer for layer in self.mlp if isinstance(layer, nn.Linear)]
 
+    def gene_layers(self) -> list[nn.Linear]:
+        """What genes are multiplied with for the layers from the second one on, where they enter them."""
+        return [layer for layer in self.of_gene if isinstance(layer, nn.Linear)]
+
     def first(self) -> nn.Linear:
         """The layer that observation and gene enter."""
         first = self.mlp[0]

@@ -45,10 +45,10 @@ def test_the_samples_whose_returns_were_most_above_the_values(network: str) -> N
         best = surplus.flatten().topk(2 * T).indices.view(T, 2)
         step, found = best // N, best % N
     assert torch.equal(buffer.actions[:, -2:], buffer.actions[step, found])
-    targets, values = (units_of_reward(dataset, field)[:T, -2:] for field in (buffer.targets, buffer.values))
+    targets, expected = (units_of_reward(dataset, field)[:T, -2:] for field in (buffer.targets, buffer.values))
     torch.testing.assert_close(targets, returns[step, found], rtol=0, atol=3e-4)
     # the advantages are in units of the other samples' deviation, and 0 is where a return is the imitator's value
-    scale = (targets - values) / buffer.advantages[:, -2:]
+    scale = (targets - expected) / buffer.advantages[:, -2:]
     torch.testing.assert_close(scale, scale[:1, :1].expand_as(scale), rtol=1e-3, atol=0)
     assert scale[0, 0] > 0
     others = buffer.advantages[:, :-2]

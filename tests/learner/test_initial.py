@@ -75,7 +75,7 @@ def test_of_a_gene_in_every_layer_by_hand() -> None:
                 for initial in (InitialSettings(), InitialSettings(fan_in="own", gene_gain=0.5)))  # fmt: skip
     assert isinstance(old, MLPTrunk)
     assert isinstance(new, MLPTrunk)
-    torch.testing.assert_close(new.of_gene[0].weight, 0.5 * (76 / 12) ** 0.5 * old.of_gene[0].weight)
+    torch.testing.assert_close(new.gene_layers()[0].weight, 0.5 * (76 / 12) ** 0.5 * old.gene_layers()[0].weight)
     assert torch.equal(new.linear_layers()[1].weight, old.linear_layers()[1].weight)
 
 

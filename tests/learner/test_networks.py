@@ -207,7 +207,9 @@ class TestGenes:
             assert isinstance(trunk, MLPTrunk)
             x = obs
             for place, layer in enumerate(trunk.linear_layers()):
-                behind = layer.weight if place == 0 else torch.cat([layer.weight, trunk.of_gene[place - 1].weight], 1)
+                behind = (
+                    layer.weight if place == 0 else torch.cat([layer.weight, trunk.gene_layers()[place - 1].weight], 1)
+                )
                 x = functional.elu(functional.linear(torch.cat([x, genes], dim=1), behind, layer.bias))
             features.append(x)
         seen = see(network, obs, agents)
@@ -219,7 +221,7 @@ class TestGenes:
     def test_in_every_layer_its_weights_begin_as_those_of_the_other_inputs(self) -> None:
         network = build(hidden=(8, 96, 200), gene_dim=32, gene_in="every")
         assert isinstance(network.actor, MLPTrunk)
-        for others, layer in zip((8, 96), network.actor.of_gene, strict=True):
+        for others, layer in zip((8, 96), network.actor.gene_layers(), strict=True):
             weight = layer.weight.detach()
             assert 0.97 / (others + 32) ** 0.5 < weight.abs().max() <= 1 / (others + 32) ** 0.5
             assert weight.std().item() == pytest.approx(1 / (3 * (others + 32)) ** 0.5, rel=0.05)
