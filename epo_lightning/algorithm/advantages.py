@@ -6,8 +6,6 @@ All estimators read `next_values`: the value of the state that follows step t in
 builds it, and is the only place where terminated and truncated episodes differ.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -70,34 +68,3 @@ def n_step_targets(rewards: Tensor, next_values: Tensor, done: Tensor, gamma: fl
 def one_step_targets(rewards: Tensor, next_values: Tensor, gamma: float | Tensor) -> Tensor:
     """r_t + gamma V(s_t+1): the master's off-policy target (EPO eq. 8)."""
     return rewards + gamma * next_values
-
-
-class VTrace(NamedTuple):
-    """What the critic learns, and what the surrogate weighs; (T, N) each."""
-
-    targets: Tensor
-    advantages: Tensor
-
-
-def v_trace(rewards: Tensor, values: Tensor, next_values: Tensor, done: Tensor, gamma: float, log_mu: Tensor) -> VTrace:
-    """Off-policy targets of several steps, with rho-bar and c-bar 1 (V-trace, arXiv 1802.01561, eq. 1).
-
-    The advantages r_t + gamma v_t+1 - V(s_t) lack the weight rho_t that they have there: the surrogate has its own.
-
-    Args:
-        rewards: (T, N).
-        values: (T, N) V(s_t) of the agent that learns.
-        next_values: (T, N) its own, see `bootstrap_values`.
-        done: (T, N) bool.
-        gamma: Discount.
-        log_mu: (T, N) log-probability of the action under the agent that learns, less that under the one that acted.
-    """
-    weights = log_mu.clamp(max=0.0).exp()  # rho_t and c_t
-    advantages = one_step_targets(rewards, next_values, gamma) - values  # so far delta_t
-    carry = gamma * (~done).to(values.dtype)
-    following = torch.zeros_like(values[0])
-    for t in reversed(range(len(values))):
-        # v_t - V(s_t) = rho_t delta_t + gamma c_t (v_t+1 - V(s_t+1)), and rho_t = c_t
-        advantages[t].addcmul_(carry[t], following)
-        following = weights[t] * advantages[t]
-    return VTrace(values + weights * advantages, advantages)

@@ -13,9 +13,7 @@ from epo_lightning.algorithm.losses import LOG_RATIO_MAX
 from epo_lightning.algorithm.population import MASTER, Population
 from epo_lightning.limits import Mistake
 
-OffPolicySource = Literal["all", "one_agent", "by_ess"]
-LEAST_CHANCE = 0.1
-"""Of a follower to be drawn from, as a multiple of 1 / K, however little its samples count."""
+OffPolicySource = Literal["all", "one_agent"]
 
 
 class Relabelled(NamedTuple):
@@ -56,12 +54,7 @@ def off_policy_envs(population: Population, ratio: float, source: OffPolicySourc
 
 
 def sample_followers(
-    population: Population,
-    count: int,
-    steps: int,
-    source: OffPolicySource,
-    generator: torch.Generator,
-    chances: Tensor | None = None,
+    population: Population, count: int, steps: int, source: OffPolicySource, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Draw `count` samples without replacement from the followers' `steps` x environments.
 
@@ -69,10 +62,8 @@ def sample_followers(
         population: Which agent owns which environment.
         count: M, samples to draw.
         steps: T for single transitions; 1 to draw whole sequences.
-        source: `all` draws uniformly from all followers, `one_agent` from one random follower (the released code),
-            `by_ess` from each as its chance is.
+        source: `all` draws uniformly from all followers, `one_agent` from one random follower (the released code).
         generator: Source of randomness; its device is that of the results.
-        chances: (K,) of `by_ess`: see `source_chances`.
 
     Returns:
         (M,) step and (M,) environment of each sample.
@@ -84,28 +75,8 @@ def sample_followers(
         width, first = block, agent * block
     else:
         width, first = population.num_envs - block, torch.full((1,), block, device=device)
-    if chances is None:
-        drawn = torch.randperm(steps * width, generator=generator, device=device)[:count]
-    else:  # the first arrivals of exponential clocks are a draw in proportion to their rates
-        rates = chances[MASTER + 1 :].repeat_interleave(block).repeat(steps)
-        clocks = torch.empty_like(rates).exponential_(generator=generator) / rates
-        drawn = clocks.topk(count, largest=False).indices
+    drawn = torch.randperm(steps * width, generator=generator, device=device)[:count]
     return drawn // width, drawn % width + first
-
-
-def source_chances(effective: Tensor) -> Tensor:
-    """(K,) float64 chances of the followers to be drawn from, in proportion to their effective samples.
-
-    They sum to 1, and none is below `LEAST_CHANCE` / K; the master's is 0.
-
-    Args:
-        effective: (K,) effective fraction of each follower's samples under the master; the master's is not read.
-    """
-    agents = len(effective)
-    least = LEAST_CHANCE / agents
-    share = effective[MASTER + 1 :] / effective[MASTER + 1 :].sum()
-    followers = least + (1 - least * (agents - 1)) * share
-    return torch.cat([followers.new_zeros(1), followers])
 
 
 def relabel(master_log_probs: Tensor, behaviour_log_probs: Tensor, mu_cap: float) -> Relabelled:

@@ -26,7 +26,6 @@ class RolloutBatch(NamedTuple):
         off_policy: (B,) bool, the sample was relabelled: a follower's for the master, or the master's for a follower.
         states: (S, B, H) recurrent state before the first step; S = 0 for a feed-forward network.
         resets: (T, B) bool, an episode starts at this step; (B,) and unused for a feed-forward network.
-        imitated: (B,) bool, the sample is one of the best, and imitated by whoever learns from it.
     """
 
     obs: Tensor
@@ -40,8 +39,7 @@ class RolloutBatch(NamedTuple):
     off_policy: Tensor
     states: Tensor
     resets: Tensor
-    imitated: Tensor
 
     def coupled(self) -> Tensor:
         """(B,) bool: the master acted, and a follower that is coupled to it learns from it."""
-        return self.off_policy & (self.agent_ids != MASTER) & ~self.imitated
+        return self.off_policy & (self.agent_ids != MASTER)

@@ -23,13 +23,11 @@ class Inheritance(NamedTuple):
         crossover: Mixes the parents'.
         mutation_sigma: Standard deviation of the Gaussian noise that is added then; None adds none and draws none.
         factor: The noise multiplies by so much, or divides by it, by a coin, instead.
-        bounds: What comes out of that is clamped between them; None for none.
     """
 
     crossover: Crossover
     mutation_sigma: float | None = None
     factor: float | None = None
-    bounds: tuple[float, float] | None = None
 
 
 class Offspring(NamedTuple):
@@ -132,6 +130,4 @@ def _inherit(first: Tensor, second: Tensor, rule: Inheritance, generator: torch.
     if rule.factor is not None:
         coins = torch.randint(2, child.shape, generator=generator, device=child.device)
         child = child * rule.factor ** (2.0 * coins - 1.0)
-    if rule.bounds is not None:
-        child = child.clamp(*rule.bounds)
     return child.reshape(first.shape)

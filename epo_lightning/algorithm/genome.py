@@ -13,8 +13,6 @@ from torch import Tensor
 
 FACTOR = 1.25
 """By which a hyper-parameter in the genome mutates (MF-PBT, arXiv 2506.03225)."""
-BOUNDS = {"clip": (0.01, 0.3)}
-"""Between which one stays, where it has bounds (DexPBT)."""
 
 
 class Genome:

@@ -16,7 +16,6 @@ from torch import Tensor
 from epo_lightning.algorithm.batch import RolloutBatch
 from epo_lightning.algorithm.coupling import coupling_loss
 from epo_lightning.algorithm.distributions import ActionDistribution
-from epo_lightning.algorithm.imitation import imitation_loss
 from epo_lightning.limits import require_range
 
 LOG_RATIO_MAX = 40.0
@@ -29,8 +28,6 @@ class LossSettings:
 
     Args:
         clip_eps: Epsilon of the clipped surrogate.
-        clip_evolves: The followers' epsilons are part of their genome, from 0.01 to 0.3, as their entropy coefficients
-            are by `entropy_evolves`.
         off_policy_clip: Centre of the clip of off-policy samples: `centered` around mu (EPO eq. 4) or `unit` around 1
             (the released code).
         dual_clip: Bound c of r / mu where the advantage is negative, greater than 1, whatever the centre of the clip;
@@ -46,14 +43,9 @@ class LossSettings:
         coupling_coefficient: Beta, weight with which every follower imitates the master's good actions (CPO); 0: not.
         coupling_temperature: Lambda, in standard deviations of the advantage: the smaller, the more only the best of
             the master's actions count.
-        imitation_coefficient: Weight of a sample among the best (`model.rollout.imitated_fraction`), which a random
-            agent imitates by the loss of coupling, times an importance weight of at most 1; 0: not.
-        actor_warmup_iterations: In so many first iterations of a run only the critic learns; what it shares with the
-            actor changes with it.
     """
 
     clip_eps: float = 0.2
-    clip_evolves: bool = False
     off_policy_clip: Literal["centered", "unit"] = "centered"
     dual_clip: float | None = None
     off_policy_weight: float = 1.0
@@ -65,8 +57,6 @@ class LossSettings:
     bound_coefficient: float = 1e-4
     coupling_coefficient: float = 0.0
     coupling_temperature: float = 0.2
-    imitation_coefficient: float = 0.0
-    actor_warmup_iterations: int = 0
 
     def __post_init__(self) -> None:
         require_range("model.loss.clip_eps", self.clip_eps, 0, 1, open_low=True)
@@ -82,8 +72,6 @@ class LossSettings:
             "entropy_floor",
             "bound_coefficient",
             "coupling_coefficient",
-            "imitation_coefficient",
-            "actor_warmup_iterations",
         ):
             require_range(f"model.loss.{name}", getattr(self, name), 0)
 
@@ -111,9 +99,6 @@ def hybrid_loss(
     settings: LossSettings,
     entropy_coefficient: Tensor,
     coupling: float = 0.0,
-    imitation: float = 0.0,
-    critic_alone: bool = False,
-    clip_eps: Tensor | None = None,
 ) -> HybridLoss:
     """Actor + 0.5 c_v critic - c_ent H + c_b bound, over on- and off-policy samples (EPO eq. 4, eq. 5 and eq. 10).
 
@@ -124,9 +109,6 @@ def hybrid_loss(
         settings: Weights and bounds.
         entropy_coefficient: (B,) of each sample's agent.
         coupling: Weight of the mean coupling loss; 0 where no sample is the master's under a follower.
-        imitation: Weight of the mean imitation loss; 0 where no sample is one that is imitated.
-        critic_alone: Every term but the critic's has the weight 0; each parameter has a gradient all the same.
-        clip_eps: (B,) of each sample's agent, where not all have that of the settings.
     """
     log_probs = policy.log_prob(batch.actions)
     if settings.off_policy_clip == "centered":
@@ -139,32 +121,24 @@ def hybrid_loss(
         new_over_old = log_ratio - batch.log_mu
     ratio = log_ratio.clamp(max=LOG_RATIO_MAX).exp()
     largest_ratio = None if settings.dual_clip is None else settings.dual_clip * mu
-    epsilon = settings.clip_eps if clip_eps is None else clip_eps
-    surrogate = clipped_surrogate(ratio, advantages, epsilon, largest_ratio)
+    surrogate = clipped_surrogate(ratio, advantages, settings.clip_eps, largest_ratio)
     critic = value_loss(values, batch.targets, batch.values, settings.value_clip_eps)
     bound, entropy = policy.bound_loss(), policy.entropy()
     samples = surrogate.add(critic, alpha=0.5 * settings.value_coefficient).add(bound, alpha=settings.bound_coefficient)
     samples = samples.addcmul(entropy_coefficient, entropy, value=-1)
-    actor = 0.0 if critic_alone else 1.0
-    if critic_alone:
-        samples = (actor * samples).add(critic, alpha=0.5 * settings.value_coefficient)
-    temperature = settings.coupling_temperature
-    if coupling or imitation:
+    if coupling:
         coupled = batch.coupled()
-        drawn_near = masked_mean(coupling_loss(log_probs, batch.advantages, temperature), coupled)
+        imitation = masked_mean(coupling_loss(log_probs, batch.advantages, settings.coupling_temperature), coupled)
         samples = torch.where(batch.off_policy, settings.off_policy_weight * samples, samples)
-        total = masked_mean(samples, ~(coupled | batch.imitated)) + actor * coupling * drawn_near
-        if imitation:
-            imitated = imitation_loss(log_probs, batch.log_mu, batch.advantages, temperature)
-            total = total + actor * imitation * masked_mean(imitated, batch.imitated)
+        total = masked_mean(samples, ~coupled) + coupling * imitation
     else:
         total = hybrid_mean(samples, batch.off_policy, settings.off_policy_weight)
     with torch.no_grad():
         approx_kl = approximate_kl(new_over_old)
-        clipped = (new_over_old.expm1().abs() > epsilon).to(values.dtype)
+        clipped = (new_over_old.expm1().abs() > settings.clip_eps).to(values.dtype)
         terms = torch.stack([surrogate, critic, bound, entropy.expand_as(bound), approx_kl, clipped])
         diagnostics = on_policy_means(terms, batch.off_policy)
-        return HybridLoss(total, torch.cat([diagnostics, drawn_near[None]]) if coupling else diagnostics)
+        return HybridLoss(total, torch.cat([diagnostics, imitation[None]]) if coupling else diagnostics)
 
 
 def clipped_surrogate(

@@ -12,7 +12,6 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from epo_lightning.algorithm.crossover import Average, Crossover, CrossoverName, Elite, by_name
-from epo_lightning.algorithm.frequencies import SubPopulation, deal, differing, due, evolve_some
 from epo_lightning.algorithm.genetics import (
     Inheritance,
     Offspring,
@@ -21,7 +20,7 @@ from epo_lightning.algorithm.genetics import (
     rank_followers,
     should_evolve,
 )
-from epo_lightning.algorithm.genome import BOUNDS, FACTOR
+from epo_lightning.algorithm.genome import FACTOR
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.callbacks.followers import count_followers
 from epo_lightning.callbacks.gene_history import GeneHistory
@@ -62,9 +61,6 @@ class GeneticEvolution(PopulationCallback):
         episodes_per_env: How many episodes of each environment count.
         adoption_margin: When a window closes behind the warm-up, the master takes over gene and log-std of a follower
             whose fitness is above its own by more than this fraction of the follower's absolute one; null for never.
-        periods: Selection at several frequencies (MF-PBT): followers are dealt in turn to as many sub-populations, each
-            with so many windows behind the warm-up between its generations, in which a quarter of it, instead of
-            `num_elites` and `num_offspring`, are parents, are replaced, and give way to better outsiders.
         seed: Of the generator that draws parents, crossings and mutations; null follows `seed_everything`.
     """
 
@@ -80,7 +76,6 @@ class GeneticEvolution(PopulationCallback):
         mutation_sigma: float = 0.1,
         episodes_per_env: int = 1,
         adoption_margin: float | None = None,
-        periods: list[int] | None = None,
         seed: int | None = None,
     ) -> None:
         require_range(f"{_KEY}.every_n_env_steps", every_n_env_steps, 1)
@@ -94,8 +89,6 @@ class GeneticEvolution(PopulationCallback):
         require_range(f"{_KEY}.episodes_per_env", episodes_per_env, 1)
         if adoption_margin is not None:
             require_range(f"{_KEY}.adoption_margin", adoption_margin, 0)
-        for period in periods or ():
-            require_range(f"{_KEY}.periods", period, 1)
         if seed is not None:
             require_range(f"{_KEY}.seed", seed, 0)
         self.every_n_env_steps, self.warmup_env_steps = every_n_env_steps, warmup_env_steps
@@ -103,9 +96,6 @@ class GeneticEvolution(PopulationCallback):
         self.crossover = crossover if isinstance(crossover, Crossover) else by_name(crossover, crossover_points)
         self.mutation_sigma = mutation_sigma
         self.episodes_per_env, self.adoption_margin, self.seed = episodes_per_env, adoption_margin, seed
-        self.periods, self.windows = periods, 0
-        self._populations: list[SubPopulation] = []
-        self._chosen: list[SubPopulation] = []
         self.adoptions = 0
         self.lineage: list[dict[str, Any]] = []
         self.genes = GeneHistory()
@@ -129,12 +119,6 @@ class GeneticEvolution(PopulationCallback):
                 f"{_KEY}.num_offspring must be at most {followers - self.num_elites} (followers that are not elites),"
                 f" got {self.num_offspring}"
             )
-        if self.periods is not None and not 1 <= len(self.periods) <= followers // 2:
-            raise Mistake(
-                f"{_KEY}.periods makes a sub-population of each of its {len(self.periods)} numbers, with 2 followers or"
-                f" more: {followers} are enough for {followers // 2}; use null for one population"
-            )
-        self._populations = deal(self.module.num_agents, self.periods or [])
         if self._generator is None:
             words = [self.module.data.seed, Stream.EVOLUTION] if self.seed is None else [self.seed]
             self._generator = torch.Generator().manual_seed(derive_seed(*words))
@@ -201,13 +185,8 @@ class GeneticEvolution(PopulationCallback):
         """Whether a generation is due; if not, why is told."""
         why, line = "warmup", f"below warmup_env_steps {self.warmup_env_steps:,}"
         if env_steps >= self.warmup_env_steps:
-            self.windows += 1
-            turn = due(self._populations, self.windows)
-            self._chosen = differing(turn, fitness, self.spread_threshold)
-            if self._chosen or (self.periods is None and should_evolve(fitness, self.spread_threshold)):
+            if should_evolve(fitness, self.spread_threshold):
                 return True
-            if self.periods is not None and not turn:
-                return False
             # EPO eq. 3: (max f - min f) / |median f|
             median = float(fitness[MASTER + 1 :].quantile(0.5).abs())
             spread = self._spread / median if median > 0 else 0.0
@@ -221,20 +200,15 @@ class GeneticEvolution(PopulationCallback):
             assert self._generator is not None
             rules = dict.fromkeys(genome.parts, Inheritance(self.crossover, self.mutation_sigma))
             rules |= dict.fromkeys(genome.averaged, Inheritance(Average()))
-            rules |= {name: Inheritance(Elite(), factor=FACTOR, bounds=BOUNDS.get(name)) for name in genome.scaled}
-            if self.periods is None:
-                offspring = evolve(
-                    genome.read(),
-                    fitness,
-                    rules,
-                    num_elites=self.num_elites,
-                    num_offspring=self.num_offspring,
-                    generator=self._generator,
-                )
-            else:
-                offspring = evolve_some(
-                    self._chosen, self._populations, genome.read(), fitness, rules, genome.scaled, self._generator
-                )
+            rules |= dict.fromkeys(genome.scaled, Inheritance(Elite(), factor=FACTOR))
+            offspring = evolve(
+                genome.read(),
+                fitness,
+                rules,
+                num_elites=self.num_elites,
+                num_offspring=self.num_offspring,
+                generator=self._generator,
+            )
         offspring = trainer.strategy.broadcast(offspring)
         assert offspring is not None
         self.module.replace_agents(offspring.children, offspring.genome)
@@ -243,8 +217,6 @@ class GeneticEvolution(PopulationCallback):
     def _record(self, trainer: L.Trainer, env_steps: int, fitness: Tensor, offspring: Offspring) -> None:
         """Append the event to the lineage, in memory and on disk."""
         elites = rank_followers(fitness)[: self.num_elites].tolist()
-        if self.periods is not None:
-            elites = [agent for each in self._chosen for agent in each.ranking(fitness)[: each.quarter].tolist()]
         record = {
             "generation": len(self.lineage) + 1,
             "env_steps": env_steps,
@@ -270,7 +242,6 @@ class GeneticEvolution(PopulationCallback):
             "lineage": self.lineage,
             "genes": self.genes.state(),
             "adoptions": self.adoptions,
-            "windows": self.windows,
             "spread": self._spread,
             "generator": self._generator.get_state(),
         }
@@ -280,6 +251,5 @@ class GeneticEvolution(PopulationCallback):
         self.lineage, self._spread = list(state_dict["lineage"]), state_dict["spread"]
         self.genes = GeneHistory(state_dict.get("genes"))  # a run from before they were kept has none
         self.adoptions = state_dict.get("adoptions", 0)  # a run from before there were any has none
-        self.windows = state_dict.get("windows", 0)
         self._generator = torch.Generator()
         self._generator.set_state(state_dict["generator"])

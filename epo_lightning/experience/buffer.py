@@ -20,7 +20,7 @@ from epo_lightning.algorithm.population import MASTER, Population
 
 
 class RolloutShape(NamedTuple):
-    """Sizes of a rollout: T, who acts where, off-policy columns, O, stored action, (S, H), further columns."""
+    """Sizes of a rollout: T, who acts where, off-policy columns, O, stored action, (S, H), coupled columns."""
 
     horizon: int
     population: Population
@@ -29,12 +29,11 @@ class RolloutShape(NamedTuple):
     action_dim: int
     state_shape: tuple[int, int]
     coupled_columns: int = 0
-    imitated_columns: int = 0
 
     @property
     def columns(self) -> int:
         """W."""
-        return self.learnt_columns + self.coupled_columns + self.imitated_columns
+        return self.learnt_columns + self.coupled_columns
 
     @property
     def learnt_columns(self) -> int:
@@ -80,7 +79,7 @@ class RolloutBuffer:
             for name in ("resets", "terminated", "truncated")
         )
         self.final_obs: list[tuple[int, Tensor, Tensor]] = []
-        off_policy = torch.full((shape.columns - shape.population.num_envs,), MASTER, device=device)
+        off_policy = torch.full((shape.off_policy_columns + shape.coupled_columns,), MASTER, device=device)
         self.column_agents = torch.cat([shape.population.agent_of_env(device), off_policy])
 
     @staticmethod
@@ -138,7 +137,6 @@ class RolloutBuffer:
             off_policy=off_policy,
             states=self.states[:, column] if self.recurrent else self.states[:, :0],
             resets=self.resets[:-1, column] if self.recurrent else off_policy,
-            imitated=column >= self.shape.columns - self.shape.imitated_columns,
         )
 
 

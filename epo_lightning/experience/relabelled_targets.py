@@ -10,28 +10,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from epo_lightning.algorithm.advantages import VTrace, bootstrap_values, gae_targets, one_step_targets, v_trace
-from epo_lightning.algorithm.aggregation import (
-    effective_sample_fraction,
-    effective_sample_fractions,
-    log_weight_sums,
-    relabel,
-    sample_followers,
-    source_chances,
-)
+from epo_lightning.algorithm.advantages import one_step_targets
+from epo_lightning.algorithm.aggregation import effective_sample_fraction, relabel, sample_followers
 from epo_lightning.algorithm.coupling import draw_coupled
 from epo_lightning.algorithm.distributions import ActionDistribution
-from epo_lightning.algorithm.imitation import best_sequences, best_transitions, draw_imitators
-from epo_lightning.algorithm.population import MASTER, Population
+from epo_lightning.algorithm.population import MASTER
 from epo_lightning.experience.buffer import RolloutBuffer
 from epo_lightning.experience.diversity import Diversity
-from epo_lightning.experience.ranks import of_all_ranks
 from epo_lightning.experience.settings import RolloutSettings
-from epo_lightning.experience.targets import Learnt, Targets
+from epo_lightning.experience.targets import Targets
 from epo_lightning.learner.networks import LatentActorCritic
-
-_MEASURED = 256
-"""About so many samples of each follower tell what they are worth to the master."""
 
 
 class _Sampled(NamedTuple):
@@ -90,65 +78,29 @@ class RelabelledTargets(Targets):
         self.diagnostics |= self.diversity.tell(self._told_apart, bonus, agents)
         return rewards + bonus
 
-    def _with_relabelled(self, own: Learnt) -> Learnt:
-        """The critic learns the off-policy columns among them."""
-        buffer, rewards, learnt = self.buffer, self._rewards(), own
+    def _with_relabelled(self, values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The columns behind those of the environments; the critic learns the off-policy ones among them."""
+        buffer, rewards = self.buffer, self._rewards()
         if buffer.shape.off_policy_columns:
-            learnt = learnt.followed_by(*self._aggregate(rewards))
-            learnt = learnt._replace(of_critic=learnt.targets)
-            log_mu = buffer.log_mu[:, buffer.envs : buffer.shape.learnt_columns]
+            off_values, off_targets = self._aggregate(rewards)
+            values, targets = torch.cat([values, off_values], dim=1), torch.cat([targets, off_targets], dim=1)
+            log_mu = buffer.log_mu[:, buffer.envs : values.shape[1]]
             self.diagnostics["losses/off_policy_ess"] = effective_sample_fraction(log_mu)
+        learnt = targets
         if buffer.shape.coupled_columns:
-            values, targets = self._couple(rewards)
-            learnt = learnt.followed_by(values, targets, targets - values)
-        if buffer.shape.imitated_columns:
-            learnt = learnt.followed_by(*self._imitate(own))
-        return learnt
+            coupled_values, coupled_targets = self._couple(rewards)
+            values, targets = torch.cat([values, coupled_values], dim=1), torch.cat([targets, coupled_targets], dim=1)
+        return values, targets, learnt
 
-    def _normalized(self, advantages: Tensor) -> Tensor:
-        """Those of what is imitated are all large: they have the unit of the others, and do not move their mean."""
-        count = self.buffer.shape.imitated_columns
-        if not count:
-            return super()._normalized(advantages)
-        others, imitated = advantages[:, :-count], advantages[:, -count:]
-        return torch.cat([super()._normalized(others), imitated / (others.std() + 1e-8)], dim=1)
-
-    def _imitate(self, own: Learnt) -> tuple[Tensor, Tensor, Tensor]:
-        """Fill the imitated columns; (T, C) imitators' values, returns to go of who acted, and what these are above."""
-        buffer, population, count = self.buffer, self.buffer.population, self.buffer.shape.imitated_columns
-        columns, moments = slice(buffer.shape.columns - count, None), self.policy.value_moments
-        known = moments.denormalize(buffer.values[:, : buffer.envs])
-        following = bootstrap_values(
-            known, moments.denormalize(buffer.final_values), buffer.terminated, buffer.truncated
-        )
-        done = buffer.terminated | buffer.truncated
-        returns = gae_targets(self._rewards(), own.values, following, done, self.settings.gamma, 1.0)
-        surplus = returns - own.values
-        agents = buffer.column_agents[columns] = draw_imitators(population, count, self.generator)
-        if self.policy.recurrent:
-            sampled = self._sequences(best_sequences(surplus, count), agents, columns)
-        else:
-            step, env = best_transitions(surplus, count)
-            with self.autocast():
-                output = self.policy(buffer.obs[step, env], self.policy.express(agents), self.policy.initial_state(0))
-            sampled = _Sampled(step, env, output.actions, output.value, output.value, output.value)
-        log_probs, behaviour = self._log_probs(sampled, columns), buffer.log_probs[sampled.step, sampled.env]
-        buffer.log_probs[:, columns], buffer.log_mu[:, columns] = relabel(log_probs, behaviour, 1.0)
-        values, targets = moments.denormalize(sampled.value), returns[sampled.step, sampled.env]
-        return values, targets, targets - values
-
-    def _aggregate(self, rewards: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Fill the off-policy columns; returns values, targets (EPO eq. 8, or V-trace) and advantages, (T, C) each."""
+    def _aggregate(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
+        """Fill the off-policy columns; returns values and one-step targets of them, (T, C) each (EPO eq. 8)."""
         buffer, columns = self.buffer, slice(self.buffer.envs, self.buffer.shape.learnt_columns)
         sampled = self._sample()
         self.sources = sampled.env
-        log_probs, behaviour = self._log_probs(sampled, columns), buffer.log_probs[sampled.step, sampled.env]
-        relabelled = relabel(log_probs, behaviour, self.settings.mu_cap)
+        log_probs = self._log_probs(sampled, columns)
+        relabelled = relabel(log_probs, buffer.log_probs[sampled.step, sampled.env], self.settings.mu_cap)
         buffer.log_probs[:, columns], buffer.log_mu[:, columns] = relabelled
-        values, targets = self._one_step_targets(sampled, rewards)
-        if self.settings.off_policy_target == "one_step":
-            return values, targets, targets - values
-        return values, *self._v_trace(sampled, rewards, values, log_probs - behaviour)
+        return self._one_step_targets(sampled, rewards)
 
     def _couple(self, rewards: Tensor) -> tuple[Tensor, Tensor]:
         """Fill the coupled columns: the master's environments as drawn followers see them, each with its own reward.
@@ -157,8 +109,7 @@ class RelabelledTargets(Targets):
             Values and one-step targets of them by the followers' critic, (T, C) each.
         """
         buffer, population = self.buffer, self.buffer.population
-        first = buffer.shape.learnt_columns
-        columns = slice(first, first + buffer.shape.coupled_columns)
+        columns = slice(buffer.shape.learnt_columns, None)
         followers = buffer.shape.coupled_columns // population.envs_per_agent
         env, agents = draw_coupled(population, followers, self.generator)
         buffer.column_agents[columns] = agents
@@ -178,53 +129,19 @@ class RelabelledTargets(Targets):
 
     def _one_step_targets(self, sampled: _Sampled, rewards: Tensor) -> tuple[Tensor, Tensor]:
         """Values and targets in units of the reward, (T, C) each."""
-        values = self.policy.value_moments.denormalize(sampled.value)
-        following = self._following(sampled)
-        return values, one_step_targets(rewards[sampled.step, sampled.env], following, self.settings.gamma)
-
-    def _v_trace(self, sampled: _Sampled, rewards: Tensor, values: Tensor, log_mu: Tensor) -> VTrace:
-        """Of sequences, in units of the reward; `log_mu` (T, C) is not capped."""
-        step, env = sampled.step, sampled.env
-        done = self.buffer.terminated[step, env] | self.buffer.truncated[step, env]
-        return v_trace(rewards[step, env], values, self._following(sampled), done, self.settings.gamma, log_mu)
-
-    def _following(self, sampled: _Sampled) -> Tensor:
-        """(T, C) value of what follows in the same episode, in units of the reward."""
         buffer, step, env = self.buffer, sampled.step, sampled.env
-        following = torch.where(buffer.truncated[step, env], sampled.final_value, sampled.next_value)
-        return self.policy.value_moments.denormalize(following).masked_fill(buffer.terminated[step, env], 0.0)
+        denormalize = self.policy.value_moments.denormalize
+        following = denormalize(torch.where(buffer.truncated[step, env], sampled.final_value, sampled.next_value))
+        following = following.masked_fill(buffer.terminated[step, env], 0.0)
+        return denormalize(sampled.value), one_step_targets(rewards[step, env], following, self.settings.gamma)
 
     def _sample(self) -> _Sampled:
-        """Transitions of the followers, or whole sequences with an LSTM or V-trace, seen with the master's gene."""
-        recurrent = self.policy.recurrent
-        if not recurrent and self.settings.off_policy_target == "one_step":
+        """Transitions of the followers, or whole sequences with an LSTM, seen with the master's gene."""
+        if not self.policy.recurrent:
             return self._sample_transitions()
-        shape = self.buffer.shape
-        _, env = self._draw(shape.off_policy_columns, 1)
-        sampled = self._sequences(env, torch.full_like(env, MASTER), slice(self.buffer.envs, shape.learnt_columns))
-        return sampled if recurrent else sampled._replace(final_value=self.buffer.master_final_values[:, env])
-
-    def _draw(self, count: int, steps: int) -> tuple[Tensor, Tensor]:
-        """(M,) step and (M,) environment of so many of the followers' samples, or sequences where `steps` is 1."""
-        source, population = self.settings.off_policy_source, self.buffer.population
-        chances = source_chances(self._effective()) if source == "by_ess" else None
-        return sample_followers(population, count, steps, source, self.generator, chances)
-
-    def _effective(self) -> Tensor:
-        """(K,) effective fraction of each follower's samples under the master, over all ranks: a collective call.
-
-        It takes one pass forward of `_MEASURED` samples of each follower, in whole sequences that are spread over its
-        environments.
-        """
-        buffer, population, horizon = self.buffer, self.buffer.population, self.settings.horizon
-        env = _spread(population, -(-_MEASURED // horizon), buffer.rewards.device)
-        with self.autocast():
-            rows = self.policy.express(torch.full_like(env, MASTER))
-            output = self.policy(buffer.obs[:-1, env], rows, buffer.states[:, env], buffer.resets[:-1, env])
-        log_mu = output.actions.log_prob(buffer.actions[:, env]) - buffer.log_probs[:, env]
-        agents = (env // population.envs_per_agent).expand(horizon, -1)
-        sums = log_weight_sums(log_mu.flatten(), agents.flatten(), population.num_agents)
-        return effective_sample_fractions(of_all_ranks(sums))
+        shape, source = self.buffer.shape, self.settings.off_policy_source
+        _, env = sample_followers(shape.population, shape.off_policy_columns, 1, source, self.generator)
+        return self._sequences(env, torch.full_like(env, MASTER), slice(self.buffer.envs, shape.learnt_columns))
 
     def _sequences(self, env: Tensor, agents: Tensor, columns: slice) -> _Sampled:
         """What the environments `env` (C,) went through, seen with the genes of `agents` (C,); goes into `columns`."""
@@ -270,18 +187,12 @@ class RelabelledTargets(Targets):
     def _sample_transitions(self) -> _Sampled:
         buffer, horizon = self.buffer, self.settings.horizon
         shape = (horizon, buffer.shape.off_policy_columns)
-        step, env = (part.view(shape) for part in self._draw(shape[0] * shape[1], horizon))
+        count, source = shape[0] * shape[1], self.settings.off_policy_source
+        drawn = sample_followers(buffer.population, count, horizon, source, self.generator)
+        step, env = (part.view(shape) for part in drawn)
         now_and_next = torch.cat([buffer.obs[step, env], buffer.obs[step + 1, env]])
         with self.autocast():
             master = self.policy.express(torch.full_like(env[0], MASTER))
             output = self.policy(now_and_next, master, self.policy.initial_state(0))
         policy, final_value = output.actions.steps(horizon), buffer.master_final_values[step, env]
         return _Sampled(step, env, policy, output.value[:horizon], output.value[horizon:], final_value)
-
-
-def _spread(population: Population, count: int, device: torch.device) -> Tensor:
-    """At most `count` environments of each follower, evenly spread over those that it has."""
-    block = population.envs_per_agent
-    places = torch.arange(min(count, block), device=device) * block // min(count, block)
-    first = torch.arange(MASTER + 1, population.num_agents, device=device) * block
-    return (first[:, None] + places).flatten()

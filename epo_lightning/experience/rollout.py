@@ -11,7 +11,6 @@ from torch import Tensor
 
 from epo_lightning.algorithm.aggregation import off_policy_envs
 from epo_lightning.algorithm.batch import RolloutBatch
-from epo_lightning.algorithm.distributions import CategoricalSampler, CorrelatedSampler, GaussianSampler
 from epo_lightning.algorithm.population import MASTER, Population
 from epo_lightning.envs.base import StepResult, VectorEnv
 from epo_lightning.experience.base import Minibatch
@@ -36,7 +35,6 @@ class RolloutDataset(OnPolicyDataset):
         settings: See `RolloutSettings`.
         coupled: M, followers that learn from each of the master's environments; 0 where they are not coupled to it.
         diversity: Rewards followers for being told apart; None where nothing does.
-        imitated: Environments' worth of the best samples that are imitated.
 
     Attributes:
         num_minibatches: Minibatches of a pass.
@@ -54,9 +52,8 @@ class RolloutDataset(OnPolicyDataset):
         settings: RolloutSettings,
         coupled: int = 0,
         diversity: Diversity | None = None,
-        imitated: int = 0,
     ) -> None:
-        shape = rollout_shape(world.env, policy.state_shape, population, settings, coupled, imitated)
+        shape = rollout_shape(world.env, policy.state_shape, population, settings, coupled)
         super().__init__(world, policy, population, settings, shape)
         self.num_minibatches = settings.minibatches(self.buffer.units, settings.horizon if policy.recurrent else 1)
         self.diversity = diversity
@@ -109,15 +106,6 @@ class RolloutDataset(OnPolicyDataset):
         self.diagnostics |= targets.diagnostics
         self.of_agents = self.comparison.tell(targets.sources, self.autocast) if self.comparison else {}
 
-    def _sampler(self, rows: Expression) -> GaussianSampler | CategoricalSampler:
-        """Followers' noise may be correlated."""
-        beta, buffer, envs = self.settings.noise_correlation, self.buffer, self.population.num_envs
-        if beta == 0 or self.policy.discrete:
-            return super()._sampler(rows)
-        actions, log_probs, resets = buffer.actions[:, :envs], buffer.log_probs[:, :envs], buffer.resets[:, :envs]
-        correlation = torch.where(self.agent_ids == MASTER, 0.0, beta)
-        return CorrelatedSampler(actions, log_probs, rows.log_std, self.generator, correlation, resets)
-
     def _remember(self, t: int) -> None:
         """For the comparison."""
         if self.comparison and self.policy.recurrent:
@@ -152,12 +140,9 @@ def rollout_shape(
     population: Population,
     settings: RolloutSettings,
     coupled: int = 0,
-    imitated: int = 0,
 ) -> RolloutShape:
     """Sizes of the rollouts of `population` in `env`, where `coupled` followers see each environment of the master."""
     columns = off_policy_envs(population, settings.off_policy_ratio, settings.off_policy_source)
     spec = env.spec
     action_dim, couplings = 1 if spec.discrete else spec.act_dim, population.envs_per_agent * coupled
-    return RolloutShape(
-        settings.horizon, population, columns, spec.obs_dim, action_dim, state_shape, couplings, imitated
-    )
+    return RolloutShape(settings.horizon, population, columns, spec.obs_dim, action_dim, state_shape, couplings)

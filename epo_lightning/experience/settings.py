@@ -94,33 +94,21 @@ class RolloutSettings(OnPolicySettings):
     Args:
         off_policy_ratio: Followers' samples relabelled for the master, as a multiple of the master's own, rounded to
             whole environments; 0 for none.
-        off_policy_source: `all` samples from every follower, `one_agent` from one random follower per iteration,
-            `by_ess` from each in proportion to its effective sample size, measured on 256 samples or so of each.
-        off_policy_target: The master's targets of them: `one_step` as in the paper, or `v_trace` (arXiv 1802.01561), of
-            several steps along whole sequences, as far as the master's policy would have gone.
+        off_policy_source: `all` samples from every follower, `one_agent` from one random follower per iteration.
         mu_cap: Upper bound of the importance weight mu with which an off-policy sample starts; inf for none.
-        imitated_fraction: So many samples, of all agents, are imitated (`model.loss.imitation_coefficient`): those
-            whose returns to go are the furthest above what the agent that acted expected.
-        noise_correlation: Of the followers' exploration noise from one step to the next in an episode and a rollout;
-            the ratios of the losses stay those of single steps (as in colored-noise PPO, arXiv 2312.11091).
         coupling_followers: Where followers are coupled to the master (`model.loss.coupling_coefficient`): how many,
             drawn anew in every iteration, learn from each of its environments; all where there are fewer.
     """
 
     off_policy_ratio: float = 1.0
     off_policy_source: OffPolicySource = "all"
-    off_policy_target: Literal["one_step", "v_trace"] = "one_step"
     mu_cap: float = float("inf")
-    imitated_fraction: float = 0.0
-    noise_correlation: float = 0.0
     coupling_followers: int = 5
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_range(f"{_KEY}.off_policy_ratio", self.off_policy_ratio, 0)
         require_range(f"{_KEY}.mu_cap", self.mu_cap, 0, open_low=True)
-        require_range(f"{_KEY}.imitated_fraction", self.imitated_fraction, 0, 1)
-        require_range(f"{_KEY}.noise_correlation", self.noise_correlation, 0, 1)
         require_range(f"{_KEY}.coupling_followers", self.coupling_followers, 1)
 
 

@@ -3,9 +3,6 @@
 Shape legend: N environments, T horizon, W columns: N, and those of relabelled samples where there are some.
 """
 
-from typing import NamedTuple
-
-import torch
 from torch import Tensor
 
 from epo_lightning.algorithm.advantages import bootstrap_values, gae_targets, n_step_targets
@@ -14,31 +11,6 @@ from epo_lightning.experience.episodes import explained_variance
 from epo_lightning.experience.settings import OnPolicySettings
 from epo_lightning.learner.actor_critic import ActorCritic
 from epo_lightning.learner.normalization import normalize_across_ranks
-
-
-class Learnt(NamedTuple):
-    """What is learnt from a rollout, in units of the reward; (T, W) each.
-
-    Attributes:
-        values: V(s_t) of who learns.
-        targets: Of the critic.
-        advantages: Of the actor, not yet normalised.
-        of_critic: Those of the targets that the critic learns.
-    """
-
-    values: Tensor
-    targets: Tensor
-    advantages: Tensor
-    of_critic: Tensor
-
-    def followed_by(self, values: Tensor, targets: Tensor, advantages: Tensor) -> "Learnt":
-        """With further columns; `of_critic` stays."""
-        return Learnt(
-            torch.cat([self.values, values], dim=1),
-            torch.cat([self.targets, targets], dim=1),
-            torch.cat([self.advantages, advantages], dim=1),
-            self.of_critic,
-        )
 
 
 class Targets:
@@ -66,8 +38,8 @@ class Targets:
         final_values = moments.denormalize(buffer.final_values)
         values, targets = own_values[:-1], self._on_policy_targets(self._own_rewards(), own_values, final_values)
         self.diagnostics["losses/explained_variance"] = self._explained_variance(values, targets)
-        values, targets, advantages, learnt = self._with_relabelled(Learnt(values, targets, targets - values, targets))
-        buffer.advantages.copy_(self._normalized(advantages))
+        values, targets, learnt = self._with_relabelled(values, targets)
+        buffer.advantages.copy_(self._normalized(targets - values))
         self.policy.update_value_moments(learnt)
         moments.normalize(values, out=buffer.values[:-1])
         moments.normalize(targets, out=buffer.targets)
@@ -80,9 +52,9 @@ class Targets:
         """(T, N) what the agents that acted learn from."""
         return self._rewards()
 
-    def _with_relabelled(self, own: Learnt) -> Learnt:
-        """With the columns behind those of the environments; `own` are the N columns of the agents' own samples."""
-        return own
+    def _with_relabelled(self, values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Values and targets (T, W), and the targets that the critic learns, from those (T, N) of the agents' own."""
+        return values, targets, targets
 
     @property
     def gamma(self) -> float | Tensor:

@@ -22,7 +22,7 @@ class InitialSettings:
         fan_in: Range of the first layer's weights: `joint` +-1 / sqrt(O + Z) for all of them, as torch has it; `own`
             +-1 / sqrt(O) for those of the observation and the bias, +-1 / sqrt(Z) for those of the gene, so that a long
             gene does not drown a short observation. An LSTM's do not depend on its inputs.
-        gene_gain: Multiplies the gene's weights in the layers that it enters: how much agents differ at the start.
+        gene_gain: Multiplies the gene's weights in the first layer: how much agents differ at the start.
         action_gain: Multiplies the weights of the action head: how far the first actions are from 0.
     """
 
@@ -48,8 +48,4 @@ def begin_with(policy: LatentActorCritic, settings: InitialSettings) -> None:
                 first.bias.mul_(joint / math.sqrt(obs_dim))
                 of_gene.mul_(joint / math.sqrt(gene_dim))
             of_gene.mul_(settings.gene_gain)
-            for layer, behind in zip(trunk.linear_layers()[1:], trunk.gene_layers(), strict=False):
-                if settings.fan_in == "own":
-                    behind.weight.mul_(math.sqrt((layer.in_features + gene_dim) / gene_dim))
-                behind.weight.mul_(settings.gene_gain)
     policy.action_head.weight.mul_(settings.action_gain)

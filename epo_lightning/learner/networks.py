@@ -5,7 +5,6 @@ S recurrent state tensors (2 per LSTM: hidden and cell; 0 without).
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,20 +24,13 @@ class NetworkSettings(ActorCriticSettings):
 
     Args:
         gene_dim: Z, entries of an agent's gene; 0 is allowed for one agent only.
-        gene_in: The layers that the gene is an input of: the `first` one, or `every` one of the MLP.
     """
 
     gene_dim: int = 32
-    gene_in: Literal["first", "every"] = "first"
 
     def __post_init__(self) -> None:
         require_range("model.network.gene_dim", self.gene_dim, 0)
         super().__post_init__()
-        if self.gene_in == "every" and self.lstm_units is not None:
-            raise Mistake(
-                "model.network.gene_in every takes a network without LSTM, which takes the gene itself: use first, or"
-                " model.network.lstm_units null"
-            )
 
 
 class LatentActorCritic(ActorCritic):
@@ -135,5 +127,5 @@ def _trunk(obs_dim: int, settings: NetworkSettings) -> Trunk:
     hidden = settings.widths
     activation = ACTIVATIONS[settings.activation]
     if settings.lstm_units is None:
-        return MLPTrunk(obs_dim, settings.gene_dim, hidden, activation, settings.gene_in == "every")
+        return MLPTrunk(obs_dim, settings.gene_dim, hidden, activation)
     return LSTMTrunk(obs_dim, settings.gene_dim, settings.width * settings.lstm_units, hidden, activation)

@@ -7,9 +7,8 @@ The gene is an input next to the observation. What it does in the first layer is
 for every row, where that layer is linear: W [obs, gene] + b = W_obs obs + (W_gene gene + b).
 """
 
-import math
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice, pairwise
 
 import torch
@@ -53,33 +52,22 @@ class MLPTrunk(Trunk):
         gene_dim: Z.
         hidden: Widths of the layers; none: the inputs are the features.
         activation: Non-linearity behind each.
-        gene_everywhere: The gene is an input of every layer, not only of the first one.
     """
 
-    def __init__(
-        self,
-        obs_dim: int,
-        gene_dim: int,
-        hidden: Sequence[int],
-        activation: type[nn.Module],
-        gene_everywhere: bool = False,
-    ) -> None:
+    def __init__(self, obs_dim: int, gene_dim: int, hidden: Sequence[int], activation: type[nn.Module]) -> None:
         super().__init__()
         self.obs_dim, self.gene_dim = obs_dim, gene_dim
         self.mlp = _mlp([obs_dim + gene_dim, *hidden], activation)
-        behind = [*pairwise(hidden)] if gene_everywhere and gene_dim else []
-        self.of_gene = nn.ModuleList(_gene_inputs(gene_dim, before, width) for before, width in behind)
         self.outputs = [obs_dim + gene_dim, *hidden][-1]
 
     def traits(self, genes: Tensor) -> Tensor:
-        """(K, F) what genes add to the layers, the first one's bias among it; without layers the genes themselves."""
+        """(K, F) what genes add to the first layer, its bias among it; without layers the genes themselves."""
         if not self.mlp:
             return genes
         first = self.first()
         if not self.gene_dim:
             return first.bias.expand(len(genes), -1)
-        added = functional.linear(genes, first.weight[:, self.obs_dim :], first.bias)
-        return torch.cat([added, *(layer(genes) for layer in self.of_gene)], dim=1) if self.of_gene else added
+        return functional.linear(genes, first.weight[:, self.obs_dim :], first.bias)
 
     def forward(
         self, obs: Tensor, traits: Tensor, state: Tensor, resets: Tensor | None, every_state: bool = False
@@ -89,25 +77,11 @@ class MLPTrunk(Trunk):
             return torch.cat([obs, traits.expand(*obs.shape[:-1], -1)], dim=-1), state
         weight = self.first().weight
         weight = weight[:, : self.obs_dim] if self.gene_dim else weight
-        behind: Iterator[Tensor] = iter(())
-        if self.of_gene:
-            traits, *others = traits.split([layer.out_features for layer in self.linear_layers()], dim=-1)
-            behind = iter(others)
         # with a bias per row, `addmm` is one kernel
         x = torch.addmm(traits, obs, weight.t()) if obs.dim() == 2 else functional.linear(obs, weight) + traits
         for layer in islice(self.mlp, 1, None):
             x = layer(x)
-            if self.of_gene and isinstance(layer, nn.Linear):
-                x = x + next(behind)
         return x, state
-
-    def linear_layers(self) -> list[nn.Linear]:
-        """Those of the MLP, from the first on."""
-        return [layer for layer in self.mlp if isinstance(layer, nn.Linear)]
-
-    def gene_layers(self) -> list[nn.Linear]:
-        """What genes are multiplied with for the layers from the second one on, where they enter them."""
-        return [layer for layer in self.of_gene if isinstance(layer, nn.Linear)]
 
     def first(self) -> nn.Linear:
         """The layer that observation and gene enter."""
@@ -158,14 +132,6 @@ class LSTMTrunk(Trunk):
         features = torch.stack(outputs) if x.dim() == 3 else hidden
         new_state = torch.stack([features, torch.stack(cells)] if every_state else [hidden, cell])
         return self.mlp(self.norm(features)), new_state.to(state.dtype)
-
-
-def _gene_inputs(gene_dim: int, before: int, width: int) -> nn.Linear:
-    """Weights of a gene next to `before` other inputs of a layer, drawn as torch draws those of all inputs together."""
-    layer = nn.Linear(gene_dim, width, bias=False)
-    with torch.no_grad():
-        layer.weight.mul_(math.sqrt(gene_dim / (before + gene_dim)))  # what is uniform stays so
-    return layer
 
 
 def _mlp(widths: Sequence[int], activation: type[nn.Module]) -> nn.Sequential:

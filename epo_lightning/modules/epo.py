@@ -14,7 +14,6 @@ from epo_lightning.algorithm.batch import RolloutBatch
 from epo_lightning.algorithm.coupling import coupled_followers, coupling_weight
 from epo_lightning.algorithm.diversity import DiversitySettings
 from epo_lightning.algorithm.genome import Genome
-from epo_lightning.algorithm.imitation import imitated_columns
 from epo_lightning.algorithm.losses import (
     COUPLING_DIAGNOSTICS,
     DIAGNOSTICS,
@@ -64,7 +63,6 @@ class EPOModule(PopulationModule):
     changeable = tuple(f"network.{name}" for name in ("log_std_init", "log_std_min", "log_std_max", "obs_clip"))
     step_size = "model.optimizer.learning_rate_max"
     entropy_coefficient: Tensor
-    clip_eps: Tensor
     policy: LatentActorCritic
 
     def __init__(
@@ -95,17 +93,14 @@ class EPOModule(PopulationModule):
         self.diversity_settings, self.initial_settings = diversity, initial
         coefficients = entropy_coefficients(num_agents, loss.entropy_scale, loss.entropy_floor)
         self.register_buffer("entropy_coefficient", coefficients, persistent=loss.entropy_evolves)
-        self.register_buffer("clip_eps", torch.full((num_agents,), loss.clip_eps), persistent=loss.clip_evolves)
         self.coupled = loss.coupling_coefficient > 0
         self._coupled_followers = coupled_followers(num_agents, loss.coupling_coefficient, rollout.coupling_followers)
-        self._coupling = self._imitation = 0.0
+        self._coupling = 0.0
 
     @property
     def model_settings(self) -> dict[str, object]:
-        """Everything that says what the weights mean; as in checkpoints from before genes could enter every layer."""
+        """Everything that says what the weights mean."""
         network = {f"network.{name}": value for name, value in asdict(self.network_settings).items()}
-        if network["network.gene_in"] == "first":
-            del network["network.gene_in"]
         return {"num_agents": self.num_agents, **network}
 
     @classmethod
@@ -124,12 +119,7 @@ class EPOModule(PopulationModule):
     def experience(self, world: World) -> RolloutDataset:
         """Rollouts; prints what memory they take, and the time where a CPU will need long for them."""
         population, settings = Population(self.num_agents, world.env.spec.num_envs), self.rollout_settings
-        imitated = imitated_columns(
-            population.num_envs, self.loss_settings.imitation_coefficient, settings.imitated_fraction
-        )
-        followers = self._coupled_followers
-        shape = rollout_shape(world.env, self.policy.state_shape, population, settings, followers, imitated)
-        self._imitation = self.loss_settings.imitation_coefficient * imitated / shape.learnt_columns
+        shape = rollout_shape(world.env, self.policy.state_shape, population, settings, self._coupled_followers)
         self._coupling = coupling_weight(population, shape.off_policy_columns, self.loss_settings.coupling_coefficient)
         rank_zero_info(
             f"Rollout memory: {RolloutBuffer.nbytes(shape) / 2**20:.0f} MiB per rank for {population.num_envs} envs x"
@@ -137,7 +127,7 @@ class EPOModule(PopulationModule):
             f" {population.envs_per_agent} envs per agent and rank"
         )
         groups = self.network_settings, settings, self.loss_settings, self.diversity_settings, self.initial_settings
-        if idle := idle_settings(self.num_agents, *groups, discrete=world.env.spec.discrete):
+        if idle := idle_settings(self.num_agents, *groups):
             rank_zero_info(idle)
         if world.device.type == "cpu" and is_large(self.policy, shape, settings.num_epochs):
             estimate = estimate_iteration(world, self.policy, shape, settings.num_epochs)
@@ -146,7 +136,7 @@ class EPOModule(PopulationModule):
                 f" ({estimate.env:.0f} s environments, {estimate.network:.0f} s network); for a run that a CPU can make"
                 " add the overlay --config laptop"
             )
-        return RolloutDataset(world, self.policy, population, settings, followers, self._diversity(world), imitated)
+        return RolloutDataset(world, self.policy, population, settings, self._coupled_followers, self._diversity(world))
 
     def _diversity(self, world: World) -> Diversity | None:
         """The classifier of the agents, where followers are rewarded for being told apart."""
@@ -180,23 +170,15 @@ class EPOModule(PopulationModule):
         for _ in range(self.rollout_settings.num_epochs):
             for minibatch in self.dataset.one_pass():
                 self._learn(minibatch, stepper)
-            if not self._critic_alone:  # of its step size the KL of the policies says nothing
-                self._adapt_learning_rate()
+            self._adapt_learning_rate()
 
     def _learn(self, batch: RolloutBatch, stepper: Stepper) -> None:
         """One optimizer step on the hybrid loss of one minibatch."""
         output = self.policy(batch.obs, self.policy.express(batch.agent_ids), batch.states, batch.resets)
         coefficient = self.entropy_coefficient.index_select(0, batch.agent_ids)
-        clip_eps = self.clip_eps.index_select(0, batch.agent_ids) if self.loss_settings.clip_evolves else None
-        weights = self._coupling, self._imitation, self._critic_alone, clip_eps
-        loss = hybrid_loss(output.actions, output.value, batch, self.loss_settings, coefficient, *weights)
+        loss = hybrid_loss(output.actions, output.value, batch, self.loss_settings, coefficient, self._coupling)
         self.minibatches.add(loss.total, loss.diagnostics, stepper.step(loss.total))
         self.policy.clamp_log_std()
-
-    @property
-    def _critic_alone(self) -> bool:
-        """Whether this is an iteration of the actor's warm-up."""
-        return self.current_epoch < self.loss_settings.actor_warmup_iterations
 
     def _adapt_learning_rate(self) -> None:
         """By the mean KL of the last pass, over all ranks."""
@@ -215,14 +197,12 @@ class EPOModule(PopulationModule):
 
     @property
     def genome(self) -> Genome:
-        """The latent genes and the log-stds; entropy coefficients and clips where they evolve."""
+        """The latent genes and the log-stds; the entropy coefficients where they evolve."""
         parts: dict[str, Tensor] = {"genes": self.policy.genes, "log_std": self.policy.log_std}
-        evolving = {}
-        if self.loss_settings.entropy_evolves:
-            evolving["entropy"] = self.entropy_coefficient
-        if self.loss_settings.clip_evolves:
-            evolving["clip"] = self.clip_eps
-        return Genome(parts | evolving, self._adam(), averaged=["log_std"], scaled=evolving)
+        if not self.loss_settings.entropy_evolves:
+            return Genome(parts, self._adam(), averaged=["log_std"])
+        parts["entropy"] = self.entropy_coefficient
+        return Genome(parts, self._adam(), averaged=["log_std"], scaled=["entropy"])
 
     @property
     def dataset(self) -> RolloutDataset:

@@ -8,10 +8,9 @@ from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.learner.initial import InitialSettings
 from epo_lightning.learner.networks import NetworkSettings
 
-_Settings = NetworkSettings | RolloutSettings | LossSettings | DiversitySettings | InitialSettings
+_Settings = RolloutSettings | LossSettings | DiversitySettings | InitialSettings
 _OFF_POLICY = (
     "model.rollout.off_policy_source",
-    "model.rollout.off_policy_target",
     "model.rollout.mu_cap",
     "model.loss.off_policy_clip",
     "model.loss.off_policy_weight",
@@ -25,7 +24,6 @@ def idle_settings(
     loss: LossSettings,
     diversity: DiversitySettings,
     initial: InitialSettings,
-    discrete: bool = False,
 ) -> str:
     """One line that names the values without effect and the reason of each; empty where every value has one.
 
@@ -36,14 +34,11 @@ def idle_settings(
         loss: Of the hybrid loss.
         diversity: Of the reward for being told apart.
         initial: Of a new network.
-        discrete: The task has choices for actions.
     """
     reasons: dict[str, str] = {}
     if num_agents == 1:
         one_agent = "model.num_agents is 1"
-        of_followers = ("model.rollout.off_policy_ratio", "model.rollout.noise_correlation")
-        reasons |= dict.fromkeys((*of_followers, *_OFF_POLICY), one_agent)
-        reasons["model.loss.clip_evolves"] = one_agent
+        reasons |= dict.fromkeys(("model.rollout.off_policy_ratio", *_OFF_POLICY), one_agent)
         own = f"{one_agent}: the master's entropy is model.loss.entropy_floor"
         reasons |= dict.fromkeys(("model.loss.entropy_scale", "model.loss.entropy_evolves"), own)
     elif rollout.off_policy_ratio == 0:
@@ -52,15 +47,7 @@ def idle_settings(
     reasons[f"model.rollout.{unread}"] = f"model.rollout.estimator is {rollout.estimator}"
     if loss.coupling_coefficient == 0:
         uncoupled = "model.loss.coupling_coefficient is 0"
-        reasons["model.rollout.coupling_followers"] = uncoupled
-        if loss.imitation_coefficient == 0:
-            reasons["model.loss.coupling_temperature"] = uncoupled
-    if loss.imitation_coefficient == 0:
-        reasons["model.rollout.imitated_fraction"] = "model.loss.imitation_coefficient is 0"
-    elif rollout.imitated_fraction == 0:
-        reasons["model.loss.imitation_coefficient"] = "model.rollout.imitated_fraction is 0"
-    if discrete:
-        reasons["model.rollout.noise_correlation"] = "the task has choices for actions"
+        reasons |= dict.fromkeys(("model.rollout.coupling_followers", "model.loss.coupling_temperature"), uncoupled)
     if diversity.coefficient == 0:
         classifier = ("hidden", "learning_rate", "num_minibatches")
         reasons |= {f"model.diversity.{name}": "model.diversity.coefficient is 0" for name in classifier}
@@ -72,16 +59,7 @@ def idle_settings(
     elif not network.gene_dim or not network.hidden:
         what = "hidden has no layer" if network.gene_dim else "gene_dim is 0"
         reasons |= dict.fromkeys(of_first_layer, f"model.network.{what}")
-    if not network.gene_dim or len(network.hidden) < 2:
-        few = "hidden has no second layer" if network.gene_dim else "gene_dim is 0"
-        reasons["model.network.gene_in"] = f"model.network.{few}"
-    groups: dict[str, _Settings] = {
-        "network": network,
-        "rollout": rollout,
-        "loss": loss,
-        "diversity": diversity,
-        "initial": initial,
-    }
+    groups: dict[str, _Settings] = {"rollout": rollout, "loss": loss, "diversity": diversity, "initial": initial}
     given = {key: value for name, group in groups.items() for key, value in _given(f"model.{name}", group).items()}
     idle = [f"{key} {given[key]} ({reason})" for key, reason in reasons.items() if key in given]
     return f"Without effect: {'; '.join(idle)}" if idle else ""

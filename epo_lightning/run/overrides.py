@@ -17,8 +17,6 @@ FIXED = {
     "algorithm": _WEIGHTS,
     "seed_everything": "a run goes on with the random numbers that it has",
     "model.loss.entropy_evolves": "the checkpoint has the coefficients of every agent, or has none",
-    "model.loss.clip_evolves": "the checkpoint has the clip of every agent, or has none",
-    "model.network.gene_in": _WEIGHTS,
     "data.num_envs": "every environment has a running episode in the checkpoint",
     "data.env.class_path": "the running episodes in the checkpoint are its own",
     "trainer.callbacks.GeneticEvolution.seed": "a run goes on with the random numbers that it has",
@@ -26,13 +24,10 @@ FIXED = {
 }
 """Keys that cannot change when a run resumes, whatever trains it, and why; environments refuse more of their own
 `init_args`."""
-_FORMERLY = {"model.loss.entropy_evolves": False, "model.loss.clip_evolves": False, "model.network.gene_in": "first"}
-"""What some of these keys were before there was a choice: what a checkpoint from then has, which does not tell."""
 _BEGINNING = "matters only where a run begins"
 NOTES = {
     "model.network.log_std_init": _BEGINNING,
     "model.loss.temperature": _BEGINNING,
-    "model.loss.actor_warmup_iterations": "matters only in a run's first iterations",
     **{f"model.initial.{name}": _BEGINNING for name in ("fan_in", "gene_gain", "action_gain")},
     "model.diversity.hidden": "the classifier begins anew",
     "model.replay.warmup": "matters only until something is learnt",
@@ -78,8 +73,7 @@ def require_changeable(changes: Sequence[Change], of_weights: Collection[str] = 
     """
     fixed = {**FIXED, **{f"model.{key}": _WEIGHTS for key in of_weights}}
     for change in changes:
-        formerly = change.old == UNSET and change.new == _FORMERLY.get(change.key, UNSET)
-        if change.key in fixed and not formerly:
+        if change.key in fixed:
             raise Mistake(
                 f"--ckpt_path: {change} cannot change on resume, {fixed[change.key]}; leave it to the checkpoint, or"
                 " start a new run"

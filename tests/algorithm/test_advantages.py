@@ -4,13 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from epo_lightning.algorithm.advantages import (
-    bootstrap_values,
-    gae_targets,
-    n_step_targets,
-    one_step_targets,
-    v_trace,
-)
+from epo_lightning.algorithm.advantages import bootstrap_values, gae_targets, n_step_targets, one_step_targets
 
 GAMMA = 0.5
 
@@ -188,31 +182,3 @@ class TestRelations:
 def test_one_step_by_hand() -> None:
     # r + 0.5 V': the value after a terminated step is already 0
     assert one_step_targets(column(1.0, -2.0), column(6.0, 0.0), GAMMA).squeeze(1).tolist() == [4.0, -2.0]
-
-
-class TestVTrace:
-    rewards, values = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[1.0], [0.0], [2.0]])
-
-    @pytest.mark.parametrize(
-        ("ends_after_the_second", "targets", "advantages"),
-        [
-            # delta = 0, 3, 3 and rho = c = 0.5, 1 (2 is capped), 0.25, from behind: 3 and 0.25 x 3; 3 + 0.5 x 0.75
-            (False, [1.84375, 3.375, 2.75], [1.6875, 3.375, 3.0]),
-            (True, [1.75, 3.0, 2.75], [1.5, 3.0, 3.0]),
-        ],
-    )
-    def test_by_hand(self, ends_after_the_second: bool, targets: list[float], advantages: list[float]) -> None:
-        done = torch.tensor([[False], [ends_after_the_second], [False]])
-        log_mu = torch.tensor([[0.5], [2.0], [0.25]]).log()
-        found = v_trace(self.rewards, self.values, torch.tensor([[0.0], [2.0], [4.0]]), done, 0.5, log_mu)
-        assert found.targets.flatten().tolist() == pytest.approx(targets)
-        assert found.advantages.flatten().tolist() == pytest.approx(advantages)
-
-    def test_on_policy_they_are_lambda_returns_with_lambda_one(self) -> None:
-        generator = torch.Generator().manual_seed(0)
-        rewards, values, following = torch.randn(3, 7, 4, generator=generator, dtype=torch.float64)
-        done = torch.rand(7, 4, generator=generator) < 0.2
-        wanted = gae_targets(rewards, values, following, done, 0.9, 1.0)
-        found = v_trace(rewards, values, following, done, 0.9, torch.zeros(7, 4))
-        torch.testing.assert_close(found.targets, wanted)
-        torch.testing.assert_close(found.advantages, wanted - values)

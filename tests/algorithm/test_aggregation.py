@@ -14,7 +14,6 @@ from epo_lightning.algorithm.aggregation import (
     off_policy_envs,
     relabel,
     sample_followers,
-    source_chances,
 )
 from epo_lightning.algorithm.losses import LOG_RATIO_MAX
 from epo_lightning.algorithm.population import Population
@@ -71,30 +70,6 @@ class TestSampling:
         for one, other in zip(draw(20, 4, seed=3), draw(20, 4, seed=3), strict=True):
             assert torch.equal(one, other)
         assert not torch.equal(draw(20, 4, seed=3)[0], draw(20, 4, seed=4)[0])
-
-
-class TestByEffectiveSamples:
-    # a tenth of 1 / 4 for each of three, the other 0.925 in proportion to 5 : 3 : 0
-    chances = source_chances(torch.tensor([math.nan, 0.25, 0.15, 0.0], dtype=torch.float64))
-
-    def test_chances_by_hand(self) -> None:
-        assert self.chances.tolist() == pytest.approx([0.0, 0.603125, 0.371875, 0.025])
-
-    def test_the_first_sample_is_of_each_follower_as_often_as_its_chance_is(self) -> None:
-        generator, rounds = torch.Generator().manual_seed(0), 4000
-        drawn = [sample_followers(POPULATION, 1, 4, "by_ess", generator, self.chances) for _ in range(rounds)]
-        step, env = (torch.cat(part) for part in zip(*drawn, strict=True))
-        agents = torch.bincount(env // 3, minlength=4) / rounds
-        deviation = (self.chances * (1 - self.chances) / rounds).sqrt()
-        assert ((agents - self.chances).abs() <= 4.5 * deviation).all()
-        cells = torch.bincount(step[env // 3 == 1] * 3 + env[env // 3 == 1] - 3, minlength=12)
-        assert (cells - rounds * 0.603125 / 12).abs().max() < 5 * math.sqrt(rounds * 0.603125 / 12)
-
-    def test_no_sample_twice_and_in_the_end_all(self) -> None:
-        for count in (5, 36):
-            step, env = sample_followers(POPULATION, count, 4, "by_ess", torch.Generator().manual_seed(1), self.chances)
-            assert len({*zip(step.tolist(), env.tolist(), strict=True)}) == count
-            assert env.min() >= 3
 
 
 class TestHowMany:

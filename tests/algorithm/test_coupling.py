@@ -95,7 +95,6 @@ class TestInTheHybridLoss:
             off_policy=torch.tensor([False, True, True, True])[:count],
             states=torch.zeros(0, count, 0),
             resets=torch.zeros(count, dtype=torch.bool),
-            imitated=torch.zeros(count, dtype=torch.bool),
         )
 
     def terms(self, count: int, coupling: float, **changes: Any) -> dict[str, float]:

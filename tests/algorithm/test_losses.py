@@ -225,7 +225,6 @@ class TestHybridLoss:
             off_policy=torch.tensor([False, True]),
             states=torch.zeros(0, 2, 0),
             resets=torch.zeros(2, dtype=torch.bool),
-            imitated=torch.zeros(2, dtype=torch.bool),
         )
 
     def terms(self, batch: RolloutBatch, steps: int | None = None, **changes: Any) -> dict[str, float]:
@@ -253,38 +252,6 @@ class TestHybridLoss:
 
     def test_by_hand(self) -> None:
         assert self.terms(self.batch()) == pytest.approx(self.by_hand)
-
-    @pytest.mark.parametrize("steps", [None, 3])
-    def test_each_agents_own_clip(self, steps: int | None) -> None:
-        """On-policy 0.1: min(3, 1.1 x 2) = 2.2; off 0.6: min(3, 2 x 1.6) = 3."""
-        shape = (steps, 2) if steps else (2,)
-        batch = self.batch()
-        fields = ("log_probs", "log_mu", "values", "targets", "advantages")
-        batch = batch._replace(
-            actions=batch.actions.expand(*shape, 1), **{name: getattr(batch, name).expand(shape) for name in fields}
-        )
-        policy = Gaussian(batch.actions, torch.zeros(2, 1, dtype=torch.float64))
-        settings = LossSettings(value_coefficient=0.0, bound_coefficient=0.0, clip_eps=0.3)
-        clips = self.sample(0.1, 0.6)
-        loss = hybrid_loss(policy, batch.values, batch, settings, self.sample(0.0, 0.0), clip_eps=clips)
-        assert loss.total.item() == pytest.approx(-(2.2 + 3.0) / 2)
-        assert loss.diagnostics[DIAGNOSTICS.index("clip_fraction")] == 1.0
-        wide = hybrid_loss(policy, batch.values, batch, settings, clips, clip_eps=self.sample(0.6, 0.6))
-        assert wide.diagnostics[DIAGNOSTICS.index("clip_fraction")] == 0.0
-
-    def test_the_critic_alone(self) -> None:
-        """On: 1/2; off: 0.5 x 3.24/2; the actor's gradient is 0, and there is one."""
-        mean = self.sample(0.0, 2.1)[:, None].requires_grad_()
-        log_std = torch.zeros(2, 1, dtype=torch.float64, requires_grad=True)
-        settings = LossSettings(off_policy_weight=0.5, value_coefficient=1.0, bound_coefficient=0.1)
-        loss = hybrid_loss(
-            Gaussian(mean, log_std), self.sample(1.0, 2.0), self.batch(), settings, self.coefficients, critic_alone=True
-        )
-        assert loss.total.item() == pytest.approx((0.5 + 0.81) / 2)
-        for gradient in torch.autograd.grad(loss.total, [mean, log_std]):
-            assert gradient.flatten().tolist() == [0.0, 0.0]
-        told = dict(zip(DIAGNOSTICS, loss.diagnostics.tolist(), strict=True))
-        assert told == pytest.approx({name: self.by_hand[name] for name in DIAGNOSTICS})
 
     @pytest.mark.parametrize("off_policy", [False, True])
     def test_the_surrogate_and_its_gradient_are_those_of_equation_4(self, off_policy: bool) -> None:

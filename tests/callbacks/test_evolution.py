@@ -254,44 +254,6 @@ class TestAdoption:
             evolution(adoption_margin=-0.1)
 
 
-class TestPeriods:
-    """Agent k returns 2 k: 1, 3 and 5 select in every window, 2, 4 and 6 in every second one."""
-
-    def test_each_sub_population_in_its_turn(self, tmp_path: Path) -> None:
-        callback = evolution(mutation_sigma=0.0, warmup_env_steps=224, every_n_env_steps=112, periods=[1, 2])
-        train(small_module(7), small_data(28, AgentReward), tmp_path, 4, callback)
-        # the first window is the warm-up's; 1 is a child of 5, and 3 becomes 6, an outsider, as 4 becomes 5
-        assert [record["children"] for record in callback.lineage] == [[1, 3], [1, 3, 2, 4], [1, 3]]
-        assert [record["elites"] for record in callback.lineage] == [[5], [5, 6], [5]]
-        assert [record["parents"][1] for record in callback.lineage] == [[6, 6]] * 3
-        assert callback.lineage[1]["parents"][3] == [5, 5]
-        assert [record["parents"][0][0] for record in callback.lineage] == [5] * 3
-        assert lineage_file(tmp_path) == callback.lineage
-        assert callback.state_dict()["windows"] == 3
-
-    @pytest.mark.parametrize(
-        ("periods", "words"),
-        [([1, 2], r"of each of its 2 numbers.*3 are enough for 1"), ([], "of each of its 0"), ([0], "at least 1")],
-    )
-    def test_what_cannot_be_dealt_is_refused(self, tmp_path: Path, periods: list[int], words: str) -> None:
-        with pytest.raises(ValueError, match=rf"GeneticEvolution\.periods .*{words}"):
-            train(small_module(), small_data(), tmp_path, 1, evolution(periods=periods))
-
-    def test_a_resumed_run_counts_on(self, tmp_path: Path) -> None:
-        def run(iterations: int, ckpt_path: Path | None = None) -> tuple[L.Trainer, Tensor]:
-            module = small_module(7)
-            callbacks = [evolution(every_n_env_steps=112, periods=[1, 2])]
-            data = small_data(28, AgentReward)
-            trainer = fit(module, data, tmp_path, iterations, callbacks=callbacks, ckpt_path=ckpt_path)
-            return trainer, module.policy.genes
-
-        _, whole = run(4)
-        trainer, _ = run(1)
-        trainer.save_checkpoint(tmp_path / "one.ckpt", weights_only=False)
-        _, resumed = run(4, tmp_path / "one.ckpt")
-        assert torch.equal(whole, resumed)
-
-
 class TestEntropyInTheGenome:
     LOSS = {"entropy_scale": 0.4, "entropy_evolves": True}  # noqa: RUF012
     LADDER = (0.0, 0.2, 2 / 15, 1 / 15)
@@ -334,36 +296,6 @@ class TestEntropyInTheGenome:
         _, resumed = run(4, tmp_path / "two.ckpt")
         assert torch.equal(whole, resumed)
         assert not torch.allclose(whole, torch.tensor(self.LADDER))
-
-
-class TestClipInTheGenome:
-    LOSS = {"clip_eps": 0.26, "clip_evolves": True}  # noqa: RUF012
-
-    @pytest.mark.parametrize("network", [{}, {"lstm_units": 3}], ids=["mlp", "lstm"])
-    def test_children_inherit_the_elites_with_a_factor_between_the_bounds(
-        self, tmp_path: Path, network: dict[str, Any]
-    ) -> None:
-        module, callback = small_module(loss=self.LOSS, **network), evolution()
-        train(module, small_data(16, AgentReward), tmp_path, 2, callback)
-        clips = module.clip_eps.tolist()
-        assert clips[0] == clips[3] == pytest.approx(0.26)
-        assert all(min(abs(child - 0.3), abs(child - 0.208)) < 1e-6 for child in clips[1:3])  # 0.325 is too much
-        assert module.genome.mixed == ["genes"]
-
-    def test_both_evolve_side_by_side_and_a_resumed_run_goes_on_with_them(self, tmp_path: Path) -> None:
-        def run(iterations: int, ckpt_path: Path | None = None) -> tuple[L.Trainer, EPOModule]:
-            module = small_module(loss=self.LOSS | TestEntropyInTheGenome.LOSS)
-            data, callbacks = small_data(16, AgentReward), [evolution()]
-            return fit(module, data, tmp_path, iterations, callbacks=callbacks, ckpt_path=ckpt_path), module
-
-        _, whole = run(4)
-        trainer, _ = run(2)
-        trainer.save_checkpoint(tmp_path / "two.ckpt", weights_only=False)
-        _, resumed = run(4, tmp_path / "two.ckpt")
-        assert torch.equal(whole.clip_eps, resumed.clip_eps)
-        assert torch.equal(whole.entropy_coefficient, resumed.entropy_coefficient)
-        assert torch.equal(whole.policy.genes, resumed.policy.genes)
-        assert len({*whole.clip_eps.tolist()}) > 1
 
 
 class TestLineage:

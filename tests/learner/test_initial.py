@@ -69,16 +69,6 @@ def test_gains() -> None:
     assert torch.equal(new.value_head.weight, plain.value_head.weight)
 
 
-def test_of_a_gene_in_every_layer_by_hand() -> None:
-    """1 / sqrt(64 + 12) becomes 1 / sqrt(12) for the gene's weights in the second layer; the others stay."""
-    old, new = (network(initial, gene_in="every").actor
-                for initial in (InitialSettings(), InitialSettings(fan_in="own", gene_gain=0.5)))  # fmt: skip
-    assert isinstance(old, MLPTrunk)
-    assert isinstance(new, MLPTrunk)
-    torch.testing.assert_close(new.gene_layers()[0].weight, 0.5 * (76 / 12) ** 0.5 * old.gene_layers()[0].weight)
-    assert torch.equal(new.linear_layers()[1].weight, old.linear_layers()[1].weight)
-
-
 @pytest.mark.parametrize("variant", [{"lstm_units": 5}, {"hidden": ()}])
 def test_only_a_linear_first_layer_has_a_fan_in(variant: dict[str, Any]) -> None:
     plain = network(InitialSettings(), **variant)

@@ -5,13 +5,10 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from epo_lightning.algorithm.distributions import Gaussian
 from epo_lightning.learner.actor_critic import PolicyOutput
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
-from epo_lightning.learner.trunks import MLPTrunk
-from epo_lightning.limits import Mistake
 
 OBS, ACT, AGENTS, GENE, UNITS = 5, 2, 4, 3, 6
 
@@ -195,40 +192,6 @@ class TestGenes:
         network.zero_grad()
         see(network, obs.repeat(3, 1), [2, 2, 2]).value.sum().backward()
         torch.testing.assert_close(network.genes.grad, 3 * once)
-
-    @pytest.mark.parametrize("separate_critic", [False, True])
-    def test_in_every_layer_it_is_one_more_input(self, separate_critic: bool) -> None:
-        """Layer by layer: W [x, gene] + b, with W put together from what the layer and its own gene weights have."""
-        network = build(hidden=(8, 7, 6), gene_in="every", separate_critic=separate_critic)
-        obs, agents = torch.randn(3, OBS), [2, 0, 3]
-        genes = network.genes[agents]
-        features = []
-        for trunk in (network.actor, network.critic or network.actor):
-            assert isinstance(trunk, MLPTrunk)
-            x = obs
-            for place, layer in enumerate(trunk.linear_layers()):
-                behind = (
-                    layer.weight if place == 0 else torch.cat([layer.weight, trunk.gene_layers()[place - 1].weight], 1)
-                )
-                x = functional.elu(functional.linear(torch.cat([x, genes], dim=1), behind, layer.bias))
-            features.append(x)
-        seen = see(network, obs, agents)
-        torch.testing.assert_close(seen.actions.mean, network.action_head(features[0]))
-        torch.testing.assert_close(seen.value, network.value_head(features[1]).squeeze(1))
-        two = see(network, torch.stack([obs, obs]), agents)
-        torch.testing.assert_close(two.actions.mean[1], seen.actions.mean)
-
-    def test_in_every_layer_its_weights_begin_as_those_of_the_other_inputs(self) -> None:
-        network = build(hidden=(8, 96, 200), gene_dim=32, gene_in="every")
-        assert isinstance(network.actor, MLPTrunk)
-        for others, layer in zip((8, 96), network.actor.gene_layers(), strict=True):
-            weight = layer.weight.detach()
-            assert 0.97 / (others + 32) ** 0.5 < weight.abs().max() <= 1 / (others + 32) ** 0.5
-            assert weight.std().item() == pytest.approx(1 / (3 * (others + 32)) ** 0.5, rel=0.05)
-
-    def test_in_every_layer_is_not_for_an_lstm(self) -> None:
-        with pytest.raises(Mistake, match=r"model\.network\.gene_in every .* without LSTM.*: use first, or"):
-            NetworkSettings(gene_in="every", lstm_units=4)
 
     @pytest.mark.parametrize("variant", VARIANTS)
     def test_one_agent_needs_no_gene(self, variant: dict[str, Any]) -> None:

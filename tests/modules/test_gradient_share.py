@@ -29,7 +29,6 @@ def batch(off_policy: Tensor) -> RolloutBatch:
         off_policy=off_policy,
         states=torch.zeros(0, B, 0),
         resets=off_policy,
-        imitated=torch.zeros_like(off_policy),
     )
 
 

@@ -30,7 +30,6 @@ def told(
     [
         (1, {}, {"entropy_scale": 0.1}, ["model.loss.entropy_scale 0.1", "num_agents is 1", "entropy_floor"]),
         (1, {"off_policy_ratio": 2.0, "mu_cap": 1.0}, {}, ["off_policy_ratio 2.0", "model.rollout.mu_cap 1.0"]),
-        (1, {}, {"clip_evolves": True}, ["model.loss.clip_evolves True", "num_agents is 1"]),
         (1, {}, {"entropy_evolves": True}, ["model.loss.entropy_evolves True", "num_agents is 1"]),
         (4, {"off_policy_ratio": 0.0}, {"off_policy_clip": "unit"}, ["off_policy_clip unit", "off_policy_ratio is 0"]),
         (4, {"n_step": 5}, {}, ["model.rollout.n_step 5", "model.rollout.estimator is gae"]),
@@ -38,8 +37,6 @@ def told(
         (4, {}, {"value_coefficient": 0.0, "value_clip_eps": 0.1}, ["model.loss.value_clip_eps 0.1"]),
         (4, {"coupling_followers": 2}, {}, ["model.rollout.coupling_followers 2", "coupling_coefficient is 0"]),
         (4, {}, {"coupling_temperature": 0.1}, ["model.loss.coupling_temperature 0.1", "coupling_coefficient is 0"]),
-        (4, {"imitated_fraction": 0.1}, {}, ["model.rollout.imitated_fraction 0.1", "imitation_coefficient is 0"]),
-        (4, {}, {"imitation_coefficient": 0.1}, ["model.loss.imitation_coefficient 0.1", "imitated_fraction is 0"]),
     ],
 )
 def test_each_is_named_with_its_reason(
@@ -60,7 +57,6 @@ def test_each_is_named_with_its_reason(
         (4, {"mu_cap": 1.0}, {"entropy_scale": 0.2}),
         (4, {"estimator": "n_step", "n_step": 5}, {"off_policy_clip": "unit"}),
         (4, {"coupling_followers": 2}, {"coupling_coefficient": 1e-3, "coupling_temperature": 0.1}),
-        (1, {"imitated_fraction": 0.1}, {"imitation_coefficient": 0.1, "coupling_temperature": 0.1}),
     ],
 )
 def test_what_has_an_effect_is_not(agents: int, rollout: dict[str, Any], loss: dict[str, Any]) -> None:
@@ -96,23 +92,3 @@ def test_a_first_layer_that_no_gene_enters(network: dict[str, Any], reason: str)
     line = told(1, network=NetworkSettings(**network), initial=initial)
     assert line == f"Without effect: model.initial.fan_in own ({reason}); model.initial.gene_gain 0.5 ({reason})"
     assert told(4, initial=initial) == ""
-
-
-def test_noise_that_is_not_correlated() -> None:
-    correlated = RolloutSettings(noise_correlation=0.9)
-    network, rest = NetworkSettings(), (LossSettings(), DiversitySettings(), InitialSettings())
-    for agents, discrete, reason in ((1, False, "num_agents is 1"), (4, True, "the task has choices for actions")):
-        line = idle_settings(agents, network, correlated, *rest, discrete=discrete)
-        assert "model.rollout.noise_correlation 0.9 (" in line
-        assert reason in line
-    assert idle_settings(4, network, correlated, *rest) == ""
-
-
-@pytest.mark.parametrize(
-    ("network", "reason"),
-    [({"gene_dim": 0}, "model.network.gene_dim is 0"), ({"hidden": (8,)}, "model.network.hidden has no second layer")],
-)
-def test_further_layers_that_no_gene_enters(network: dict[str, Any], reason: str) -> None:
-    line = told(1, network=NetworkSettings(gene_in="every", **network))
-    assert line == f"Without effect: model.network.gene_in every ({reason})"
-    assert told(4, network=NetworkSettings(gene_in="every")) == ""

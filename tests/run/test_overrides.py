@@ -79,15 +79,6 @@ class TestFinding:
         ):
             require_changeable([Change("model.loss.clip_eps", 0.1, 0.2), Change("seed_everything", 0, 3)])
 
-    @pytest.mark.parametrize(
-        ("key", "formerly", "now"),
-        [("model.loss.clip_evolves", False, True), ("model.network.gene_in", "first", "every")],
-    )
-    def test_a_checkpoint_from_before_there_was_a_choice(self, key: str, formerly: object, now: object) -> None:
-        require_changeable([Change(key, "unset", formerly)])
-        with pytest.raises(ValueError, match=rf"{key} unset -> .* cannot change on resume"):
-            require_changeable([Change(key, "unset", now)])
-
 
 FIRST = ("fit", "--config", "tiny.yaml", "--run_dir", "run")
 ON = ("fit", "--ckpt_path", "run", "--trainer.max_epochs")

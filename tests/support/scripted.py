@@ -95,7 +95,6 @@ def make_dataset(
     world_size: int = 1,
     coupled: int = 0,
     diversity: Diversity | None = None,
-    imitated: int = 0,
     **settings: Any,
 ) -> RolloutDataset:
     policy = policy or make_policy()
@@ -103,7 +102,7 @@ def make_dataset(
     chosen = {"horizon": T, "num_epochs": 2, "num_minibatches": 4, "gamma": GAMMA, "off_policy_ratio": 2.0} | settings
     population = Population(len(policy.genes), env.spec.num_envs)
     world = World(env, seed=seed, world_size=world_size)
-    return RolloutDataset(world, policy, population, RolloutSettings(**chosen), coupled, diversity, imitated)
+    return RolloutDataset(world, policy, population, RolloutSettings(**chosen), coupled, diversity)
 
 
 def minibatches(dataset: RolloutDataset) -> list[RolloutBatch]:

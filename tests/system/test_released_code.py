@@ -192,7 +192,6 @@ class TestOffPolicyClip:
             log_probs=policy.log_prob(action).detach() - log_mu, log_mu=log_mu, values=zero, targets=zero,
             advantages=torch.ones(1), off_policy=torch.ones(1, dtype=torch.bool), states=torch.zeros(0, 1, 0),
             resets=torch.zeros(1, dtype=torch.bool),
-            imitated=torch.zeros(1, dtype=torch.bool),
         )  # fmt: skip
         hybrid_loss(policy, zero, batch, LossSettings(off_policy_clip=off_policy_clip), zero).total.backward()
         assert mean.grad is not None

@@ -65,7 +65,6 @@ imports the module before it, and `async` starts a process for each environment.
 """
 _TEXTS = {
     "model.network.activation": r"\w+",
-    "model.network.gene_in": r"\w+",
     "model.initial.fan_in": r"\w+",
     "model.network.actor_activation": r"\w+",
     "model.network.critic_activation": r"\w+",
@@ -73,7 +72,6 @@ _TEXTS = {
     "model.loss.off_policy_clip": r"\w+",
     "model.rollout.estimator": r"\w+",
     "model.rollout.off_policy_source": r"\w+",
-    "model.rollout.off_policy_target": r"\w+",
     "trainer.accelerator": r"auto|cpu|gpu|cuda|mps|tpu",
     "trainer.strategy": r"auto|ddp|ddp_find_unused_parameters_(true|false)",
     "trainer.devices": r"auto|-1|[1-5]?\d",
