@@ -130,6 +130,45 @@ class GaussianSampler:
         return self.actions[t].mul_(self.std).add_(policy.mean).clamp(-1, 1)
 
 
+class CorrelatedSampler(GaussianSampler):
+    """Noise that goes on from step to step: z_t = beta z_t-1 + sqrt(1 - beta^2) eps_t, and N(0, 1) in every step.
+
+    It starts anew with every rollout and every episode. Log densities are the marginal ones, of one step by itself: so
+    are then the ratios of the losses.
+
+    Args:
+        actions: (T, N, A) where the actions go, unclipped.
+        log_probs: (T, N) where their log densities go.
+        log_std: (N, A) of the agents that act.
+        generator: Source of randomness; it draws as many numbers as without correlation.
+        correlation: (N,) beta.
+        resets: (T + 1, N) bool, an episode starts with this step: written while the rollout is made.
+    """
+
+    def __init__(
+        self,
+        actions: Tensor,
+        log_probs: Tensor,
+        log_std: Tensor,
+        generator: torch.Generator,
+        correlation: Tensor,
+        resets: Tensor,
+    ) -> None:
+        super().__init__(actions, log_probs, log_std, generator)
+        self.log_probs, self.correlation, self.resets = log_probs, correlation, resets
+        self._noise = torch.zeros_like(actions[0])
+        self._log_scale = (log_std + HALF_LOG_2PI).sum(-1)
+
+    def sample(self, t: int, policy: Gaussian) -> Tensor:
+        """(N, A) actions of step t, as the environment takes them."""
+        if t:
+            beta = self.correlation.masked_fill(self.resets[t], 0.0)[:, None]
+            self.actions[t].mul_((1 - beta.square()).sqrt()).add_(beta * self._noise)
+            self.log_probs[t] = -0.5 * self.actions[t].square().sum(-1) - self._log_scale
+        self._noise.copy_(self.actions[t])
+        return super().sample(t, policy)
+
+
 class CategoricalSampler:
     """Draws choices step by step; the same arguments as `GaussianSampler`, of which `log_std` is not used."""
 

@@ -115,8 +115,7 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
         obs = self.begin()
         with self.autocast():
             rows = policy.express(self.agent_ids)
-        kind = CategoricalSampler if policy.discrete else GaussianSampler
-        sampler = kind(buffer.actions[:, :envs], buffer.log_probs[:, :envs], rows.log_std, self.generator)
+        sampler = self._sampler(rows)
         buffer.states[:, :envs] = self.state
         buffer.final_obs.clear()
         log, normalize = EnvLog(self.device), policy.obs_moments.normalizer()
@@ -137,6 +136,12 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
         with self.autocast():
             last: PolicyOutput = policy(normalize(obs), rows, self.state)
         return last.value
+
+    def _sampler(self, rows: Expression) -> GaussianSampler | CategoricalSampler:
+        """Of the actions of a rollout, for the agents that act."""
+        kind = CategoricalSampler if self.policy.discrete else GaussianSampler
+        buffer, envs = self.buffer, self.population.num_envs
+        return kind(buffer.actions[:, :envs], buffer.log_probs[:, :envs], rows.log_std, self.generator)
 
     def _store(self, t: int, result: StepResult, rows: Expression, state: Tensor) -> None:
         """Keep the outcome of step t, and the values of the states in which episodes were truncated."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from epo_lightning.algorithm.aggregation import off_policy_envs
 from epo_lightning.algorithm.batch import RolloutBatch
+from epo_lightning.algorithm.distributions import CategoricalSampler, CorrelatedSampler, GaussianSampler
 from epo_lightning.algorithm.population import MASTER, Population
 from epo_lightning.envs.base import StepResult, VectorEnv
 from epo_lightning.experience.base import Minibatch
@@ -105,6 +106,16 @@ class RolloutDataset(OnPolicyDataset):
         targets.complete(last_value)
         self.diagnostics |= targets.diagnostics
         self.of_agents = self.comparison.tell(targets.sources, self.autocast) if self.comparison else {}
+
+    def _sampler(self, rows: Expression) -> GaussianSampler | CategoricalSampler:
+        """The noise of followers, or of the only agent, may be correlated."""
+        beta, buffer, envs = self.settings.noise_correlation, self.buffer, self.population.num_envs
+        if beta == 0 or self.policy.discrete:
+            return super()._sampler(rows)
+        actions, log_probs, resets = buffer.actions[:, :envs], buffer.log_probs[:, :envs], buffer.resets[:, :envs]
+        steady = (self.agent_ids == MASTER) & (self.population.num_agents > 1)
+        correlation = torch.where(steady, 0.0, beta)
+        return CorrelatedSampler(actions, log_probs, rows.log_std, self.generator, correlation, resets)
 
     def _remember(self, t: int) -> None:
         """For the comparison."""

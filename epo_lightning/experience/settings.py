@@ -96,6 +96,9 @@ class RolloutSettings(OnPolicySettings):
             whole environments; 0 for none.
         off_policy_source: `all` samples from every follower, `one_agent` from one random follower per iteration.
         mu_cap: Upper bound of the importance weight mu with which an off-policy sample starts; inf for none.
+        noise_correlation: Of the exploration noise of followers, or of an only agent, from one step to the next in an
+            episode and a rollout, which carries them further; the ratios of the losses stay those of single steps (as
+            in colored-noise PPO, arXiv 2312.11091).
         coupling_followers: Where followers are coupled to the master (`model.loss.coupling_coefficient`): how many,
             drawn anew in every iteration, learn from each of its environments; all where there are fewer.
     """
@@ -103,12 +106,14 @@ class RolloutSettings(OnPolicySettings):
     off_policy_ratio: float = 1.0
     off_policy_source: OffPolicySource = "all"
     mu_cap: float = float("inf")
+    noise_correlation: float = 0.0
     coupling_followers: int = 5
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_range(f"{_KEY}.off_policy_ratio", self.off_policy_ratio, 0)
         require_range(f"{_KEY}.mu_cap", self.mu_cap, 0, open_low=True)
+        require_range(f"{_KEY}.noise_correlation", self.noise_correlation, 0, 1)
         require_range(f"{_KEY}.coupling_followers", self.coupling_followers, 1)
 
 

@@ -127,7 +127,7 @@ class EPOModule(PopulationModule):
             f" {population.envs_per_agent} envs per agent and rank"
         )
         groups = self.network_settings, settings, self.loss_settings, self.diversity_settings, self.initial_settings
-        if idle := idle_settings(self.num_agents, *groups):
+        if idle := idle_settings(self.num_agents, *groups, discrete=world.env.spec.discrete):
             rank_zero_info(idle)
         if world.device.type == "cpu" and is_large(self.policy, shape, settings.num_epochs):
             estimate = estimate_iteration(world, self.policy, shape, settings.num_epochs)

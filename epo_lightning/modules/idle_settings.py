@@ -24,6 +24,7 @@ def idle_settings(
     loss: LossSettings,
     diversity: DiversitySettings,
     initial: InitialSettings,
+    discrete: bool = False,
 ) -> str:
     """One line that names the values without effect and the reason of each; empty where every value has one.
 
@@ -34,6 +35,7 @@ def idle_settings(
         loss: Of the hybrid loss.
         diversity: Of the reward for being told apart.
         initial: Of a new network.
+        discrete: The task has choices for actions.
     """
     reasons: dict[str, str] = {}
     if num_agents == 1:
@@ -48,6 +50,8 @@ def idle_settings(
     if loss.coupling_coefficient == 0:
         uncoupled = "model.loss.coupling_coefficient is 0"
         reasons |= dict.fromkeys(("model.rollout.coupling_followers", "model.loss.coupling_temperature"), uncoupled)
+    if discrete:
+        reasons["model.rollout.noise_correlation"] = "the task has choices for actions"
     if diversity.coefficient == 0:
         classifier = ("hidden", "learning_rate", "num_minibatches")
         reasons |= {f"model.diversity.{name}": "model.diversity.coefficient is 0" for name in classifier}

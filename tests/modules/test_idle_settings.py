@@ -92,3 +92,12 @@ def test_a_first_layer_that_no_gene_enters(network: dict[str, Any], reason: str)
     line = told(1, network=NetworkSettings(**network), initial=initial)
     assert line == f"Without effect: model.initial.fan_in own ({reason}); model.initial.gene_gain 0.5 ({reason})"
     assert told(4, initial=initial) == ""
+
+
+def test_noise_that_is_not_correlated() -> None:
+    correlated = RolloutSettings(noise_correlation=0.9)
+    network, rest = NetworkSettings(), (LossSettings(), DiversitySettings(), InitialSettings())
+    for agents in (1, 4):
+        line = idle_settings(agents, network, correlated, *rest, discrete=True)
+        assert line == "Without effect: model.rollout.noise_correlation 0.9 (the task has choices for actions)"
+        assert idle_settings(agents, network, correlated, *rest) == ""
