@@ -72,11 +72,13 @@ class PopulationDiagnostics(PopulationCallback):
                 dataset.diagnostics[f"losses/off_policy_gradient_{name}"] = value
 
     def _look_at_the_gradient(self, module: EPOModule, batch: RolloutBuffer, iteration: int) -> GradientShare:
-        """Of samples drawn anew, and the same when the run is repeated."""
-        wanted = self.samples // batch.shape.horizon if batch.recurrent else self.samples
-        count = max(1, min(wanted, batch.units // 8))
+        """Of samples drawn anew, and the same when the run is repeated; who only imitates is not among them."""
+        horizon, learnt = batch.shape.horizon, batch.shape.learnt_columns
+        wanted, there = (self.samples // horizon, learnt) if batch.recurrent else (self.samples, learnt * horizon)
+        count = max(1, min(wanted, there // 8))
         generator = torch.Generator(batch.obs.device).manual_seed(iteration)
-        units = torch.randint(batch.units, (count,), generator=generator, device=batch.obs.device)
+        drawn = torch.randint(there, (count,), generator=generator, device=batch.obs.device)
+        units = drawn // learnt * batch.shape.columns + drawn % learnt
         (sampled,) = batch.minibatches(units, 1)
         coefficient = module.entropy_coefficient.index_select(0, sampled.agent_ids)
         return gradient_share(module.policy, sampled, module.loss_settings, coefficient)

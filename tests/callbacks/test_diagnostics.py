@@ -8,13 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from epo_lightning.callbacks import PopulationDiagnostics
+from epo_lightning.algorithm.batch import RolloutBatch
+from epo_lightning.callbacks import PopulationDiagnostics, diagnostics
 from epo_lightning.envs.base import StepResult
+from epo_lightning.learner.networks import LatentActorCritic
 from epo_lightning.limits import Mistake
 from epo_lightning.modules.epo import EPOModule
+from epo_lightning.modules.gradient_share import GradientShare, gradient_share
 from epo_lightning.modules.sac import SACModule
 from tests.support.agent_reward import AgentReward
-from tests.support.training import Recorder, fit, small_data, small_module
+from tests.support.training import Recorder, fit, small_data, small_module, train
 
 GRADIENT = {"losses/off_policy_gradient_share", "losses/off_policy_gradient_cosine"}
 
@@ -76,6 +79,26 @@ def test_a_resumed_run_tells_what_the_uninterrupted_one_does(tmp_path: Path) -> 
     trainer.save_checkpoint(tmp_path / "one.ckpt", weights_only=False)
     _, second = run(tmp_path, 4, settings=settings, ckpt_path=tmp_path / "one.ckpt")
     assert plain(first + second) == plain(whole)
+
+
+@pytest.mark.parametrize("network", [{}, {"lstm_units": 3}], ids=["mlp", "lstm"])
+def test_samples_that_are_only_imitated_are_in_no_part(
+    tmp_path: Path, network: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[RolloutBatch] = []
+
+    def noted(policy: LatentActorCritic, batch: RolloutBatch, *settings: Any) -> GradientShare:
+        seen.append(batch)
+        return gradient_share(policy, batch, *settings)
+
+    monkeypatch.setattr(diagnostics, "gradient_share", noted)
+    loss, rollout = {"coupling_coefficient": 0.1, "imitation_coefficient": 0.1}, {"imitated_fraction": 0.5}
+    module = small_module(loss=loss, rollout=rollout, **network)
+    train(module, small_data(64), tmp_path, 6, PopulationDiagnostics(1))
+    assert sum(len(batch.agent_ids) for batch in seen) >= 50
+    assert not any((batch.coupled() | batch.imitated).any() for batch in seen)
+    off_policy = torch.cat([batch.off_policy for batch in seen]).float().mean().item()
+    assert 0.1 < off_policy < 0.3  # 16 columns of 80
 
 
 def test_one_agent_has_a_coverage_and_no_gradient_of_others(tmp_path: Path) -> None:
