@@ -47,14 +47,6 @@ class Average(Crossover):
         return 0.5 * (first + second)
 
 
-class Elite(Crossover):
-    """The elite parent's."""
-
-    def __call__(self, first: Tensor, second: Tensor, generator: torch.Generator) -> Tensor:
-        """The first parent."""
-        return first
-
-
 class Uniform(Crossover):
     """Each entry from a random parent."""
 

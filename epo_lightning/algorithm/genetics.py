@@ -22,12 +22,10 @@ class Inheritance(NamedTuple):
     Attributes:
         crossover: Mixes the parents'.
         mutation_sigma: Standard deviation of the Gaussian noise that is added then; None adds none and draws none.
-        factor: The noise multiplies by so much, or divides by it, by a coin, instead.
     """
 
     crossover: Crossover
     mutation_sigma: float | None = None
-    factor: float | None = None
 
 
 class Offspring(NamedTuple):
@@ -127,7 +125,4 @@ def _inherit(first: Tensor, second: Tensor, rule: Inheritance, generator: torch.
     child = rule.crossover(first.unsqueeze(1).flatten(1), second.unsqueeze(1).flatten(1), generator)
     if rule.mutation_sigma is not None:
         child = mutate(child, rule.mutation_sigma, generator)
-    if rule.factor is not None:
-        coins = torch.randint(2, child.shape, generator=generator, device=child.device)
-        child = child * rule.factor ** (2.0 * coins - 1.0)
     return child.reshape(first.shape)

@@ -11,9 +11,6 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
-FACTOR = 1.25
-"""By which a hyper-parameter in the genome mutates (MF-PBT, arXiv 2506.03225)."""
-
 
 class Genome:
     """Named tensors (K, ...), of which row k makes agent k what it is.
@@ -23,7 +20,6 @@ class Genome:
             parameters stay the ones that are trained.
         optimizer: What trains them, if something does: it keeps something of every row.
         averaged: Names of parts that a child takes as the mean of its parents', without mutation.
-        scaled: Names of parts that a child takes from its elite parent, multiplied or divided by `FACTOR`.
     """
 
     def __init__(
@@ -31,15 +27,8 @@ class Genome:
         parts: Mapping[str, Tensor],
         optimizer: torch.optim.Optimizer | None = None,
         averaged: Collection[str] = (),
-        scaled: Collection[str] = (),
     ) -> None:
-        self.parts, self.optimizer = dict(parts), optimizer
-        self.averaged, self.scaled = frozenset(averaged), frozenset(scaled)
-
-    @property
-    def mixed(self) -> list[str]:
-        """Names of the genes proper, which a crossover mixes and noise mutates."""
-        return [name for name in self.parts if name not in self.averaged | self.scaled]
+        self.parts, self.optimizer, self.averaged = dict(parts), optimizer, frozenset(averaged)
 
     def read(self) -> dict[str, Tensor]:
         """(K, ...) of each name: copies on the CPU, which do not change when training goes on."""

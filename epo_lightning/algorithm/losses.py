@@ -37,8 +37,6 @@ class LossSettings:
         value_clip_eps: Clip of the value around its old value, in normalised units; null for none.
         entropy_scale: The first follower's entropy coefficient is half of this, falling to 0 for the master.
         entropy_floor: Added to every agent's entropy coefficient, the master's too.
-        entropy_evolves: The followers' entropy coefficients are part of their genome: children inherit the elite
-            parent's, a quarter more or a fifth less. It takes `GeneticEvolution` to change them.
         bound_coefficient: Weight of the squared excess of action means over +-1.1.
         coupling_coefficient: Beta, weight with which every follower imitates the master's good actions (CPO); 0: not.
         coupling_temperature: Lambda, in standard deviations of the advantage: the smaller, the more only the best of
@@ -53,7 +51,6 @@ class LossSettings:
     value_clip_eps: float | None = 0.2
     entropy_scale: float = 0.0
     entropy_floor: float = 0.0
-    entropy_evolves: bool = False
     bound_coefficient: float = 1e-4
     coupling_coefficient: float = 0.0
     coupling_temperature: float = 0.2

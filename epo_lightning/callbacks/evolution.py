@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from epo_lightning.algorithm.crossover import Average, Crossover, CrossoverName, Elite, by_name
+from epo_lightning.algorithm.crossover import Average, Crossover, CrossoverName, by_name
 from epo_lightning.algorithm.genetics import (
     Inheritance,
     Offspring,
@@ -20,7 +20,6 @@ from epo_lightning.algorithm.genetics import (
     rank_followers,
     should_evolve,
 )
-from epo_lightning.algorithm.genome import FACTOR
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.callbacks.followers import count_followers
 from epo_lightning.callbacks.gene_history import GeneHistory
@@ -126,7 +125,7 @@ class GeneticEvolution(PopulationCallback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """A resumed run writes the lineage up to its checkpoint anew, so that no generation is logged twice."""
         genome = self.module.genome
-        for name in genome.mixed:
+        for name in genome.parts.keys() - genome.averaged:
             self.crossover.check(genome.parts[name][0].numel())
         self.module.dataset.fitness.episodes = self.episodes_per_env
         self.module.metrics |= {"charts/generation": len(self.lineage), "population/fitness_spread": self._spread}
@@ -170,10 +169,8 @@ class GeneticEvolution(PopulationCallback):
         if margin is None or env_steps < self.warmup_env_steps or not may_adopt(fitness, margin):
             return
         best = rank_followers(fitness)[:1]
-        genome = self.module.genome
-        taken = {name: [MASTER] if name in genome.scaled else best for name in genome.parts}  # not how it explores
-        values = {name: part[taken[name]] for name, part in genome.read().items()}
-        self.module.replace_agents(torch.tensor([MASTER]), values)
+        genome = {name: part[best] for name, part in self.module.genome.read().items()}
+        self.module.replace_agents(torch.tensor([MASTER]), genome)
         self.adoptions += 1
         self.module.metrics["population/adoptions"] = self.adoptions
         rank_zero_info(
@@ -198,13 +195,11 @@ class GeneticEvolution(PopulationCallback):
         offspring, genome = None, self.module.genome
         if trainer.is_global_zero:
             assert self._generator is not None
-            rules = dict.fromkeys(genome.parts, Inheritance(self.crossover, self.mutation_sigma))
-            rules |= dict.fromkeys(genome.averaged, Inheritance(Average()))
-            rules |= dict.fromkeys(genome.scaled, Inheritance(Elite(), factor=FACTOR))
+            mixed, averaged = Inheritance(self.crossover, self.mutation_sigma), Inheritance(Average())
             offspring = evolve(
                 genome.read(),
                 fitness,
-                rules,
+                {name: averaged if name in genome.averaged else mixed for name in genome.parts},
                 num_elites=self.num_elites,
                 num_offspring=self.num_offspring,
                 generator=self._generator,

@@ -57,8 +57,7 @@ class GeneHistory:
 
 
 def _genes(genome: Genome) -> Tensor | None:
-    """(K, Z) of what children mix; without what they take the mean of, such as log-stds, and hyper-parameters."""
-    values = genome.read()
-    parts = [values[name] for name in genome.mixed]
+    """(K, Z) of what children mix; without what they take the mean of, such as log-stds."""
+    parts = [part for name, part in genome.read().items() if name not in genome.averaged]
     genes = torch.cat([part.flatten(1) for part in parts], dim=1)
     return genes.half() if genes.shape[1] <= _MOST else None

@@ -92,7 +92,7 @@ class EPOModule(PopulationModule):
         self.optimizer_settings, self.rollout_settings = optimizer, rollout
         self.diversity_settings, self.initial_settings = diversity, initial
         coefficients = entropy_coefficients(num_agents, loss.entropy_scale, loss.entropy_floor)
-        self.register_buffer("entropy_coefficient", coefficients, persistent=loss.entropy_evolves)
+        self.register_buffer("entropy_coefficient", coefficients, persistent=False)
         self.coupled = loss.coupling_coefficient > 0
         self._coupled_followers = coupled_followers(num_agents, loss.coupling_coefficient, rollout.coupling_followers)
         self._coupling = 0.0
@@ -197,12 +197,9 @@ class EPOModule(PopulationModule):
 
     @property
     def genome(self) -> Genome:
-        """The latent genes and the log-stds; the entropy coefficients where they evolve."""
-        parts: dict[str, Tensor] = {"genes": self.policy.genes, "log_std": self.policy.log_std}
-        if not self.loss_settings.entropy_evolves:
-            return Genome(parts, self._adam(), averaged=["log_std"])
-        parts["entropy"] = self.entropy_coefficient
-        return Genome(parts, self._adam(), averaged=["log_std"], scaled=["entropy"])
+        """The latent genes, and the log-stds."""
+        policy = self.policy
+        return Genome({"genes": policy.genes, "log_std": policy.log_std}, self._adam(), averaged=["log_std"])
 
     @property
     def dataset(self) -> RolloutDataset:

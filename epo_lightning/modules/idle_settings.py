@@ -41,8 +41,7 @@ def idle_settings(
     if num_agents == 1:
         one_agent = "model.num_agents is 1"
         reasons |= dict.fromkeys(("model.rollout.off_policy_ratio", *_OFF_POLICY), one_agent)
-        own = f"{one_agent}: the master's entropy is model.loss.entropy_floor"
-        reasons |= dict.fromkeys(("model.loss.entropy_scale", "model.loss.entropy_evolves"), own)
+        reasons["model.loss.entropy_scale"] = f"{one_agent}: the master's entropy is model.loss.entropy_floor"
     elif rollout.off_policy_ratio == 0:
         reasons |= dict.fromkeys(_OFF_POLICY, "model.rollout.off_policy_ratio is 0")
     unread = "n_step" if rollout.estimator == "gae" else "gae_lambda"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from epo_lightning.algorithm.crossover import Average, CrossoverName, Elite, KPoint, Uniform, by_name
+from epo_lightning.algorithm.crossover import Average, CrossoverName, KPoint, Uniform, by_name
 from epo_lightning.algorithm.genetics import (
     Inheritance,
     Offspring,
@@ -267,15 +267,6 @@ class TestEvolve:
         }
         assert torch.equal(offspring.genome["weight"], genome["weight"][[3, 3]])
         assert torch.equal(offspring.genome["rate"], genome["rate"][[3, 3]])
-
-    def test_a_scaled_part_is_the_elites_multiplied_or_divided_by_a_coin(self) -> None:
-        genome = {"entropy": torch.tensor([1.0] + [2.0] * 99 + [8.0])}
-        fitness = torch.tensor([0.0] * 100 + [1.0])
-        rules = {"entropy": Inheritance(Elite(), factor=1.25)}
-        offspring = evolve(genome, fitness, rules, num_elites=1, num_offspring=None, generator=seeded())
-        values, counts = offspring.genome["entropy"].unique(return_counts=True)
-        torch.testing.assert_close(values, torch.tensor([6.4, 10.0]))  # 8 / 1.25 and 8 x 1.25
-        assert 30 <= int(counts[0]) <= 69  # of 99 fair coins
 
     def test_what_is_not_mutated_draws_nothing(self) -> None:
         """Else the log-stds would change the next generation."""

@@ -254,50 +254,6 @@ class TestAdoption:
             evolution(adoption_margin=-0.1)
 
 
-class TestEntropyInTheGenome:
-    LOSS = {"entropy_scale": 0.4, "entropy_evolves": True}  # noqa: RUF012
-    LADDER = (0.0, 0.2, 2 / 15, 1 / 15)
-
-    def test_children_inherit_the_elites_a_quarter_more_or_a_fifth_less(self, tmp_path: Path) -> None:
-        module, callback = small_module(loss=self.LOSS), evolution()
-        train(module, small_data(16, AgentReward), tmp_path, 1, callback)
-        assert sorted(callback.lineage[0]["children"]) == [1, 2]
-        coefficients = module.entropy_coefficient.tolist()
-        assert coefficients[0] == 0
-        assert coefficients[3] == pytest.approx(1 / 15)
-        for child in coefficients[1:3]:
-            assert min(abs(child - 1 / 12), abs(child - 4 / 75)) < 1e-6
-
-    def test_a_master_that_adopts_a_gene_explores_as_before(self, tmp_path: Path) -> None:
-        module = small_module(loss=self.LOSS | {"entropy_floor": 0.01})
-        callback = evolution(adoption_margin=0.1, spread_threshold=1e9)
-        train(module, small_data(16, AgentReward), tmp_path, 1, callback)
-        assert callback.adoptions == 1
-        assert module.entropy_coefficient.tolist() == pytest.approx([c + 0.01 for c in self.LADDER])
-
-    def test_genes_and_entropy_are_told_apart(self, tmp_path: Path) -> None:
-        module, callback = small_module(loss=self.LOSS), evolution()
-        train(module, small_data(16, AgentReward), tmp_path, 1, callback)
-        assert np.load(tmp_path / "genes.npy").shape == (2, 4, 3)
-        assert module.genome.mixed == ["genes"]
-
-    def test_a_resumed_run_goes_on_with_them(self, tmp_path: Path) -> None:
-        def run(iterations: int, ckpt_path: Path | None = None) -> tuple[L.Trainer, Tensor]:
-            module = small_module(loss=self.LOSS)
-            callbacks = [evolution()]
-            trainer = fit(
-                module, small_data(16, AgentReward), tmp_path, iterations, callbacks=callbacks, ckpt_path=ckpt_path
-            )
-            return trainer, module.entropy_coefficient
-
-        _, whole = run(4)
-        trainer, _ = run(2)
-        trainer.save_checkpoint(tmp_path / "two.ckpt", weights_only=False)
-        _, resumed = run(4, tmp_path / "two.ckpt")
-        assert torch.equal(whole, resumed)
-        assert not torch.allclose(whole, torch.tensor(self.LADDER))
-
-
 class TestLineage:
     def test_a_line_for_every_generation(self, tmp_path: Path) -> None:
         callback = evolution()

@@ -30,7 +30,6 @@ def told(
     [
         (1, {}, {"entropy_scale": 0.1}, ["model.loss.entropy_scale 0.1", "num_agents is 1", "entropy_floor"]),
         (1, {"off_policy_ratio": 2.0, "mu_cap": 1.0}, {}, ["off_policy_ratio 2.0", "model.rollout.mu_cap 1.0"]),
-        (1, {}, {"entropy_evolves": True}, ["model.loss.entropy_evolves True", "num_agents is 1"]),
         (4, {"off_policy_ratio": 0.0}, {"off_policy_clip": "unit"}, ["off_policy_clip unit", "off_policy_ratio is 0"]),
         (4, {"n_step": 5}, {}, ["model.rollout.n_step 5", "model.rollout.estimator is gae"]),
         (4, {"estimator": "n_step", "gae_lambda": 0.9}, {}, ["model.rollout.gae_lambda 0.9", "estimator is n_step"]),

@@ -33,7 +33,7 @@ CALLBACKS = {
         "VideoRecorder",
     )
 }
-CROSSOVERS = {name: f"epo_lightning.algorithm.crossover.{name}" for name in ("Average", "Elite", "Uniform", "KPoint")}
+CROSSOVERS = {name: f"epo_lightning.algorithm.crossover.{name}" for name in ("Average", "Uniform", "KPoint")}
 RULES = {name: f"epo_lightning.algorithm.population_based.{name}" for name in ("DexPBT", "Margins")}
 SHORT_NAMES = {"crossover": CROSSOVERS, "rule": RULES}
 """By the argument that takes them: class paths by short name."""
