@@ -1,4 +1,4 @@
-"""`paper` and `released` hold the constants of EPO's paper and of its released code, over whatever lies under them."""
+"""`paper`, `released` and `ours`: the constants of EPO's paper, of its released code, and of what measured best here."""
 
 from typing import Any
 
@@ -28,6 +28,10 @@ BOTH: dict[str, object] = {
     "model.rollout.gamma": 0.99,
     "model.rollout.off_policy_ratio": 1.0,
     "model.rollout.mu_cap": float("inf"),
+    "model.rollout.noise_correlation": 0.0,
+    "model.initial.fan_in": "joint",
+    "model.initial.gene_gain": 1.0,
+    "model.initial.action_gain": 1.0,
 }
 """What paper and code do not tell differently."""
 PAPER: dict[str, object] = {
@@ -54,7 +58,7 @@ def callbacks(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {each["class_path"].rpartition(".")[2]: each.get("init_args", {}) for each in config["trainer"]["callbacks"]}
 
 
-@pytest.mark.parametrize("under", ["two_arm", "quickstart"])
+@pytest.mark.parametrize("under", ["two_arm", "quickstart", "two_goals_far"])
 @pytest.mark.parametrize(("name", "own"), [("paper", PAPER), ("released", RELEASED)])
 def test_every_constant_is_as_told(
     under: str, name: str, own: dict[str, object], capsys: pytest.CaptureFixture[str]
@@ -66,9 +70,20 @@ def test_every_constant_is_as_told(
     assert {key: found["GeneticEvolution"][key] for key in GENERATION[name]} == GENERATION[name]
 
 
+@pytest.mark.parametrize("under", ["quickstart", "pendulum", "paper"])
+def test_what_measured_best_here(under: str, capsys: pytest.CaptureFixture[str]) -> None:
+    below = ["--config", "two_arm"] if under == "paper" else []
+    config = resolved(capsys, *below, "--config", under, "--config", "ours")
+    wanted = {"fan_in": "own", "gene_gain": 2.0, "action_gain": 4.0}
+    assert config["model"]["initial"] == wanted
+    assert (at(config, "model.rollout.noise_correlation"), at(config, "model.rollout.mu_cap")) == (0.8, 1.0)
+    evolution = callbacks(config)["GeneticEvolution"]
+    assert (evolution["num_offspring"], evolution["adoption_margin"]) == (1, 0.2)
+
+
 def test_they_train_over_a_task_of_any_kind(cli: Cli) -> None:
-    for name in ("paper", "released"):
+    for name in ("paper", "released", "ours"):
         small = ("--data.num_envs", 64, "--model.rollout.horizon", 4, "--run_dir", name)
         outcome = cli("fit", "--config", "tiny.yaml", "--config", name, *small)
         assert outcome.code == 0, outcome.err
-        assert "EPO: 64 agents" in outcome.out + outcome.err
+        assert f"EPO: {4 if name == 'ours' else 64} agents" in outcome.out + outcome.err
