@@ -1,4 +1,4 @@
-"""`paper`, `released` and `ours`: the constants of EPO's paper, of its released code, and of what measured best here."""
+"""`paper`, `released` and `ours`: constants of EPO's paper, of its released code, and of what measured best here."""
 
 from typing import Any
 
