@@ -22,8 +22,9 @@ from epo_lightning.sweep.folder import iterations_of, keep_config, keep_space, w
 from epo_lightning.sweep.plan import ListPlan
 from epo_lightning.sweep.progress import Screen
 from epo_lightning.sweep.runs import StudyRun, printed
+from epo_lightning.sweep.section import REPORT
 from epo_lightning.sweep.settings import assign
-from epo_lightning.sweep.study import REPORT, Study, read_study
+from epo_lightning.sweep.study import Study, read_study
 
 _FAILED = 1
 
@@ -117,9 +118,12 @@ def sweep(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
     texts = resolve_all([Wanted(one.where, one.configs, one.overlays) for one in study.methods])
     runs = []
     for method, text in zip(study.methods, texts, strict=True):
-        folder, iterations = out / method.name, iterations_of(method.where, yaml.safe_load(text))
+        folder, iterations = out / method.folder, iterations_of(method.where, yaml.safe_load(text))
         config = folder / "method.yaml"
-        its = [StudyRun(method.name, folder, seed, iterations, config, study.evaluate) for seed in study.seeds]
+        its = [
+            StudyRun(method.name, folder, seed, iterations, config, study.evaluate, method.task)
+            for seed in method.seeds
+        ]
         keep_config(method.where, config, text, [run.run for run in its])
         runs += its
     if dry:
@@ -131,12 +135,8 @@ def sweep(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
     todo = [run for run in runs if not run.is_done()]
     if todo:
         done = f", {len(runs) - len(todo)} done already" if len(todo) < len(runs) else ""
-        screen.say(
-            f"{study.file.stem}: {len(study.methods)} method(s) x {len(study.seeds)} seed(s) = {len(runs)} runs{done},"
-            f" {jobs} at a time, in {out}"
-        )
-    by_seed = [run for seed in study.seeds for run in runs if run.seed == seed]
-    driver = Driver(ListPlan(by_seed), jobs, study.threads, screen)
+        screen.say(f"{study.file.stem}: {_told(study)} = {len(runs)} runs{done}, {jobs} at a time, in {out}")
+    driver = Driver(ListPlan(_by_seed(study, runs)), jobs, study.threads, screen)
     driver.drive()
     if driver.signal:
         return _cut(out, driver.signal)
@@ -170,19 +170,19 @@ def search(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
         config = folder / "trial.yaml"
         write(config, dump(content))
         its = iterations_of(str(config), content)
-        return [StudyRun("trial", folder, seed, its, config, study.evaluate) for seed in study.seeds]
+        return [StudyRun("trial", folder, seed, its, config, study.evaluate) for seed in base.seeds]
 
     begun = [RunFolder(path) for path in out.glob("trial-*/seed*") if path.is_dir()]
-    keep_space(str(study.file), out, space, study.seeds, has_begun=bool(begun))
+    keep_space(str(study.file), out, space, base.seeds, has_begun=bool(begun))
     keep_config(base.where, out / "common.yaml", text, begun, may_grow=False)
     if dry:
         for run in make_runs(0, {one.key: one.ends[0] for one in space.parameters}):
             _print_commands(run, study.threads)
         return 0
-    jobs, screen = choose_jobs(study, jobs, space.trials * len(study.seeds)), Screen()
+    jobs, screen = choose_jobs(study, jobs, space.trials * len(base.seeds)), Screen()
     found = trials.open_study(out, space)
-    plan = trials.SearchPlan(found, space, len(study.seeds), make_runs, screen.say)
-    screen.say(f"{study.file.stem}: {space.trials} trials x {len(study.seeds)} seed(s), {jobs} at a time, in {out}")
+    plan = trials.SearchPlan(found, space, len(base.seeds), make_runs, screen.say)
+    screen.say(f"{study.file.stem}: {space.trials} trials x {len(base.seeds)} seed(s), {jobs} at a time, in {out}")
     driver = Driver(plan, jobs, study.threads, screen)
     driver.drive()
     findings.write_table(out, found, space)
@@ -209,6 +209,22 @@ def choose_jobs(study: Study, given: int | None, runs: int) -> int:
         return given or study.jobs or 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores // study.threads, runs))
+
+
+def _told(study: Study) -> str:
+    """How many of what a study runs: `2 method(s) x 3 seed(s)`."""
+    tasks = {method.task for method in study.methods}
+    seeds = sorted({len(method.seeds) for method in study.methods})
+    many = " or ".join(map(str, seeds))
+    if tasks == {""}:
+        return f"{len(study.methods)} method(s) x {many} seed(s)"
+    return f"{len(tasks)} task(s), {len(study.methods)} times a method on one, x {many} seed(s)"
+
+
+def _by_seed(study: Study, runs: Sequence[StudyRun]) -> list[StudyRun]:
+    """The first seed of every method, then the second: what there is after a part of the time can be compared."""
+    places = [place for method in study.methods for place in range(len(method.seeds))]
+    return [run for _, run in sorted(zip(places, runs, strict=True), key=lambda pair: pair[0])]
 
 
 def _cut(out: Path, number: int) -> int:

@@ -94,6 +94,22 @@ def test_a_dry_run_checks_writes_configurations_and_prints_commands(cli: Cli) ->
 
 
 @pytest.mark.usefixtures("parsed_here")
+def test_a_study_of_several_tasks_has_a_folder_for_each(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_fake_runs(monkeypatch)
+    tasks = "tasks: {long: {trainer.max_epochs: 8}, short: {seeds: 1}}\n"
+    methods = "methods: {a: {}, b: {model.num_agents: 2, skip: [short]}}"
+    outcome = cli("sweep", write(f"out: out\nseeds: 2\ncommon: {{config: tiny.yaml}}\n{tasks}{methods}"))
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.startswith("study: 2 task(s), 3 times a method on one, x 1 or 2 seed(s) = 5 runs, ")
+    runs = ["out/long/a/seed0", "out/long/b/seed0", "out/short/a/seed0", "out/long/a/seed1", "out/long/b/seed1"]
+    assert outcome.out.splitlines()[-1].startswith(f"reported {runs[0]} ")
+    assert sorted(str(path.parent) for path in Path("out").rglob("finished.json")) == sorted(runs)
+    assert [len(Path(run, "metrics.csv").read_text().splitlines()) for run in runs] == [9, 9, 3, 9, 9]
+    again = cli("sweep", write(f"out: out\nseeds: 2\ncommon: {{config: tiny.yaml}}\n{tasks}{methods}"))
+    assert (again.code, again.err) == (0, "")  # nothing is left to do
+
+
+@pytest.mark.usefixtures("parsed_here")
 def test_settings_of_callbacks_are_named_by_their_class(cli: Cli) -> None:
     text = """
         common: {config: quickstart, trainer.callbacks.GeneticEvolution.mutation_sigma: 3e-1}
