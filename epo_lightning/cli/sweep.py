@@ -16,9 +16,10 @@ from epo_lightning.cli.resolution import Wanted, resolve_all
 from epo_lightning.documents.nearest import hint
 from epo_lightning.documents.plain_yaml import dump
 from epo_lightning.limits import Mistake
+from epo_lightning.run.code import code_of, made_by
 from epo_lightning.run.folder import RunFolder
 from epo_lightning.sweep.driver import Driver, alone
-from epo_lightning.sweep.folder import iterations_of, keep_config, keep_space, write
+from epo_lightning.sweep.folder import iterations_of, keep_config, keep_space, other_code, write
 from epo_lightning.sweep.plan import ListPlan
 from epo_lightning.sweep.progress import Screen
 from epo_lightning.sweep.runs import StudyRun, printed
@@ -136,6 +137,7 @@ def sweep(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
     if todo:
         done = f", {len(runs) - len(todo)} done already" if len(todo) < len(runs) else ""
         screen.say(f"{study.file.stem}: {_told(study)} = {len(runs)} runs{done}, {jobs} at a time, in {out}")
+        _tell_of_other_code([run.run for run in runs], screen)
     driver = Driver(ListPlan(_by_seed(study, runs)), jobs, study.threads, screen)
     driver.drive()
     if driver.signal:
@@ -183,6 +185,7 @@ def search(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
     found = trials.open_study(out, space)
     plan = trials.SearchPlan(found, space, len(base.seeds), make_runs, screen.say)
     screen.say(f"{study.file.stem}: {space.trials} trials x {len(base.seeds)} seed(s), {jobs} at a time, in {out}")
+    _tell_of_other_code(begun, screen)
     driver = Driver(plan, jobs, study.threads, screen)
     driver.drive()
     findings.write_table(out, found, space)
@@ -209,6 +212,13 @@ def choose_jobs(study: Study, given: int | None, runs: int) -> int:
         return given or study.jobs or 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores // study.threads, runs))
+
+
+def _tell_of_other_code(runs: Sequence[RunFolder], screen: Screen) -> None:
+    """Before anything starts."""
+    begun = [run for run in runs if run.holds_run()]
+    if begun and (line := other_code(begun, code_of(made_by()))):
+        screen.say(line)
 
 
 def _told(study: Study) -> str:

@@ -10,6 +10,7 @@ import lightning as L
 
 from epo_lightning.experience.evaluation import Summary
 from epo_lightning.modules.base import PopulationCallback
+from epo_lightning.run.code import made_by
 
 
 class EvaluationReport(PopulationCallback):
@@ -54,6 +55,7 @@ class EvaluationReport(PopulationCallback):
             "difficulty": difficulty,
             "episodes": episodes,
             "seeds": seeds,
+            **made_by(),
             **{name: as_json(summary) for name, summary in module.evaluation.items()},
         }
         target = Path(trainer.ckpt_path).with_suffix(f".{kind}.json")

@@ -1,5 +1,6 @@
 """`sweep`: a study from its file to its report, and what is refused before anything is started."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from epo_lightning.cli import report, resolution, sweep
 from epo_lightning.cli.arguments import find_config
 from epo_lightning.cli.entry import main
 from epo_lightning.limits import Mistake
+from epo_lightning.run.code import made_by
 from tests.support.command_line import TINY, Cli, wait_for_rows
 from tests.support.fake_runs import FakeRun
 
@@ -107,6 +109,21 @@ def test_a_study_of_several_tasks_has_a_folder_for_each(cli: Cli, monkeypatch: p
     assert [len(Path(run, "metrics.csv").read_text().splitlines()) for run in runs] == [9, 9, 3, 9, 9]
     again = cli("sweep", write(f"out: out\nseeds: 2\ncommon: {{config: tiny.yaml}}\n{tasks}{methods}"))
     assert (again.code, again.err) == (0, "")  # nothing is left to do
+
+
+@pytest.mark.usefixtures("parsed_here")
+def test_a_study_that_goes_on_by_other_code_says_so_before_it_starts(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_fake_runs(monkeypatch)
+    assert "other code" not in cli("sweep", write(STUDY)).err
+    record = {**made_by(), "versions": {"epo_lightning": "0.0.9"}}
+    Path("out/tiny/seed0/run.json").write_text(json.dumps(record))
+    Path("out/tiny/seed1/run.json").write_text(json.dumps(made_by()))
+    assert cli("sweep", write(STUDY)).err == ""  # all are done, so nothing is mixed now
+    told = cli("sweep", write(STUDY.replace("seeds: 2", "seeds: 3"))).err.splitlines()
+    assert told[0].startswith("study: ")
+    assert told[1].startswith(
+        "notice: 1 run(s) here, such as out/tiny/seed0, were made by other code (epo_lightning 0.0.9,"
+    )
 
 
 @pytest.mark.usefixtures("parsed_here")
