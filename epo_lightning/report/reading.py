@@ -7,7 +7,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ import numpy as np
 import yaml
 
 from epo_lightning.limits import Mistake
+from epo_lightning.report.evaluation import LARGEST, Evaluation, read_evaluations
 from epo_lightning.report.statistics import Array
+from epo_lightning.run.code import Code, sessions_of
 from epo_lightning.run.folder import RunFolder
 
 STEPS, RATE = "charts/env_steps", "charts/sps"
@@ -30,33 +32,11 @@ OF_KINDS = {
 """Fitness of a generation of CEM-RL, by kind of member."""
 SIGMA, GRADIENT_PARENTS = "population/sigma", "population/gradient_parents"
 _METRICS = (RATE, RETURN, SUCCESSES, COVERAGE, BEST, SPREAD, OFF_POLICY, *OF_KINDS.values(), SIGMA, GRADIENT_PARENTS)
-_LARGEST = 1e100
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
 
 
 class Unusable(Exception):
     """A run that cannot be compared: which file, and why."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What `validate` or `test` wrote beside a checkpoint.
-
-    Attributes:
-        file: Its name: `last.test.json`.
-        content: As it was written.
-        is_stale: The checkpoint was written again since.
-    """
-
-    file: str
-    content: dict[str, Any]
-    is_stale: bool
-
-    def mean(self, quantity: str) -> float:
-        """Of `return`, `length` or `successes`; NaN where it is not told."""
-        told = self.content.get(quantity)
-        value = told.get("mean") if isinstance(told, dict) else None
-        return float(value) if isinstance(value, int | float) else math.nan
 
 
 @dataclass(frozen=True)
@@ -71,6 +51,7 @@ class Run:
         metrics: (T,) of each metric that the run has; NaN where it is not known.
         lineage: The generations.
         evaluations: By name of the file.
+        code: By which it was begun, and then continued; empty where nothing tells.
         covers: Whether the run tells by `charts/episodic_coverage` where its returns begin to be scores.
     """
 
@@ -81,6 +62,7 @@ class Run:
     metrics: dict[str, Array]
     lineage: list[dict[str, Any]] = field(default_factory=list)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    code: tuple[Code, ...] = ()
     covers: bool = True
 
     @property
@@ -139,6 +121,8 @@ def read_run(path: Path, more: Sequence[str] = ()) -> Run:
     seconds = np.cumsum(np.diff(steps, prepend=0) / np.where(rate > 0, rate, np.nan))
     returns, coverage = found.get(RETURN, np.full(len(steps), np.nan)), found.get(COVERAGE)
     known = ~np.isnan(returns)
+    if RETURN not in found:
+        raise Unusable(f"{folder.metrics}: no column {RETURN}, which every comparison is of")
     if not known.any():
         raise Unusable(f"{folder.metrics}: no return in {RETURN} yet")
     covered = known if coverage is None else known & (coverage >= 1)
@@ -154,7 +138,8 @@ def read_run(path: Path, more: Sequence[str] = ()) -> Run:
         seconds[start:],
         {name: values[start:] for name, values in found.items()},
         list(read_lineage(folder.lineage)),
-        {evaluation.file: evaluation for evaluation in _read_evaluations(folder.last.parent)},
+        {evaluation.file: evaluation for evaluation in read_evaluations(folder.last.parent)},
+        sessions_of(folder.record),
         coverage is not None,
     )
 
@@ -211,7 +196,7 @@ def _number(cell: str) -> float:
         value = float(cell) if cell else math.nan
     except ValueError:
         return math.nan
-    return value if abs(value) < _LARGEST else math.nan
+    return value if abs(value) < LARGEST else math.nan
 
 
 def read_lineage(path: Path) -> Iterator[dict[str, Any]]:
@@ -233,23 +218,10 @@ def _is_generation(record: Any) -> bool:  # noqa: ANN401  (whatever JSON holds)
     """Whether a line tells of a generation, all of it; of an agent the fitness may not be known, which is null."""
     try:
         known = [value for value in record["fitness"] if value is not None]
-        agents = range(sum(abs(value) < _LARGEST for value in known) + record["fitness"].count(None))
+        agents = range(sum(abs(value) < LARGEST for value in known) + record["fitness"].count(None))
         families = zip(record["children"], record["parents"], strict=True)
         named = [*record["elites"], *(agent for child, (one, two) in families for agent in (child, one, two))]
         whole = len(agents) == len(record["fitness"]) > 1 and float(record["env_steps"]) >= 0
         return whole and bool(known) and all(agent in agents for agent in named)
     except (KeyError, TypeError, ValueError, AttributeError):
         return False
-
-
-def _read_evaluations(checkpoints: Path) -> Iterable[Evaluation]:
-    for path in sorted((*checkpoints.glob("*.evaluation.json"), *checkpoints.glob("*.test.json"))):
-        try:
-            content, written = json.loads(path.read_text(encoding="utf-8")), path.stat().st_mtime
-        except (OSError, ValueError):
-            continue
-        checkpoint = path.with_name(path.name.split(".")[0] + ".ckpt")
-        stale = checkpoint.exists() and checkpoint.stat().st_mtime > written + 1
-        evaluation = Evaluation(path.name, content if isinstance(content, dict) else {}, stale)
-        if abs(evaluation.mean("return")) < _LARGEST:
-            yield evaluation

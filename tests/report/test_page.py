@@ -45,6 +45,7 @@ def test_a_report_is_a_page_a_table_results_and_a_picture(cli: Cli, tmp_path: Pa
         "report.html",
         "report.json",
         "report.png",
+        "runs.csv",
     ]
     assert (tmp_path / "made" / "report.png").read_bytes().startswith(b"\x89PNG")
 
@@ -93,9 +94,33 @@ def test_the_numbers_are_those_of_the_runs(cli: Cli, tmp_path: Path) -> None:
     epo, ppo = task["methods"]
     assert (epo["return"]["mean"], epo["is_best"], epo["return"]["runs"]) == (6.0, True, 3)
     assert (ppo["return"]["mean"], ppo["is_best"], ppo["ties_with_best"]) == (3.0, False, True)
-    assert ppo["runs"][2] == {"folder": "runs/ppo-2", "seed": 2, "env_steps": 200, "return": 4.0}
+    run = ppo["runs"][2]
+    assert (run["folder"], run["seed"], run["env_steps"], run["seconds"]) == ("runs/ppo-2", 2, 200, 4.0)
+    assert (run["return"], run["successes"], run["mean_return"], run["code"]) == (4.0, None, 2.5, [])
+    assert ppo["efficiency"]["env_steps"] == [100, 200]
+    assert ppo["efficiency"]["mean_return"]["mean"] == 2.0  # of 1.5, 2 and 2.5
     assert task["improvements"][0]["method"] == "epo, 3 agents"
     assert task["improvements"][0]["probability"] == 1.0
+
+
+def test_how_soon_is_on_the_page_and_in_the_numbers(cli: Cli, tmp_path: Path) -> None:
+    for seed, successes in enumerate(((0.2, 0.6), (0, 0), (0.5, 0.95))):
+        metrics = "".join(f"{100 * n},50,1,{n},{value}\r\n" for n, value in enumerate(successes, 1))
+        header = f"{HEADER.strip()},charts/episodic_successes\r\n"
+        make_run(tmp_path / "runs" / str(seed), seed=seed, metrics=header + metrics)
+    assert cli("report", "runs").code == 0
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "<td>200<br><small>1 of 3 never</small></td><td>4.0</td>" in page
+    assert "<td>–<br><small>2 of 3 never</small></td><td>–</td>" in page
+    content = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert content["tasks"][0]["methods"][0]["efficiency"]["reached"] == [
+        {"successes": 0.5, "median_env_steps": 200, "median_seconds": 4, "runs": 3, "never": 1},
+        {"successes": 0.9, "median_env_steps": None, "median_seconds": None, "runs": 3, "never": 2},
+    ]
+    with (tmp_path / "report" / "runs.csv").open(newline="") as file:
+        rows = [*csv.DictReader(file)]
+    assert [row["env_steps_to_0.5_successes"] for row in rows] == ["200", "", "100"]
+    assert [row["mean_successes"] for row in rows] == ["0.4", "0.0", "0.725"]
 
 
 def test_several_tasks_are_put_on_one_scale(cli: Cli, tmp_path: Path) -> None:
@@ -127,6 +152,8 @@ def test_other_metrics_are_drawn_when_they_are_named(cli: Cli, tmp_path: Path) -
     assert cli("report", "runs", "--metric", "env/lifted", "--metric", "charts/sps").code == 0
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert page.count("<figcaption>env/lifted over env steps") == 1
+    assert "Without a value in env/lifted: 1 of 1 runs of sapg, 2 agents." in page
+    assert "Without a value in charts/sps" not in page
     with (tmp_path / "report" / "report.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["metric"] == "env/lifted"]
     assert [(row["run"], row["env_steps"], row["value"]) for row in rows] == [
