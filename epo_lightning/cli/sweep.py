@@ -16,6 +16,8 @@ from epo_lightning.cli.resolution import Wanted, resolve_all
 from epo_lightning.documents.nearest import hint
 from epo_lightning.documents.plain_yaml import dump
 from epo_lightning.limits import Mistake
+from epo_lightning.report import study_names
+from epo_lightning.report.study_names import StudyNames
 from epo_lightning.run.code import code_of, made_by
 from epo_lightning.run.folder import RunFolder
 from epo_lightning.sweep.driver import Driver, alone
@@ -126,6 +128,7 @@ def sweep(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
             for seed in method.seeds
         ]
         keep_config(method.where, config, text, [run.run for run in its])
+        write(folder / study_names.FILE, study_names.as_text(StudyNames(method.task, method.name)))
         runs += its
     if dry:
         for run in runs:

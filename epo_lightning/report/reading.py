@@ -18,6 +18,7 @@ import yaml
 from epo_lightning.limits import Mistake
 from epo_lightning.report.evaluation import LARGEST, Evaluation, read_evaluations
 from epo_lightning.report.statistics import Array
+from epo_lightning.report.study_names import StudyNames, read_names
 from epo_lightning.run.code import Code, sessions_of
 from epo_lightning.run.folder import RunFolder
 
@@ -51,6 +52,7 @@ class Run:
         metrics: (T,) of each metric that the run has; NaN where it is not known.
         lineage: The generations.
         evaluations: By name of the file.
+        names: What a study calls its task and method.
         code: By which it was begun, and then continued; empty where nothing tells.
         covers: Whether the run tells by `charts/episodic_coverage` where its returns begin to be scores.
     """
@@ -62,6 +64,7 @@ class Run:
     metrics: dict[str, Array]
     lineage: list[dict[str, Any]] = field(default_factory=list)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    names: StudyNames = field(default_factory=StudyNames)
     code: tuple[Code, ...] = ()
     covers: bool = True
 
@@ -139,6 +142,7 @@ def read_run(path: Path, more: Sequence[str] = ()) -> Run:
         {name: values[start:] for name, values in found.items()},
         list(read_lineage(folder.lineage)),
         {evaluation.file: evaluation for evaluation in read_evaluations(folder.last.parent)},
+        read_names(path),
         sessions_of(folder.record),
         coverage is not None,
     )

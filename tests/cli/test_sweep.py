@@ -106,6 +106,7 @@ def test_a_study_of_several_tasks_has_a_folder_for_each(cli: Cli, monkeypatch: p
     runs = ["out/long/a/seed0", "out/long/b/seed0", "out/short/a/seed0", "out/long/a/seed1", "out/long/b/seed1"]
     assert outcome.out.splitlines()[-1].startswith(f"reported {runs[0]} ")
     assert sorted(str(path.parent) for path in Path("out").rglob("finished.json")) == sorted(runs)
+    assert json.loads(Path("out/short/a/study.json").read_text()) == {"task": "short", "method": "a"}
     assert [len(Path(run, "metrics.csv").read_text().splitlines()) for run in runs] == [9, 9, 3, 9, 9]
     again = cli("sweep", write(f"out: out\nseeds: 2\ncommon: {{config: tiny.yaml}}\n{tasks}{methods}"))
     assert (again.code, again.err) == (0, "")  # nothing is left to do
