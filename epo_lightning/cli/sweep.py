@@ -22,6 +22,7 @@ from epo_lightning.run.code import code_of, made_by
 from epo_lightning.run.folder import RunFolder
 from epo_lightning.sweep.driver import Driver, alone
 from epo_lightning.sweep.folder import iterations_of, keep_config, keep_space, other_code, write
+from epo_lightning.sweep.metric import require_metric
 from epo_lightning.sweep.plan import ListPlan
 from epo_lightning.sweep.progress import Screen
 from epo_lightning.sweep.runs import StudyRun, printed
@@ -139,9 +140,12 @@ def sweep(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
     todo = [run for run in runs if not run.is_done()]
     if todo:
         done = f", {len(runs) - len(todo)} done already" if len(todo) < len(runs) else ""
-        screen.say(f"{study.file.stem}: {_told(study)} = {len(runs)} runs{done}, {jobs} at a time, in {out}")
+        screen.say(f"{study.file.stem}: {study.told()} = {len(runs)} runs{done}, {jobs} at a time, in {out}")
         _tell_of_other_code([run.run for run in runs], screen)
-    driver = Driver(ListPlan(_by_seed(study, runs)), jobs, study.threads, screen)
+    # the first seed of every method, then the second: what there is after a part of the time can be compared
+    places = [place for method in study.methods for place in range(len(method.seeds))]
+    by_seed = [run for _, run in sorted(zip(places, runs, strict=True), key=lambda pair: pair[0])]
+    driver = Driver(ListPlan(by_seed), jobs, study.threads, screen)
     driver.drive()
     if driver.signal:
         return _cut(out, driver.signal)
@@ -167,6 +171,8 @@ def search(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
     iterations = iterations_of(base.where, yaml.safe_load(text))
     if iterations is None:
         raise Mistake(f"{base.where}: a search needs trainer.max_epochs, a number of iterations")
+    agents_vary = any(one.key == "model.num_agents" for one in space.parameters)
+    require_metric(f"{study.file}: search.metric", space.metric, yaml.safe_load(text), agents_may_vary=agents_vary)
 
     def make_runs(number: int, settings: dict[str, Any]) -> list[StudyRun]:
         content, folder = yaml.safe_load(text), trials.trial_folder(out, number)
@@ -202,6 +208,8 @@ def search(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
         )
     names = [findings.TABLE, *([findings.BEST] if best else []), *([findings.PICTURE] if drawn else [])]
     print(f"Results in {out}: {', '.join(names)}")
+    if findings.is_flat(found):
+        print(f"notice: {space.metric} was the same in all trials, so it says nothing here", file=sys.stderr)
     if best is not None:
         told = ", ".join(f"{one.key} {findings.value_of(best, one)}" for one in space.parameters)
         print(f"Best: trial {best.number}, {space.metric} {best.value:.6g}, with {told}")
@@ -222,22 +230,6 @@ def _tell_of_other_code(runs: Sequence[RunFolder], screen: Screen) -> None:
     begun = [run for run in runs if run.holds_run()]
     if begun and (line := other_code(begun, code_of(made_by()))):
         screen.say(line)
-
-
-def _told(study: Study) -> str:
-    """How many of what a study runs: `2 method(s) x 3 seed(s)`."""
-    tasks = {method.task for method in study.methods}
-    seeds = sorted({len(method.seeds) for method in study.methods})
-    many = " or ".join(map(str, seeds))
-    if tasks == {""}:
-        return f"{len(study.methods)} method(s) x {many} seed(s)"
-    return f"{len(tasks)} task(s), {len(study.methods)} times a method on one, x {many} seed(s)"
-
-
-def _by_seed(study: Study, runs: Sequence[StudyRun]) -> list[StudyRun]:
-    """The first seed of every method, then the second: what there is after a part of the time can be compared."""
-    places = [place for method in study.methods for place in range(len(method.seeds))]
-    return [run for _, run in sorted(zip(places, runs, strict=True), key=lambda pair: pair[0])]
 
 
 def _cut(out: Path, number: int) -> int:

@@ -65,7 +65,7 @@ def code_of(told: Mapping[str, Any], config: object = None) -> Code:
     package, folder = (_mapping(git.get(name)) for name in ("package", "working_folder"))
     commit, dirty = _text(package.get("commit")), package.get("dirty")
     own = _text(folder.get("commit"))
-    if own is None or (own == commit and folder.get("dirty") == dirty) or not _has_own_classes(config):
+    if own is None or (own == commit and folder.get("dirty") == dirty) or not has_own_classes(config):
         own = None
     else:
         own = f"{own}{'+' if folder.get('dirty') else ''}"
@@ -182,7 +182,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _has_own_classes(config: object) -> bool:
+def has_own_classes(config: object) -> bool:
+    """Whether a configuration names a class that is neither this package's nor Lightning's."""
     return any("." in name and not name.startswith(_NOT_OWN) for name in _classes(config))
 
 

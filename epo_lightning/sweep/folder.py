@@ -26,7 +26,7 @@ def iterations_of(where: str, config: dict[str, Any]) -> int | None:
     """How many iterations a run of this configuration makes; None where only time ends it.
 
     Raises:
-        Mistake: When nothing ends it.
+        Mistake: When nothing ends it, or nothing begins it.
     """
     trainer = config.get("trainer") or {}
     wanted = trainer.get("max_epochs")
@@ -34,6 +34,8 @@ def iterations_of(where: str, config: dict[str, Any]) -> int | None:
         if trainer.get("max_time") is None:
             raise Mistake(f"{where}: {MAX_EPOCHS} is without an end: give a number of iterations")
         return None
+    if wanted < 1:
+        raise Mistake(f"{where}: {MAX_EPOCHS} must be at least 1, for every run trains; got {wanted}")
     return int(wanted)
 
 

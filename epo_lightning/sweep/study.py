@@ -38,6 +38,14 @@ class Study:
     methods: tuple[Method, ...]
     search: Space | None
 
+    def told(self) -> str:
+        """How much of what: `2 method(s) x 3 seed(s)`."""
+        tasks = {method.task for method in self.methods}
+        many = " or ".join(map(str, sorted({len(method.seeds) for method in self.methods})))
+        if tasks == {""}:
+            return f"{len(self.methods)} method(s) x {many} seed(s)"
+        return f"{len(tasks)} task(s), {len(self.methods)} times a method on one, x {many} seed(s)"
+
 
 def read_study(file: Path, find_config: FindConfig, *, is_packaged: bool = False) -> Study:
     """Read the file of a study, and check everything that needs no parser of configurations.

@@ -151,6 +151,7 @@ def test_settings_of_callbacks_are_named_by_their_class(cli: Cli) -> None:
         ("a: {model.loss.clip_eps: -1}", "model.loss.clip_eps must be greater than 0"),
         ("a: {trainer.callbacks.GeneticEvolution.num_elites: 3}", "GeneticEvolution: there is none"),
         ("a: {trainer.max_epochs: -1}", "trainer.max_epochs is without an end"),
+        ("a: {trainer.max_epochs: 0}", "trainer.max_epochs must be at least 1"),
         ("a: {model.lss.x: 3}, b: {model.lss.x: 3}", "(and 1 more)"),
     ],
 )
@@ -241,6 +242,7 @@ def test_values_that_fit_refuses_are_told_before_a_search_begins(cli: Cli) -> No
         ("[gae, n_step]", "[gae, nstep]", "model.rollout.estimator"),
         ("high: 1e-2", "high: 2", "model.optimizer.learning_rate must be"),
         ("rollout.estimator", "rolout.estimator", "search.parameters"),
+        ("metric: score", "metric: charts/episodic_sucesses", "(did you mean charts/episodic_successes?)"),
     ):
         outcome = cli("sweep", write(SEARCH.replace(old, new)))
         assert outcome.code == 2
