@@ -62,7 +62,7 @@ def read_methods(file: Path, content: Mapping[str, Any], find_config: FindConfig
         _require_names(file, where, [name for name in names if name != "" or f"{where}s" in content])
     for name, given in methods.items():
         _require_tasks_of(f"{file}: methods.{name}", given, list(tasks) if "tasks" in content else [])
-    found = []
+    found: list[Method] = []
     for task, of_task in tasks.items():
         reader = Reader(file, find_config, task or None)
         common = reader.read("common", content.get("common"))
@@ -146,7 +146,8 @@ def _points(
     """A method on a task, at every point of both grids."""
     file, where = reader.file, f"methods.{name}" if name else "grid"
     own = dict(given) if isinstance(given, Mapping) else given
-    has_grid, own_grid, of_tasks = False, None, {}
+    has_grid, own_grid = False, None
+    of_tasks: Mapping[str, Any] = {}
     if isinstance(own, dict):
         has_grid, own_grid = "grid" in own, own.pop("grid", None)
         of_tasks = own.pop("tasks", None) or {}

@@ -40,11 +40,11 @@ class Study:
 
     def told(self) -> str:
         """How much of what: `2 method(s) x 3 seed(s)`."""
-        tasks = {method.task for method in self.methods}
+        tasks, methods = ({*names} for names in zip(*((one.task, one.name) for one in self.methods), strict=True))
         many = " or ".join(map(str, sorted({len(method.seeds) for method in self.methods})))
         if tasks == {""}:
-            return f"{len(self.methods)} method(s) x {many} seed(s)"
-        return f"{len(tasks)} task(s), {len(self.methods)} times a method on one, x {many} seed(s)"
+            return f"{len(methods)} method(s) x {many} seed(s)"
+        return f"{len(tasks)} task(s), {len(methods)} method(s), {many} seed(s)"
 
 
 def read_study(file: Path, find_config: FindConfig, *, is_packaged: bool = False) -> Study:

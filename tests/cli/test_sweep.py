@@ -102,7 +102,7 @@ def test_a_study_of_several_tasks_has_a_folder_for_each(cli: Cli, monkeypatch: p
     methods = "methods: {a: {}, b: {model.num_agents: 2, skip: [short]}}"
     outcome = cli("sweep", write(f"out: out\nseeds: 2\ncommon: {{config: tiny.yaml}}\n{tasks}{methods}"))
     assert outcome.code == 0, outcome.err
-    assert outcome.err.startswith("study: 2 task(s), 3 times a method on one, x 1 or 2 seed(s) = 5 runs, ")
+    assert outcome.err.startswith("study: 2 task(s), 2 method(s), 1 or 2 seed(s) = 5 runs, ")
     runs = ["out/long/a/seed0", "out/long/b/seed0", "out/short/a/seed0", "out/long/a/seed1", "out/long/b/seed1"]
     assert outcome.out.splitlines()[-1].startswith(f"reported {runs[0]} ")
     assert sorted(str(path.parent) for path in Path("out").rglob("finished.json")) == sorted(runs)
