@@ -66,11 +66,15 @@ def write(places: Sequence[Path], out: Path, metrics: Sequence[str] = ()) -> Non
     from epo_lightning.report.overall import overall
     from epo_lightning.report.page import page
     from epo_lightning.report.provenance import provenance
-    from epo_lightning.report.reading import Unusable, columns, find_runs, read_run
+    from epo_lightning.report.reading import Unusable, columns, find_runs, idle_methods, read_run
     from epo_lightning.report.results import tables
 
     runs, skipped = [], []
-    for folder in find_runs(places):
+    folders = find_runs(places)
+    for method in idle_methods(places, folders):
+        skipped.append(f"{method}: no run of this method has begun")
+        print(f"notice: left out: {skipped[-1]}", file=sys.stderr)
+    for folder in folders:
         try:
             runs.append(read_run(folder, metrics))
         except Unusable as reason:

@@ -149,9 +149,10 @@ def sweep(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
     driver.drive()
     if driver.signal:
         return _cut(out, driver.signal)
-    begun = [str(run.run.path) for run in runs if run.run.holds_run()]
+    begun = [run.run.path for run in runs if run.run.holds_run()]
     if begun:
-        report.main([*begun, "--out", str(out / REPORT)])
+        idle = dict.fromkeys(run.run.path.parent for run in runs).keys() - {path.parent for path in begun}
+        report.main([*map(str, (*begun, *sorted(idle))), "--out", str(out / REPORT)])
     return _FAILED if driver.failed else 0
 
 

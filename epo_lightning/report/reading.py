@@ -18,7 +18,7 @@ import yaml
 from epo_lightning.limits import Mistake
 from epo_lightning.report.evaluation import LARGEST, Evaluation, read_evaluations
 from epo_lightning.report.statistics import Array
-from epo_lightning.report.study_names import StudyNames, read_names
+from epo_lightning.report.study_names import FILE, StudyNames, read_names
 from epo_lightning.run.code import Code, sessions_of
 from epo_lightning.run.folder import RunFolder
 
@@ -98,6 +98,20 @@ def find_runs(places: Sequence[Path]) -> list[Path]:
     if not found:
         raise Mistake(f"report: there is no run (a folder with metrics.csv) in {', '.join(map(str, places))}")
     return list(found.values())
+
+
+def idle_methods(places: Sequence[Path], runs: Sequence[Path]) -> list[Path]:
+    """Folders among `places` and below them in which a study keeps a method, but no run of `runs` lies."""
+    begun = {run.resolve().parent for run in runs}
+    found: dict[Path, None] = {}
+    for place in places:
+        for folder, below, files in os.walk(place):
+            if FILE in files and Path(folder).resolve() not in begun:
+                found.setdefault(Path(folder))
+            if "metrics.csv" in files:
+                below.clear()
+            below.sort()
+    return list(found)
 
 
 def columns(path: Path) -> list[str]:

@@ -184,6 +184,22 @@ def test_a_configuration_that_changed_after_its_runs_began_is_refused(
     assert "trainer.max_epochs 400 -> 300 (and 1 more)" in outcome.err
 
 
+@pytest.mark.usefixtures("parsed_here")
+def test_a_method_none_of_whose_runs_began_is_named_to_the_report(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_fake_runs(monkeypatch)
+
+    class Fails(sweep.StudyRun):  # type: ignore[misc]  # the fake one
+        @property
+        def training(self) -> list[str]:
+            good: list[str] = super().training
+            return [sys.executable, "-c", "raise SystemExit(3)"] if self.method == "bad" else good
+
+    monkeypatch.setattr(sweep, "StudyRun", Fails)
+    outcome = cli("sweep", write(STUDY.replace("tiny: {}", "good: {}\n  bad: {}").replace("seeds: 2", "seeds: 1")))
+    assert outcome.code == 1
+    assert "reported out/good/seed0 out/bad --out out/report" in outcome.out
+
+
 def use_fake_runs(monkeypatch: pytest.MonkeyPatch, value: str = "i") -> None:
     """Runs that write rows at once, whatever their configuration."""
 

@@ -16,9 +16,9 @@ from tests.support.run_folders import make_run
 COLUMNS = "charts/env_steps,charts/sps,charts/episodic_coverage,charts/episodic_return,charts/episodic_successes"
 
 
-def with_successes(folder: Path, successes: list[object], seed: int = 0, coverage: float = 1, **more: int) -> None:
-    rows = [f"{100 * n},50,{coverage},{n},{value}" for n, value in enumerate(successes, 1)]
-    make_run(folder, seed=seed, metrics="\r\n".join([COLUMNS, *rows, ""]), **more)
+def with_successes(folder: Path, successes: list[float], seed: int = 0) -> None:
+    rows = [f"{100 * n},50,1,{n},{value}" for n, value in enumerate(successes, 1)]
+    make_run(folder, seed=seed, metrics="\r\n".join([COLUMNS, *rows, ""]))
 
 
 def tabled(folder: Path) -> Table:

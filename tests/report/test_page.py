@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from epo_lightning.report import plot
+from epo_lightning.report.study_names import StudyNames, as_text
 from tests.support.command_line import Cli
 from tests.support.run_folders import HEADER, evaluate, make_run, table
 
@@ -187,6 +188,27 @@ def test_a_run_that_cannot_be_used_is_a_notice_and_stands_on_the_page(cli: Cli, 
     (line,) = outcome.err.splitlines()
     assert line.startswith("notice: left out: runs/young/metrics.csv: charts/episodic_coverage has not reached 1")
     assert "runs/young/metrics.csv" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_method_of_a_study_without_a_run_is_a_notice_and_stands_on_the_page(cli: Cli, tmp_path: Path) -> None:
+    make_run(tmp_path / "runs" / "epo" / "seed0", agents=4)
+    for method in ("epo", "ppo"):
+        (tmp_path / "runs" / method).mkdir(exist_ok=True)
+        (tmp_path / "runs" / method / "study.json").write_text(as_text(StudyNames("", method)))
+    outcome = cli("report", "runs")
+    assert (outcome.code, outcome.err) == (0, "notice: left out: runs/ppo: no run of this method has begun\n")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "<li>runs/ppo: no run of this method has begun</li>" in page
+
+
+def test_numbers_beside_an_axis_are_short(cli: Cli, tmp_path: Path) -> None:
+    make_run(tmp_path / "runs" / "a", [-1208.0, -1216.0])
+    make_run(tmp_path / "runs" / "b", [-1210.0, -1211.0], seed=1)
+    cli("report", "runs")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    told = re.findall(r'text-anchor="end">([^<]*)</text>', page)
+    assert "-1210" in told
+    assert max(map(len, told)) <= 6
 
 
 @pytest.mark.parametrize(

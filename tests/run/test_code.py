@@ -84,12 +84,16 @@ def test_the_fingerprint_is_of_names_and_contents(tmp_path: Path, monkeypatch: p
 def test_sessions_are_told_in_order_and_without_repetitions(tmp_path: Path) -> None:
     record = tmp_path / "run.json"
     a, b = told(), told("b" * 40, dirty=True)
-    write = lambda content: record.write_text(json.dumps(content))  # noqa: E731
+
+    def write(content: object) -> None:
+        record.write_text(json.dumps(content))
+
     write({**b, "earlier": [a, a], "lineage": [{}]})
     assert [(one.commit, one.dirty) for one in sessions_of(record)] == [("a" * 40, False), ("b" * 40, True)]
     write({**b, "earlier": [a], "lineage": []})  # what was before never saved
     assert [one.commit for one in sessions_of(record)] == ["b" * 40]
-    for content in ([], 3, {}, {"versions": [], "git": 3, "earlier": 3, "lineage": 3}, {"git": {"package": 3}}):
+    damaged: list[object] = [[], 3, {}, {"versions": [], "git": 3, "earlier": 3, "lineage": 3}, {"git": {"package": 3}}]
+    for content in damaged:
         write(content)
         assert sessions_of(record) == ()
     record.write_text("{")
