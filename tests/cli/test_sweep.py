@@ -188,7 +188,7 @@ def test_a_configuration_that_changed_after_its_runs_began_is_refused(
 def test_a_method_none_of_whose_runs_began_is_named_to_the_report(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     use_fake_runs(monkeypatch)
 
-    class Fails(sweep.StudyRun):  # type: ignore[misc]  # the fake one
+    class Fails(sweep.StudyRun):  # type: ignore[misc, name-defined]  # the fake one
         @property
         def training(self) -> list[str]:
             good: list[str] = super().training
