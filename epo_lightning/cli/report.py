@@ -85,7 +85,8 @@ def write(places: Sequence[Path], out: Path, metrics: Sequence[str] = ()) -> Non
         raise Mistake(f"report: no run can be used: {skipped[0]}{more}")
     for name in metrics:
         if not any(name in run.metrics for run in runs):
-            near = hint(name, columns(runs[0].path)) or "; the first line of a run's metrics.csv names those there are"
+            known = dict.fromkeys(column for run in runs for column in columns(run.path))
+            near = hint(name, known) or "; the first line of a run's metrics.csv names those there are"
             raise Mistake(f"report: --metric {name}: no run has it{near}")
     made = tables(group(runs))
     pairs = overall(made)
