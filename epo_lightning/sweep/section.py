@@ -28,6 +28,7 @@ _OF_THE_STUDY = {
     **dict.fromkeys(("out", "jobs", "threads", "evaluate", "common", "methods", "search"), _AT_THE_TOP),
 }
 _MISSPELT = ("config", *_OF_THE_STUDY)
+_BRACES = re.compile(r"\{.*?\}")
 _NAME = re.compile(r"[A-Za-z0-9][\w.+=,#-]*")
 FindConfig = Callable[[str, str], Path]
 """What `--config` means by a name, and the key for its message -> the file."""
@@ -83,7 +84,11 @@ class Reader:
                 raise Mistake(f"{self.file}: {where}: {name} is for a study with tasks: add tasks, with their names")
             name = name.replace(TASK, self._task)
         path = self.file.parent / Path(name).expanduser()
-        return path if path.is_file() else self._find_config(name, f"{self.file}: {where}")
+        if path.is_file():
+            return path
+        if braces := _BRACES.search(name):
+            raise Mistake(f"{self.file}: {where}: {braces[0]} of {name} stands for nothing; {TASK} is the task's name")
+        return self._find_config(name, f"{self.file}: {where}")
 
 
 def require_name(file: Path, where: str, name: object) -> None:

@@ -166,6 +166,7 @@ def test_what_a_packaged_study_writes_goes_to_the_working_folder(tmp_path: Path)
             "grid cannot stand here, a grid stands at the top",
         ),
         ("tasks: {t: {config: known}}\nmethods: {a: {config: 'ppo_{task}'}}", "methods.a.config: ppo_t is unknown"),
+        ("tasks: [t]\nmethods: {a: {config: 'ppo_{tsk}'}}", "{tsk} of ppo_{tsk} stands for nothing; {task} is the"),
         ("tasks: {t: {config: known}}\nmethods: {a: {config: {task}}}", "write '{task}' in quotes"),
         ("methods: {a: {config: 'ppo_{task}'}}", "ppo_{task} is for a study with tasks"),
         (
