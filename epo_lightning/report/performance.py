@@ -58,6 +58,8 @@ def efficiency(results: Sequence[Result]) -> str:
         rows.append([*cells, *(reached or [UNKNOWN] * 2 * len(levels))])
     told = f"Means are over {start:,.0f} to {end:,.0f} env steps, which all runs of the task cover: the area under the"
     told += " learning curve, divided by its width."
+    if not counted:
+        told += " No run of this task had a success, or tells of any."
     if levels:
         told += (
             " Successes are those an episode of the master while it explores; when it first had so many is the median"

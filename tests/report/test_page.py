@@ -61,6 +61,7 @@ def test_the_page_needs_nothing_else(cli: Cli, tmp_path: Path) -> None:
         page.count('<svg class="picture"') == 2 + 1 + 1 + 2
     )  # returns twice; the profile; the master; heat map and family tree
     assert "Generations by seed: 3, 3, 3." in page
+    assert "No run of this task had a success, or tells of any." in page
     assert "<b>6.00 ± 0.58</b>" in page  # 5 6 7: s = 1
     assert "≈ 3.00 ± 0.58" in page  # 4.303 standard errors are 2.48: up to 5.48, and down to 3.52
 
