@@ -51,7 +51,7 @@ def _path(text: str) -> Path:
 
 
 def write(places: Sequence[Path], out: Path, metrics: Sequence[str] = ()) -> None:
-    """Read the runs, and write `report.html`, `.csv`, `.json` and, with matplotlib, `.png` into a folder.
+    """Read the runs, and write `report.html`, `.csv`, `.json`, with matplotlib `.png`, and `runs.csv` into a folder.
 
     Args:
         places: Run folders, or folders that hold some.
@@ -65,11 +65,16 @@ def write(places: Sequence[Path], out: Path, metrics: Sequence[str] = ()) -> Non
     from epo_lightning.report.grouping import group
     from epo_lightning.report.overall import overall
     from epo_lightning.report.page import page
-    from epo_lightning.report.reading import Unusable, columns, find_runs, read_run
+    from epo_lightning.report.provenance import provenance
+    from epo_lightning.report.reading import Unusable, columns, find_runs, idle_methods, read_run
     from epo_lightning.report.results import tables
 
     runs, skipped = [], []
-    for folder in find_runs(places):
+    folders = find_runs(places)
+    for method in idle_methods(places, folders):
+        skipped.append(f"{method}: no run of this method has begun")
+        print(f"notice: left out: {skipped[-1]}", file=sys.stderr)
+    for folder in folders:
         try:
             runs.append(read_run(folder, metrics))
         except Unusable as reason:
@@ -80,16 +85,21 @@ def write(places: Sequence[Path], out: Path, metrics: Sequence[str] = ()) -> Non
         raise Mistake(f"report: no run can be used: {skipped[0]}{more}")
     for name in metrics:
         if not any(name in run.metrics for run in runs):
-            near = hint(name, columns(runs[0].path)) or "; the first line of a run's metrics.csv names those there are"
+            known = dict.fromkeys(column for run in runs for column in columns(run.path))
+            near = hint(name, known) or "; the first line of a run's metrics.csv names those there are"
             raise Mistake(f"report: --metric {name}: no run has it{near}")
     made = tables(group(runs))
     pairs = overall(made)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    text = page(made, pairs, skipped, metrics)
+    code = provenance(made)
+    text = page(made, pairs, skipped, code, metrics)
     files.replace(out / "report.html", lambda file: file.write(text))
     files.replace(out / "report.csv", lambda file: files.write_csv(file, made))
-    files.replace(out / "report.json", lambda file: files.write_json(file, made, pairs, skipped))
+    files.replace(out / "report.json", lambda file: files.write_json(file, made, pairs, skipped, code))
+    files.replace(out / "runs.csv", lambda file: files.write_runs(file, made))
+    if code.differs:
+        print(f"notice: the runs were made by different code: {out / 'report.html'} says which", file=sys.stderr)
     drawn = plot.draw(out / "report.png", made, metrics)
     if not drawn:
         print(f"notice: {out / 'report.png'} needs matplotlib: pip install 'epo-lightning[report]'", file=sys.stderr)

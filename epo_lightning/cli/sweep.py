@@ -16,14 +16,19 @@ from epo_lightning.cli.resolution import Wanted, resolve_all
 from epo_lightning.documents.nearest import hint
 from epo_lightning.documents.plain_yaml import dump
 from epo_lightning.limits import Mistake
+from epo_lightning.report import study_names
+from epo_lightning.report.study_names import StudyNames
+from epo_lightning.run.code import code_of, made_by
 from epo_lightning.run.folder import RunFolder
 from epo_lightning.sweep.driver import Driver, alone
-from epo_lightning.sweep.folder import evaluation_of, iterations_of, keep_config, keep_space, write
+from epo_lightning.sweep.folder import evaluation_of, iterations_of, keep_config, keep_space, other_code, write
+from epo_lightning.sweep.metric import require_metric
 from epo_lightning.sweep.plan import ListPlan
 from epo_lightning.sweep.progress import Screen
 from epo_lightning.sweep.runs import StudyRun, printed
+from epo_lightning.sweep.section import REPORT
 from epo_lightning.sweep.settings import assign
-from epo_lightning.sweep.study import REPORT, Study, read_study
+from epo_lightning.sweep.study import Study, read_study
 
 _FAILED = 1
 
@@ -117,11 +122,12 @@ def sweep(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
     texts = resolve_all([Wanted(one.where, one.configs, one.overlays) for one in study.methods])
     runs = []
     for method, text in zip(study.methods, texts, strict=True):
-        content, folder = yaml.safe_load(text), out / method.name
+        content, folder = yaml.safe_load(text), out / method.folder
         iterations, evaluate = iterations_of(method.where, content), evaluation_of(study.evaluate, content)
         config = folder / "method.yaml"
-        its = [StudyRun(method.name, folder, seed, iterations, config, evaluate) for seed in study.seeds]
+        its = [StudyRun(method.name, folder, seed, iterations, config, evaluate, method.task) for seed in method.seeds]
         keep_config(method.where, config, text, [run.run for run in its])
+        write(folder / study_names.FILE, study_names.as_text(StudyNames(method.task, method.name)))
         runs += its
     if dry:
         for run in runs:
@@ -132,18 +138,19 @@ def sweep(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
     todo = [run for run in runs if not run.is_done()]
     if todo:
         done = f", {len(runs) - len(todo)} done already" if len(todo) < len(runs) else ""
-        screen.say(
-            f"{study.file.stem}: {len(study.methods)} method(s) x {len(study.seeds)} seed(s) = {len(runs)} runs{done},"
-            f" {jobs} at a time, in {out}"
-        )
-    by_seed = [run for seed in study.seeds for run in runs if run.seed == seed]
+        screen.say(f"{study.file.stem}: {study.told()} = {len(runs)} runs{done}, {jobs} at a time, in {out}")
+        _tell_of_other_code([run.run for run in runs], screen)
+    # the first seed of every method, then the second: what there is after a part of the time can be compared
+    places = [place for method in study.methods for place in range(len(method.seeds))]
+    by_seed = [run for _, run in sorted(zip(places, runs, strict=True), key=lambda pair: pair[0])]
     driver = Driver(ListPlan(by_seed), jobs, study.threads, screen)
     driver.drive()
     if driver.signal:
         return _cut(out, driver.signal)
-    begun = [str(run.run.path) for run in runs if run.run.holds_run()]
+    begun = [run.run.path for run in runs if run.run.holds_run()]
     if begun:
-        report.main([*begun, "--out", str(out / REPORT)])
+        idle = dict.fromkeys(run.run.path.parent for run in runs).keys() - {path.parent for path in begun}
+        report.main([*map(str, (*begun, *sorted(idle))), "--out", str(out / REPORT)])
     return _FAILED if driver.failed else 0
 
 
@@ -163,6 +170,8 @@ def search(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
     iterations = iterations_of(base.where, yaml.safe_load(text))
     if iterations is None:
         raise Mistake(f"{base.where}: a search needs trainer.max_epochs, a number of iterations")
+    agents_vary = any(one.key == "model.num_agents" for one in space.parameters)
+    require_metric(f"{study.file}: search.metric", space.metric, yaml.safe_load(text), agents_may_vary=agents_vary)
 
     def make_runs(number: int, settings: dict[str, Any]) -> list[StudyRun]:
         content, folder = yaml.safe_load(text), trials.trial_folder(out, number)
@@ -171,19 +180,20 @@ def search(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
         config = folder / "trial.yaml"
         write(config, dump(content))
         its, evaluate = iterations_of(str(config), content), evaluation_of(study.evaluate, content)
-        return [StudyRun("trial", folder, seed, its, config, evaluate) for seed in study.seeds]
+        return [StudyRun("trial", folder, seed, its, config, evaluate) for seed in base.seeds]
 
     begun = [RunFolder(path) for path in out.glob("trial-*/seed*") if path.is_dir()]
-    keep_space(str(study.file), out, space, study.seeds, has_begun=bool(begun))
+    keep_space(str(study.file), out, space, base.seeds, has_begun=bool(begun))
     keep_config(base.where, out / "common.yaml", text, begun, may_grow=False)
     if dry:
         for run in make_runs(0, {one.key: one.ends[0] for one in space.parameters}):
             _print_commands(run, study.threads)
         return 0
-    jobs, screen = choose_jobs(study, jobs, space.trials * len(study.seeds)), Screen()
+    jobs, screen = choose_jobs(study, jobs, space.trials * len(base.seeds)), Screen()
     found = trials.open_study(out, space)
-    plan = trials.SearchPlan(found, space, len(study.seeds), make_runs, screen.say)
-    screen.say(f"{study.file.stem}: {space.trials} trials x {len(study.seeds)} seed(s), {jobs} at a time, in {out}")
+    plan = trials.SearchPlan(found, space, len(base.seeds), make_runs, screen.say)
+    screen.say(f"{study.file.stem}: {space.trials} trials x {len(base.seeds)} seed(s), {jobs} at a time, in {out}")
+    _tell_of_other_code(begun, screen)
     driver = Driver(plan, jobs, study.threads, screen)
     driver.drive()
     findings.write_table(out, found, space)
@@ -197,6 +207,8 @@ def search(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
         )
     names = [findings.TABLE, *([findings.BEST] if best else []), *([findings.PICTURE] if drawn else [])]
     print(f"Results in {out}: {', '.join(names)}")
+    if findings.is_flat(found):
+        print(f"notice: {space.metric} was the same in all trials, so it says nothing here", file=sys.stderr)
     if best is not None:
         told = ", ".join(f"{one.key} {findings.value_of(best, one)}" for one in space.parameters)
         print(f"Best: trial {best.number}, {space.metric} {best.value:.6g}, with {told}")
@@ -210,6 +222,13 @@ def choose_jobs(study: Study, given: int | None, runs: int) -> int:
         return given or study.jobs or 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores // study.threads, runs))
+
+
+def _tell_of_other_code(runs: Sequence[RunFolder], screen: Screen) -> None:
+    """Before anything starts."""
+    begun = [run for run in runs if run.holds_run()]
+    if begun and (line := other_code(begun, code_of(made_by()))):
+        screen.say(line)
 
 
 def _cut(out: Path, number: int) -> int:

@@ -164,7 +164,8 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 def _number(value: float) -> str:
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if abs(value) >= size:
-            return f"{value / size:g}{unit}"
+            short, whole = f"{value / size:g}{unit}", f"{value:g}"
+            return whole if len(short) > _WIDEST >= len(whole) and "e" not in whole else short  # -1208, not -1.208 k
     told = f"{value:g}"
     if len(told) <= _WIDEST or not value:
         return told

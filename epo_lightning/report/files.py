@@ -12,11 +12,13 @@ import numpy as np
 
 from epo_lightning import __version__
 from epo_lightning.report.curves import line_of
+from epo_lightning.report.efficiency import LEVELS, Efficiency
 from epo_lightning.report.overall import Aggregate, Overall
+from epo_lightning.report.provenance import Provenance
 from epo_lightning.report.reading import Run
 from epo_lightning.report.results import Improvement, Result, Table
 from epo_lightning.report.standings import QUANTITIES, Standing, Told, standings
-from epo_lightning.report.statistics import Array, Interval, Mean, Profile
+from epo_lightning.report.statistics import Array, Interval, Mean, Profile, mean
 from epo_lightning.run.folder import part_of, writing
 
 _LAYOUT = 1
@@ -69,7 +71,31 @@ def _of_standings(found: Sequence[Standing], task: str, method: str) -> list[tup
     ]  # fmt: skip
 
 
-def write_json(file: IO[str], tables: Sequence[Table], overall: Overall, skipped: Sequence[str]) -> None:
+def write_runs(file: IO[str], tables: Sequence[Table]) -> None:
+    """A row for each run, of what became of it; empty where that is not known."""
+    rows = [
+        {"task": table.task, "method": result.group.label, **_run(result, place)}
+        for table in tables
+        for result in table.results
+        for place in range(len(result.group.runs))
+    ]
+    flat = [{**{name: value for name, value in row.items() if name != "code"}, **_code(row["code"])} for row in rows]
+    writer = csv.DictWriter(file, list(flat[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+
+
+def _code(sessions: list[dict[str, Any]]) -> dict[str, str]:
+    """Of several sessions one behind another."""
+    return {
+        name: " ".join("" if one[name] is None else str(one[name]) for one in sessions)
+        for name in ("version", "commit", "dirty", "sources")
+    }
+
+
+def write_json(
+    file: IO[str], tables: Sequence[Table], overall: Overall, skipped: Sequence[str], code: Provenance
+) -> None:
     """The results; what is not known is null."""
     content = {
         "layout": _LAYOUT,
@@ -87,6 +113,7 @@ def write_json(file: IO[str], tables: Sequence[Table], overall: Overall, skipped
         "overall": [_aggregate(one) for one in overall.aggregates],
         "improvements": [_improvement(one) for one in overall.improvements],
         "left_out": list(skipped),
+        "code": {"differs": code.differs, "lines": code.lines},
     }
     json.dump(content, file, indent=1, allow_nan=False)
     file.write("\n")
@@ -95,10 +122,7 @@ def write_json(file: IO[str], tables: Sequence[Table], overall: Overall, skipped
 def _result(result: Result) -> dict[str, Any]:
     return {
         "method": result.group.label,
-        "runs": [
-            {"folder": str(run.path), "seed": run.seed, "env_steps": int(run.env_steps[-1]), "return": _plain(score)}
-            for run, score in zip(result.group.runs, result.scores.tolist(), strict=True)
-        ],
+        "runs": [_run(result, place) for place in range(len(result.group.runs))],
         "return": _mean(result.returns),
         "evaluated": _mean(result.evaluated) if result.evaluated else None,
         "successes": _mean(result.successes) if result.successes else None,
@@ -107,6 +131,49 @@ def _result(result: Result) -> dict[str, Any]:
         "agents": [_standing(one) for one in standings(result.group)],
         "is_best": result.is_best,
         "ties_with_best": result.ties,
+        "efficiency": _efficiency(result.efficiency),
+    }
+
+
+def _run(result: Result, place: int) -> dict[str, Any]:
+    run, soon = result.group.runs[place], result.efficiency
+    reached: dict[str, float | None] = {}
+    for level in LEVELS:
+        found = next((one for one in soon.reached if one.level == level), None)
+        reached[f"env_steps_to_{level:g}_successes"] = None if found is None else _whole(float(found.env_steps[place]))
+        reached[f"seconds_to_{level:g}_successes"] = None if found is None else _seconds(found.seconds[place])
+    return {
+        "folder": str(run.path),
+        "seed": run.seed,
+        "env_steps": int(run.env_steps[-1]),
+        "seconds": _seconds(run.seconds[-1]),
+        "return": _plain(float(result.scores[place])),
+        "successes": _plain(float(result.achieved[place])),
+        "mean_return": _plain(float(soon.returns[place])),
+        "mean_successes": None if soon.successes is None else _plain(float(soon.successes[place])),
+        **reached,
+        "code": [
+            {"version": code.version, "commit": code.commit, "dirty": code.dirty, "sources": code.sources}
+            for code in run.code
+        ],
+    }
+
+
+def _efficiency(soon: Efficiency) -> dict[str, Any]:
+    return {
+        "env_steps": [_whole(soon.start), _whole(soon.end)] if soon.end > soon.start else None,
+        "mean_return": _mean(mean(soon.returns)),
+        "mean_successes": None if soon.successes is None else _mean(mean(soon.successes)),
+        "reached": [
+            {
+                "successes": one.level,
+                "median_env_steps": _whole(one.median_env_steps),
+                "median_seconds": _seconds(one.median_seconds),
+                "runs": len(one.env_steps),
+                "never": one.never,
+            }
+            for one in soon.reached
+        ],
     }
 
 
@@ -165,8 +232,17 @@ def _improvement(one: Improvement) -> dict[str, Any]:
 
 
 def _interval(interval: Interval) -> list[float | None] | None:
-    return None if math.isinf(interval.low) else [_plain(interval.low), _plain(interval.high)]
+    return None if not math.isfinite(interval.low) else [_plain(interval.low), _plain(interval.high)]
 
 
 def _plain(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def _whole(value: float) -> int | None:
+    """Env steps; the mean of two runs in the middle is rounded."""
+    return round(value) if math.isfinite(value) else None
+
+
+def _seconds(value: float) -> float | None:
+    return round(float(value), 3) if math.isfinite(value) else None

@@ -56,20 +56,24 @@ class Group:
 
 
 def group(runs: Sequence[Run]) -> list[Group]:
-    """Runs by task and method, sorted by name; every run is in one group."""
+    """Runs by task and method, sorted by name, each in one group; those of a study are called as its file does."""
     tasks: dict[str, list[Run]] = defaultdict(list)
     flat = {run.path: settings(run.config) for run in runs}
     for run in runs:
-        tasks[_key({name: value for name, value in flat[run.path].items() if name.startswith(_ENV)})].append(run)
-    worlds = [flat[members[0].path] for members in tasks.values()]
-    names = _distinct([_task_name(world) for world in worlds], [_only(world, env=True) for world in worlds])
+        tasks[run.names.task + _key(_only(flat[run.path], env=True))].append(run)
+    firsts = [members[0] for members in tasks.values()]
+    worlds = [_only(flat[run.path], env=True) for run in firsts]
+    names = _distinct([run.names.task or _task_name(world) for run, world in zip(firsts, worlds, strict=True)], worlds)
     groups = []
     for task, members in zip(names, tasks.values(), strict=True):
         methods: dict[str, list[Run]] = defaultdict(list)
         for run in members:
-            methods[_key(flat[run.path])].append(run)
+            methods[run.names.method + _key(flat[run.path])].append(run)
         alike = [flat[seeds[0].path] for seeds in methods.values()]
-        labels = _distinct([_method_name(one) for one in alike], [_only(one, env=False) for one in alike])
+        labels = _distinct(
+            [seeds[0].names.method or _method_name(flat[seeds[0].path]) for seeds in methods.values()],
+            [_only(one, env=False) for one in alike],
+        )
         for label, one, seeds in zip(labels, alike, methods.values(), strict=True):
             groups.append(Group(task, label, one, sorted(seeds, key=lambda run: (str(run.seed).zfill(12), run.path))))
     return sorted(groups, key=lambda one: (one.task, one.label))

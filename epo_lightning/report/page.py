@@ -4,20 +4,20 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from epo_lightning.report import performance
 from epo_lightning.report.charts import Plotted, chart, sample
-from epo_lightning.report.curves import Axis, Curve, Line, curve_of, env_steps, time_axis
+from epo_lightning.report.curves import Axis, Curve, Line, curve_of, env_steps, line_of, time_axis
 from epo_lightning.report.grouping import Group, differences
 from epo_lightning.report.html import UNKNOWN, as_interval, as_number, as_table, plus_minus
 from epo_lightning.report.overall import Overall
 from epo_lightning.report.population import Panel, fates, generations, key, panels
+from epo_lightning.report.provenance import Provenance
 from epo_lightning.report.reading import RETURN, SUCCESSES
-from epo_lightning.report.results import Improvement, Result, Table
+from epo_lightning.report.results import Table
 from epo_lightning.report.standings import KINDS, QUANTITIES, Told, over_seeds, remarks, standings
 from epo_lightning.report.statistics import Profile
 from epo_lightning.report.style import CSS
 
-_WIDE = 5
-"""Of more methods the columns of a matrix have numbers instead of names."""
 _EXPLANATION = (
     "<p>A curve is the mean over seeds of the master's return while it explores, where all seeds have one; thin lines"
     " are the seeds, the band is the 95 % bootstrap interval of the mean. It begins where every environment of the"
@@ -31,13 +31,20 @@ _EXPLANATION = (
 )
 
 
-def page(tables: Sequence[Table], overall: Overall, skipped: Sequence[str], metrics: Sequence[str] = ()) -> str:
+def page(
+    tables: Sequence[Table],
+    overall: Overall,
+    skipped: Sequence[str],
+    code: Provenance,
+    metrics: Sequence[str] = (),
+) -> str:
     """Everything.
 
     Args:
         tables: Of each task.
         overall: What the tasks say together.
         skipped: Why a run is not in the report, a line each.
+        code: By which the runs were made.
         metrics: What else is drawn over env steps.
     """
     groups = [result.group for table in tables for result in table.results]
@@ -45,11 +52,13 @@ def page(tables: Sequence[Table], overall: Overall, skipped: Sequence[str], metr
     told = f"{runs}, {_count(len(groups), 'method')} on {_count(len(tables), 'task')}"
     names = ", ".join(table.task for table in tables)
     parts = [f"<h1>{escape(names)}</h1><p>{told}.</p>"]
-    if skipped:
-        parts.append(f"<h3>Left out</h3><ul>{''.join(f'<li>{escape(line)}</li>' for line in skipped)}</ul>")
+    for title, lines in (("Left out", skipped), ("Made by different code", code.lines if code.differs else ())):
+        if lines:
+            parts.append(f"<h3>{title}</h3><ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>")
     parts += [_task(table, metrics) for table in tables]
     parts.append(_overall(overall))
-    parts.append(f"<h2>Runs</h2>{_runs(tables)}<h2>How to read it</h2>{_EXPLANATION}")
+    made = "" if code.differs else f'<p class="quiet">{escape(code.lines[0])}</p>'
+    parts.append(f"<h2>Runs</h2>{_runs(tables)}{made}<h2>How to read it</h2>{_EXPLANATION}")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -63,14 +72,15 @@ def _task(table: Table, metrics: Sequence[str]) -> str:
         f"<h2>{escape(table.task)}</h2>",
         _curves(groups, metrics),
         "<h3>Final performance</h3>",
-        _results(table.results),
+        performance.final(table.results),
     ]
     parts += [f'<p class="quiet">{escape(note)}</p>' for note in table.notes]
+    parts.append(performance.efficiency(table.results))
     if any(len(result.scores) > 1 for result in table.results) and len(groups) > 1:
         parts.append(_profiles([(result.group.label, result.profile) for result in table.results], "return"))
     if table.improvements:
         parts.append("<h3>How likely a run of the row's method returns more than one of the column's</h3>")
-        parts.append(_matrix([group.label for group in groups], table.improvements))
+        parts.append(performance.matrix([group.label for group in groups], table.improvements))
     parts += [_population(group) for group in groups]
     if len(groups) > 1:
         parts.append(_differences(groups))
@@ -95,7 +105,7 @@ def _overall(overall: Overall) -> str:
         labels = list(dict.fromkeys(one.method for one in overall.improvements))
         parts.append("<h3>How likely a run of the row's method returns more than one of the column's</h3>")
         parts.append("<p>Averaged over the tasks that both have.</p>")
-        parts.append(_matrix(labels, overall.improvements))
+        parts.append(performance.matrix(labels, overall.improvements))
     return f"<h2>All tasks</h2>{''.join(parts)}" if parts else ""
 
 
@@ -127,40 +137,19 @@ def _curves(groups: Sequence[Group], metrics: Sequence[str]) -> str:
             shown |= {plotted.label: plotted for plotted in drawn}
             title = f"{name[0].upper()}{name[1:]}" if name != metric else name
             made.append(_figure((f"{title} over {xlabel}", chart(drawn, xlabel, name), [])))
-    return f'{_legend(shown.values())}<div class="panels">{"".join(made)}</div>'
+    lines = "".join(f'<p class="quiet">{escape(line)}</p>' for line in _lacking(groups, metrics))
+    return f'{_legend(shown.values())}<div class="panels">{"".join(made)}</div>{lines}'
 
 
-def _results(results: Sequence[Result]) -> str:
-    successes, evaluated = (any(found) for found in zip(*((r.successes, r.evaluated) for r in results), strict=True))
-    header = ["method", "seeds", "return ± s.e.", "95 % interval", "interquartile mean", "95 % interval"]
-    header += ["successes ± s.e."] if successes else []
-    header += ["evaluated return ± s.e."] if evaluated else []
-    rows = []
-    for result in results:
-        value = plus_minus(result.returns)
-        value = f"<b>{value}</b>" if result.is_best and len(results) > 1 else f"≈ {value}" if result.ties else value
-        cells = [escape(result.group.label), str(result.returns.runs), value, as_interval(result.returns.interval)]
-        cells += [as_number(result.middle), as_interval(result.middle_interval)]
-        if successes:
-            cells.append(plus_minus(result.successes) if result.successes else UNKNOWN)
-        if evaluated:
-            cells.append(plus_minus(result.evaluated) if result.evaluated else UNKNOWN)
-        rows.append(cells)
-    bold = (
-        ""
-        if len(results) == 1
-        else " Bold: the highest mean. ≈: no different, for their intervals overlap; that of a single seed has no end."
-    )
-    return f'{as_table(header, rows)}<p class="quiet">Over seeds; the interval of the mean is Student\'s.{bold}</p>'
-
-
-def _matrix(labels: Sequence[str], pairs: Sequence[Improvement]) -> str:
-    cells = {(one.method, one.other): _probability(one) for one in pairs}
-    rows = [[escape(a), *("" if a == b else cells.get((a, b), UNKNOWN) for b in labels)] for a in labels]
-    if len(labels) > _WIDE:
-        rows = [[f"{number} {name}", *row] for number, (name, *row) in enumerate(rows, 1)]
-        return as_table(["", *map(str, range(1, len(labels) + 1))], rows)
-    return as_table(["", *map(escape, labels)], rows)
+def _lacking(groups: Sequence[Group], metrics: Sequence[str]) -> list[str]:
+    """Who does not have a metric that was asked for."""
+    found = []
+    for metric in metrics:
+        without = [(group, [run for run in group.runs if line_of(run, metric) is None]) for group in groups]
+        told = [f"{len(runs)} of {len(group.runs)} runs of {group.label}" for group, runs in without if runs]
+        if told:
+            found.append(f"Without a value in {metric}: {'; '.join(told)}.")
+    return found
 
 
 def _population(group: Group) -> str:
@@ -238,12 +227,6 @@ def _figure(panel: Panel) -> str:
 def _legend(curves: Iterable[Plotted]) -> str:
     items = "".join(f"<li>{sample(plotted)}{escape(plotted.label)}</li>" for plotted in curves)
     return f'<ul class="legend">{items}</ul>' if items else ""
-
-
-def _probability(one: Improvement) -> str:
-    low, high = one.interval
-    interval = "" if math.isinf(low) else f"<br><small>[{low:.2f}, {high:.2f}]</small>"
-    return f"{one.probability:.2f}{interval}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -7,7 +7,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,10 @@ import numpy as np
 import yaml
 
 from epo_lightning.limits import Mistake
+from epo_lightning.report.evaluation import LARGEST, Evaluation, read_evaluations
 from epo_lightning.report.statistics import Array
+from epo_lightning.report.study_names import FILE, StudyNames, read_names
+from epo_lightning.run.code import Code, sessions_of
 from epo_lightning.run.folder import RunFolder
 
 STEPS, RATE = "charts/env_steps", "charts/sps"
@@ -30,36 +33,11 @@ OF_KINDS = {
 """Fitness of a generation of CEM-RL, by kind of member."""
 SIGMA, GRADIENT_PARENTS = "population/sigma", "population/gradient_parents"
 _METRICS = (RATE, RETURN, SUCCESSES, COVERAGE, BEST, SPREAD, OFF_POLICY, *OF_KINDS.values(), SIGMA, GRADIENT_PARENTS)
-LARGEST = 1e100
-"""No number of a run is so large."""
-EVALUATIONS = ("last.test.json", "best.test.json", "last.evaluation.json", "best.evaluation.json")
-"""Whose numbers are taken, in this order."""
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
 
 
 class Unusable(Exception):
     """A run that cannot be compared: which file, and why."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What `validate` or `test` wrote beside a checkpoint.
-
-    Attributes:
-        file: Its name: `last.test.json`.
-        content: As it was written.
-        is_stale: The checkpoint was written again since.
-    """
-
-    file: str
-    content: dict[str, Any]
-    is_stale: bool
-
-    def mean(self, quantity: str) -> float:
-        """Of `return`, `length` or `successes`; NaN where it is not told."""
-        told = self.content.get(quantity)
-        value = told.get("mean") if isinstance(told, dict) else None
-        return float(value) if isinstance(value, int | float) else math.nan
 
 
 @dataclass(frozen=True)
@@ -74,6 +52,8 @@ class Run:
         metrics: (T,) of each metric that the run has; NaN where it is not known.
         lineage: The generations.
         evaluations: By name of the file.
+        names: What a study calls its task and method.
+        code: By which it was begun, and then continued; empty where nothing tells.
         covers: Whether the run tells by `charts/episodic_coverage` where its returns begin to be scores.
     """
 
@@ -84,6 +64,8 @@ class Run:
     metrics: dict[str, Array]
     lineage: list[dict[str, Any]] = field(default_factory=list)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    names: StudyNames = field(default_factory=StudyNames)
+    code: tuple[Code, ...] = ()
     covers: bool = True
 
     @property
@@ -118,6 +100,20 @@ def find_runs(places: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
+def idle_methods(places: Sequence[Path], runs: Sequence[Path]) -> list[Path]:
+    """Folders among `places` and below them in which a study keeps a method, but no run of `runs` lies."""
+    begun = {run.resolve().parent for run in runs}
+    found: dict[Path, None] = {}
+    for place in places:
+        for folder, below, files in os.walk(place):
+            if FILE in files and Path(folder).resolve() not in begun:
+                found.setdefault(Path(folder))
+            if "metrics.csv" in files:
+                below.clear()
+            below.sort()
+    return list(found)
+
+
 def columns(path: Path) -> list[str]:
     """What the table of a run is called by, column by column; nothing where it cannot be read."""
     try:
@@ -142,6 +138,8 @@ def read_run(path: Path, more: Sequence[str] = ()) -> Run:
     seconds = np.cumsum(np.diff(steps, prepend=0) / np.where(rate > 0, rate, np.nan))
     returns, coverage = found.get(RETURN, np.full(len(steps), np.nan)), found.get(COVERAGE)
     known = ~np.isnan(returns)
+    if RETURN not in found:
+        raise Unusable(f"{folder.metrics}: no column {RETURN}, which every comparison is of")
     if not known.any():
         raise Unusable(f"{folder.metrics}: no return in {RETURN} yet")
     covered = known if coverage is None else known & (coverage >= 1)
@@ -157,7 +155,9 @@ def read_run(path: Path, more: Sequence[str] = ()) -> Run:
         seconds[start:],
         {name: values[start:] for name, values in found.items()},
         list(read_lineage(folder.lineage)),
-        {evaluation.file: evaluation for evaluation in _read_evaluations(folder.last.parent)},
+        {evaluation.file: evaluation for evaluation in read_evaluations(folder.last.parent)},
+        read_names(path),
+        sessions_of(folder.record),
         coverage is not None,
     )
 
@@ -243,16 +243,3 @@ def _is_generation(record: Any) -> bool:  # noqa: ANN401  (whatever JSON holds)
         return whole and bool(known) and all(agent in agents for agent in named)
     except (KeyError, TypeError, ValueError, AttributeError):
         return False
-
-
-def _read_evaluations(checkpoints: Path) -> Iterable[Evaluation]:
-    for path in sorted((*checkpoints.glob("*.evaluation.json"), *checkpoints.glob("*.test.json"))):
-        try:
-            content, written = json.loads(path.read_text(encoding="utf-8")), path.stat().st_mtime
-        except (OSError, ValueError):
-            continue
-        checkpoint = path.with_name(path.name.split(".")[0] + ".ckpt")
-        stale = checkpoint.exists() and checkpoint.stat().st_mtime > written + 1
-        evaluation = Evaluation(path.name, content if isinstance(content, dict) else {}, stale)
-        if abs(evaluation.mean("return")) < LARGEST:
-            yield evaluation

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from epo_lightning.report.efficiency import Efficiency, efficiencies
+from epo_lightning.report.evaluation import EVALUATIONS, Evaluation
 from epo_lightning.report.grouping import Group
-from epo_lightning.report.reading import EVALUATIONS, RETURN, SUCCESSES, Evaluation, Run
+from epo_lightning.report.reading import RETURN, SUCCESSES, Run
 from epo_lightning.report.statistics import (
     Array,
     Interval,
@@ -36,6 +38,7 @@ class Result:
     Attributes:
         group: Its runs.
         scores: (R,) return of each run.
+        achieved: (R,) successes of each run; NaN where it does not tell.
         returns: Their mean.
         evaluated: What `test` or `validate` says, where the scores are logged ones and all of its runs have that.
         successes: Theirs, or None where the task counts none.
@@ -44,10 +47,12 @@ class Result:
         profile: Which share of its runs returns more than what.
         is_best: No method of the task has a higher mean.
         ties: Its interval and that of the best overlap.
+        efficiency: How soon it was good.
     """
 
     group: Group
     scores: Array
+    achieved: Array
     returns: Mean
     evaluated: Mean | None
     successes: Mean | None
@@ -56,6 +61,7 @@ class Result:
     profile: Profile
     is_best: bool
     ties: bool
+    efficiency: Efficiency
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,7 @@ def _table(task: str, groups: list[Group]) -> Table:
         Result(
             one,
             values,
+            achieved,
             average,
             _evaluated(one.runs) if source == LOGGED else None,
             mean(achieved) if counted and not np.isnan(achieved).any() else None,
@@ -117,8 +124,11 @@ def _table(task: str, groups: list[Group]) -> Table:
             performance_profile([values], grid),
             average is best,
             average is not best and average.interval.overlaps(best.interval),
+            soon,
         )
-        for one, values, average, achieved in zip(groups, scores, means, successes, strict=True)
+        for one, values, average, achieved, soon in zip(
+            groups, scores, means, successes, efficiencies(groups), strict=True
+        )
     ]
     pairs = [
         improvement(one.group.label, [one.scores], other.group.label, [other.scores])
@@ -126,7 +136,17 @@ def _table(task: str, groups: list[Group]) -> Table:
         for other in results
         if one is not other
     ]
-    return Table(task, source, _notes(groups, source), results, pairs)
+    notes = _notes(groups, source)
+    without = [
+        str(run.path)
+        for one, achieved in zip(groups, successes, strict=True)
+        for run, value in zip(one.runs, achieved, strict=True)
+        if counted and np.isnan(value)
+    ]
+    if without:
+        told = "successes" if source != LOGGED else SUCCESSES
+        notes.append(f"Without {told}, so that their methods have none in the table: {', '.join(without)}.")
+    return Table(task, source, notes, results, pairs)
 
 
 def improvement(method: str, ours: list[Array], other: str, theirs: list[Array]) -> Improvement:

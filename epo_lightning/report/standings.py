@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
+from epo_lightning.report.evaluation import EVALUATIONS, LARGEST, Evaluation
 from epo_lightning.report.grouping import Group
-from epo_lightning.report.reading import EVALUATIONS, LARGEST, Evaluation, Run
+from epo_lightning.report.reading import Run
 from epo_lightning.report.statistics import Interval, Mean, mean
 
 KINDS = {"mean": "mean actions", "drawn": "drawn actions"}

@@ -10,6 +10,7 @@ import lightning as L
 
 from epo_lightning.experience.evaluation import Summary
 from epo_lightning.modules.base import PopulationCallback
+from epo_lightning.run.code import made_by
 from epo_lightning.run.standings_table import standings_as_json, summaries_as_json, told_standings
 
 
@@ -58,6 +59,7 @@ class EvaluationReport(PopulationCallback):
             "difficulty": difficulty,
             "episodes": episodes,
             "seeds": seeds,
+            **made_by(),
             **summaries_as_json(module.evaluation),
         }
         if module.standings:

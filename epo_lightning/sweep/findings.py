@@ -59,13 +59,18 @@ def write_best(folder: Path, study: optuna.Study, space: Space) -> FrozenTrial |
 
 def importances(study: optuna.Study) -> dict[str, float]:
     """By key the share of a parameter in what made trials good; empty where there are too few to tell."""
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(done) < _LEAST_TRIALS or len({trial.value for trial in done}) == 1:
+    if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < _LEAST_TRIALS or is_flat(study):
         return {}
     found = optuna.importance.get_param_importances(
         study, evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
     )
     return {key: value for key, value in found.items() if math.isfinite(value)}
+
+
+def is_flat(study: optuna.Study) -> bool:
+    """Whether several trials came to their end, and all are worth the same."""
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return len(done) > 1 and len({trial.value for trial in done}) == 1
 
 
 def draw(folder: Path, study: optuna.Study, space: Space) -> bool:

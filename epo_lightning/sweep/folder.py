@@ -1,4 +1,4 @@
-"""The folder of a study: its configurations, and that they stay what they were when its runs began."""
+"""The folder of a study: its configurations stay what they were when its runs began, and other code is told."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from epo_lightning.limits import Mistake
+from epo_lightning.run.code import Code, names_of, sessions_of
 from epo_lightning.run.folder import RunFolder, part_of, writing
 from epo_lightning.run.overrides import UNSET, Change, find_changes
 from epo_lightning.sweep.space import Space
@@ -26,7 +27,7 @@ def iterations_of(where: str, config: dict[str, Any]) -> int | None:
     """How many iterations a run of this configuration makes; None where only time ends it.
 
     Raises:
-        Mistake: When nothing ends it.
+        Mistake: When nothing ends it, or nothing begins it.
     """
     trainer = config.get("trainer") or {}
     wanted = trainer.get("max_epochs")
@@ -34,6 +35,8 @@ def iterations_of(where: str, config: dict[str, Any]) -> int | None:
         if trainer.get("max_time") is None:
             raise Mistake(f"{where}: {MAX_EPOCHS} is without an end: give a number of iterations")
         return None
+    if wanted < 1:
+        raise Mistake(f"{where}: {MAX_EPOCHS} must be at least 1, for every run trains; got {wanted}")
     return int(wanted)
 
 
@@ -92,6 +95,27 @@ def keep_space(where: str, out: Path, space: Space, seeds: Sequence[int], *, has
                 " change, or choose another --out"
             )
     write(path, f"{text}\n")
+
+
+def other_code(runs: Sequence[RunFolder], here: Code) -> str | None:
+    """A line about the runs that were made, in whole or in part, by other code than what runs here; None without any.
+
+    Args:
+        runs: Those of a study.
+        here: The code that the others will be made by.
+    """
+    here = here._replace(own=None)
+    made = {run: [code._replace(own=None) for code in sessions_of(run.record)] for run in runs}
+    others = {run: next(code for code in codes if code != here) for run, codes in made.items() if {*codes} - {here}}
+    if not others:
+        return None
+    names = names_of([*others.values(), here])
+    by = dict.fromkeys(names[code] for code in others.values())
+    first = next(iter(others)).path
+    return (
+        f"notice: {len(others)} run(s) here, such as {first}, were made by other code ({'; '.join(by)}); what is done"
+        f" now is by {names[here]}: the report tells them apart"
+    )
 
 
 def write(path: Path, text: str) -> None:

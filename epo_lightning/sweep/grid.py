@@ -12,16 +12,18 @@ Point = dict[str, Any]
 
 
 def cross(where: str, grid: object) -> list[Point]:
-    """Every combination of the values; the last key varies fastest. Without keys: the one empty point.
+    """Every combination of the values; the last key varies fastest. Without a grid: the one empty point.
 
     Raises:
-        Mistake: When a key has no list of values, or one of them twice.
+        Mistake: When there are no keys, or a key has no list of values, or one of them twice.
     """
     if grid is None:
         return [{}]
-    if not isinstance(grid, Mapping):
+    if not isinstance(grid, Mapping) or not grid:
         raise Mistake(f"{where} must be keys with lists of values, such as model.num_agents: [8, 16]; got {grid!r}")
     for key, values in grid.items():
+        if not isinstance(key, str):
+            raise Mistake(f"{where}: {key!r} is not a key of a configuration, such as model.num_agents")
         if not isinstance(values, list) or not values:
             raise Mistake(f"{where}.{key} must be a list of values to try, such as [1, 2]; got {values!r}")
         if twice := [value for place, value in enumerate(values) if repr(value) in map(repr, values[:place])]:

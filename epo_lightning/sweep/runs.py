@@ -25,18 +25,28 @@ class StudyRun:
         iterations: How many it will make; None where only time ends it.
         config: The file that `--config` names.
         evaluate: The command that follows, with its flags, or None.
+        task: The task's folder, above the method's; empty where there is none.
 
     Attributes:
-        name: As it is told: `epo/seed0`.
+        method: Of which task and method it is.
+        name: As it is told: `epo/seed0`, or `wall_maze/epo/seed0`.
         run: Its run folder.
         log: What it and its evaluation print.
     """
 
     def __init__(
-        self, method: str, folder: Path, seed: int, iterations: int | None, config: Path, evaluate: str | None
+        self,
+        method: str,
+        folder: Path,
+        seed: int,
+        iterations: int | None,
+        config: Path,
+        evaluate: str | None,
+        task: str = "",
     ) -> None:
-        self.method, self.seed, self.iterations, self.config, self.evaluate = method, seed, iterations, config, evaluate
-        self.name = f"{folder.name}/seed{seed}"
+        self.seed, self.iterations, self.config, self.evaluate = seed, iterations, config, evaluate
+        self.method = f"{task}/{method}" if task else method
+        self.name = "/".join(filter(None, (task, folder.name, f"seed{seed}")))
         self.run = RunFolder(folder / f"seed{seed}")
         self.log = folder / f"seed{seed}.log"
         self._record = self.run.path / "finished.json"

@@ -122,7 +122,7 @@ class SearchPlan:
         self._space, self._seeds, self._make_runs, self._notice = space, seeds, make_runs, notice
         self._open: list[_Open] = []
         self._unwanted: list[StudyRun] = []
-        self._is_column_told = False
+        self._is_column_told = self._is_hopeless = False
         trials = study.get_trials(deepcopy=False)
         self._over = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
         folders = {trial.number: trial.user_attrs.get(_FOLDER, trial.number) for trial in trials}
@@ -151,6 +151,8 @@ class SearchPlan:
 
     def further(self) -> int:
         """Runs of trials that have not begun."""
+        if self._is_hopeless:
+            return 0
         return max(0, self._space.trials - self._over - self.failed - len(self._open)) * self._seeds
 
     def ended(self, run: StudyRun, complaint: str | None) -> None:
@@ -199,8 +201,12 @@ class SearchPlan:
         without = [run for run, value in zip(one.runs, values, strict=True) if math.isnan(value)]
         if without:
             reason = no_value(without[0].run.metrics, self._space.metric)
-            self._notice(f"failed: trial {one.trial.number}: {reason}")
-            self._fail(one)
+            left = self.further()
+            self._is_hopeless = self._over == 0 and any(curve and not curve.has_column for curve in one.curves)
+            ends = "; no trial has it, so the search ends" if self._is_hopeless and left else ""
+            self._notice(f"failed: trial {one.trial.number}: {reason}{ends}")
+            for open_one in [*self._open] if self._is_hopeless else [one]:
+                self._fail(open_one)
         else:
             self.study.tell(one.trial, sum(values) / len(values))
             self._open.remove(one)

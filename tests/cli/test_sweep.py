@@ -1,5 +1,6 @@
 """`sweep`: a study from its file to its report, and what is refused before anything is started."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from epo_lightning.cli import report, resolution, sweep
 from epo_lightning.cli.arguments import find_config
 from epo_lightning.cli.entry import main
 from epo_lightning.limits import Mistake
+from epo_lightning.run.code import made_by
 from tests.support.command_line import TINY, Cli, wait_for_rows
 from tests.support.fake_runs import FakeRun
 
@@ -106,6 +108,38 @@ def test_agents_are_evaluated_where_there_are_several(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("parsed_here")
+def test_a_study_of_several_tasks_has_a_folder_for_each(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_fake_runs(monkeypatch)
+    tasks = "tasks: {long: {trainer.max_epochs: 8}, short: {seeds: 1}}\n"
+    methods = "methods: {a: {}, b: {model.num_agents: 2, skip: [short]}}"
+    outcome = cli("sweep", write(f"out: out\nseeds: 2\ncommon: {{config: tiny.yaml}}\n{tasks}{methods}"))
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.startswith("study: 2 task(s), 2 method(s), 1 or 2 seed(s) = 5 runs, ")
+    runs = ["out/long/a/seed0", "out/long/b/seed0", "out/short/a/seed0", "out/long/a/seed1", "out/long/b/seed1"]
+    assert outcome.out.splitlines()[-1].startswith(f"reported {runs[0]} ")
+    assert sorted(str(path.parent) for path in Path("out").rglob("finished.json")) == sorted(runs)
+    assert json.loads(Path("out/short/a/study.json").read_text()) == {"task": "short", "method": "a"}
+    assert [len(Path(run, "metrics.csv").read_text().splitlines()) for run in runs] == [9, 9, 3, 9, 9]
+    again = cli("sweep", write(f"out: out\nseeds: 2\ncommon: {{config: tiny.yaml}}\n{tasks}{methods}"))
+    assert (again.code, again.err) == (0, "")  # nothing is left to do
+
+
+@pytest.mark.usefixtures("parsed_here")
+def test_a_study_that_goes_on_by_other_code_says_so_before_it_starts(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_fake_runs(monkeypatch)
+    assert "other code" not in cli("sweep", write(STUDY)).err
+    record = {**made_by(), "versions": {"epo_lightning": "0.0.9"}}
+    Path("out/tiny/seed0/run.json").write_text(json.dumps(record))
+    Path("out/tiny/seed1/run.json").write_text(json.dumps(made_by()))
+    assert cli("sweep", write(STUDY)).err == ""  # all are done, so nothing is mixed now
+    told = cli("sweep", write(STUDY.replace("seeds: 2", "seeds: 3"))).err.splitlines()
+    assert told[0].startswith("study: ")
+    assert told[1].startswith(
+        "notice: 1 run(s) here, such as out/tiny/seed0, were made by other code (epo_lightning 0.0.9,"
+    )
+
+
+@pytest.mark.usefixtures("parsed_here")
 def test_settings_of_callbacks_are_named_by_their_class(cli: Cli) -> None:
     text = """
         common: {config: quickstart, trainer.callbacks.GeneticEvolution.mutation_sigma: 3e-1}
@@ -129,6 +163,7 @@ def test_settings_of_callbacks_are_named_by_their_class(cli: Cli) -> None:
         ("a: {model.loss.clip_eps: -1}", "model.loss.clip_eps must be greater than 0"),
         ("a: {trainer.callbacks.GeneticEvolution.num_elites: 3}", "GeneticEvolution: there is none"),
         ("a: {trainer.max_epochs: -1}", "trainer.max_epochs is without an end"),
+        ("a: {trainer.max_epochs: 0}", "trainer.max_epochs must be at least 1"),
         ("a: {model.lss.x: 3}, b: {model.lss.x: 3}", "(and 1 more)"),
     ],
 )
@@ -159,6 +194,22 @@ def test_a_configuration_that_changed_after_its_runs_began_is_refused(
     outcome = cli("sweep", write(STUDY))
     assert outcome.code == 2
     assert "trainer.max_epochs 400 -> 300 (and 1 more)" in outcome.err
+
+
+@pytest.mark.usefixtures("parsed_here")
+def test_a_method_none_of_whose_runs_began_is_named_to_the_report(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_fake_runs(monkeypatch)
+
+    class Fails(sweep.StudyRun):  # type: ignore[misc, name-defined]  # the fake one
+        @property
+        def training(self) -> list[str]:
+            good: list[str] = super().training
+            return [sys.executable, "-c", "raise SystemExit(3)"] if self.method == "bad" else good
+
+    monkeypatch.setattr(sweep, "StudyRun", Fails)
+    outcome = cli("sweep", write(STUDY.replace("tiny: {}", "good: {}\n  bad: {}").replace("seeds: 2", "seeds: 1")))
+    assert outcome.code == 1
+    assert "reported out/good/seed0 out/bad --out out/report" in outcome.out
 
 
 def use_fake_runs(monkeypatch: pytest.MonkeyPatch, value: str = "i") -> None:
@@ -219,6 +270,7 @@ def test_values_that_fit_refuses_are_told_before_a_search_begins(cli: Cli) -> No
         ("[gae, n_step]", "[gae, nstep]", "model.rollout.estimator"),
         ("high: 1e-2", "high: 2", "model.optimizer.learning_rate must be"),
         ("rollout.estimator", "rolout.estimator", "search.parameters"),
+        ("metric: score", "metric: charts/episodic_sucesses", "(did you mean charts/episodic_successes?)"),
     ):
         outcome = cli("sweep", write(SEARCH.replace(old, new)))
         assert outcome.code == 2

@@ -31,5 +31,5 @@ def test_every_study_of_the_page_and_of_the_results_is_one(
 def test_the_page_shows_the_agents_file() -> None:
     (shown,) = (block for block in BLOCKS if "program:" in block)
     assert yaml.safe_load(shown) == yaml.safe_load(OF_WANDB.read_text())
-    assert len(STUDIES) == 3
+    assert len(STUDIES) == 4
     assert "sweep" in COMMANDS

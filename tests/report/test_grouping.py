@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from epo_lightning.report.grouping import Group, differences, group
-from epo_lightning.report.reading import read_run
+from epo_lightning.report.reading import find_runs, read_run
+from epo_lightning.report.study_names import StudyNames, as_text
 from tests.support.run_folders import make_run
 
 EDITS = [
@@ -129,3 +130,21 @@ def test_settings_in_which_methods_differ_have_a_value_of_each(tmp_path: Path) -
         "GeneticEvolution.num_elites": [1, None],
         "GeneticEvolution.spread_threshold": [0.5, None],
     }
+
+
+def test_runs_of_a_study_are_called_as_it_calls_them(tmp_path: Path) -> None:
+    named = {"one/ours": 16, "one/other": 16, "two/ours": 64}
+    for folder, agents in named.items():
+        for seed in (0, 1):
+            make_run(tmp_path / folder / f"seed{seed}", seed=seed, agents=agents)
+        task, method = folder.split("/")
+        (tmp_path / folder / "study.json").write_text(as_text(StudyNames(task, method)))
+    make_run(tmp_path / "alone", agents=16)
+    (tmp_path / "study.json").write_text('{"task": 3, "method": "x\\n"}')  # which means nothing
+    groups = group([read_run(path) for path in find_runs([tmp_path])])
+    assert [(one.task, one.label, len(one.runs)) for one in groups] == [
+        ("WallMaze", "sapg, 16 agents", 1),
+        ("one", "other", 2),  # with the same settings: two methods all the same
+        ("one", "ours", 2),
+        ("two", "ours", 2),  # in the same environments: another task all the same
+    ]

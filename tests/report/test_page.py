@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from epo_lightning.report import plot
+from epo_lightning.report.study_names import StudyNames, as_text
 from tests.support.command_line import Cli
 from tests.support.run_folders import HEADER, evaluate, make_run, table
 
@@ -45,6 +46,7 @@ def test_a_report_is_a_page_a_table_results_and_a_picture(cli: Cli, tmp_path: Pa
         "report.html",
         "report.json",
         "report.png",
+        "runs.csv",
     ]
     assert (tmp_path / "made" / "report.png").read_bytes().startswith(b"\x89PNG")
 
@@ -59,6 +61,7 @@ def test_the_page_needs_nothing_else(cli: Cli, tmp_path: Path) -> None:
         page.count('<svg class="picture"') == 2 + 1 + 1 + 2
     )  # returns twice; the profile; the master; heat map and family tree
     assert "Generations by seed: 3, 3, 3." in page
+    assert "No run of this task had a success, or tells of any." in page
     assert "<b>6.00 ± 0.58</b>" in page  # 5 6 7: s = 1
     assert "≈ 3.00 ± 0.58" in page  # 4.303 standard errors are 2.48: up to 5.48, and down to 3.52
 
@@ -93,9 +96,33 @@ def test_the_numbers_are_those_of_the_runs(cli: Cli, tmp_path: Path) -> None:
     epo, ppo = task["methods"]
     assert (epo["return"]["mean"], epo["is_best"], epo["return"]["runs"]) == (6.0, True, 3)
     assert (ppo["return"]["mean"], ppo["is_best"], ppo["ties_with_best"]) == (3.0, False, True)
-    assert ppo["runs"][2] == {"folder": "runs/ppo-2", "seed": 2, "env_steps": 200, "return": 4.0}
+    run = ppo["runs"][2]
+    assert (run["folder"], run["seed"], run["env_steps"], run["seconds"]) == ("runs/ppo-2", 2, 200, 4.0)
+    assert (run["return"], run["successes"], run["mean_return"], run["code"]) == (4.0, None, 2.5, [])
+    assert ppo["efficiency"]["env_steps"] == [100, 200]
+    assert ppo["efficiency"]["mean_return"]["mean"] == 2.0  # of 1.5, 2 and 2.5
     assert task["improvements"][0]["method"] == "epo, 3 agents"
     assert task["improvements"][0]["probability"] == 1.0
+
+
+def test_how_soon_is_on_the_page_and_in_the_numbers(cli: Cli, tmp_path: Path) -> None:
+    for seed, successes in enumerate(((0.2, 0.6), (0, 0), (0.5, 0.95))):
+        metrics = "".join(f"{100 * n},50,1,{n},{value}\r\n" for n, value in enumerate(successes, 1))
+        header = f"{HEADER.strip()},charts/episodic_successes\r\n"
+        make_run(tmp_path / "runs" / str(seed), seed=seed, metrics=header + metrics)
+    assert cli("report", "runs").code == 0
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "<td>200<br><small>1 of 3 never</small></td><td>4.0</td>" in page
+    assert "<td>–<br><small>2 of 3 never</small></td><td>–</td>" in page
+    content = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert content["tasks"][0]["methods"][0]["efficiency"]["reached"] == [
+        {"successes": 0.5, "median_env_steps": 200, "median_seconds": 4, "runs": 3, "never": 1},
+        {"successes": 0.9, "median_env_steps": None, "median_seconds": None, "runs": 3, "never": 2},
+    ]
+    with (tmp_path / "report" / "runs.csv").open(newline="") as file:
+        rows = [*csv.DictReader(file)]
+    assert [row["env_steps_to_0.5_successes"] for row in rows] == ["200", "", "100"]
+    assert [row["mean_successes"] for row in rows] == ["0.4", "0.0", "0.725"]
 
 
 def test_several_tasks_are_put_on_one_scale(cli: Cli, tmp_path: Path) -> None:
@@ -127,6 +154,8 @@ def test_other_metrics_are_drawn_when_they_are_named(cli: Cli, tmp_path: Path) -
     assert cli("report", "runs", "--metric", "env/lifted", "--metric", "charts/sps").code == 0
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert page.count("<figcaption>env/lifted over env steps") == 1
+    assert "Without a value in env/lifted: 1 of 1 runs of sapg, 2 agents." in page
+    assert "Without a value in charts/sps" not in page
     with (tmp_path / "report" / "report.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["metric"] == "env/lifted"]
     assert [(row["run"], row["env_steps"], row["value"]) for row in rows] == [
@@ -160,6 +189,27 @@ def test_a_run_that_cannot_be_used_is_a_notice_and_stands_on_the_page(cli: Cli, 
     (line,) = outcome.err.splitlines()
     assert line.startswith("notice: left out: runs/young/metrics.csv: charts/episodic_coverage has not reached 1")
     assert "runs/young/metrics.csv" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_method_of_a_study_without_a_run_is_a_notice_and_stands_on_the_page(cli: Cli, tmp_path: Path) -> None:
+    make_run(tmp_path / "runs" / "epo" / "seed0", agents=4)
+    for method in ("epo", "ppo"):
+        (tmp_path / "runs" / method).mkdir(exist_ok=True)
+        (tmp_path / "runs" / method / "study.json").write_text(as_text(StudyNames("", method)))
+    outcome = cli("report", "runs")
+    assert (outcome.code, outcome.err) == (0, "notice: left out: runs/ppo: no run of this method has begun\n")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "<li>runs/ppo: no run of this method has begun</li>" in page
+
+
+def test_numbers_beside_an_axis_are_short(cli: Cli, tmp_path: Path) -> None:
+    make_run(tmp_path / "runs" / "a", [-1208.0, -1216.0])
+    make_run(tmp_path / "runs" / "b", [-1210.0, -1211.0], seed=1)
+    cli("report", "runs")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    told = re.findall(r'text-anchor="end">([^<]*)</text>', page)
+    assert "-1210" in told
+    assert max(map(len, told)) <= 6
 
 
 @pytest.mark.parametrize(

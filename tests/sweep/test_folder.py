@@ -1,5 +1,6 @@
 """The folder of a study: what its runs have begun with stays."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import pytest
 import yaml
 
 from epo_lightning.limits import Mistake
+from epo_lightning.run.code import Code
 from epo_lightning.run.folder import RunFolder
-from epo_lightning.sweep.folder import iterations_of, keep_config, keep_space
+from epo_lightning.sweep.folder import iterations_of, keep_config, keep_space, other_code
 from epo_lightning.sweep.space import Parameter, Space
 
 
@@ -74,3 +76,23 @@ def test_a_run_must_have_an_end() -> None:
     for trainer in ({"max_epochs": -1}, {"max_epochs": None}, None):
         with pytest.raises(Mistake, match=r"f: trainer\.max_epochs is without an end"):
             iterations_of("f", {"trainer": trainer})
+
+
+def made(folder: Path, name: str, commit: str, *, dirty: bool = False) -> RunFolder:
+    (folder / name).mkdir(parents=True)
+    git = {"package": {"commit": commit, "dirty": dirty}}
+    (folder / name / "run.json").write_text(json.dumps({"versions": {"epo_lightning": "0.1.0"}, "git": git}))
+    return RunFolder(folder / name)
+
+
+def test_runs_of_other_code_are_told_in_one_line(tmp_path: Path) -> None:
+    here = Code("0.1.0", "b" * 40, dirty=False)
+    same, old, older = made(tmp_path, "a", "b" * 40), made(tmp_path, "b", "a" * 40), made(tmp_path, "c", "a" * 40)
+    changed, silent = made(tmp_path, "d", "b" * 40, dirty=True), RunFolder(tmp_path / "e")
+    assert other_code([same, silent], here) is None
+    line = other_code([same, old, older, changed], here)
+    assert line == (
+        f"notice: 3 run(s) here, such as {old.path}, were made by other code (epo_lightning 0.1.0, commit aaaaaaaa;"
+        " epo_lightning 0.1.0, commit bbbbbbbb with uncommitted changes); what is done now is by epo_lightning 0.1.0,"
+        " commit bbbbbbbb: the report tells them apart"
+    )

@@ -44,7 +44,7 @@ def test_methods_are_crossed_with_grids_and_come_in_order(tmp_path: Path) -> Non
         grid: {model.loss.clip_eps: [1e-1, 0.2]}
         """,
     )
-    assert (study.out, study.seeds, study.jobs, study.threads, study.evaluate) == (
+    assert (study.out, study.methods[0].seeds, study.jobs, study.threads, study.evaluate) == (
         tmp_path / "results", (3, 7), 2, 4, "test",
     )  # fmt: skip
     assert [method.name for method in study.methods] == [
@@ -66,14 +66,56 @@ def test_methods_are_crossed_with_grids_and_come_in_order(tmp_path: Path) -> Non
 
 def test_little_is_needed(tmp_path: Path) -> None:
     study = read(tmp_path, "methods: {a: {config: known}}")
-    assert (study.out, study.seeds, study.jobs, study.threads, study.evaluate) == (
+    assert (study.out, study.methods[0].seeds, study.jobs, study.threads, study.evaluate) == (
         Path("runs/study"), (0,), None, 1, None,
     )  # fmt: skip
-    assert read(tmp_path, "seeds: 3\nmethods: {a: {config: known}}").seeds == (0, 1, 2)
+    assert read(tmp_path, "seeds: 3\nmethods: {a: {config: known}}").methods[0].seeds == (0, 1, 2)
     alone = read(tmp_path, "common: {config: known}\ngrid: {model.num_agents: [2, 4]}")
     assert [method.name for method in alone.methods] == ["num_agents=2", "num_agents=4"]
     task = read(tmp_path, "methods: {a: {data.env: mine.Task}}")
     assert task.methods[0].configs == ()
+
+
+TASKS = """
+    seeds: 3
+    common: {trainer.max_epochs: 9}
+    tasks:
+      known: {model.num_agents: 8}
+      hard: {config: mine.yaml, seeds: [7], trainer.max_epochs: 20}
+    methods:
+      epo: {config: "{task}.yaml"}
+      ppo:
+        config: known
+        model.num_agents: 1
+        tasks: {hard: {config: mine.yaml, model.num_agents: 2}}
+      sac: {config: known, skip: [hard]}
+    """
+
+
+def test_tasks_are_crossed_with_methods_and_each_may_say_what_differs(tmp_path: Path) -> None:
+    for name in ("known.yaml", "hard.yaml"):
+        (tmp_path / name).touch()
+    study = read(tmp_path, TASKS)
+    assert [str(method.folder) for method in study.methods] == [
+        "known/epo", "known/ppo", "known/sac", "hard/epo", "hard/ppo",
+    ]  # fmt: skip
+    assert [method.seeds for method in study.methods] == [(0, 1, 2)] * 3 + [(7,)] * 2
+    epo, *_, last = study.methods
+    packaged, mine = Path("/packaged/known.yaml"), tmp_path / "mine.yaml"
+    assert epo.configs == (tmp_path / "known.yaml",)
+    assert epo.overlays == ({"trainer": {"max_epochs": 9}}, {"model": {"num_agents": 8}})
+    assert last.configs == (mine, packaged, mine)  # the task's, the method's, the method's on that task
+    assert last.overlays == (
+        {"trainer": {"max_epochs": 9}}, {"trainer": {"max_epochs": 20}},
+        {"model": {"num_agents": 1}}, {"model": {"num_agents": 2}},
+    )  # fmt: skip
+    assert last.where.endswith("study.yaml: methods.ppo (hard)")
+
+
+def test_tasks_may_be_names_alone_and_grids_cross_them(tmp_path: Path) -> None:
+    study = read(tmp_path, "tasks: [known]\ncommon: {config: '{task}'}\ngrid: {model.num_agents: [2, 4]}")
+    assert [str(method.folder) for method in study.methods] == ["known/num_agents=2", "known/num_agents=4"]
+    assert study.methods[0].configs == (Path("/packaged/known.yaml"),)
 
 
 def test_what_a_packaged_study_writes_goes_to_the_working_folder(tmp_path: Path) -> None:
@@ -123,6 +165,54 @@ def test_what_a_packaged_study_writes_goes_to_the_working_folder(tmp_path: Path)
         ("methods: {a: {config: known}}\nevaluate: ''", "evaluate must be validate or test"),
         ("methods: {a: {config: known}}\nsearch: {}", "exclude each other"),
         ("search: {parameters: {a: [1]}}", "a search needs common"),
+        ("tasks: {}\nmethods: {a: {config: known}}", "tasks must be names"),
+        ("tasks: 3\nmethods: {a: {config: known}}", "tasks must be names"),
+        ("tasks: [t, t]\nmethods: {a: {config: known}}", "tasks has t twice"),
+        ("tasks: {t: , T: }\nmethods: {a: {config: known}}", "two tasks are called t"),
+        ("tasks: {a/b: }\nmethods: {a: {config: known}}", "tasks: 'a/b' cannot be a name"),
+        ("tasks: {report: }\nmethods: {a: {config: known}}", "tasks: 'report' cannot be a name"),
+        ("tasks: {t: 3}\nmethods: {a: {config: known}}", "tasks.t must hold keys"),
+        ("tasks: {t: }\nmethods: {a: {}}", "methods.a (t): nothing says which task"),
+        ("tasks: {t: {seeds: 0}}\nmethods: {a: {config: known}}", "tasks.t.seeds must be how many"),
+        (
+            "tasks: {t: {grid: {a.b: [1]}}}\nmethods: {a: {config: known}}",
+            "grid cannot stand here, a grid stands at the top",
+        ),
+        ("tasks: {t: {config: known}}\nmethods: {a: {config: 'ppo_{task}'}}", "methods.a.config: ppo_t is unknown"),
+        ("tasks: [t]\nmethods: {a: {config: 'ppo_{tsk}'}}", "{tsk} of ppo_{tsk} stands for nothing; {task} is the"),
+        ("tasks: {t: {config: known}}\nmethods: {a: {config: {task}}}", "write '{task}' in quotes"),
+        ("methods: {a: {config: 'ppo_{task}'}}", "ppo_{task} is for a study with tasks"),
+        (
+            "tasks: {t: {config: known}}\nmethods: {a: {tasks: {tt: }}}",
+            "methods.a.tasks: tt is no task of this study (did you mean t?); it has t",
+        ),
+        ("tasks: {t: {config: known}}\nmethods: {a: {tasks: [t]}}", "methods.a.tasks must be names of tasks"),
+        ("tasks: {t: {config: known}}\nmethods: {a: {tasks: {t: 3}}}", "methods.a.tasks.t must hold keys"),
+        ("tasks: {t: {config: known}}\nmethods: {a: {skip: t}}", "methods.a.skip must be a list"),
+        ("tasks: {t: {config: known}}\nmethods: {a: {skip: [s]}}", "methods.a.skip: s is no task"),
+        ("tasks: {t: {config: known}}\nmethods: {a: {skip: [t]}}", "leaves out every task"),
+        (
+            "tasks: {t: {config: known}, u: {config: known}}\nmethods: {a: {skip: [t], tasks: {t: }}}",
+            "t stands in skip and in tasks",
+        ),
+        ("methods: {a: {config: known, tasks: {t: }}}", "methods.a.tasks is for a study with tasks"),
+        ("methods: {a: {config: known, skip: [t]}}", "methods.a.skip is for a study with tasks"),
+        ("common: {config: known, skip: [t]}\nmethods: {a: }", "only a method can leave out tasks"),
+        ("tasks: [t]\ncommon: {config: known}\nsearch: {parameters: {a: [1]}}", "tasks and search exclude each other"),
+        ("common: {configs: known}\nmethods: {a: }", "configs means nothing here (did you mean config?)"),
+        ("methods: {a: {config: known, seeds: 3}}", "seeds are given at the top"),
+        (
+            "methods: {a: {config: known, evaluate: test}}",
+            "evaluate cannot stand here, it stands at the top of the file",
+        ),
+        ("methods: {a: {config: known}}\nseeds: 99999999999", "seeds must be how many"),
+        ("common: {config: known}\ngrid: {}", "grid must be keys with lists"),
+        ("methods: {a: {config: known, grid: }}", "methods.a.grid must be keys with lists"),
+        ("common: {config: known}\ngrid: {3: [1, 2]}", "grid: 3 is not a key"),
+        (
+            "methods: {a: {config: known, grid: {x.y: [1]}}}\ngrid: {x.y: [2]}",
+            "methods.a.grid.x.y stands in the grid of all methods, too",
+        ),
         ("program: x\nmethod: random\nparameters: {}", "wandb sweep"),
         ("model: {num_agents: 3}", "is a configuration of one run: fit --config"),
     ],

@@ -11,7 +11,7 @@ import yaml
 from optuna.trial import TrialState
 
 from epo_lightning.sweep.driver import Driver
-from epo_lightning.sweep.findings import draw, importances, write_best, write_table
+from epo_lightning.sweep.findings import draw, importances, is_flat, write_best, write_table
 from epo_lightning.sweep.progress import Screen
 from epo_lightning.sweep.space import Parameter, Space
 from epo_lightning.sweep.trials import SearchPlan, best_of, open_study, trial_folder
@@ -145,6 +145,25 @@ def test_a_metric_that_is_no_column_is_told_at_once_and_at_the_end(tmp_path: Pat
     assert screen.said[0].startswith("notice: search.metric: scroe is no column of ")
     assert screen.said[-1].startswith("failed: trial 0: search.metric: scroe is no column of ")
     assert screen.said[-1].endswith("(did you mean score?)")
+
+
+def test_a_search_ends_when_its_first_trial_had_no_such_column(tmp_path: Path) -> None:
+    space = Space((X,), "scroe", "last", trials=50, pruner="none")
+    study, driver, plan, screen = search(tmp_path, space)
+    assert len(study.get_trials()) <= 2  # of which one had begun
+    assert plan.further() == 0
+    assert driver.failed == []
+    failed = [line for line in screen.said if line.startswith("failed: ")]
+    assert failed[0].endswith("(did you mean score?); no trial has it, so the search ends")
+
+
+def test_trials_that_are_all_worth_the_same_are_told_apart_from_others(found: tuple[Path, optuna.Study]) -> None:
+    assert not is_flat(found[1])
+    flat = optuna.create_study()
+    for _ in range(2):
+        assert not is_flat(flat)
+        flat.tell(flat.ask(), 0.0)
+    assert is_flat(flat)
 
 
 def test_what_was_found_is_a_table_a_configuration_and_a_picture(found: tuple[Path, optuna.Study]) -> None:
