@@ -4,13 +4,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from epo_lightning.report.evaluation import Evaluation
 from epo_lightning.report.reading import Run
-from epo_lightning.report.results import LOGGED, Table
+from epo_lightning.report.results import Result, Table
+from epo_lightning.report.standings import standings
 from epo_lightning.run.code import Code, names_of
 
 _UNKNOWN = "code that no run.json tells of"
-History = tuple[tuple[Code, ...], Code | None]
-"""Of a run: its sessions, and who evaluated it where the table shows that and it is another one."""
+History = tuple[tuple[Code, ...], tuple[Code, ...]]
+"""Of a run: its sessions, and what evaluated it where a table shows that and it is another one."""
 
 
 class Provenance(NamedTuple):
@@ -27,8 +29,13 @@ class Provenance(NamedTuple):
 
 def provenance(tables: Sequence[Table]) -> Provenance:
     """Of all runs of a page."""
-    told = {run.path: _history(run, table.source) for table, run in _runs(tables)}
-    codes = [code for sessions, evaluation in told.values() for code in (*sessions, evaluation) if code is not None]
+    told = {
+        run.path: _history(run, shown)
+        for table in tables
+        for result in table.results
+        for run, shown in _shown(table, result)
+    }
+    codes = [code for sessions, evaluations in told.values() for code in (*sessions, *evaluations)]
     names = names_of(codes)
     if len({*told.values()}) == 1 and len(next(iter(told.values()))[0]) <= 1:
         history = next(iter(told.values()))
@@ -52,20 +59,20 @@ def provenance(tables: Sequence[Table]) -> Provenance:
     return Provenance(lines, differs=True)
 
 
-def _runs(tables: Sequence[Table]) -> Iterator[tuple[Table, Run]]:
-    for table in tables:
-        for result in table.results:
-            for run in result.group.runs:
-                yield table, run
+def _shown(table: Table, result: Result) -> Iterator[tuple[Run, list[Evaluation]]]:
+    """Each run of a method with the evaluations whose numbers the page has."""
+    agents = {one.run.path: one.source for one in standings(result.group)}
+    for run in result.group.runs:
+        found = (run.evaluations.get(table.source), agents.get(run.path))
+        yield run, [one for one in found if one is not None]
 
 
-def _history(run: Run, source: str) -> History:
-    evaluation = run.evaluations[source].code if source != LOGGED else Code()
-    known = [code._replace(own=None) for code in run.code[-1:]]
-    return run.code, None if evaluation == Code() or evaluation in known else evaluation
+def _history(run: Run, shown: Sequence[Evaluation]) -> History:
+    known = [Code(), *(code._replace(own=None) for code in run.code[-1:])]
+    return run.code, tuple(dict.fromkeys(one.code for one in shown if one.code not in known))
 
 
 def _words(history: History, names: dict[Code, str]) -> str:
-    sessions, evaluation = history
+    sessions, evaluations = history
     made = ", continued by ".join(names[code] for code in sessions) or _UNKNOWN
-    return made if evaluation is None else f"{made}, evaluated by {names[evaluation]}"
+    return ", evaluated by ".join((made, *(names[code] for code in evaluations)))

@@ -81,6 +81,17 @@ def test_who_evaluated_is_told_where_it_is_another(tmp_path: Path) -> None:
     assert "seed 0 by epo_lightning 0.1.0, commit aaaaaaaa, evaluated by epo_lightning 0.1.0, commit bbb" in lines[0]
 
 
+def test_who_evaluated_agent_by_agent_is_told_beside_who_tested(tmp_path: Path) -> None:
+    run = make(tmp_path / "a", 0, told("a"), agents=2)
+    agents = [{"agent": agent, "return": {"mean": 1.0, "standard_error": 0.5}} for agent in (0, 1)]
+    standing = {"champion": 0, "env_steps": 150, "mean": {"best": None, "agents": agents}}
+    evaluate(run, 1.0, "last.evaluation.json", agents=standing, **told("c"))
+    made = "All runs were made by epo_lightning 0.1.0, commit aaaaaaaa, evaluated by epo_lightning 0.1.0, commit"
+    assert found(tmp_path) == ([f"{made} cccccccc."], False)
+    evaluate(run, 1.0, "last.test.json", **told("b"))  # which the scores are from now
+    assert found(tmp_path) == ([f"{made} bbbbbbbb, evaluated by epo_lightning 0.1.0, commit cccccccc."], False)
+
+
 def test_it_stands_on_the_page_in_the_numbers_and_in_a_notice(cli: Cli, tmp_path: Path) -> None:
     make(tmp_path / "runs" / "a", 0, told("a", sources="1"))
     make(tmp_path / "runs" / "b", 1, told("b", sources="2"))
