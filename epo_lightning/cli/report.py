@@ -104,5 +104,5 @@ def write(places: Sequence[Path], out: Path, metrics: Sequence[str] = ()) -> Non
     if not drawn:
         print(f"notice: {out / 'report.png'} needs matplotlib: pip install 'epo-lightning[report]'", file=sys.stderr)
     endings = "html, .csv, .json and .png" if drawn else "html, .csv and .json"
-    methods = sum(len(table.results) for table in made)
+    methods = len({result.group.label for table in made for result in table.results})
     print(f"{len(runs)} run(s) of {methods} method(s): {out}/report.{endings}")

@@ -49,7 +49,7 @@ def page(
     """
     groups = [result.group for table in tables for result in table.results]
     runs = _count(sum(len(group.runs) for group in groups), "run")
-    told = f"{runs}, {_count(len(groups), 'method')} on {_count(len(tables), 'task')}"
+    told = f"{runs}, {_count(len({group.label for group in groups}), 'method')} on {_count(len(tables), 'task')}"
     names = ", ".join(table.task for table in tables)
     parts = [f"<h1>{escape(names)}</h1><p>{told}.</p>"]
     for title, lines in (("Left out", skipped), ("Made by different code", code.lines if code.differs else ())):

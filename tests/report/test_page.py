@@ -131,8 +131,10 @@ def test_several_tasks_are_put_on_one_scale(cli: Cli, tmp_path: Path) -> None:
             for seed in range(3):
                 make_run(tmp_path / "runs" / f"{task}{agents}{seed}", [scale * (agents + seed)], seed,
                          agents=agents, task=task)  # fmt: skip
-    assert cli("report", "runs").code == 0
+    outcome = cli("report", "runs")
+    assert outcome.out.startswith("12 run(s) of 2 method(s): ")
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "12 runs, 2 methods on 2 tasks" in page
     assert page.count("<figcaption>Performance profile") == 3  # of each task, and of both
     # of 1 2 3 and 2 3 4 on the scale from 1 to 4, twice: the middle four of 0 0 1/3 1/3 2/3 2/3
     content = json.loads((tmp_path / "report" / "report.json").read_text())
