@@ -72,7 +72,7 @@ class PopulationDiagnostics(PopulationCallback):
                 dataset.diagnostics[f"losses/off_policy_gradient_{name}"] = value
 
     def _look_at_the_gradient(self, module: EPOModule, batch: RolloutBuffer, iteration: int) -> GradientShare:
-        """Of samples drawn anew, and the same when the run is repeated; who only imitates is not among them."""
+        """Of samples drawn anew, and the same when the run is repeated; coupled followers are not among them."""
         horizon, learnt = batch.shape.horizon, batch.shape.learnt_columns
         wanted, there = (self.samples // horizon, learnt) if batch.recurrent else (self.samples, learnt * horizon)
         count = max(1, min(wanted, there // 8))

@@ -82,7 +82,7 @@ def test_a_resumed_run_tells_what_the_uninterrupted_one_does(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("network", [{}, {"lstm_units": 3}], ids=["mlp", "lstm"])
-def test_samples_that_are_only_imitated_are_in_no_part(
+def test_samples_of_coupled_followers_are_in_no_part(
     tmp_path: Path, network: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[RolloutBatch] = []
@@ -92,11 +92,10 @@ def test_samples_that_are_only_imitated_are_in_no_part(
         return gradient_share(policy, batch, *settings)
 
     monkeypatch.setattr(diagnostics, "gradient_share", noted)
-    loss, rollout = {"coupling_coefficient": 0.1, "imitation_coefficient": 0.1}, {"imitated_fraction": 0.5}
-    module = small_module(loss=loss, rollout=rollout, **network)
+    module = small_module(loss={"coupling_coefficient": 0.1}, **network)
     train(module, small_data(64), tmp_path, 6, PopulationDiagnostics(1))
     assert sum(len(batch.agent_ids) for batch in seen) >= 50
-    assert not any((batch.coupled() | batch.imitated).any() for batch in seen)
+    assert not any(batch.coupled().any() for batch in seen)
     off_policy = torch.cat([batch.off_policy for batch in seen]).float().mean().item()
     assert 0.1 < off_policy < 0.3  # 16 columns of 80
 
