@@ -67,12 +67,17 @@ def main() -> None:
         for path in sorted(arguments.runs.glob("*/seed*"))
         if (path / "metrics.csv").exists()
     ]
+    sides = {option: [run["method"] in methods for run in runs] for option, methods in options(study).items()}
+    if short := [option for option, has in sides.items() if min(sum(has), len(has) - sum(has)) < 2]:
+        parser.error(f"{arguments.runs}: fewer than two runs with {short[0]}, or without: run the study first")
     print(f"| option | {' | '.join(METRICS)} |\n|---|{'---|' * len(METRICS)}")
-    for option, methods in options(study).items():
+    for option, has in sides.items():
         cells = []
         for name in METRICS:
-            sides = [[run[name] for run in runs if (run["method"] in methods) is has] for has in (True, False)]
-            difference, error = effect(*sides)
+            having, others = (
+                [run[name] for run, own in zip(runs, has, strict=True) if own is side] for side in (True, False)
+            )
+            difference, error = effect(having, others)
             cells.append(f"{difference:+.2f} +- {error:.2f}")
         print(f"| {option} | {' | '.join(cells)} |")
     if arguments.out:

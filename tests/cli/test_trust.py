@@ -646,6 +646,14 @@ def test_crossover_of_our_own_needs_no_consent(crossover: str | dict[str, Any]) 
     assert findings({"trainer": {"callbacks": [spec(GENES, crossover=crossover)]}}) == []
 
 
+def test_a_setting_that_is_gone_and_had_no_effect_is_left_out() -> None:
+    assert embedded_config.parse("model: {loss: {entropy_evolves: false, clip_eps: 0.1}}", limited=True) == {
+        "model": {"loss": {"clip_eps": 0.1}}
+    }
+    with_effect = {"model": {"loss": {"entropy_evolves": True}}}
+    assert embedded_config.parse(dump(with_effect), limited=True) == with_effect  # and then it is no key
+
+
 def test_texts_stay_texts() -> None:
     config = {
         "data": {"a": ["1e-5", "2020-01-01", "null", "yes", "", "a\nb: c", "0:10"], "b": float("inf"), "c": 1.0e-6}

@@ -22,6 +22,8 @@ MAX_CHARACTERS, MAX_VALUES, MAX_DEPTH = 2**18, 100_000, 32
 """Of a configuration that somebody else wrote: a hundred times what a run of one's own needs."""
 _GROUPS = ("trainer", "model", "data", "checkpoint")
 _CLASSES = ("trainer.callbacks", "trainer.logger")
+_GONE = {"model.loss.entropy_evolves": False}
+"""Settings that there are no more, at the value without effect: a checkpoint that has it is what it would be now."""
 
 
 class _Loader(Loader):
@@ -100,11 +102,16 @@ def _require_plain(config: dict[str, Any]) -> None:
 
 
 def _upgrade(config: dict[str, Any]) -> None:
-    """Older versions kept the settings of rollouts under `data`."""
+    """Older versions kept the settings of rollouts under `data`, and had some that have gone since."""
     data, model = config.get("data"), config.get("model") or {}
     if isinstance(data, dict) and isinstance(model, dict) and "rollout" in data:
         rollout = data.pop("rollout")
         config["model"] = {"rollout": rollout, **model}
+    for key, idle in _GONE.items():
+        group, _, name = key.rpartition(".")
+        settings = at(config, group)
+        if isinstance(settings, dict) and name in settings and settings[name] == idle:
+            del settings[name]
 
 
 def _require_mappings(config: dict[str, Any]) -> None:
