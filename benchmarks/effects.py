@@ -8,7 +8,6 @@ as in the designs of Plackett and Burman (Biometrika 33(4), 1946), no option's e
 """
 
 import argparse
-import csv
 import json
 import math
 import statistics
@@ -16,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
+
+from epo_lightning.sweep.curve import read_metric, score
 
 METRICS = {
     "successes": "charts/episodic_successes",
@@ -38,10 +39,9 @@ def options(study: dict[str, dict[str, object]]) -> dict[str, set[str]]:
 
 
 def tail(folder: Path, column: str) -> float:
-    """Mean of a column over the last tenth of a run's iterations."""
-    with (folder / "metrics.csv").open(newline="") as file:
-        values = [float(row[column]) for row in csv.DictReader(file) if row.get(column)]
-    return statistics.fmean(values[-max(1, len(values) // 10) :])
+    """Mean of a column over the last tenth of a run's iterations; NaN without a value."""
+    values = read_metric(folder / "metrics.csv", column)
+    return score(values, max(values), "tail") if values else math.nan
 
 
 def effect(having: Sequence[float], others: Sequence[float]) -> tuple[float, float]:

@@ -5,8 +5,12 @@ from epo_lightning.limits import Mistake
 ALL = "all"
 
 
-def agent_numbers(text: str) -> list[int]:
+def agent_numbers(text: str, instead: str = "") -> list[int]:
     """The numbers in `0,1,5`.
+
+    Args:
+        text: What was given.
+        instead: What might have been given, too, for the message.
 
     Raises:
         Mistake: When it is something else.
@@ -14,7 +18,9 @@ def agent_numbers(text: str) -> list[int]:
     try:
         return [int(number) for number in text.split(",")]
     except ValueError:
-        raise Mistake(f"--agents must be numbers with commas between them, such as 0,1,5; got {text}") from None
+        raise Mistake(
+            f"--agents must be {instead}numbers with commas between them, such as 0,1,5; got {text}"
+        ) from None
 
 
 def roster(text: str, count: int) -> tuple[int, ...]:
@@ -27,10 +33,7 @@ def roster(text: str, count: int) -> tuple[int, ...]:
         raise Mistake("--agents: there is one policy, which is evaluated anyway: leave --agents out")
     if text == ALL:
         return tuple(range(count))
-    try:
-        numbers = agent_numbers(text)
-    except Mistake as mistake:
-        raise Mistake(f"--agents must be {ALL}, or{str(mistake).partition('must be')[2]}") from None
+    numbers = agent_numbers(text, f"{ALL}, or ")
     for place, number in enumerate(numbers):
         if not 0 <= number < count:
             raise Mistake(f"--agents: there is no agent {number}; they are 0 to {count - 1}")

@@ -140,16 +140,16 @@ class RolloutDataModule(L.LightningDataModule):
         envs = self.eval_envs if agents == 1 else max(1, min(self.eval_envs, self.num_envs // agents))
         return envs, -(-self.eval_episodes // (envs * self.trainer.world_size))
 
-    def evaluation_env(self, seed: int, reached: Mapping[str, float], num_envs: int | None = None) -> VectorEnv:
+    def evaluation_env(self, seed: int, reached: Mapping[str, float], num_envs: int) -> VectorEnv:
         """Environments of `seed` in which no step has been taken yet, at the difficulty of the evaluation.
 
         Args:
             seed: Of the environments.
             reached: The difficulty that the training has come to; nothing where there was none.
-            num_envs: How many; by default `eval_envs`.
+            num_envs: How many.
         """
-        size = num_envs or self.eval_envs
-        env = self.eval_env if (seed, size) == self._unused and self.eval_env else self._build_eval_env(seed, size)
+        known = self.eval_env if (seed, num_envs) == self._unused else None
+        env = known or self._build_eval_env(seed, num_envs)
         self._unused = None
         self.difficulty = fixed_difficulty(env, reached, self.eval_difficulty)
         return env

@@ -231,7 +231,7 @@ class TestObjective:
         env = module.dataset.env
         assert isinstance(env, Goals)
         torch.testing.assert_close(env.price, prices.float().repeat_interleave(4))
-        evaluated = module.data.evaluation_env(0, {})
+        evaluated = module.data.evaluation_env(0, {}, module.data.eval_envs)
         assert isinstance(evaluated, Goals)
         assert (evaluated.price == 1).all()
 
