@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from epo_lightning.algorithm.distributions import CategoricalSampler, GaussianSampler
+from epo_lightning.algorithm.distributions import CategoricalSampler, CorrelatedSampler, GaussianSampler
 from epo_lightning.algorithm.population import Population
 from epo_lightning.envs.base import StepResult
 from epo_lightning.experience.base import Experience
@@ -139,9 +139,21 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
 
     def _sampler(self, rows: Expression) -> GaussianSampler | CategoricalSampler:
         """Of the actions of a rollout, for the agents that act."""
-        kind = CategoricalSampler if self.policy.discrete else GaussianSampler
-        buffer, envs = self.buffer, self.population.num_envs
-        return kind(buffer.actions[:, :envs], buffer.log_probs[:, :envs], rows.log_std, self.generator)
+        buffer, beta = self.buffer, self.settings.noise_correlation
+        actions, log_probs, resets = (
+            field[:, : self.population.num_envs] for field in (buffer.actions, buffer.log_probs, buffer.resets)
+        )
+        if self.policy.discrete:
+            return CategoricalSampler(actions, log_probs, rows.log_std, self.generator)
+        if not beta:
+            return GaussianSampler(actions, log_probs, rows.log_std, self.generator)
+        correlation = torch.where(self._correlated, beta, 0.0)
+        return CorrelatedSampler(actions, log_probs, rows.log_std, self.generator, correlation, resets)
+
+    @property
+    def _correlated(self) -> Tensor:
+        """(N,) bool: environments whose agents' noise may be correlated."""
+        return torch.ones_like(self.agent_ids, dtype=torch.bool)
 
     def _store(self, t: int, result: StepResult, rows: Expression, state: Tensor) -> None:
         """Keep the outcome of step t, and the values of the states in which episodes were truncated."""

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from epo_lightning.algorithm.aggregation import off_policy_envs
 from epo_lightning.algorithm.batch import RolloutBatch
-from epo_lightning.algorithm.distributions import CategoricalSampler, CorrelatedSampler, GaussianSampler
 from epo_lightning.algorithm.population import MASTER, Population
 from epo_lightning.envs.base import StepResult, VectorEnv
 from epo_lightning.experience.base import Minibatch
@@ -107,15 +106,10 @@ class RolloutDataset(OnPolicyDataset):
         self.diagnostics |= targets.diagnostics
         self.of_agents = self.comparison.tell(targets.sources, self.autocast) if self.comparison else {}
 
-    def _sampler(self, rows: Expression) -> GaussianSampler | CategoricalSampler:
-        """The noise of followers, or of the only agent, may be correlated."""
-        beta, buffer, envs = self.settings.noise_correlation, self.buffer, self.population.num_envs
-        if beta == 0 or self.policy.discrete:
-            return super()._sampler(rows)
-        actions, log_probs, resets = buffer.actions[:, :envs], buffer.log_probs[:, :envs], buffer.resets[:, :envs]
-        steady = (self.agent_ids == MASTER) & (self.population.num_agents > 1)
-        correlation = torch.where(steady, 0.0, beta)
-        return CorrelatedSampler(actions, log_probs, rows.log_std, self.generator, correlation, resets)
+    @property
+    def _correlated(self) -> Tensor:
+        """Followers, or the only agent."""
+        return (self.agent_ids != MASTER) | (self.population.num_agents == 1)
 
     def _remember(self, t: int) -> None:
         """For the comparison."""

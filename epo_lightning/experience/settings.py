@@ -27,6 +27,9 @@ class OnPolicySettings:
         estimator: Targets of on-policy samples: `gae` (lambda-returns) or `n_step` (EPO eq. 6).
         n_step: Steps of the `n_step` estimator, at most `horizon`.
         reward_scale: Rewards are multiplied by this before the critic sees them; reported returns are not.
+        noise_correlation: Of the exploration noise from one step to the next in an episode and a rollout, which carries
+            further; the ratios of the losses stay those of single steps (as in colored-noise PPO, arXiv 2312.11091).
+            Followers have it, or an only agent: not a master.
     """
 
     horizon: int = 16
@@ -39,6 +42,7 @@ class OnPolicySettings:
     estimator: Literal["gae", "n_step"] = "gae"
     n_step: int = 3
     reward_scale: float = 1.0
+    noise_correlation: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("horizon", "num_epochs", "num_minibatches", "minibatch_size", "n_step"):
@@ -56,6 +60,7 @@ class OnPolicySettings:
         for name in ("gamma", "gae_lambda"):
             require_range(f"{_KEY}.{name}", getattr(self, name), 0, 1)
         require_range(f"{_KEY}.reward_scale", self.reward_scale, 0, open_low=True)
+        require_range(f"{_KEY}.noise_correlation", self.noise_correlation, 0, 1)
 
     def minibatches(self, units: int, samples_per_unit: int) -> int:
         """Minibatches of a pass.
@@ -96,9 +101,6 @@ class RolloutSettings(OnPolicySettings):
             whole environments; 0 for none.
         off_policy_source: `all` samples from every follower, `one_agent` from one random follower per iteration.
         mu_cap: Upper bound of the importance weight mu with which an off-policy sample starts; inf for none.
-        noise_correlation: Of the exploration noise of followers, or of an only agent, from one step to the next in an
-            episode and a rollout, which carries them further; the ratios of the losses stay those of single steps (as
-            in colored-noise PPO, arXiv 2312.11091).
         coupling_followers: Where followers are coupled to the master (`model.loss.coupling_coefficient`): how many,
             drawn anew in every iteration, learn from each of its environments; all where there are fewer.
     """
@@ -106,14 +108,12 @@ class RolloutSettings(OnPolicySettings):
     off_policy_ratio: float = 1.0
     off_policy_source: OffPolicySource = "all"
     mu_cap: float = float("inf")
-    noise_correlation: float = 0.0
     coupling_followers: int = 5
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_range(f"{_KEY}.off_policy_ratio", self.off_policy_ratio, 0)
         require_range(f"{_KEY}.mu_cap", self.mu_cap, 0, open_low=True)
-        require_range(f"{_KEY}.noise_correlation", self.noise_correlation, 0, 1)
         require_range(f"{_KEY}.coupling_followers", self.coupling_followers, 1)
 
 

@@ -29,7 +29,7 @@ from epo_lightning.experience.rollout import RolloutDataset, rollout_shape
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.experience.streams import Stream, derive_seed
 from epo_lightning.experience.world import World
-from epo_lightning.learner.initial import InitialSettings, begin_with
+from epo_lightning.learner.initial import GeneInitialSettings, begin_with
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.learner.optimizer import (
     OptimizerSettings,
@@ -73,7 +73,7 @@ class EPOModule(PopulationModule):
         optimizer: OptimizerSettings = OptimizerSettings(),  # noqa: B008
         rollout: RolloutSettings = RolloutSettings(),  # noqa: B008
         diversity: DiversitySettings = DiversitySettings(),  # noqa: B008
-        initial: InitialSettings = InitialSettings(),  # noqa: B008
+        initial: GeneInitialSettings = GeneInitialSettings(),  # noqa: B008
     ) -> None:
         super().__init__(COUPLING_DIAGNOSTICS if loss.coupling_coefficient else DIAGNOSTICS)
         require_range("model.num_agents", num_agents, 1)

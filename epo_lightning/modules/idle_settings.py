@@ -5,10 +5,10 @@ from dataclasses import fields
 from epo_lightning.algorithm.diversity import DiversitySettings
 from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.experience.settings import RolloutSettings
-from epo_lightning.learner.initial import InitialSettings
+from epo_lightning.learner.initial import GeneInitialSettings
 from epo_lightning.learner.networks import NetworkSettings
 
-_Settings = RolloutSettings | LossSettings | DiversitySettings | InitialSettings
+_Settings = RolloutSettings | LossSettings | DiversitySettings | GeneInitialSettings
 _OFF_POLICY = (
     "model.rollout.off_policy_source",
     "model.rollout.mu_cap",
@@ -23,7 +23,7 @@ def idle_settings(
     rollout: RolloutSettings,
     loss: LossSettings,
     diversity: DiversitySettings,
-    initial: InitialSettings,
+    initial: GeneInitialSettings,
     discrete: bool = False,
 ) -> str:
     """One line that names the values without effect and the reason of each; empty where every value has one.

@@ -26,6 +26,7 @@ from epo_lightning.experience.settings import OnPolicySettings
 from epo_lightning.experience.world import World
 from epo_lightning.learner.actor_critic import ActorCriticSettings
 from epo_lightning.learner.hyper_parameters import OF_THE_LEARNER, REWARD, HyperParameters
+from epo_lightning.learner.initial import InitialSettings, scale_first_actions
 from epo_lightning.learner.optimizer import OptimizerSettings
 from epo_lightning.learner.stacked import rows_of
 from epo_lightning.learner.stacked_adam import Pace, StackedAdam, adapted_rates
@@ -50,6 +51,7 @@ class PBTModule(PopulationModule):
         loss: What every agent's loss begins with.
         optimizer: What every agent's Adam begins with.
         rollout: How experience is collected and used; discount and number of passes are what every agent begins with.
+        initial: What every agent's new network begins with.
 
     Attributes:
         hyper_parameters: Of every agent; there are none before `configure_model`.
@@ -66,12 +68,13 @@ class PBTModule(PopulationModule):
         loss: IndependentLossSettings = IndependentLossSettings(),  # noqa: B008
         optimizer: OptimizerSettings = OptimizerSettings(),  # noqa: B008
         rollout: OnPolicySettings = OnPolicySettings(),  # noqa: B008
+        initial: InitialSettings = InitialSettings(),  # noqa: B008
     ) -> None:
         super().__init__(DIAGNOSTICS)
         require_range("model.num_agents", num_agents, 1)
         self.num_agents = num_agents
         self.network_settings, self.loss_settings = network, loss
-        self.optimizer_settings, self.rollout_settings = optimizer, rollout
+        self.optimizer_settings, self.rollout_settings, self.initial_settings = optimizer, rollout, initial
 
     @property
     def model_settings(self) -> dict[str, object]:
@@ -88,7 +91,9 @@ class PBTModule(PopulationModule):
 
     def configure_model(self) -> None:
         """The networks, and what each of them learns by."""
-        super().configure_model()
+        if not hasattr(self, "policy"):
+            super().configure_model()
+            scale_first_actions(self.policy, self.initial_settings)
         if not hasattr(self, "hyper_parameters"):
             self.hyper_parameters = HyperParameters(self.num_agents, self.initial())
 

@@ -40,12 +40,12 @@ class Paid(Probe):
         return result._replace(reward=ones, terminated=cut & False, truncated=cut, final_obs=final)
 
 
-def dataset(gamma: list[float], env: Paid, **network: Any) -> IndependentDataset:
+def dataset(gamma: list[float], env: Paid, correlation: float = 0.0, **network: Any) -> IndependentDataset:
     torch.manual_seed(0)
     policy = StackedActorCritic(2, 2, K, ActorCriticSettings(**{"hidden": (4,), **network}))
     table = HyperParameters(K, {"gamma": 0.9, "num_epochs": 3.0})
     table.write(torch.arange(K), {"gamma": torch.tensor(gamma)})
-    settings = OnPolicySettings(horizon=T, num_minibatches=2, gae_lambda=1.0)
+    settings = OnPolicySettings(horizon=T, num_minibatches=2, gae_lambda=1.0, noise_correlation=correlation)
     return IndependentDataset(World(env), policy, Population(K, K * n), settings, table)
 
 
@@ -54,6 +54,17 @@ def constant_values(data: IndependentDataset, values: list[float]) -> None:
     with torch.no_grad():
         data.policy.value_head.weight.zero_()
         data.policy.value_head.bias.copy_(torch.tensor(values)[:, None] / math.sqrt(1 + 1e-5))
+
+
+def test_noise_that_goes_on_is_everybodys() -> None:
+    plain, correlated = (dataset([0.9, 0.9], Paid(K * n), beta) for beta in (0.0, 0.6))
+    plain.collect()
+    correlated.collect()
+    assert torch.equal(plain.buffer.actions[0], correlated.buffer.actions[0])
+    same = (plain.buffer.actions[1:] == correlated.buffer.actions[1:]).all(-1)
+    started = plain.buffer.resets[1:T]  # environment 1, after its second step
+    assert started.sum() == 1
+    assert torch.equal(same, started)
 
 
 def test_targets_have_the_discount_and_the_critic_of_their_own_agent() -> None:

@@ -7,7 +7,7 @@ import pytest
 from epo_lightning.algorithm.diversity import DiversitySettings
 from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.experience.settings import RolloutSettings
-from epo_lightning.learner.initial import InitialSettings
+from epo_lightning.learner.initial import GeneInitialSettings
 from epo_lightning.learner.networks import NetworkSettings
 from epo_lightning.modules import epo
 from epo_lightning.modules.idle_settings import idle_settings
@@ -20,7 +20,7 @@ def told(
     loss: LossSettings = LossSettings(),  # noqa: B008
     network: NetworkSettings = NetworkSettings(),  # noqa: B008
     diversity: DiversitySettings = DiversitySettings(),  # noqa: B008
-    initial: InitialSettings = InitialSettings(),  # noqa: B008
+    initial: GeneInitialSettings = GeneInitialSettings(),  # noqa: B008
 ) -> str:
     return idle_settings(agents, network, rollout, loss, diversity, initial)
 
@@ -87,7 +87,7 @@ def test_a_classifier_that_nobody_asks() -> None:
     ],
 )
 def test_a_first_layer_that_no_gene_enters(network: dict[str, Any], reason: str) -> None:
-    initial = InitialSettings(fan_in="own", gene_gain=0.5, action_gain=4.0)
+    initial = GeneInitialSettings(fan_in="own", gene_gain=0.5, action_gain=4.0)
     line = told(1, network=NetworkSettings(**network), initial=initial)
     assert line == f"Without effect: model.initial.fan_in own ({reason}); model.initial.gene_gain 0.5 ({reason})"
     assert told(4, initial=initial) == ""
@@ -95,7 +95,7 @@ def test_a_first_layer_that_no_gene_enters(network: dict[str, Any], reason: str)
 
 def test_noise_that_is_not_correlated() -> None:
     correlated = RolloutSettings(noise_correlation=0.9)
-    network, rest = NetworkSettings(), (LossSettings(), DiversitySettings(), InitialSettings())
+    network, rest = NetworkSettings(), (LossSettings(), DiversitySettings(), GeneInitialSettings())
     for agents in (1, 4):
         line = idle_settings(agents, network, correlated, *rest, discrete=True)
         assert line == "Without effect: model.rollout.noise_correlation 0.9 (the task has choices for actions)"
