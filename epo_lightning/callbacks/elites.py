@@ -15,6 +15,7 @@ from epo_lightning.algorithm.genetics import rank, rank_followers
 from epo_lightning.algorithm.ties import alike, exceeds
 from epo_lightning.callbacks.evolution import GeneticEvolution
 from epo_lightning.callbacks.followers import count_followers
+from epo_lightning.callbacks.reach import tell_if_out_of_reach
 from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.experience.base import Experience
 from epo_lightning.experience.episodes import QUANTITIES
@@ -117,6 +118,7 @@ class ElitePreservation(PopulationCallback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """A resumed run logs what it knew."""
+        tell_if_out_of_reach(trainer, self.module, f"{_KEY}.every_n_env_steps", self.clock.env_steps)
         self._log()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

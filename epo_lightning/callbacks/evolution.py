@@ -23,6 +23,7 @@ from epo_lightning.algorithm.genetics import (
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.callbacks.followers import count_followers
 from epo_lightning.callbacks.gene_history import GeneHistory
+from epo_lightning.callbacks.reach import tell_if_out_of_reach
 from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.experience.base import Experience
 from epo_lightning.experience.episodes import QUANTITIES
@@ -124,6 +125,8 @@ class GeneticEvolution(PopulationCallback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """A resumed run writes the lineage up to its checkpoint anew, so that no generation is logged twice."""
+        first = max((getattr(self, name), name) for name in ("every_n_env_steps", "warmup_env_steps"))
+        tell_if_out_of_reach(trainer, self.module, f"{_KEY}.{first[1]}", first[0])
         genome = self.module.genome
         for name in genome.parts.keys() - genome.averaged:
             self.crossover.check(genome.parts[name][0].numel())

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from epo_lightning.algorithm.mutation import Gene, Mutated, mutate
 from epo_lightning.algorithm.population_based import KEY, Decision, Rule, RuleName, Standing, by_name, order
 from epo_lightning.callbacks.mutable import Bounds, genes_of
+from epo_lightning.callbacks.reach import tell_if_out_of_reach
 from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.experience.objective import ObjectiveName, objectives
 from epo_lightning.experience.streams import Stream, derive_seed
@@ -121,6 +122,9 @@ class PopulationBasedTraining(PopulationCallback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Everybody mutates once; a resumed run writes the lineage up to its checkpoint anew."""
+        first = max((getattr(self, name), name) for name in ("initial_delay", "interval_steps", "start_after"))
+        agents = self.module.num_agents
+        tell_if_out_of_reach(trainer, self.module, f"{KEY}.{first[1]} of {agents} agents", first[0] * agents)
         if not self._has_begun:
             everybody = torch.arange(self.module.num_agents)
             self._apply(trainer, Decision(everybody, everybody, everybody))

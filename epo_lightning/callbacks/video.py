@@ -9,6 +9,7 @@ import lightning as L
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.seed import isolate_rng
 
+from epo_lightning.callbacks.reach import tell_if_out_of_reach
 from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake, require_range
@@ -72,6 +73,10 @@ class VideoRecorder(PopulationCallback):
                     compose(trial, self.width, self.height)
                 finally:
                     trial.env.close()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Tell where the run is over before the first film."""
+        tell_if_out_of_reach(trainer, self.module, f"{_KEY}.every_n_env_steps", self.clock.env_steps)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Film what the last iteration has led to, when it is time; here no clock of an iteration runs."""
