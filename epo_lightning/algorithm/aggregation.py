@@ -29,7 +29,7 @@ class Relabelled(NamedTuple):
 
 
 def off_policy_envs(population: Population, ratio: float, source: OffPolicySource) -> int:
-    """How many environments' worth of followers' data the master gets: `ratio` times its own number, rounded.
+    """How many environments' worth of followers' data the master gets: `ratio` times its own, rounded.
 
     Raises:
         Mistake: When the source does not have that much, or a ratio that is not 0 comes to none.
@@ -37,20 +37,25 @@ def off_policy_envs(population: Population, ratio: float, source: OffPolicySourc
     if population.num_agents == 1:
         return 0
     sources = 1 if source == "one_agent" else len(population.followers)
-    if ratio > sources:
+    there, block = sources * population.envs_per_follower, population.master_envs
+    if ratio * block > there:
         raise Mistake(
-            f"model.rollout.off_policy_ratio must be at most {sources} with {population.num_agents} agents and"
-            f" off_policy_source '{source}', got {ratio}"
+            f"model.rollout.off_policy_ratio must be at most {math.floor(1e4 * there / block) / 1e4:g} with"
+            f" {population.num_agents} agents and off_policy_source '{source}'{_share(population)}, got {ratio}"
         )
-    block = population.envs_per_agent
     count = math.floor(ratio * block + 0.5)
     if ratio > 0 and not count:
         smallest = math.ceil(5000 / block) / 10000  # half an environment, to four digits
         raise Mistake(
-            f"model.rollout.off_policy_ratio {ratio:g} gives the master no sample with {block} environment(s) per agent"
-            f" and rank: use at least {smallest:g}, or 0 for none, or more data.num_envs"
+            f"model.rollout.off_policy_ratio {ratio:g} gives the master no sample with {block} environment(s) of"
+            f" its own on a rank: use at least {smallest:g}, or 0 for none, or more data.num_envs"
         )
     return count
+
+
+def _share(population: Population) -> str:
+    share = population.master_share
+    return "" if share is None else f", where the master has {share:g} of the environments (model.rollout.master_share)"
 
 
 def sample_followers(
@@ -69,12 +74,12 @@ def sample_followers(
         (M,) step and (M,) environment of each sample.
     """
     device = generator.device
-    block = population.envs_per_agent
+    block, own = population.envs_per_follower, population.master_envs
     if source == "one_agent":
         agent = torch.randint(MASTER + 1, population.num_agents, (1,), generator=generator, device=device)
-        width, first = block, agent * block
+        width, first = block, own + (agent - 1) * block
     else:
-        width, first = population.num_envs - block, torch.full((1,), block, device=device)
+        width, first = population.num_envs - own, torch.full((1,), own, device=device)
     drawn = torch.randperm(steps * width, generator=generator, device=device)[:count]
     return drawn // width, drawn % width + first
 

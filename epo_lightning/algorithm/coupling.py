@@ -42,10 +42,9 @@ def draw_coupled(population: Population, followers: int, generator: torch.Genera
         generator: Source of randomness; its device is that of the results.
     """
     device, others = generator.device, len(population.followers)
-    columns = torch.arange(population.envs_per_agent * followers, device=device)
+    columns = torch.arange(population.master_envs * followers, device=device)
     order = torch.randperm(others, generator=generator, device=device) + MASTER + 1
-    first = population.envs_per_agent * MASTER
-    return Coupled(first + columns // followers, order[columns % others])
+    return Coupled(columns // followers, order[columns % others])
 
 
 def coupling_weight(population: Population, off_policy_columns: int, coefficient: float) -> float:
@@ -59,7 +58,7 @@ def coupling_weight(population: Population, off_policy_columns: int, coefficient
         off_policy_columns: Environments' worth of samples that the master gets from followers.
         coefficient: beta.
     """
-    master_rows = population.envs_per_agent * len(population.followers)
+    master_rows = population.master_envs * len(population.followers)
     return coefficient * master_rows / (population.num_envs + off_policy_columns)
 
 

@@ -141,7 +141,7 @@ class CorrelatedSampler(GaussianSampler):
         log_probs: (T, N) where their log densities go.
         log_std: (N, A) of the agents that act.
         generator: Source of randomness; it draws as many numbers as without correlation.
-        correlation: (N,) beta.
+        correlation: beta.
         resets: (T + 1, N) bool, an episode starts with this step: written while the rollout is made.
     """
 
@@ -151,7 +151,7 @@ class CorrelatedSampler(GaussianSampler):
         log_probs: Tensor,
         log_std: Tensor,
         generator: torch.Generator,
-        correlation: Tensor,
+        correlation: float,
         resets: Tensor,
     ) -> None:
         super().__init__(actions, log_probs, log_std, generator)
@@ -162,7 +162,7 @@ class CorrelatedSampler(GaussianSampler):
     def sample(self, t: int, policy: Gaussian) -> Tensor:
         """(N, A) actions of step t, as the environment takes them."""
         if t:
-            beta = self.correlation.masked_fill(self.resets[t], 0.0)[:, None]
+            beta = torch.where(self.resets[t], 0.0, self.correlation)[:, None]
             self.actions[t].mul_((1 - beta.square()).sqrt()).add_(beta * self._noise)
             self.log_probs[t] = -0.5 * self.actions[t].square().sum(-1) - self._log_scale
         self._noise.copy_(self.actions[t])

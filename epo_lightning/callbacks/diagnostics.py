@@ -5,7 +5,6 @@ Shape legend: K agents.
 
 import lightning as L
 import torch
-from einops import reduce
 from torch import Tensor
 
 from epo_lightning.experience.buffer import RolloutBuffer
@@ -59,10 +58,10 @@ class PopulationDiagnostics(PopulationCallback):
         if self._axes is None:
             self._axes = plane(obs.shape[-1]).to(obs.device)
             self._unknown = GradientShare(*(value.to(obs.device) for value in self._unknown))
-        own, together = coverage(obs, self._axes, agents)
+        own, together = coverage(obs, self._axes, dataset.agent_ids, agents)
         dataset.diagnostics["population/coverage"] = together
         if agents > 1:
-            goals = reduce(batch.successes.double(), "t (k n) -> k", "sum", k=agents).contiguous()
+            goals = dataset.population.sums(batch.successes.double().sum(0))
             sum_over_ranks(goals)
             dataset.of_agents |= {"coverage": own, "goals": goals}
         if batch.shape.off_policy_columns:

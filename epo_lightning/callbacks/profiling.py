@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from epo_lightning.callbacks.run_files import run_file
@@ -67,7 +68,7 @@ class NetworkScaleProfiler(PopulationCallback):
         module, dataset = self.module, self.module.dataset
         dataset.clock = time.perf_counter
         median = {name: statistics.median(seen[name] for seen in self._seen) for name in self._seen[0]}
-        forward = forward_flops(module.policy, dataset.env.spec.obs_dim, dataset.population.envs_per_agent)
+        forward = forward_flops(module.policy, dataset.env.spec.obs_dim, dataset.agent_ids)
         parts = (*dataset.seconds, "learning", "framework")
         self.report = {
             "parameters": sum(parameter.numel() for parameter in module.policy.parameters()),
@@ -97,11 +98,10 @@ class NetworkScaleProfiler(PopulationCallback):
 
 
 @torch.no_grad()
-def forward_flops(policy: Policy, obs_dim: int, envs_per_agent: int) -> int:
+def forward_flops(policy: Policy, obs_dim: int, agents: Tensor) -> int:
     """Floating-point operations of one forward pass, per environment: what is done once per agent is shared."""
     device = policy.device
     policy = copy.deepcopy(policy).requires_grad_(False)  # the counter fails at a view of a parameter that learns
-    agents = torch.arange(policy.num_agents, device=device).repeat_interleave(envs_per_agent)
     with FlopCounterMode(display=False) as counter:
         policy.act(torch.zeros(len(agents), obs_dim, device=device), agents, policy.initial_state(len(agents), device))
     flops: int = counter.get_total_flops()

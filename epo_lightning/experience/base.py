@@ -75,14 +75,14 @@ class Experience(IterableDataset[Batch]):
         self.agent_ids = population.agent_of_env(self.device)
         self.ledger = EpisodeLedger(population.num_envs, self.device)
         self.state = policy.initial_state(population.num_envs, self.device)
-        self.recent_episodes = AgentMean(population.num_agents).to(self.device)
+        self.recent_episodes = AgentMean(population).to(self.device)
         self.obs: Tensor | None = None
         self.env_steps = 0
         self.episodes: FinishedEpisodes | None = None
         self.diagnostics: dict[str, Tensor] = {}
         self.of_agents: dict[str, Tensor] = {}
         self.seconds: dict[str, float] = {}
-        self.fitness = FitnessWindow(population.num_agents, population.num_envs, self.device)
+        self.fitness = FitnessWindow(population, self.device)
         self.individuals = torch.arange(population.num_agents)
         self.clock: Callable[[], float] = time.perf_counter
         self.lacks_final_obs = False

@@ -35,13 +35,14 @@ class Comparison:
     def __init__(self, buffer: RolloutBuffer, policy: LatentActorCritic) -> None:
         self.buffer, self.policy = buffer, policy
         population, device, horizon = buffer.population, buffer.rewards.device, buffer.shape.horizon
-        count = min(population.envs_per_agent, _STATES)
+        count = min(population.master_envs, population.envs_per_follower, _STATES)
         self._stride = max(horizon // count, 1)
         place = torch.arange(count, device=device)
-        first = torch.arange(population.num_agents, device=device) * population.envs_per_agent
+        first = population.first_envs(device)
         self._step = (place * self._stride % horizon).repeat(len(first))
         self._env = (first[:, None] + place).flatten()
-        agents = population.agent_of_env(device)[self._env]
+        self._agent_of_env = population.agent_of_env(device)
+        agents = self._agent_of_env[self._env]
         self._agents = torch.cat([agents, torch.full_like(agents, MASTER)])
         states, units = policy.state_shape
         self._memory = torch.zeros(states, len(first), count, units, device=device)
@@ -51,9 +52,8 @@ class Comparison:
         if t % self._stride:
             return
         population, start, step = self.buffer.population, t // self._stride, self.buffer.shape.horizon
-        of_agents = state.unflatten(1, (population.num_agents, population.envs_per_agent))
-        count = self._memory.shape[2]
-        self._memory[:, :, start::step] = of_agents[:, :, start:count:step]
+        of_agents = state[:, self._env].unflatten(1, (population.num_agents, -1))
+        self._memory[:, :, start::step] = of_agents[:, :, start::step]
 
     @torch.no_grad()
     def tell(self, sources: Tensor | None, autocast: Callable[[], AbstractContextManager[Any]]) -> dict[str, Tensor]:
@@ -72,7 +72,7 @@ class Comparison:
         told = {"entropy": entropy, "kl_to_master": divergence}
         if sources is not None:
             population = self.buffer.population
-            agents = (sources // population.envs_per_agent).flatten()
+            agents = self._agent_of_env[sources].flatten()
             log_mu = self.buffer.log_mu[:, self.buffer.envs : self.buffer.shape.learnt_columns].flatten()
             sums = log_weight_sums(log_mu, agents, population.num_agents)
             told["ess"] = effective_sample_fractions(of_all_ranks(sums))

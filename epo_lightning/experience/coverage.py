@@ -31,19 +31,19 @@ def cells(obs: Tensor, axes: Tensor) -> Tensor:
     return place[..., 0] * SIDE + place[..., 1]
 
 
-def coverage(obs: Tensor, axes: Tensor, num_agents: int) -> tuple[Tensor, Tensor]:
+def coverage(obs: Tensor, axes: Tensor, agent_of_env: Tensor, num_agents: int) -> tuple[Tensor, Tensor]:
     """(K,) share of the C cells that every agent has been in, and () that all agents together have.
 
     With several ranks a collective call.
 
     Args:
-        obs: (T, N, O) normalised observations, the environments in agent order.
+        obs: (T, N, O) normalised observations.
         axes: See `plane`.
+        agent_of_env: (N,) who acts where.
         num_agents: K.
     """
-    agents = torch.arange(num_agents, device=obs.device).repeat_interleave(obs.shape[1] // num_agents)
     visits = torch.zeros(num_agents * SIDE**2, dtype=torch.uint8, device=obs.device)
-    places = cells(obs, axes) + agents * SIDE**2
+    places = cells(obs, axes) + agent_of_env * SIDE**2
     visits.index_fill_(0, places.flatten(), 1)
     seen = of_all_ranks(visits).amax(0).view(num_agents, -1)
     return seen.sum(1).double() / SIDE**2, seen.amax(0).sum().double() / SIDE**2

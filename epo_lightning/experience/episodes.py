@@ -10,6 +10,8 @@ from einops import reduce
 from torch import Tensor
 from torchmetrics import Metric
 
+from epo_lightning.algorithm.population import Population
+
 QUANTITIES = ("return", "length", "successes")
 """The measured quantities of an episode, in the order of every M axis."""
 _LENGTH, _SUCCESSES = QUANTITIES.index("length"), QUANTITIES.index("successes")
@@ -106,25 +108,25 @@ class AgentMean(Metric):
     """Mean of each quantity over episodes, per agent; sums and counts are added up over ranks.
 
     Args:
-        num_agents: K.
+        population: Which environments are whose.
     """
 
     full_state_update = False
     total: Tensor
     count: Tensor
 
-    def __init__(self, num_agents: int) -> None:
+    def __init__(self, population: Population) -> None:
         super().__init__()
-        self.num_agents = num_agents
-        zeros = torch.zeros(len(QUANTITIES), num_agents, dtype=torch.float64)
+        self.population = population
+        zeros = torch.zeros(len(QUANTITIES), population.num_agents, dtype=torch.float64)
         self.add_state("total", zeros, dist_reduce_fx="sum")
         self.add_state("count", zeros[0].clone(), dist_reduce_fx="sum")
 
     def update(self, values: Tensor, mask: Tensor) -> None:
         """Take in values (..., M, N) where mask (..., N); environments are in agent order."""
         kept = torch.where(mask.unsqueeze(-2), values, 0.0).double()
-        self.total += reduce(kept, "... m (k n) -> m k", "sum", k=self.num_agents)
-        self.count += reduce(mask.double(), "... (k n) -> k", "sum", k=self.num_agents)
+        self.total += reduce(self.population.sums(kept), "... m k -> m k", "sum")
+        self.count += reduce(self.population.sums(mask.double()), "... k -> k", "sum")
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """(M, K) means, NaN for agents without an episode, and the (K,) number of episodes."""

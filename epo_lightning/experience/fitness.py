@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from einops import reduce
 from torch import Tensor
 
+from epo_lightning.algorithm.population import Population
 from epo_lightning.experience.episodes import QUANTITIES, FinishedEpisodes
 from epo_lightning.experience.ranks import several_ranks, sum_over_ranks
 
@@ -24,8 +24,7 @@ class FitnessWindow:
     """The episodes that the environments of one rank began since the window was opened.
 
     Args:
-        num_agents: K; the environments are in agent order.
-        num_envs: N.
+        population: K agents, and whose of the N environments are.
         device: Where the tensors live.
 
     Attributes:
@@ -34,8 +33,8 @@ class FitnessWindow:
         missing: Environments of all ranks that had begun no episode in it when it was asked whether it is complete.
     """
 
-    def __init__(self, num_agents: int, num_envs: int, device: torch.device) -> None:
-        self.num_agents = num_agents
+    def __init__(self, population: Population, device: torch.device) -> None:
+        self.population, num_envs = population, population.num_envs
         self.episodes = 1
         self.opened_at = 0
         self.missing = 0
@@ -100,7 +99,8 @@ class FitnessWindow:
         Args:
             running: (M, N) what the running episodes have gathered.
         """
-        means = reduce(self.of_each_env(running).double(), "m (k n) -> m k", "mean", k=self.num_agents).contiguous()
+        values = self.of_each_env(running).double()
+        means = self.population.sums(values) / self.population.envs_of(values.device)
         sum_over_ranks(means)
         return means / (dist.get_world_size() if several_ranks() else 1)
 

@@ -6,7 +6,6 @@ Shape legend: N environments of this rank, K agents.
 from typing import Any, Literal
 
 import torch
-from einops import reduce
 from torch import Tensor
 
 from epo_lightning.experience.base import Experience
@@ -32,9 +31,9 @@ def objectives(dataset: Experience[Any], name: ObjectiveName) -> Tensor:
         values = dataset.env.true_objective(values)
     known = torch.where(ledger.has_finished, values, 0.0).double()
     both = torch.stack([known, ledger.has_finished.double()])
-    sums = reduce(both, "two (k n) -> two k", "sum", k=population.num_agents).contiguous()
+    sums = population.sums(both)
     sum_over_ranks(sums)
     total, envs = sums.cpu().unbind()
-    whole = population.envs_per_agent * dataset.world.world_size
+    whole = population.envs_of() * dataset.world.world_size
     means: Tensor = total / whole
     return means.masked_fill(envs < whole, torch.nan)

@@ -147,13 +147,7 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
             return CategoricalSampler(actions, log_probs, rows.log_std, self.generator)
         if not beta:
             return GaussianSampler(actions, log_probs, rows.log_std, self.generator)
-        correlation = torch.where(self._correlated, beta, 0.0)
-        return CorrelatedSampler(actions, log_probs, rows.log_std, self.generator, correlation, resets)
-
-    @property
-    def _correlated(self) -> Tensor:
-        """(N,) bool: environments whose agents' noise may be correlated."""
-        return torch.ones_like(self.agent_ids, dtype=torch.bool)
+        return CorrelatedSampler(actions, log_probs, rows.log_std, self.generator, beta, resets)
 
     def _store(self, t: int, result: StepResult, rows: Expression, state: Tensor) -> None:
         """Keep the outcome of step t, and the values of the states in which episodes were truncated."""

@@ -110,7 +110,7 @@ class RelabelledTargets(Targets):
         """
         buffer, population = self.buffer, self.buffer.population
         columns = slice(buffer.shape.learnt_columns, None)
-        followers = buffer.shape.coupled_columns // population.envs_per_agent
+        followers = buffer.shape.coupled_columns // population.master_envs
         env, agents = draw_coupled(population, followers, self.generator)
         buffer.column_agents[columns] = agents
         sampled = self._sequences(env, agents, columns)

@@ -106,11 +106,6 @@ class RolloutDataset(OnPolicyDataset):
         self.diagnostics |= targets.diagnostics
         self.of_agents = self.comparison.tell(targets.sources, self.autocast) if self.comparison else {}
 
-    @property
-    def _correlated(self) -> Tensor:
-        """Followers, or the only agent."""
-        return (self.agent_ids != MASTER) | (self.population.num_agents == 1)
-
     def _remember(self, t: int) -> None:
         """For the comparison."""
         if self.comparison and self.policy.recurrent:
@@ -149,5 +144,5 @@ def rollout_shape(
     """Sizes of the rollouts of `population` in `env`, where `coupled` followers see each environment of the master."""
     columns = off_policy_envs(population, settings.off_policy_ratio, settings.off_policy_source)
     spec = env.spec
-    action_dim, couplings = 1 if spec.discrete else spec.act_dim, population.envs_per_agent * coupled
+    action_dim, couplings = 1 if spec.discrete else spec.act_dim, population.master_envs * coupled
     return RolloutShape(settings.horizon, population, columns, spec.obs_dim, action_dim, state_shape, couplings)

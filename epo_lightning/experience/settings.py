@@ -29,7 +29,6 @@ class OnPolicySettings:
         reward_scale: Rewards are multiplied by this before the critic sees them; reported returns are not.
         noise_correlation: Of the exploration noise from one step to the next in an episode and a rollout, which carries
             further; the ratios of the losses stay those of single steps (as in colored-noise PPO, arXiv 2312.11091).
-            Followers have it, or an only agent: not a master.
     """
 
     horizon: int = 16
@@ -97,6 +96,8 @@ class RolloutSettings(OnPolicySettings):
     """The same where agents learn from each other's data, too.
 
     Args:
+        master_share: Share of the environments that is the master's, as nearly as the followers have equally many; null
+            for as many as every follower has.
         off_policy_ratio: Followers' samples relabelled for the master, as a multiple of the master's own, rounded to
             whole environments; 0 for none.
         off_policy_source: `all` samples from every follower, `one_agent` from one random follower per iteration.
@@ -105,6 +106,7 @@ class RolloutSettings(OnPolicySettings):
             drawn anew in every iteration, learn from each of its environments; all where there are fewer.
     """
 
+    master_share: float | None = None
     off_policy_ratio: float = 1.0
     off_policy_source: OffPolicySource = "all"
     mu_cap: float = float("inf")
@@ -112,6 +114,8 @@ class RolloutSettings(OnPolicySettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.master_share is not None:
+            require_range(f"{_KEY}.master_share", self.master_share, 0, 1, open_low=True)
         require_range(f"{_KEY}.off_policy_ratio", self.off_policy_ratio, 0)
         require_range(f"{_KEY}.mu_cap", self.mu_cap, 0, open_low=True)
         require_range(f"{_KEY}.coupling_followers", self.coupling_followers, 1)

@@ -118,13 +118,14 @@ class EPOModule(PopulationModule):
 
     def experience(self, world: World) -> RolloutDataset:
         """Rollouts; prints what memory they take, and the time where a CPU will need long for them."""
-        population, settings = Population(self.num_agents, world.env.spec.num_envs), self.rollout_settings
+        settings = self.rollout_settings
+        population = Population(self.num_agents, world.env.spec.num_envs, settings.master_share)
         shape = rollout_shape(world.env, self.policy.state_shape, population, settings, self._coupled_followers)
         self._coupling = coupling_weight(population, shape.off_policy_columns, self.loss_settings.coupling_coefficient)
         rank_zero_info(
             f"Rollout memory: {RolloutBuffer.nbytes(shape) / 2**20:.0f} MiB per rank for {population.num_envs} envs x"
             f" {settings.horizon} steps; {population.num_envs * world.world_size} envs on {world.world_size} rank(s),"
-            f" {population.envs_per_agent} envs per agent and rank"
+            f" {_dealt(population)} and rank"
         )
         groups = self.network_settings, settings, self.loss_settings, self.diversity_settings, self.initial_settings
         if idle := idle_settings(self.num_agents, *groups, discrete=world.env.spec.discrete):
@@ -216,3 +217,8 @@ class EPOModule(PopulationModule):
             "population/log_std": self.policy.log_std.mean(),
             "population/gene_spread": genes.std(0).mean() if self.num_agents > 1 else genes.new_zeros(()),
         }
+
+
+def _dealt(population: Population) -> str:
+    own, others = population.master_envs, population.envs_per_follower
+    return f"{own} envs for the master, {others} per follower" if own != others else f"{own} envs per agent"

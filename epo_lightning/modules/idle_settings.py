@@ -9,6 +9,7 @@ from epo_lightning.learner.initial import GeneInitialSettings
 from epo_lightning.learner.networks import NetworkSettings
 
 _Settings = RolloutSettings | LossSettings | DiversitySettings | GeneInitialSettings
+_OF_SEVERAL = ("model.rollout.master_share", "model.rollout.off_policy_ratio")
 _OFF_POLICY = (
     "model.rollout.off_policy_source",
     "model.rollout.mu_cap",
@@ -40,7 +41,7 @@ def idle_settings(
     reasons: dict[str, str] = {}
     if num_agents == 1:
         one_agent = "model.num_agents is 1"
-        reasons |= dict.fromkeys(("model.rollout.off_policy_ratio", *_OFF_POLICY), one_agent)
+        reasons |= dict.fromkeys((*_OF_SEVERAL, *_OFF_POLICY), one_agent)
         reasons["model.loss.entropy_scale"] = f"{one_agent}: the master's entropy is model.loss.entropy_floor"
     elif rollout.off_policy_ratio == 0:
         reasons |= dict.fromkeys(_OFF_POLICY, "model.rollout.off_policy_ratio is 0")

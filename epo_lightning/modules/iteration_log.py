@@ -89,7 +89,7 @@ def _names(quantities: tuple[str, ...], agents: int) -> list[str]:
 
 def _episodes(dataset: Experience[Any], means: Tensor, known_envs: Tensor, champion: int) -> dict[str, Tensor]:
     """The last finished episode of every environment: its (M, K) means per agent, in words of the field."""
-    coverage = known_envs.view(-1)[champion] / (dataset.population.envs_per_agent * dataset.world.world_size)
+    coverage = (known_envs.view(-1) / _all_envs(dataset))[champion]
     returns = means[0]
     best = torch.where(returns.isnan().all(), torch.nan, returns.nan_to_num(nan=-torch.inf).max())
     return {
@@ -100,6 +100,11 @@ def _episodes(dataset: Experience[Any], means: Tensor, known_envs: Tensor, champ
     }
 
 
+def _all_envs(dataset: Experience[Any]) -> Tensor:
+    """(K,) environments of each agent, on all ranks."""
+    return dataset.population.envs_of(dataset.device) * dataset.world.world_size
+
+
 def _episodes_of_agents(dataset: Experience[Any], means: Tensor, known_envs: Tensor) -> dict[str, Tensor]:
     """(K,) of each name, where all environments of an agent have finished an episode; nothing of a single agent.
 
@@ -107,7 +112,7 @@ def _episodes_of_agents(dataset: Experience[Any], means: Tensor, known_envs: Ten
     """
     if dataset.population.num_agents == 1:
         return {}
-    unknown = known_envs.view(-1) < dataset.population.envs_per_agent * dataset.world.world_size
+    unknown = known_envs.view(-1) < _all_envs(dataset)
     never = ~of_all_ranks(dataset.ledger.has_succeeded).any()
     return {
         "return": means[_RETURN].masked_fill(unknown, torch.nan),

@@ -72,6 +72,34 @@ class TestSampling:
         assert not torch.equal(draw(20, 4, seed=3)[0], draw(20, 4, seed=4)[0])
 
 
+class TestMasterShare:
+    """The master has 5 environments, its three followers 3 each: 5 to 7, 8 to 10, 11 to 13."""
+
+    population = Population(4, 14, 0.5)
+
+    def test_everything_there_is(self) -> None:
+        step, env = sample_followers(self.population, 18, 2, "all", torch.Generator().manual_seed(0))
+        pairs = sorted(zip(step.tolist(), env.tolist(), strict=True))
+        assert pairs == [(t, e) for t in range(2) for e in range(5, 14)]
+
+    def test_one_agent(self) -> None:
+        seen = set()
+        for seed in range(40):
+            _, env = sample_followers(self.population, 3, 1, "one_agent", torch.Generator().manual_seed(seed))
+            seen.add(tuple(sorted(env.tolist())))
+        assert seen == {(5, 6, 7), (8, 9, 10), (11, 12, 13)}
+
+    def test_a_multiple_of_the_masters_environments(self) -> None:
+        assert off_policy_envs(self.population, 1.0, "all") == 5
+        assert off_policy_envs(self.population, 1.8, "all") == 9
+        assert off_policy_envs(self.population, 0.6, "one_agent") == 3
+
+    @pytest.mark.parametrize(("ratio", "source", "most"), [(1.81, "all", "1.8"), (0.61, "one_agent", "0.6")])
+    def test_no_more_than_there_is(self, ratio: float, source: OffPolicySource, most: str) -> None:
+        with pytest.raises(ValueError, match=rf"must be at most {most} with 4 agents .*\(model.rollout.master_share\)"):
+            off_policy_envs(self.population, ratio, source)
+
+
 class TestHowMany:
     @pytest.mark.parametrize(
         ("ratio", "source", "columns"),

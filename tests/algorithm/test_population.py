@@ -58,3 +58,35 @@ def test_a_population_has_at_least_one_agent(num_agents: int) -> None:
 def test_a_population_cannot_change() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Population(2, 4).num_envs = 6  # type: ignore[misc]
+
+
+class TestMasterShare:
+    def test_the_followers_have_equally_many_and_the_master_the_rest(self) -> None:
+        population = Population(4, 14, 0.5)  # 7 for three followers: 3 each, so that the share is not exceeded
+        assert (population.master_envs, population.envs_per_follower) == (5, 3)
+        assert population.envs_of().tolist() == [5, 3, 3, 3]
+        assert population.first_envs().tolist() == [0, 5, 8, 11]
+        assert population.agent_of_env().tolist() == [0] * 5 + [1] * 3 + [2] * 3 + [3] * 3
+
+    @pytest.mark.parametrize(("agents", "envs"), [(2, 2), (4, 12), (16, 2048), (64, 16384), (7, 7 * 11)])
+    def test_an_equal_share_is_as_none(self, agents: int, envs: int) -> None:
+        population = Population(agents, envs, 1 / agents)
+        assert population.master_envs == population.envs_per_follower == population.envs_per_agent == envs // agents
+
+    def test_sums_by_hand(self) -> None:
+        values = torch.tensor([[1.0, 2.0, 4.0, 8.0, 16.0], [0.0, 0.0, 0.0, 0.0, 1.0]])
+        assert Population(3, 5, 0.6).sums(values).tolist() == [[7.0, 8.0, 16.0], [0.0, 0.0, 1.0]]
+        assert Population(1, 5).sums(values).tolist() == [[31.0], [1.0]]
+
+    def test_each_agent_is_staggered_over_its_own(self) -> None:
+        assert Population(2, 6, 0.7).staggered(0, 1).tolist() == [0.0, 0.25, 0.5, 0.75, 0.0, 0.5]
+        assert Population(2, 3, 0.7).staggered(1, 2).tolist() == [0.25, 0.75, 0.5]
+
+    @pytest.mark.parametrize(("share", "who"), [(1.0, "the followers"), (0.01, "the master")])
+    def test_nobody_is_left_without(self, share: float, who: str) -> None:
+        with pytest.raises(ValueError, match=f"master_share {share:g} of data.num_envs 8 leaves {who} no environment"):
+            Population(4, 8, share)
+
+    def test_equal_parts_are_not_assumed_where_there_are_none(self) -> None:
+        with pytest.raises(AssertionError):
+            _ = Population(3, 5, 0.6).envs_per_agent

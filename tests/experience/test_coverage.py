@@ -36,6 +36,6 @@ def test_coverage_by_hand() -> None:
     obs[0, 2] = torch.tensor([1.0, 0.0])  # agent 1: the same two,
     obs[2, 3] = torch.tensor([0.0, -1.0])  # and two more
     obs[1, 3] = torch.tensor([0.0, -2.0])
-    own, together = coverage(obs, torch.eye(2), 2)
+    own, together = coverage(obs, torch.eye(2), torch.tensor([0, 0, 1, 1]), 2)
     assert own.tolist() == [2 / 256, 4 / 256]
     assert together.item() == 4 / 256

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from epo_lightning.algorithm.population import Population
 from epo_lightning.experience.episodes import QUANTITIES, AgentMean, EpisodeLedger, explained_variance
 
 CPU = torch.device("cpu")
@@ -113,7 +114,7 @@ class TestAgentMean:
     mask = torch.tensor([[True, True, True, False]])
 
     def test_means_per_agent_over_steps_and_calls(self) -> None:
-        metric = AgentMean(2)
+        metric = AgentMean(Population(2, 4))
         metric.update(self.values, self.mask)
         means, count = metric.compute()
         assert means.tolist() == [[2.0, 10.0], [6.0, 20.0], [0.5, 2.0]]
@@ -126,12 +127,12 @@ class TestAgentMean:
         assert count.tolist() == [3.0, 4.0]
 
     def test_without_a_step_axis(self) -> None:
-        metric = AgentMean(2)
+        metric = AgentMean(Population(2, 4))
         metric.update(self.values[0], self.mask[0])
         assert metric.compute()[0].tolist() == [[2.0, 10.0], [6.0, 20.0], [0.5, 2.0]]
 
     def test_nan_without_an_episode(self) -> None:
-        metric = AgentMean(2)
+        metric = AgentMean(Population(2, 4))
         metric.update(self.values, torch.tensor([[True, False, False, False]]))
         means, count = metric.compute()
         assert means[:, 0].tolist() == [1.0, 5.0, 0.0]
@@ -139,7 +140,7 @@ class TestAgentMean:
         assert count.tolist() == [1.0, 0.0]
 
     def test_sums_are_exact_over_many_episodes(self) -> None:
-        metric = AgentMean(1)
+        metric = AgentMean(Population(1, 1))
         for _ in range(3):
             metric.update(torch.full((1, 3, 1), 2.0**24 + 2), torch.ones(1, 1, dtype=torch.bool))
         metric.update(torch.ones(1, 3, 1), torch.ones(1, 1, dtype=torch.bool))

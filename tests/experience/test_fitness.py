@@ -8,6 +8,7 @@ import copy
 import pytest
 import torch
 
+from epo_lightning.algorithm.population import Population
 from epo_lightning.experience.episodes import EpisodeLedger
 from epo_lightning.experience.fitness import FitnessWindow
 
@@ -19,7 +20,7 @@ class Play:
 
     def __init__(self, num_agents: int, num_envs: int, episodes: int = 1) -> None:
         self.ledger = EpisodeLedger(num_envs, CPU)
-        self.window = FitnessWindow(num_agents, num_envs, CPU)
+        self.window = FitnessWindow(Population(num_agents, num_envs), CPU)
         self.window.episodes = episodes
         self.pay = 10.0 ** torch.arange(num_envs)
         self.env_steps = 0
@@ -169,7 +170,7 @@ class TestState:
         play.open()
         play.rollout("x..x", ".x..")
         other = copy.deepcopy(play)
-        other.window = FitnessWindow(2, 4, CPU)
+        other.window = FitnessWindow(Population(2, 4), CPU)
         other.window.episodes = 2
         other.window.load_state_dict(play.window.state_dict())
         assert other.window.opened_at == 8

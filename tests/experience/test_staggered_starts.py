@@ -152,7 +152,7 @@ class TestWhatIsCounted:
         assert not ledger.began_late.any()
 
     def test_the_fitness_window_waits_for_the_first_whole_episode(self) -> None:
-        window, ledger = FitnessWindow(1, 2, CPU), EpisodeLedger(2, CPU)
+        window, ledger = FitnessWindow(Population(1, 2), CPU), EpisodeLedger(2, CPU)
         late = torch.tensor([False, True])
         window.begin_late(late)
         ledger.begin_late(late)

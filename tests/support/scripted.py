@@ -100,7 +100,7 @@ def make_dataset(
     policy = policy or make_policy()
     env = env or with_endings()
     chosen = {"horizon": T, "num_epochs": 2, "num_minibatches": 4, "gamma": GAMMA, "off_policy_ratio": 2.0} | settings
-    population = Population(len(policy.genes), env.spec.num_envs)
+    population = Population(len(policy.genes), env.spec.num_envs, chosen.get("master_share"))
     world = World(env, seed=seed, world_size=world_size)
     return RolloutDataset(world, policy, population, RolloutSettings(**chosen), coupled, diversity)
 
