@@ -29,6 +29,7 @@ BOTH: dict[str, object] = {
     "model.rollout.off_policy_ratio": 1.0,
     "model.rollout.mu_cap": float("inf"),
     "model.rollout.noise_correlation": 0.0,
+    "model.rollout.master_share": None,
     "model.initial.fan_in": "joint",
     "model.initial.gene_gain": 1.0,
     "model.initial.action_gain": 1.0,
@@ -76,7 +77,8 @@ def test_what_measured_best_here(under: str, capsys: pytest.CaptureFixture[str])
     config = resolved(capsys, *below, "--config", under, "--config", "ours")
     wanted = {"fan_in": "own", "gene_gain": 2.0, "action_gain": 4.0}
     assert config["model"]["initial"] == wanted
-    assert (at(config, "model.rollout.noise_correlation"), at(config, "model.rollout.mu_cap")) == (0.8, 1.0)
+    rollout = config["model"]["rollout"]
+    assert (rollout["noise_correlation"], rollout["master_share"], rollout["mu_cap"]) == (0.8, 0.25, 1.0)
     evolution = callbacks(config)["GeneticEvolution"]
     assert (evolution["num_offspring"], evolution["adoption_margin"]) == (1, 0.2)
 
