@@ -77,7 +77,7 @@ class TestMasterShare:
 
     population = Population(4, 14, 0.5)
 
-    def test_everything_there_is(self) -> None:
+    def test_all_that_followers_have(self) -> None:
         step, env = sample_followers(self.population, 18, 2, "all", torch.Generator().manual_seed(0))
         pairs = sorted(zip(step.tolist(), env.tolist(), strict=True))
         assert pairs == [(t, e) for t in range(2) for e in range(5, 14)]
@@ -89,7 +89,7 @@ class TestMasterShare:
             seen.add(tuple(sorted(env.tolist())))
         assert seen == {(5, 6, 7), (8, 9, 10), (11, 12, 13)}
 
-    def test_a_multiple_of_the_masters_environments(self) -> None:
+    def test_a_multiple_of_what_the_master_has(self) -> None:
         assert off_policy_envs(self.population, 1.0, "all") == 5
         assert off_policy_envs(self.population, 1.8, "all") == 9
         assert off_policy_envs(self.population, 0.6, "one_agent") == 3
