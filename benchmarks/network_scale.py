@@ -1,7 +1,7 @@
 """Time and memory of the network at width x1, x2, x4, as `NetworkScaleProfiler` reports them.
 
     python benchmarks/network_scale.py                       # the two-arm task at laptop size
-    python benchmarks/network_scale.py --config quickstart   # another configuration
+    python benchmarks/network_scale.py --config wall_maze   # another configuration
 
 Each width runs in a process of its own, because peak memory is a process's.
 """

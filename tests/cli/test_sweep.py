@@ -142,7 +142,7 @@ def test_a_study_that_goes_on_by_other_code_says_so_before_it_starts(cli: Cli, m
 @pytest.mark.usefixtures("parsed_here")
 def test_settings_of_callbacks_are_named_by_their_class(cli: Cli) -> None:
     text = """
-        common: {config: quickstart, trainer.callbacks.GeneticEvolution.mutation_sigma: 3e-1}
+        common: {config: wall_maze, trainer.callbacks.GeneticEvolution.mutation_sigma: 3e-1}
         methods:
           a: {trainer: {callbacks: {ElitePreservation: {archive_size: 2}}}}
         """

@@ -68,7 +68,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_the_agent_starts_fit_with_a_flag_for_each_parameter(run: Run) -> None:
     assert run.command == [
-        "/usr/bin/env", "python", "-m", "epo_lightning", "fit", "--config", "quickstart",
+        "/usr/bin/env", "python", "-m", "epo_lightning", "fit", "--config", "wall_maze",
         "--trainer.logger=lightning.pytorch.loggers.WandbLogger", "--model.loss.entropy_scale=0.4",
         "--model.optimizer.learning_rate=0.00025", "--seed_everything=2",
     ]  # fmt: skip

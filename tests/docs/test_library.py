@@ -18,8 +18,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "library.md"
 def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the names of the page stand for after its code has run, with fewer environments."""
     folder, module = tmp_path_factory.mktemp("reader"), types.ModuleType("page")
-    small = find_config("quickstart").read_text().replace("num_envs: 2048", "num_envs: 128")
-    (folder / "quickstart").write_text(small)  # a file goes before a packaged configuration
+    small = find_config("wall_maze").read_text().replace("num_envs: 2048", "num_envs: 128")
+    (folder / "wall_maze").write_text(small)  # a file goes before a packaged configuration
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), flags=re.DOTALL | re.MULTILINE)
     assert len(blocks) == 8
     with pytest.MonkeyPatch.context() as patch:

@@ -2,7 +2,7 @@
 
 _UNDER = {
     "laptop": "two_arm",
-    "ours": "quickstart",
+    "ours": "wall_maze",
     "paper": "two_arm",
     "released": "two_arm",
     "sapg_published": "two_arm",

@@ -59,7 +59,7 @@ def callbacks(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {each["class_path"].rpartition(".")[2]: each.get("init_args", {}) for each in config["trainer"]["callbacks"]}
 
 
-@pytest.mark.parametrize("under", ["two_arm", "quickstart", "two_goals_far"])
+@pytest.mark.parametrize("under", ["two_arm", "wall_maze", "two_goals_far"])
 @pytest.mark.parametrize(("name", "own"), [("paper", PAPER), ("released", RELEASED)])
 def test_every_constant_is_as_told(
     under: str, name: str, own: dict[str, object], capsys: pytest.CaptureFixture[str]
@@ -71,7 +71,7 @@ def test_every_constant_is_as_told(
     assert {key: found["GeneticEvolution"][key] for key in GENERATION[name]} == GENERATION[name]
 
 
-@pytest.mark.parametrize("under", ["quickstart", "pendulum", "paper"])
+@pytest.mark.parametrize("under", ["wall_maze", "pendulum", "paper"])
 def test_what_measured_best_here(under: str, capsys: pytest.CaptureFixture[str]) -> None:
     below = ["--config", "two_arm"] if under == "paper" else []
     config = resolved(capsys, *below, "--config", under, "--config", "ours")

@@ -25,7 +25,7 @@ class Cup(NamedTuple):
 
 
 CUPS: dict[str, Cup] = {"easy": Cup(0.3, 0.5), "medium": Cup(0.4, 0.5), "hard": Cup(0.5, 0.6)}
-"""What `difficulty` stands for; easy is the maze of the quickstart."""
+"""What `difficulty` stands for; easy is that of the configuration wall_maze."""
 
 
 class WallMaze(Arena):
