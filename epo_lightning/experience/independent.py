@@ -14,6 +14,7 @@ from epo_lightning.algorithm.population import Population
 from epo_lightning.envs.base import StepResult
 from epo_lightning.experience.base import Minibatch
 from epo_lightning.experience.buffer import RolloutBuffer, RolloutShape
+from epo_lightning.experience.mirror import Mirror
 from epo_lightning.experience.on_policy import OnPolicyDataset
 from epo_lightning.experience.settings import OnPolicySettings
 from epo_lightning.experience.targets import Targets
@@ -32,12 +33,18 @@ class IndependentTargets(Targets):
         policy: The networks that acted; their normalisers take the rollout in.
         settings: Of the rollout, but for the discount.
         gamma: (K,) discounts.
+        mirror: Of the samples; None where their images are not learned from.
     """
 
     def __init__(
-        self, buffer: RolloutBuffer, policy: StackedActorCritic, settings: OnPolicySettings, gamma: Tensor
+        self,
+        buffer: RolloutBuffer,
+        policy: StackedActorCritic,
+        settings: OnPolicySettings,
+        gamma: Tensor,
+        mirror: Mirror | None = None,
     ) -> None:
-        super().__init__(buffer, policy, settings)
+        super().__init__(buffer, policy, settings, mirror)
         self._gamma = gamma.float().repeat_interleave(buffer.population.envs_per_agent)
 
     @property
@@ -85,7 +92,8 @@ class IndependentDataset(OnPolicyDataset):
     ) -> None:
         spec = world.env.spec
         action_dim = 1 if spec.discrete else spec.act_dim
-        shape = RolloutShape(settings.horizon, population, 0, spec.obs_dim, action_dim, policy.state_shape)
+        sizes = 0, spec.obs_dim, action_dim, policy.state_shape
+        shape = RolloutShape(settings.horizon, population, *sizes, mirrored=settings.symmetry)
         super().__init__(world, policy, population, settings, shape)
         self.hyper_parameters = hyper_parameters
         own, steps = self.buffer.units // population.num_agents, settings.horizon if policy.recurrent else 1
@@ -97,7 +105,7 @@ class IndependentDataset(OnPolicyDataset):
     def forward_passes(self) -> int:
         """Once forward to act, and forward and backward for every use of a sample."""
         epochs = float(self.hyper_parameters["num_epochs"].mean())
-        return round(self.buffer.shape.columns * self.settings.horizon * (1 + 3 * epochs))
+        return round(self.buffer.shape.columns * self.settings.horizon * (1 + 3 * epochs * self.settings.passes))
 
     def one_pass(self, agents: Tensor | None = None) -> Iterator[IndependentBatch]:
         """All samples of some agents (A,), or of all, once, in `num_minibatches` minibatches.
@@ -129,20 +137,23 @@ class IndependentDataset(OnPolicyDataset):
             obs, actions, scalars = (field.index_select(1, flat).unflatten(1, size).transpose(0, 1) for field in fields)
             states = buffer.states.index_select(1, flat).unflatten(1, size)
             resets = buffer.resets[:-1].index_select(1, flat).unflatten(1, size).transpose(0, 1)
+            images = buffer.image_states
+            images = None if images is None else images.index_select(1, flat).unflatten(1, size)
         else:
             obs, actions, scalars = (field.flatten(0, 1).index_select(0, flat).unflatten(0, size) for field in fields)
-            states, resets = buffer.states.new_zeros(0, *size, 0), None
+            states, resets, images = buffer.states.new_zeros(0, *size, 0), None, None
         log_probs, _, targets, advantages, values = scalars.unbind(-1)
-        return IndependentBatch(obs, actions, log_probs, values, targets, advantages, states, resets)
+        return IndependentBatch(obs, actions, log_probs, values, targets, advantages, states, resets, images)
 
     def minibatch(self, index: int) -> Minibatch:
         """The `index`-th minibatch of this iteration: the samples of all agents that learned from it."""
         units = self._passes[index]
         batch = {name: value for name, value in self._gather(units)._asdict().items() if value is not None}
-        states, recurrent = batch.pop("states"), self.buffer.recurrent
+        recurrent = self.buffer.recurrent
+        states = {name: batch.pop(name) for name in ("states", "image_states") if name in batch}
         if recurrent:
             tensors = {name: value.transpose(0, 1).flatten(1, 2) for name, value in batch.items()}
-            tensors["states"] = states.flatten(1, 2)
+            tensors |= {name: value.flatten(1, 2) for name, value in states.items()}
         else:
             tensors = {name: value.flatten(0, 1) for name, value in batch.items()}
         envs = units.flatten() if recurrent else units.flatten() % self.population.num_envs
@@ -150,7 +161,8 @@ class IndependentDataset(OnPolicyDataset):
 
     def _complete(self, last_value: Tensor) -> None:
         """Every agent by its own discount."""
-        targets = IndependentTargets(self.buffer, self.policy, self.settings, self.hyper_parameters["gamma"])
+        gamma = self.hyper_parameters["gamma"]
+        targets = IndependentTargets(self.buffer, self.policy, self.settings, gamma, self.mirror)
         targets.complete(last_value)
         self.diagnostics |= targets.diagnostics
         self.of_agents = {}

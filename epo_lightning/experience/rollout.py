@@ -63,7 +63,8 @@ class RolloutDataset(OnPolicyDataset):
     @property
     def forward_passes(self) -> int:
         """Once forward to act, and forward and backward for every use of a sample."""
-        return self.buffer.shape.columns * self.settings.horizon * (1 + 3 * self.settings.num_epochs)
+        settings = self.settings
+        return self.buffer.shape.columns * settings.horizon * (1 + 3 * settings.num_epochs * settings.passes)
 
     def one_pass(self) -> Iterator[RolloutBatch]:
         """All samples of the rollout once, shuffled, in `num_minibatches` minibatches."""
@@ -76,7 +77,8 @@ class RolloutDataset(OnPolicyDataset):
         units = self._passes[number].tensor_split(self.num_minibatches)[place]
         columns = units if self.buffer.recurrent else units % self.buffer.shape.columns
         (batch,) = self.buffer.minibatches(units, 1)
-        return Minibatch({**batch._asdict(), "units": units}, columns, self.buffer.recurrent)
+        tensors = {name: value for name, value in batch._asdict().items() if value is not None}
+        return Minibatch({**tensors, "units": units}, columns, self.buffer.recurrent)
 
     @torch.no_grad()
     def collect(self) -> None:
@@ -101,7 +103,7 @@ class RolloutDataset(OnPolicyDataset):
     def _complete(self, last_value: Tensor) -> None:
         """Also compare the followers with the master."""
         targets = RelabelledTargets(
-            self.buffer, self.policy, self.settings, self.generator, self.autocast, self.diversity
+            self.buffer, self.policy, self.settings, self.generator, self.autocast, self.diversity, self.mirror
         )
         targets.complete(last_value)
         self.diagnostics |= targets.diagnostics
@@ -156,4 +158,5 @@ def rollout_shape(
     columns = off_policy_envs(population, settings.off_policy_ratio, settings.off_policy_source)
     spec = env.spec
     action_dim, couplings = 1 if spec.discrete else spec.act_dim, population.envs_per_agent * coupled
-    return RolloutShape(settings.horizon, population, columns, spec.obs_dim, action_dim, state_shape, couplings)
+    sizes = columns, spec.obs_dim, action_dim, state_shape, couplings
+    return RolloutShape(settings.horizon, population, *sizes, mirrored=settings.symmetry)

@@ -27,6 +27,8 @@ class OnPolicySettings:
         estimator: Targets of on-policy samples: `gae` (lambda-returns) or `n_step` (EPO eq. 6).
         n_step: Steps of the `n_step` estimator, at most `horizon`.
         reward_scale: Rewards are multiplied by this before the critic sees them; reported returns are not.
+        symmetry: Also learn from the mirror image of every sample, where the task is symmetric: its environment then
+            tells how observations and actions are mirrored. Learning takes twice as long.
     """
 
     horizon: int = 16
@@ -39,6 +41,7 @@ class OnPolicySettings:
     estimator: Literal["gae", "n_step"] = "gae"
     n_step: int = 3
     reward_scale: float = 1.0
+    symmetry: bool = False
 
     def __post_init__(self) -> None:
         for name in ("horizon", "num_epochs", "num_minibatches", "minibatch_size", "n_step"):
@@ -56,6 +59,11 @@ class OnPolicySettings:
         for name in ("gamma", "gae_lambda"):
             require_range(f"{_KEY}.{name}", getattr(self, name), 0, 1)
         require_range(f"{_KEY}.reward_scale", self.reward_scale, 0, open_low=True)
+
+    @property
+    def passes(self) -> int:
+        """How often a sample goes through the network to be learned from, as itself or as its image, in an epoch."""
+        return 1 + self.symmetry
 
     def minibatches(self, units: int, samples_per_unit: int) -> int:
         """Minibatches of a pass.

@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from epo_lightning.algorithm.symmetry import Symmetry
 from epo_lightning.envs.allegro_kuka.cards import STEP_SECONDS, variant
 from epo_lightning.envs.allegro_kuka.curriculum import Curriculum
 from epo_lightning.envs.allegro_kuka.draws import Drawn, Draws
+from epo_lightning.envs.allegro_kuka.mirror import mirror_map
 from epo_lightning.envs.allegro_kuka.objects import half_sizes, masses, object_scales, object_shapes, reach
 from epo_lightning.envs.allegro_kuka.obstacles import Block, check_obstacles
 from epo_lightning.envs.allegro_kuka.randomization import KEY, Randomization, Range, check_randomization
@@ -260,6 +262,10 @@ class AllegroKuka(VectorEnv):
     def true_objective(self, successes: Tensor) -> Tensor:
         """Of the tolerance's progress and the successes; see `VectorEnv.true_objective`."""
         return self.rules.curriculum.true_objective(successes)
+
+    def symmetry(self) -> Symmetry:
+        """Half a turn about the vertical axis, see `mirror`; see `VectorEnv.symmetry`."""
+        return mirror_map(self.rules.card)
 
     def reward_parameters(self) -> dict[str, float]:
         """What the reward pays, see `reward.Prices`; see `VectorEnv.reward_parameters`."""
