@@ -26,8 +26,6 @@ class RolloutBatch(NamedTuple):
         off_policy: (B,) bool, the sample was relabelled: a follower's for the master, or the master's for a follower.
         states: (S, B, H) recurrent state before the first step; S = 0 for a feed-forward network.
         resets: (T, B) bool, an episode starts at this step; (B,) and unused for a feed-forward network.
-        image_states: (S, B, H) recurrent state of the mirror image before the first step; None where nothing is
-            mirrored, and without an LSTM.
     """
 
     obs: Tensor
@@ -41,7 +39,6 @@ class RolloutBatch(NamedTuple):
     off_policy: Tensor
     states: Tensor
     resets: Tensor
-    image_states: Tensor | None = None
 
     def coupled(self) -> Tensor:
         """(B,) bool: the master acted, and a follower that is coupled to it learns from it."""

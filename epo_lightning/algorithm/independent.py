@@ -52,8 +52,6 @@ class IndependentBatch(NamedTuple):
         advantages: Normalised over all samples of the policy.
         states: (S, A, B, H) recurrent state before the first step; S = 0 without an LSTM.
         resets: (A, T, B) bool, an episode starts at this step; None without an LSTM.
-        image_states: (S, A, B, H) recurrent state of the mirror image before the first step; None where nothing is
-            mirrored, and without an LSTM.
     """
 
     obs: Tensor
@@ -64,7 +62,6 @@ class IndependentBatch(NamedTuple):
     advantages: Tensor
     states: Tensor
     resets: Tensor | None
-    image_states: Tensor | None = None
 
 
 class Coefficients(NamedTuple):

@@ -62,7 +62,7 @@ class RolloutBuffer:
             coupled columns only, those of the master's environments.
         resets: (T + 1, W) bool, an episode starts with this row.
         states: (S, W, H) recurrent state at the start of the rollout.
-        image_states: The same of the mirror images; None where nothing is mirrored, and without an LSTM.
+        image_states: The same of the mirror images; S = 0 where nothing is mirrored.
         column_agents: (W,) whose gene evaluates the column; coupled columns get another one in every rollout.
     """
 
@@ -83,8 +83,7 @@ class RolloutBuffer:
             torch.zeros(booleans[name], dtype=torch.bool, device=device)
             for name in ("resets", "terminated", "truncated")
         )
-        mirrored = shape.mirrored and self.recurrent
-        self.image_states = torch.zeros_like(self.states) if mirrored else None
+        self.image_states = self.states.clone() if shape.mirrored else self.states[:0]
         self.final_obs: list[tuple[int, Tensor, Tensor]] = []
         off_policy = torch.full((shape.off_policy_columns + shape.coupled_columns,), MASTER, device=device)
         self.column_agents = torch.cat([shape.population.agent_of_env(device), off_policy])
@@ -144,7 +143,6 @@ class RolloutBuffer:
             off_policy=off_policy,
             states=self.states[:, column] if self.recurrent else self.states[:, :0],
             resets=self.resets[:-1, column] if self.recurrent else off_policy,
-            image_states=None if self.image_states is None else self.image_states[:, column],
         )
 
 

@@ -128,6 +128,19 @@ class IndependentDataset(OnPolicyDataset):
             self._passes.append(part)
             yield self._gather(part)
 
+    def one_pass_with_images(
+        self, agents: Tensor | None = None
+    ) -> Iterator[tuple[IndependentBatch, IndependentBatch | None]]:
+        """The same, each with its mirror image; None where images are not learned from."""
+        for batch in self.one_pass(agents):
+            if self.mirror is None:
+                yield batch, None
+            else:
+                states, units = batch.states, self._passes[-1]
+                if self.buffer.recurrent:
+                    states = self.buffer.image_states.index_select(1, units.flatten()).unflatten(1, units.shape)
+                yield batch, self.mirror.image(batch, states, agents)
+
     def _gather(self, units: Tensor) -> IndependentBatch:
         """The samples `units` (A, B)."""
         buffer, size = self.buffer, units.shape
@@ -137,23 +150,20 @@ class IndependentDataset(OnPolicyDataset):
             obs, actions, scalars = (field.index_select(1, flat).unflatten(1, size).transpose(0, 1) for field in fields)
             states = buffer.states.index_select(1, flat).unflatten(1, size)
             resets = buffer.resets[:-1].index_select(1, flat).unflatten(1, size).transpose(0, 1)
-            images = buffer.image_states
-            images = None if images is None else images.index_select(1, flat).unflatten(1, size)
         else:
             obs, actions, scalars = (field.flatten(0, 1).index_select(0, flat).unflatten(0, size) for field in fields)
-            states, resets, images = buffer.states.new_zeros(0, *size, 0), None, None
+            states, resets = buffer.states.new_zeros(0, *size, 0), None
         log_probs, _, targets, advantages, values = scalars.unbind(-1)
-        return IndependentBatch(obs, actions, log_probs, values, targets, advantages, states, resets, images)
+        return IndependentBatch(obs, actions, log_probs, values, targets, advantages, states, resets)
 
     def minibatch(self, index: int) -> Minibatch:
         """The `index`-th minibatch of this iteration: the samples of all agents that learned from it."""
         units = self._passes[index]
         batch = {name: value for name, value in self._gather(units)._asdict().items() if value is not None}
-        recurrent = self.buffer.recurrent
-        states = {name: batch.pop(name) for name in ("states", "image_states") if name in batch}
+        states, recurrent = batch.pop("states"), self.buffer.recurrent
         if recurrent:
             tensors = {name: value.transpose(0, 1).flatten(1, 2) for name, value in batch.items()}
-            tensors |= {name: value.flatten(1, 2) for name, value in states.items()}
+            tensors["states"] = states.flatten(1, 2)
         else:
             tensors = {name: value.flatten(0, 1) for name, value in batch.items()}
         envs = units.flatten() if recurrent else units.flatten() % self.population.num_envs

@@ -71,7 +71,6 @@ class Mirror:
         if not self._policy.recurrent:
             return
         envs = buffer.envs
-        assert buffer.image_states is not None
         buffer.image_states[:, :envs] = self.state
         resets = buffer.resets[:, :envs]
         with self._autocast():
@@ -83,12 +82,17 @@ class Mirror:
         """The policies of the environments `envs` (N,) bool have seen nothing."""
         self.state = self.state.masked_fill(envs[:, None], 0.0)
 
-    def image(self, batch: Batch, agents: Tensor | None = None) -> Batch:
-        """The mirror image of a minibatch; of some `agents` (A,) where they are named and have moments of their own."""
+    def image(self, batch: Batch, states: Tensor, agents: Tensor | None = None) -> Batch:
+        """The mirror image of a minibatch.
+
+        Args:
+            batch: The minibatch.
+            states: Of the images, as `batch.states` are those of the originals.
+            agents: (A,) whose it is, where they have moments of their own; None for all.
+        """
         factor, shift = (rows_of(each, agents) for each in (self._factor, self._shift))
         blocks = [1] * (batch.obs.dim() - factor.dim())
         factor, shift = (each.view(*each.shape[:-1], *blocks, each.shape[-1]) for each in (factor, shift))
-        states = batch.states if batch.image_states is None else batch.image_states
         obs = self._clipped(batch.obs.index_select(-1, self._symmetry.obs.order) * factor + shift)
         return batch._replace(obs=obs, actions=self._actions(batch.actions), states=states)
 

@@ -151,8 +151,7 @@ class RelabelledTargets(Targets):
         buffer, horizon, recurrent = self.buffer, self.settings.horizon, self.policy.recurrent
         states, resets = buffer.states[:, env], buffer.resets[:, env]
         buffer.states[:, columns], buffer.resets[:, columns] = states, resets
-        if buffer.image_states is not None:
-            buffer.image_states[:, columns] = buffer.image_states[:, env]
+        buffer.image_states[:, columns] = buffer.image_states[:, env]
         known = bool(buffer.final_obs)
         with self.autocast():
             rows = self.policy.express(agents)

@@ -71,14 +71,23 @@ class RolloutDataset(OnPolicyDataset):
         self._passes.append(torch.randperm(self.buffer.units, generator=self.generator, device=self.device))
         yield from self.buffer.minibatches(self._passes[-1], self.num_minibatches)
 
+    def one_pass_with_images(self) -> Iterator[tuple[RolloutBatch, RolloutBatch | None]]:
+        """The same, each with its mirror image; None where images are not learned from."""
+        for place, batch in enumerate(self.one_pass()):
+            if self.mirror is None:
+                yield batch, None
+            else:
+                units = self._passes[-1].tensor_split(self.num_minibatches)[place]
+                states = self.buffer.image_states[:, units] if self.buffer.recurrent else batch.states
+                yield batch, self.mirror.image(batch, states)
+
     def minibatch(self, index: int) -> Minibatch:
         """The `index`-th minibatch of this iteration; behind the environments stand the relabelled columns."""
         number, place = divmod(index, self.num_minibatches)
         units = self._passes[number].tensor_split(self.num_minibatches)[place]
         columns = units if self.buffer.recurrent else units % self.buffer.shape.columns
         (batch,) = self.buffer.minibatches(units, 1)
-        tensors = {name: value for name, value in batch._asdict().items() if value is not None}
-        return Minibatch({**tensors, "units": units}, columns, self.buffer.recurrent)
+        return Minibatch({**batch._asdict(), "units": units}, columns, self.buffer.recurrent)
 
     @torch.no_grad()
     def collect(self) -> None:

@@ -169,14 +169,14 @@ class EPOModule(PopulationModule):
         """`num_epochs` passes over one rollout in `num_minibatches` optimizer steps each."""
         stepper = Stepper(self.trainer, self._adam(), self.optimizer_settings.max_grad_norm)
         for _ in range(self.rollout_settings.num_epochs):
-            for minibatch in self.dataset.one_pass():
-                self._learn(minibatch, stepper)
+            for minibatch, image in self.dataset.one_pass_with_images():
+                self._learn(minibatch, image, stepper)
             self._adapt_learning_rate()
 
-    def _learn(self, batch: RolloutBatch, stepper: Stepper) -> None:
+    def _learn(self, batch: RolloutBatch, image: RolloutBatch | None, stepper: Stepper) -> None:
         """One optimizer step on the hybrid loss of one minibatch, and of its image, which diagnostics leave out."""
-        loss, mirror = self._loss(batch), self.dataset.mirror
-        total = loss.total if mirror is None else 0.5 * (loss.total + self._loss(mirror.image(batch)).total)
+        loss = self._loss(batch)
+        total = loss.total if image is None else 0.5 * (loss.total + self._loss(image).total)
         self.minibatches.add(total, loss.diagnostics, stepper.step(total))
         self.policy.clamp_log_std()
 

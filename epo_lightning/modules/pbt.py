@@ -166,7 +166,8 @@ class PBTModule(PopulationModule):
         given = {name: rows_of(table[name], agents) for name in OF_THE_LEARNER}
         coefficients = Coefficients(*(given[name].float() for name in Coefficients._fields))
         pace = Pace(given["learning_rate"], given["max_grad_norm"])
-        kl = [self._learn(batch, agents, coefficients, pace, stepper) for batch in self.dataset.one_pass(agents)]
+        pairs = self.dataset.one_pass_with_images(agents)
+        kl = [self._learn(batch, image, agents, coefficients, pace, stepper) for batch, image in pairs]
         divergence = torch.stack(kl).mean(0).double()
         if self.trainer.world_size > 1:
             dist.all_reduce(divergence)
@@ -179,13 +180,19 @@ class PBTModule(PopulationModule):
             table["learning_rate"][agents] = rates
 
     def _learn(
-        self, batch: IndependentBatch, agents: Tensor | None, coefficients: Coefficients, pace: Pace, stepper: Stepper
+        self,
+        batch: IndependentBatch,
+        image: IndependentBatch | None,
+        agents: Tensor | None,
+        coefficients: Coefficients,
+        pace: Pace,
+        stepper: Stepper,
     ) -> Tensor:
         """One optimizer step of every agent that learns; returns their KL divergences from who acted, (A,)."""
-        losses, mirror = self._losses(batch, agents, coefficients), self.dataset.mirror
+        losses = self._losses(batch, agents, coefficients)
         totals = losses.total
-        if mirror is not None:
-            totals = 0.5 * (totals + self._losses(mirror.image(batch, agents), agents, coefficients).total)
+        if image is not None:
+            totals = 0.5 * (totals + self._losses(image, agents, coefficients).total)
         stepper.backward(totals.sum())
         norms = self._adam().advance(pace, agents)
         stepper.count()

@@ -40,7 +40,7 @@ def test_the_image_of_a_normalised_observation_is_the_normalised_image() -> None
     mirror, order = dataset.mirror, torch.arange(T * N)
     assert mirror is not None
     (batch,) = rollout.minibatches(order, 1)
-    image = mirror.image(batch)
+    image = mirror.image(batch, batch.states)
     raw = env.obs[:T].reshape(-1, O)
     inside = (normalize(raw).abs() < 5).all(1)  # what was clipped is lost
     assert inside.sum() > 20
@@ -66,9 +66,10 @@ def test_the_normaliser_takes_in_both_and_becomes_symmetric_to_the_bit() -> None
     assert torch.equal(moments.var[MAP.obs.order], moments.var)
     assert dataset.mirror is not None
     dataset.mirror.begin(moments)
-    (batch, *_) = dataset.one_pass()
-    assert torch.equal(dataset.mirror.image(batch).obs, MAP.obs(batch.obs))  # no rounding any more
-    assert torch.equal(dataset.mirror.image(dataset.mirror.image(batch)).obs, batch.obs)
+    ((batch, image), *_) = dataset.one_pass_with_images()
+    assert image is not None
+    assert torch.equal(image.obs, MAP.obs(batch.obs))  # no rounding any more
+    assert torch.equal(dataset.mirror.image(image, image.states).obs, batch.obs)
 
 
 @pytest.mark.parametrize("network", ["lstm", "separate critic, lstm"])
@@ -76,11 +77,9 @@ def test_the_image_has_the_recurrent_state_of_who_saw_the_mirrored_episode(netwo
     env, policy = mirrored(), make_policy(**NETWORKS[network])
     normalize = policy.obs_moments.normalizer()
     dataset = make_dataset(env, policy, symmetry=True, num_epochs=1)
-    batches = minibatches(dataset)
+    (rollout,) = dataset
+    assert (rollout.image_states == 0).all()  # episodes begin
     state, policies = policy.initial_state(N), policy.express(dataset.agent_ids)
-    for batch in batches:
-        assert batch.image_states is not None
-        assert (batch.image_states == 0).all()  # episodes begin
     for t in range(T):
         with torch.no_grad():
             state = policy(normalize(MAP.obs(env.obs[t])), policies, state).state
@@ -91,7 +90,12 @@ def test_the_image_has_the_recurrent_state_of_who_saw_the_mirrored_episode(netwo
 
     begun = dataset.mirror.state.clone()
     (rollout,) = dataset
-    assert rollout.image_states is not None
+    for place, (batch, image) in enumerate(dataset.one_pass_with_images()):
+        units = dataset._passes[-1].tensor_split(4)[place]
+        assert image is not None
+        assert torch.equal(image.states, rollout.image_states[:, units])
+        assert torch.equal(batch.states, rollout.states[:, units])
+        assert torch.equal(image.resets, batch.resets)
     assert torch.equal(rollout.image_states[:, :N], begun)
     columns = slice(N, rollout.shape.columns)  # a follower's, seen by the master: it begins where the follower's does
     for column in range(columns.start, columns.stop):
@@ -110,14 +114,15 @@ def test_every_agent_of_independent_ones_has_its_own_normaliser() -> None:
     mirror = Mirror(MAP, policy, 14, torch.no_grad, torch.device("cpu"))
     mirror.begin(policy.obs_moments)
 
-    def batch(obs: Tensor) -> IndependentBatch:
-        nothing = torch.zeros(len(obs), 7)
-        return IndependentBatch(obs, torch.ones(len(obs), 7, A), *[nothing] * 4, torch.zeros(0), None)
+    def image(obs: Tensor, agents: Tensor | None = None) -> IndependentBatch:
+        none, actions, states = torch.zeros(len(obs), 7), torch.ones(len(obs), 7, A), torch.zeros(0, len(obs), 7, 0)
+        batch = IndependentBatch(obs, actions, none, none, none, none, states, None)
+        return mirror.image(batch, states, agents)
 
     normalize = policy.obs_moments.normalizer()
     seen, wanted = (normalize(each.flatten(0, 1)).unflatten(0, (2, 7)) for each in (raw, MAP.obs(raw)))
-    torch.testing.assert_close(mirror.image(batch(seen)).obs, wanted, rtol=1e-4, atol=1e-4)
-    one = mirror.image(batch(seen[1:]), torch.tensor([1]))
+    torch.testing.assert_close(image(seen).obs, wanted, rtol=1e-4, atol=1e-4)
+    one = image(seen[1:], torch.tensor([1]))
     torch.testing.assert_close(one.obs, wanted[1:], rtol=1e-4, atol=1e-4)
 
 
@@ -127,8 +132,8 @@ def test_choices_change_places() -> None:
     policy.discrete = True
     mirror = Mirror(spec_map, policy, N, torch.no_grad, torch.device("cpu"))
     nothing, choices = torch.zeros(3), torch.tensor([[0.0], [1.0], [2.0]])
-    batch = RolloutBatch(torch.ones(3, O), choices, nothing, *[nothing] * 6, torch.zeros(0), nothing)
-    assert mirror.image(batch).actions.tolist() == [[2.0], [1.0], [0.0]]
+    fields = dict.fromkeys(RolloutBatch._fields, nothing) | {"obs": torch.ones(3, O), "actions": choices}
+    assert mirror.image(RolloutBatch(**fields), nothing).actions.tolist() == [[2.0], [1.0], [0.0]]
 
 
 def test_who_has_no_image_is_refused_when_the_rollouts_are_made() -> None:

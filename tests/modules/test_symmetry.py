@@ -51,15 +51,10 @@ def test_the_loss_is_the_mean_over_samples_and_images(tmp_path: Path) -> None:
     fit(module, small_data(env=maze), tmp_path, iterations=2)
     dataset, policy = module.dataset, module.policy
     assert isinstance(policy, LatentActorCritic)
-    (batch, *_) = dataset.one_pass()  # type: ignore[attr-defined]
-    image = dataset.mirror.image(batch)  # type: ignore[attr-defined]
+    ((batch, image), *_) = dataset.one_pass_with_images()  # type: ignore[attr-defined]
     both = [batch, image]
     joint = batch._replace(
-        **{
-            name: torch.cat([getattr(each, name) for each in both])
-            for name in batch._fields
-            if name not in ("states", "image_states")
-        }
+        **{name: torch.cat([getattr(each, name) for each in both]) for name in batch._fields if name != "states"}
     )
     gradients = []
     for losses in ([module._loss(each).total for each in both], [module._loss(joint).total]):  # type: ignore[operator]
@@ -81,8 +76,8 @@ def test_every_network_learns_from_images_and_learns_something_else(
         fit(module, small_data(env=maze), tmp_path, iterations=3)
         weights.append(torch.cat([parameter.detach().flatten() for parameter in module.policy.parameters()]))
         assert weights[-1].isfinite().all()
-        moments, order = module.policy.obs_moments, torch.tensor([1.0, -1.0])
-        assert torch.equal(moments.mean * order, moments.mean) is symmetry
+        mean = module.policy.obs_moments.mean  # type: ignore[union-attr]
+        assert torch.equal(mean * torch.tensor([1.0, -1.0]), mean) is symmetry  # type: ignore[operator, arg-type]
     assert not torch.equal(*weights)
 
 
@@ -104,8 +99,8 @@ def test_a_task_without_an_image_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_cut_goes_on_to_the_bit(cli: Cli) -> None:
-    given = ("fit", "--config", "tiny.yaml", MAZE, "--data.env.init_args.max_steps=7", "--model.rollout.symmetry")
-    given = (*given, "--model.network.lstm_units=5")
+    settings = ("--data.env.init_args.max_steps=7", "--model.rollout.symmetry", "--model.network.lstm_units=5")
+    given = ("fit", "--config", "tiny.yaml", MAZE, *settings)
     assert cli(*given, "--trainer.max_epochs=4", "--run_dir=whole").code == 0
     assert cli(*given, "--trainer.max_epochs=2", "--run_dir=cut").code == 0
     assert cli("fit", "--ckpt_path=cut", "--trainer.max_epochs=4").code == 0

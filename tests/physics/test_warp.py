@@ -99,10 +99,9 @@ def test_has_the_constants_that_mujoco_derives_for_each_object() -> None:
 
 def test_varies_what_mujoco_varies() -> None:
     plain = setup(4)
-    physics, reference = (
-        engine(plain.reference.model, 4, 1, *plain.cuboids, **arguments, varied=FACTORS)
-        for engine, arguments in ((WarpPhysics, {"device": CPU}), (MujocoPhysics, {"threads": 1}))
-    )
+    arguments = plain.reference.model, 4, 1, *plain.cuboids
+    physics = WarpPhysics(*arguments, CPU, varied=FACTORS)
+    reference = MujocoPhysics(*arguments, threads=1, varied=FACTORS)
     s = Setup(physics, reference, plain.default, plain.mass, plain.cuboids)
     factors = {name: torch.tensor([0.5, 1.7]) for name in FACTORS}
     for engine in (physics, reference):
