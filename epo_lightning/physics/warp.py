@@ -77,7 +77,8 @@ class WarpPhysics(Physics):
                 raise Mistake(f"data.env.init_args.{key} must be at least 1; got {value}")
         self.num_envs, self.device, self.model = num_envs, device, model
         cuboids = torch.cat([half_sizes, masses[:, None]], dim=1)
-        self._worlds = worlds = Worlds(model, cuboids, hands, device, decimation, *self._room.values(), varied=varied)
+        room = self._room["contacts_per_world"], self._room["constraints_per_world"]
+        self._worlds = worlds = Worlds(model, cuboids, hands, device, decimation, *room, varied)
         self._variation = Variation(model, worlds.own_fields(), varied)
 
         self._joints, self._goal = model.nu, model.body("goal").mocapid[0]

@@ -76,7 +76,7 @@ def test_every_network_learns_from_images_and_learns_something_else(
         fit(module, small_data(env=maze), tmp_path, iterations=3)
         weights.append(torch.cat([parameter.detach().flatten() for parameter in module.policy.parameters()]))
         assert weights[-1].isfinite().all()
-        mean = module.policy.obs_moments.mean  # type: ignore[union-attr]
+        mean = module.policy.obs_moments.mean
         assert torch.equal(mean * torch.tensor([1.0, -1.0]), mean) is symmetry  # type: ignore[operator, arg-type]
     assert not torch.equal(*weights)
 

@@ -64,7 +64,8 @@ class AllegroKuka(VectorEnv):
         physics: Engine: mujoco (CPU threads) or warp (MuJoCo Warp, for NVIDIA GPUs; needs the extra [warp]).
         contacts_per_world: Room that `physics: warp` keeps for contacts, per environment on average; null: 48.
         constraints_per_world: Room that `physics: warp` keeps for rows of constraints in each environment; null: 160.
-        randomization: Ranges of what every environment draws anew at the beginning of an episode; null: nothing.
+        randomization: Ranges of what every environment draws anew at the beginning of an episode, such as {mass: [0.5,
+            2.0]}: friction, mass, gains (or stiffness, damping), latency, observation_noise, action_noise; null: none.
 
     Raises:
         Mistake: When an argument is out of range or names nothing known.
