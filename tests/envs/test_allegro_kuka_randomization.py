@@ -1,6 +1,8 @@
 """What every environment draws at the beginning of an episode: values, their effect, noise, lateness, resuming."""
 
 import io
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from epo_lightning.envs.allegro_kuka.objects import masses
 from epo_lightning.envs.allegro_kuka.obstacles import Block
 from epo_lightning.envs.allegro_kuka.randomization import UNITS, Randomization
 from epo_lightning.limits import Mistake
+from tests.support.command_line import Cli, refused
 from tests.support.physics import mujoco_of
 
 CPU = torch.device("cpu")
@@ -235,3 +238,34 @@ def test_a_state_of_other_ranges_or_another_number_of_environments_is_refused() 
 def test_ranges_of_which_nothing_can_be_drawn_are_refused(ranges: dict[str, Any], line: str) -> None:
     with pytest.raises(Mistake, match=line):
         make(2, **ranges)
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ("{frction: [0.5, 1]}", "Randomization has no argument frction (did you mean friction?)"),
+        ("{friction: [1, 0.5]}", "data.env.init_args.randomization.friction must go from low to high: [0.5, 1]"),
+        ("{mass: 2}", "mass must be a list of 2 numbers or null; got 2"),
+        ("{latency: [0, 1.5]}", "latency must be a list of 2 integers or null; got 1.5"),
+        ("[1, 2]", "randomization must be keys and values (friction, mass, gains, "),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(cli: Cli, given: str, line: str) -> None:
+    env = "--data.env=epo_lightning.envs.allegro_kuka.AllegroKuka"
+    refused(cli("fit", "--config", "tiny.yaml", env, f"--data.env.init_args.randomization={given}"), line)
+
+
+def test_a_run_is_continued_with_it_and_evaluated_with_it_without_it_or_with_more_of_it(cli: Cli) -> None:
+    ranges = "{mass: [0.5, 2], latency: [0, 2], observation_noise: 0.01}"
+    env = ("--data.env=epo_lightning.envs.allegro_kuka.AllegroKuka", "--data.env.init_args.task=single_arm_throw")
+    key = "--data.env.init_args.randomization"
+    assert cli("fit", "--config", "tiny.yaml", *env, f"{key}={ranges}", "--run_dir=a").code == 0
+    returns = []
+    for other in ([], [f"{key}.mass=[2, 3]"], [f"{key}=null"]):
+        few = ("--data.eval_episodes=1", "--data.eval_envs=1")
+        assert cli("validate", "--ckpt_path=a", *few, *other).code == 0
+        returns.append(json.loads(Path("a/checkpoints/last.evaluation.json").read_text())["return"]["mean"])
+    assert len(set(returns)) == 3
+    assert cli("fit", "--ckpt_path=a", "--trainer.max_epochs=4").code == 0
+    outcome = cli("fit", "--ckpt_path=a", "--trainer.max_epochs=5", f"{key}.mass=[1, 3]")
+    refused(outcome, "randomization must be mass 0.5 to 2, latency 0 to 2, observation_noise 0.01 to 0.01, as in")

@@ -126,6 +126,28 @@ def test_varies_what_mujoco_varies() -> None:
     assert torch.allclose(s.physics.state.object_frame[:, 4], expected, rtol=1e-3)
 
 
+def test_friction_decides_what_slides() -> None:
+    plain = setup(4)
+    half, mass = torch.full((4, 3), 0.025), torch.full((4,), 0.05)
+    arguments = plain.reference.model, 4, 1, half, mass
+    engines = (
+        WarpPhysics(*arguments, CPU, varied=("friction",)),
+        MujocoPhysics(*arguments, threads=1, varied=("friction",)),
+    )
+    # a cube on the table's top at 0.53 m, pushed by 0.8 m g: a friction of 0.5 does not hold it, one of 1 and more does
+    pos, push = torch.tensor([0.1, 0.0, 0.555]).expand(4, 3), torch.tensor([0.0, 0.8 * G * 0.05, 0.0]).expand(4, 3)
+    for engine in engines:
+        engine.vary(torch.arange(4), {"friction": torch.tensor([0.5, 1.5, 0.5, 1.0])})
+        joints = plain.default.expand(4, -1)
+        engine.reset(torch.arange(4), joints, torch.zeros(4, 23), pos, UPRIGHT.expand(4, 4))
+        for step in range(18):
+            engine.step(joints, push if step >= 6 else None)
+        # (F / m - mu g) t^2 / 2 = 0.3 g (0.2 s)^2 / 2 = 59 mm
+        moved = engine.state.object_pos[:, 1]
+        assert torch.allclose(moved[[0, 2]], torch.tensor(0.059), atol=0.01), type(engine)
+        assert moved[[1, 3]].abs().max() < 0.005, type(engine)
+
+
 def test_force_and_gravity_move_the_object_and_a_push_lasts_one_step() -> None:
     s = setup(3)
     s.put(pos=(0.0, 0.0, 3.0))

@@ -101,10 +101,14 @@ class Draws:
         return arrived
 
     def observed(self, obs: Tensor, ids: Tensor | slice = slice(None)) -> Tensor:
-        """The observations `obs` (M, O) of the environments `ids`, with noise where a robot measures; in place."""
+        """The observations `obs` (M, O) of the environments `ids`, with noise where a robot measures; in place.
+
+        What stands behind the O entries of the task is left alone.
+        """
         std = self.of("observation_noise")
         if std is not None:
-            obs.add_(std[ids, None] * self._sensed * self._noise(obs)).clamp_(-OBS_LIMIT, OBS_LIMIT)
+            seen = obs[:, : len(self._sensed)]
+            seen.add_(std[ids, None] * self._sensed * self._noise(seen)).clamp_(-OBS_LIMIT, OBS_LIMIT)
         return obs
 
     def _noise(self, like: Tensor) -> Tensor:
