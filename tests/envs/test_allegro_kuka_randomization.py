@@ -212,12 +212,28 @@ def test_a_run_goes_on_to_the_bit(task: str) -> None:
     other.close()
 
 
-def test_a_state_of_other_ranges_or_another_number_of_environments_is_refused() -> None:
-    state, plain = make(mass=(0.5, 2.0)).state_dict(), make()
-    with pytest.raises(Mistake, match=r"randomization must be mass 0.5 to 2, as in the saved state; got null"):
-        plain.load_state_dict(state)
-    with pytest.raises(Mistake, match=r"randomization must be null, as in the saved state; got mass 0.5 to 2"):
-        make(mass=(0.5, 2.0)).load_state_dict(plain.state_dict())
+def test_other_ranges_hold_from_where_a_run_goes_on() -> None:
+    plain, drawn, late = make(), make(mass=(0.5, 2.0)), make(mass=(3.0, 4.0), latency=(2, 2))
+    for env in (plain, drawn):
+        env.reset()
+        observed(env, actions(env, 5))
+    with pytest.warns(UserWarning, match=r"randomization was null and is mass 3 to 4, latency 2 to 2 from here on"):
+        late.load_state_dict(plain.state_dict())
+    assert ((late.drawn().values >= torch.tensor([3.0, 2.0])) & (late.drawn().values <= torch.tensor([4.0, 2.0]))).all()
+    assert mujoco_of(late).snapshot(1)[0].body_mass.sum() > mujoco_of(plain).snapshot(1)[0].body_mass.sum()
+    sent, control = plain.rules.memory.targets.clone(), mujoco_of(late).batch.bind("ctrl")
+    for _ in range(2):  # until an action arrives
+        late.step(torch.ones(4, 46))
+        torch.testing.assert_close(torch.tensor(control).float(), sent)
+    late.step(torch.ones(4, 46))
+    assert (torch.tensor(control).float() != sent).any()
+    with pytest.warns(UserWarning, match=r"randomization was mass 0.5 to 2 and is null from here on"):
+        plain.load_state_dict(drawn.state_dict())
+    observed(plain, actions(plain, 2))
+
+
+def test_a_state_of_another_number_of_environments_is_refused() -> None:
+    state = make(mass=(0.5, 2.0)).state_dict()
     with pytest.raises(Mistake, match=r"num_envs must be 4 on this rank"):
         make(5, mass=(0.5, 2.0)).load_state_dict(state)
 
@@ -267,5 +283,7 @@ def test_a_run_is_continued_with_it_and_evaluated_with_it_without_it_or_with_mor
         returns.append(json.loads(Path("a/checkpoints/last.evaluation.json").read_text())["return"]["mean"])
     assert len(set(returns)) == 3
     assert cli("fit", "--ckpt_path=a", "--trainer.max_epochs=4").code == 0
-    outcome = cli("fit", "--ckpt_path=a", "--trainer.max_epochs=5", f"{key}.mass=[1, 3]")
-    refused(outcome, "randomization must be mass 0.5 to 2, latency 0 to 2, observation_noise 0.01 to 0.01, as in")
+    with pytest.warns(
+        UserWarning, match=r"was mass 0\.5 to 2, latency 0 to 2, .* and is mass 1 to 3, latency 0 to 2, "
+    ):
+        assert cli("fit", "--ckpt_path=a", "--trainer.max_epochs=5", f"{key}.mass=[1, 3]").code == 0

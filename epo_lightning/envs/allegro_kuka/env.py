@@ -10,6 +10,7 @@ the object has fallen below z = 0.10 m, a fingertip is too far away (single-arm 
 up; `truncated` when the time for a goal is over or 50 goals are reached. The original cuts the return in both cases.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -243,14 +244,26 @@ class AllegroKuka(VectorEnv):
         scales = state["scales"].to(self.rules.device)
         if len(scales) == self.spec.num_envs and not torch.equal(scales, self.rules.scales):
             raise Mistake("data.env: the saved state's environments have other objects: another seed dealt them out")
-        ranges = {name: tuple(limits) for name, limits in state.get("randomization", {}).get("ranges", {}).items()}
-        if ranges != self._ranges:
-            raise Mistake(f"{KEY} must be {_told(ranges)}, as in the saved state; got {_told(self._ranges)}")
-        if self._draws is not None:
-            self._draws.load_state_dict(state["randomization"])
-            self.physics.vary(self._all, self._draws.scene(self._all))
+        if len(scales) == self.spec.num_envs:  # else the physics refuse it
+            self._load_draws(state.get("randomization", {}), state["rules"]["targets"])
         self.physics.load_state_dict(state["physics"])
         self.rules.load_state_dict(state["rules"])
+
+    def _load_draws(self, state: Mapping[str, Any], targets: Tensor) -> None:
+        """What was drawn; anew where the ranges are others than those of `state`, with the drives at `targets`."""
+        ranges = {name: tuple(limits) for name, limits in state.get("ranges", {}).items()}
+        if ranges != self._ranges:
+            warnings.warn(
+                f"{KEY} was {_told(ranges)} and is {_told(self._ranges)} from here on, for running episodes, too",
+                stacklevel=2,
+            )
+        if self._draws is None:
+            return
+        if ranges == self._ranges:
+            self._draws.load_state_dict(state)
+        else:
+            self._draws.restart(self._all, targets.to(self.rules.device))
+        self.physics.vary(self._all, self._draws.scene(self._all))
 
     def curriculum(self) -> dict[str, float]:
         """The tolerance reached, in metres."""
