@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from epo_lightning.algorithm.symmetry import Symmetry
 from epo_lightning.limits import Mistake
 from epo_lightning.physics.base import Physics
 
@@ -169,6 +170,17 @@ class VectorEnv(ABC):
         raise Mistake(
             f"{self.spec.name} has no true objective: its environment does not implement true_objective(); select by"
             " successes or return"
+        )
+
+    def symmetry(self) -> Symmetry:
+        """How observations and actions are mirrored: mirrored episodes are as likely, and as good, as their originals.
+
+        Raises:
+            Mistake: When the task is not symmetric, or does not tell.
+        """
+        raise Mistake(
+            f"model.rollout.symmetry: {self.spec.name} has no mirror image: its environment does not implement"
+            " symmetry()"
         )
 
     def reward_parameters(self) -> dict[str, float]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from epo_lightning.envs.base import EnvFactory, StepResult, VectorEnv
-from epo_lightning.envs.contract import check_first, check_result, check_spec, refuse
+from epo_lightning.envs.contract import check_first, check_result, check_spec, check_symmetry, refuse
 from epo_lightning.limits import Mistake
 
 _FIELDS = ("obs", "reward", "terminated", "truncated", "successes", "final_obs")
@@ -58,6 +58,7 @@ def check_env(env: VectorEnv, steps: int = 100, seed: int = 0) -> None:
     check_first(env.reset(), spec, device)
     _check_curriculum(env)
     _check_reward_parameters(env, actions)
+    _check_symmetry(env)
 
 
 def _run(env: VectorEnv, actions: Tensor, age: Tensor | None = None) -> list[dict[str, Tensor]]:
@@ -187,6 +188,15 @@ def _check_reward_parameters(env: VectorEnv, actions: Tensor) -> None:
     lost = "after load_state_dict() the reward parameters that were set are lost: StepResult.reward differs"
     for step, (old, new) in enumerate(zip(wanted, _run(env, actions), strict=True)):
         refuse(lost, f"at step {step}", old["reward"] != new["reward"])
+
+
+def _check_symmetry(env: VectorEnv) -> None:
+    """Where the task says how it is mirrored: it is a map, and fits. Whether it is true, only its author can tell."""
+    try:
+        env.symmetry()
+    except Mistake:
+        return  # it does not
+    check_symmetry(env)
 
 
 def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from epo_lightning.algorithm.symmetry import SignedPermutation, Symmetry
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.limits import Mistake
 
@@ -103,6 +104,33 @@ def _check_tensor(
         raise Mistake(f"{name} must be on {device}, got {value.device}")
     if value.requires_grad:
         raise Mistake(f"{name} must not require a gradient: compute it under torch.no_grad()")
+
+
+def check_symmetry(env: VectorEnv) -> Symmetry:
+    """How `env` is mirrored, once it is known that its map is one, and fits its observations and actions.
+
+    Raises:
+        Mistake: When it is not symmetric, or its map is wrong.
+    """
+    spec, symmetry = env.spec, env.symmetry()
+    if not isinstance(symmetry, Symmetry):
+        raise Mistake(f"symmetry() of {spec.name} must return a Symmetry, got {type(symmetry).__name__}")
+    _check_map(f"symmetry().obs of {spec.name}", symmetry.obs, spec.obs_dim)
+    _check_map(f"symmetry().actions of {spec.name}", symmetry.actions, spec.act_dim)
+    if spec.discrete and bool((symmetry.actions.signs < 0).any()):
+        raise Mistake(f"symmetry().actions of {spec.name}: choices have no sign, all must be 1")
+    return symmetry
+
+
+def _check_map(name: str, mirrored: SignedPermutation, entries: int) -> None:
+    order, signs = mirrored.order, mirrored.signs
+    if order.dtype != torch.int64 or sorted(order.tolist()) != list(range(entries)):
+        raise Mistake(f"{name}: the order must name each of 0 .. {entries - 1} once, in int64; got {order.tolist()}")
+    if signs.shape != order.shape or not bool((signs.abs() == 1).all()):
+        raise Mistake(f"{name}: the signs must be {entries} times 1 or -1, got {signs.tolist()}")
+    twice = (order[order] == torch.arange(entries, device=order.device)) & (signs * signs[order] == 1)
+    if not bool(twice.all()):
+        raise Mistake(f"{name}: mirrored twice, entry {int((~twice).nonzero()[0])} is not what it was")
 
 
 def check_first(obs: object, spec: EnvSpec, device: torch.device | None) -> None:

@@ -20,7 +20,10 @@ from epo_lightning.algorithm.population import MASTER, Population
 
 
 class RolloutShape(NamedTuple):
-    """Sizes of a rollout: T, who acts where, off-policy columns, O, stored action, (S, H), coupled columns."""
+    """Sizes of a rollout: T, who acts where, off-policy columns, O, stored action, (S, H), coupled columns.
+
+    `mirrored`: recurrent states of the mirror images are kept, too.
+    """
 
     horizon: int
     population: Population
@@ -29,6 +32,7 @@ class RolloutShape(NamedTuple):
     action_dim: int
     state_shape: tuple[int, int]
     coupled_columns: int = 0
+    mirrored: bool = False
 
     @property
     def columns(self) -> int:
@@ -58,6 +62,7 @@ class RolloutBuffer:
             coupled columns only, those of the master's environments.
         resets: (T + 1, W) bool, an episode starts with this row.
         states: (S, W, H) recurrent state at the start of the rollout.
+        image_states: The same of the mirror images; S = 0 where nothing is mirrored.
         column_agents: (W,) whose gene evaluates the column; coupled columns get another one in every rollout.
     """
 
@@ -78,6 +83,7 @@ class RolloutBuffer:
             torch.zeros(booleans[name], dtype=torch.bool, device=device)
             for name in ("resets", "terminated", "truncated")
         )
+        self.image_states = self.states.clone() if shape.mirrored else self.states[:0]
         self.final_obs: list[tuple[int, Tensor, Tensor]] = []
         off_policy = torch.full((shape.off_policy_columns + shape.coupled_columns,), MASTER, device=device)
         self.column_agents = torch.cat([shape.population.agent_of_env(device), off_policy])
@@ -149,6 +155,8 @@ def _sizes(shape: RolloutShape) -> tuple[dict[str, tuple[int, ...]], dict[str, t
         "scalars": (horizon + 1, columns, 5),
         "states": (shape.state_shape[0], columns, shape.state_shape[1]),
     }
+    if shape.mirrored:
+        floats["image_states"] = floats["states"]
     floats |= dict.fromkeys(("rewards", "successes", "final_values", "master_final_values"), (horizon, envs))
     booleans: dict[str, tuple[int, ...]] = {"resets": (horizon + 1, columns)}
     booleans |= dict.fromkeys(("terminated", "truncated"), (horizon, envs))

@@ -14,6 +14,7 @@ from epo_lightning.algorithm.population import Population
 from epo_lightning.envs.base import StepResult
 from epo_lightning.experience.base import Minibatch
 from epo_lightning.experience.buffer import RolloutBuffer, RolloutShape
+from epo_lightning.experience.mirror import Mirror
 from epo_lightning.experience.on_policy import OnPolicyDataset
 from epo_lightning.experience.settings import OnPolicySettings
 from epo_lightning.experience.targets import Targets
@@ -32,12 +33,18 @@ class IndependentTargets(Targets):
         policy: The networks that acted; their normalisers take the rollout in.
         settings: Of the rollout, but for the discount.
         gamma: (K,) discounts.
+        mirror: Of the samples; None where their images are not learned from.
     """
 
     def __init__(
-        self, buffer: RolloutBuffer, policy: StackedActorCritic, settings: OnPolicySettings, gamma: Tensor
+        self,
+        buffer: RolloutBuffer,
+        policy: StackedActorCritic,
+        settings: OnPolicySettings,
+        gamma: Tensor,
+        mirror: Mirror | None = None,
     ) -> None:
-        super().__init__(buffer, policy, settings)
+        super().__init__(buffer, policy, settings, mirror)
         self._gamma = gamma.float().repeat_interleave(buffer.population.envs_per_agent)
 
     @property
@@ -85,7 +92,8 @@ class IndependentDataset(OnPolicyDataset):
     ) -> None:
         spec = world.env.spec
         action_dim = 1 if spec.discrete else spec.act_dim
-        shape = RolloutShape(settings.horizon, population, 0, spec.obs_dim, action_dim, policy.state_shape)
+        sizes = 0, spec.obs_dim, action_dim, policy.state_shape
+        shape = RolloutShape(settings.horizon, population, *sizes, mirrored=settings.symmetry)
         super().__init__(world, policy, population, settings, shape)
         self.hyper_parameters = hyper_parameters
         own, steps = self.buffer.units // population.num_agents, settings.horizon if policy.recurrent else 1
@@ -97,7 +105,7 @@ class IndependentDataset(OnPolicyDataset):
     def forward_passes(self) -> int:
         """Once forward to act, and forward and backward for every use of a sample."""
         epochs = float(self.hyper_parameters["num_epochs"].mean())
-        return round(self.buffer.shape.columns * self.settings.horizon * (1 + 3 * epochs))
+        return round(self.buffer.shape.columns * self.settings.horizon * (1 + 3 * epochs * self.settings.passes))
 
     def one_pass(self, agents: Tensor | None = None) -> Iterator[IndependentBatch]:
         """All samples of some agents (A,), or of all, once, in `num_minibatches` minibatches.
@@ -119,6 +127,19 @@ class IndependentDataset(OnPolicyDataset):
         for part in units.tensor_split(self.num_minibatches, dim=1):
             self._passes.append(part)
             yield self._gather(part)
+
+    def one_pass_with_images(
+        self, agents: Tensor | None = None
+    ) -> Iterator[tuple[IndependentBatch, IndependentBatch | None]]:
+        """The same, each with its mirror image; None where images are not learned from."""
+        for batch in self.one_pass(agents):
+            if self.mirror is None:
+                yield batch, None
+            else:
+                states, units = batch.states, self._passes[-1]
+                if self.buffer.recurrent:
+                    states = self.buffer.image_states.index_select(1, units.flatten()).unflatten(1, units.shape)
+                yield batch, self.mirror.image(batch, states, agents)
 
     def _gather(self, units: Tensor) -> IndependentBatch:
         """The samples `units` (A, B)."""
@@ -150,7 +171,8 @@ class IndependentDataset(OnPolicyDataset):
 
     def _complete(self, last_value: Tensor) -> None:
         """Every agent by its own discount."""
-        targets = IndependentTargets(self.buffer, self.policy, self.settings, self.hyper_parameters["gamma"])
+        gamma = self.hyper_parameters["gamma"]
+        targets = IndependentTargets(self.buffer, self.policy, self.settings, gamma, self.mirror)
         targets.complete(last_value)
         self.diagnostics |= targets.diagnostics
         self.of_agents = {}

@@ -17,9 +17,11 @@ from torch import Tensor
 from epo_lightning.algorithm.distributions import CategoricalSampler, CorrelatedSampler, GaussianSampler
 from epo_lightning.algorithm.population import Population
 from epo_lightning.envs.base import StepResult
+from epo_lightning.envs.contract import check_symmetry
 from epo_lightning.experience.base import Experience
 from epo_lightning.experience.buffer import RolloutBuffer, RolloutShape
 from epo_lightning.experience.env_log import EnvLog
+from epo_lightning.experience.mirror import Mirror
 from epo_lightning.experience.settings import OnPolicySettings
 from epo_lightning.experience.world import World
 from epo_lightning.learner.actor_critic import ActorCritic, Expression, PolicyOutput
@@ -38,6 +40,7 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
 
     Attributes:
         buffer: The last rollout, complete: what a pass yields.
+        mirror: Makes the mirror images of its samples; None where they are not learned from.
     """
 
     policy: ActorCritic
@@ -52,9 +55,14 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
     ) -> None:
         super().__init__(world, policy, population)
         self.settings = settings
+        self.mirror = self._mirror() if settings.symmetry else None
         self.buffer = RolloutBuffer(shape, self.device)
         self.iteration_env_steps = population.num_envs * settings.horizon * world.world_size
         self._passes: list[Tensor] = []  # the order of what was learned from in this iteration
+
+    def _mirror(self) -> Mirror:
+        symmetry = check_symmetry(self.env)
+        return Mirror(symmetry, self.policy, self.population.num_envs, self.autocast, self.device)
 
     def __len__(self) -> int:
         return 1
@@ -180,10 +188,18 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
         if faults:
             raise Mistake(f"data.env: {self.env.spec.name} returned {faults}")
 
+    def start_new_gene(self, agents: Tensor) -> None:
+        """Also the recurrent state of the mirror images is zeroed."""
+        super().start_new_gene(agents)
+        if self.mirror is not None:
+            self.mirror.forget(torch.isin(self.agent_ids, agents.to(self.device)))
+
     def saved(self) -> dict[str, Any]:
         """Also the scale of the rewards, which is that of the critic's values, and how episodes began."""
         settings = self.settings
-        return {**super().saved(), "reward_scale": settings.reward_scale, "staggered": settings.staggered_starts}
+        mirror = {} if self.mirror is None else {"image_state": self.mirror.state}
+        own = {"reward_scale": settings.reward_scale, "staggered": settings.staggered_starts}
+        return {**super().saved(), **own, **mirror}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Also under another scale of the rewards; episodes that run on are not staggered afterwards."""
@@ -194,6 +210,15 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
                 f"model.rollout.staggered_starts {now} has no effect on a run that goes on: it began with {then}",
                 stacklevel=2,
             )
+        if self.mirror is not None and self.obs is not None:
+            if "image_state" in state:
+                self.mirror.state = state["image_state"].to(self.device)
+            elif self.policy.recurrent:
+                warnings.warn(
+                    "model.rollout.symmetry true begins in the middle of episodes: until they end, the recurrent state"
+                    " of their mirror images knows nothing of what was before",
+                    stacklevel=2,
+                )
         # values are linear in the scale: the critic, which predicts normalised ones, stays right under a new scale
         self.policy.value_moments.rescale(self.settings.reward_scale / state["reward_scale"])
 

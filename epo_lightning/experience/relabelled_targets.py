@@ -17,6 +17,7 @@ from epo_lightning.algorithm.distributions import ActionDistribution
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.experience.buffer import RolloutBuffer
 from epo_lightning.experience.diversity import Diversity
+from epo_lightning.experience.mirror import Mirror
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.experience.targets import Targets
 from epo_lightning.learner.networks import LatentActorCritic
@@ -46,6 +47,7 @@ class RelabelledTargets(Targets):
         generator: Draws the samples that are relabelled.
         autocast: Context in which the network runs.
         diversity: Rewards followers for being told apart; None where nothing does.
+        mirror: Of the samples; None where their images are not learned from.
 
     Attributes:
         sources: (T, C) the environments that the master's extra samples are from, once they are drawn; None without.
@@ -62,8 +64,9 @@ class RelabelledTargets(Targets):
         generator: torch.Generator,
         autocast: Callable[[], AbstractContextManager[Any]],
         diversity: Diversity | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
-        super().__init__(buffer, policy, settings)
+        super().__init__(buffer, policy, settings, mirror)
         self.generator, self.autocast, self.diversity = generator, autocast, diversity
         self.sources: Tensor | None = None
         self._told_apart: Tensor | None = None  # (T, N, K) log-probabilities of the classifier of the agents
@@ -148,6 +151,7 @@ class RelabelledTargets(Targets):
         buffer, horizon, recurrent = self.buffer, self.settings.horizon, self.policy.recurrent
         states, resets = buffer.states[:, env], buffer.resets[:, env]
         buffer.states[:, columns], buffer.resets[:, columns] = states, resets
+        buffer.image_states[:, columns] = buffer.image_states[:, env]
         known = bool(buffer.final_obs)
         with self.autocast():
             rows = self.policy.express(agents)

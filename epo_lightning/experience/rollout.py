@@ -62,12 +62,23 @@ class RolloutDataset(OnPolicyDataset):
     @property
     def forward_passes(self) -> int:
         """Once forward to act, and forward and backward for every use of a sample."""
-        return self.buffer.shape.columns * self.settings.horizon * (1 + 3 * self.settings.num_epochs)
+        settings = self.settings
+        return self.buffer.shape.columns * settings.horizon * (1 + 3 * settings.num_epochs * settings.passes)
 
     def one_pass(self) -> Iterator[RolloutBatch]:
         """All samples of the rollout once, shuffled, in `num_minibatches` minibatches."""
         self._passes.append(torch.randperm(self.buffer.units, generator=self.generator, device=self.device))
         yield from self.buffer.minibatches(self._passes[-1], self.num_minibatches)
+
+    def one_pass_with_images(self) -> Iterator[tuple[RolloutBatch, RolloutBatch | None]]:
+        """The same, each with its mirror image; None where images are not learned from."""
+        for place, batch in enumerate(self.one_pass()):
+            if self.mirror is None:
+                yield batch, None
+            else:
+                units = self._passes[-1].tensor_split(self.num_minibatches)[place]
+                states = self.buffer.image_states[:, units] if self.buffer.recurrent else batch.states
+                yield batch, self.mirror.image(batch, states)
 
     def minibatch(self, index: int) -> Minibatch:
         """The `index`-th minibatch of this iteration; behind the environments stand the relabelled columns."""
@@ -100,7 +111,7 @@ class RolloutDataset(OnPolicyDataset):
     def _complete(self, last_value: Tensor) -> None:
         """Also compare the followers with the master."""
         targets = RelabelledTargets(
-            self.buffer, self.policy, self.settings, self.generator, self.autocast, self.diversity
+            self.buffer, self.policy, self.settings, self.generator, self.autocast, self.diversity, self.mirror
         )
         targets.complete(last_value)
         self.diagnostics |= targets.diagnostics
@@ -145,4 +156,5 @@ def rollout_shape(
     columns = off_policy_envs(population, settings.off_policy_ratio, settings.off_policy_source)
     spec = env.spec
     action_dim, couplings = 1 if spec.discrete else spec.act_dim, population.master_envs * coupled
-    return RolloutShape(settings.horizon, population, columns, spec.obs_dim, action_dim, state_shape, couplings)
+    sizes = columns, spec.obs_dim, action_dim, state_shape, couplings
+    return RolloutShape(settings.horizon, population, *sizes, mirrored=settings.symmetry)

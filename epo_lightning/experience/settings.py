@@ -29,6 +29,8 @@ class OnPolicySettings:
         reward_scale: Rewards are multiplied by this before the critic sees them; reported returns are not.
         noise_correlation: Of the exploration noise from one step to the next in an episode and a rollout, which carries
             further; the ratios of the losses stay those of single steps (as in colored-noise PPO, arXiv 2312.11091).
+        symmetry: Also learn from the mirror image of every sample, where the task is symmetric: its environment then
+            tells how observations and actions are mirrored. Learning takes twice as long.
     """
 
     horizon: int = 16
@@ -42,6 +44,7 @@ class OnPolicySettings:
     n_step: int = 3
     reward_scale: float = 1.0
     noise_correlation: float = 0.0
+    symmetry: bool = False
 
     def __post_init__(self) -> None:
         for name in ("horizon", "num_epochs", "num_minibatches", "minibatch_size", "n_step"):
@@ -60,6 +63,11 @@ class OnPolicySettings:
             require_range(f"{_KEY}.{name}", getattr(self, name), 0, 1)
         require_range(f"{_KEY}.reward_scale", self.reward_scale, 0, open_low=True)
         require_range(f"{_KEY}.noise_correlation", self.noise_correlation, 0, 1)
+
+    @property
+    def passes(self) -> int:
+        """How often a sample goes through the network to be learned from, as itself or as its image, in an epoch."""
+        return 1 + self.symmetry
 
     def minibatches(self, units: int, samples_per_unit: int) -> int:
         """Minibatches of a pass.

@@ -8,6 +8,7 @@ from torch import Tensor
 from epo_lightning.algorithm.advantages import bootstrap_values, gae_targets, n_step_targets
 from epo_lightning.experience.buffer import RolloutBuffer
 from epo_lightning.experience.episodes import explained_variance
+from epo_lightning.experience.mirror import Mirror
 from epo_lightning.experience.settings import OnPolicySettings
 from epo_lightning.learner.actor_critic import ActorCritic
 from epo_lightning.learner.normalization import normalize_across_ranks
@@ -20,13 +21,16 @@ class Targets:
         buffer: Raw observations, actions, log-probs, values and outcomes of T steps.
         policy: The network that acted; its normalisers take the rollout in.
         settings: Of the rollout.
+        mirror: Of the samples; None where their images are not learned from.
 
     Attributes:
         diagnostics: Scalars for the log, once the rollout is complete.
     """
 
-    def __init__(self, buffer: RolloutBuffer, policy: ActorCritic, settings: OnPolicySettings) -> None:
-        self.buffer, self.policy, self.settings = buffer, policy, settings
+    def __init__(
+        self, buffer: RolloutBuffer, policy: ActorCritic, settings: OnPolicySettings, mirror: Mirror | None = None
+    ) -> None:
+        self.buffer, self.policy, self.settings, self.mirror = buffer, policy, settings, mirror
         self.diagnostics: dict[str, Tensor] = {}
 
     def complete(self, last_value: Tensor) -> None:
@@ -69,11 +73,18 @@ class Targets:
         return explained_variance(values, targets)
 
     def _normalize_observations(self) -> None:
-        """Normalise in place with the moments the rollout was made with; then take its observations in."""
+        """Normalise in place with the moments the rollout was made with; then take its observations in.
+
+        Where their mirror images are learned from, those are taken in, too.
+        """
         moments = self.policy.obs_moments
         collected = self.buffer.obs[:, : self.buffer.envs]
         news = moments.of(collected[:-1])
         moments.normalize(collected, out=collected)
+        if self.mirror is not None:
+            self.mirror.begin(moments)
+            news = self.mirror.both(*news)
+            self.mirror.roll(self.buffer)
         moments.merge(*news)
 
     def _on_policy_targets(self, rewards: Tensor, values: Tensor, final_values: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from epo_lightning.algorithm.genome import Genome
 from epo_lightning.algorithm.losses import (
     COUPLING_DIAGNOSTICS,
     DIAGNOSTICS,
+    HybridLoss,
     LossSettings,
     entropy_coefficients,
     hybrid_loss,
@@ -130,8 +131,8 @@ class EPOModule(PopulationModule):
         groups = self.network_settings, settings, self.loss_settings, self.diversity_settings, self.initial_settings
         if idle := idle_settings(self.num_agents, *groups, discrete=world.env.spec.discrete):
             rank_zero_info(idle)
-        if world.device.type == "cpu" and is_large(self.policy, shape, settings.num_epochs):
-            estimate = estimate_iteration(world, self.policy, shape, settings.num_epochs)
+        if world.device.type == "cpu" and is_large(self.policy, shape, settings.num_epochs * settings.passes):
+            estimate = estimate_iteration(world, self.policy, shape, settings.num_epochs * settings.passes)
             rank_zero_warn(
                 f"this run is made for a GPU: on this CPU an iteration will take about {estimate.total:.0f} s"
                 f" ({estimate.env:.0f} s environments, {estimate.network:.0f} s network); for a run that a CPU can make"
@@ -169,17 +170,21 @@ class EPOModule(PopulationModule):
         """`num_epochs` passes over one rollout in `num_minibatches` optimizer steps each."""
         stepper = Stepper(self.trainer, self._adam(), self.optimizer_settings.max_grad_norm)
         for _ in range(self.rollout_settings.num_epochs):
-            for minibatch in self.dataset.one_pass():
-                self._learn(minibatch, stepper)
+            for minibatch, image in self.dataset.one_pass_with_images():
+                self._learn(minibatch, image, stepper)
             self._adapt_learning_rate()
 
-    def _learn(self, batch: RolloutBatch, stepper: Stepper) -> None:
-        """One optimizer step on the hybrid loss of one minibatch."""
+    def _learn(self, batch: RolloutBatch, image: RolloutBatch | None, stepper: Stepper) -> None:
+        """One optimizer step on the hybrid loss of one minibatch, and of its image, which diagnostics leave out."""
+        loss = self._loss(batch)
+        total = loss.total if image is None else 0.5 * (loss.total + self._loss(image).total)
+        self.minibatches.add(total, loss.diagnostics, stepper.step(total))
+        self.policy.clamp_log_std()
+
+    def _loss(self, batch: RolloutBatch) -> HybridLoss:
         output = self.policy(batch.obs, self.policy.express(batch.agent_ids), batch.states, batch.resets)
         coefficient = self.entropy_coefficient.index_select(0, batch.agent_ids)
-        loss = hybrid_loss(output.actions, output.value, batch, self.loss_settings, coefficient, self._coupling)
-        self.minibatches.add(loss.total, loss.diagnostics, stepper.step(loss.total))
-        self.policy.clamp_log_std()
+        return hybrid_loss(output.actions, output.value, batch, self.loss_settings, coefficient, self._coupling)
 
     def _adapt_learning_rate(self) -> None:
         """By the mean KL of the last pass, over all ranks."""

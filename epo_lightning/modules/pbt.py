@@ -15,6 +15,7 @@ from epo_lightning.algorithm.independent import (
     DIAGNOSTICS,
     Coefficients,
     IndependentBatch,
+    IndependentLosses,
     IndependentLossSettings,
     independent_losses,
 )
@@ -125,8 +126,8 @@ class PBTModule(PopulationModule):
             f" {population.envs_per_agent} envs per agent and rank"
         )
         shape = dataset.buffer.shape
-        if world.device.type == "cpu" and is_large(self.policy, shape, settings.num_epochs):
-            estimate = estimate_iteration(world, self.policy, shape, settings.num_epochs)
+        if world.device.type == "cpu" and is_large(self.policy, shape, settings.num_epochs * settings.passes):
+            estimate = estimate_iteration(world, self.policy, shape, settings.num_epochs * settings.passes)
             rank_zero_warn(
                 f"this run is made for a GPU: on this CPU an iteration will take about {estimate.total:.0f} s"
                 f" ({estimate.env:.0f} s environments, {estimate.network:.0f} s network); for a run that a CPU can make"
@@ -170,7 +171,8 @@ class PBTModule(PopulationModule):
         given = {name: rows_of(table[name], agents) for name in OF_THE_LEARNER}
         coefficients = Coefficients(*(given[name].float() for name in Coefficients._fields))
         pace = Pace(given["learning_rate"], given["max_grad_norm"])
-        kl = [self._learn(batch, agents, coefficients, pace, stepper) for batch in self.dataset.one_pass(agents)]
+        pairs = self.dataset.one_pass_with_images(agents)
+        kl = [self._learn(batch, image, agents, coefficients, pace, stepper) for batch, image in pairs]
         divergence = torch.stack(kl).mean(0).double()
         if self.trainer.world_size > 1:
             dist.all_reduce(divergence)
@@ -183,19 +185,30 @@ class PBTModule(PopulationModule):
             table["learning_rate"][agents] = rates
 
     def _learn(
-        self, batch: IndependentBatch, agents: Tensor | None, coefficients: Coefficients, pace: Pace, stepper: Stepper
+        self,
+        batch: IndependentBatch,
+        image: IndependentBatch | None,
+        agents: Tensor | None,
+        coefficients: Coefficients,
+        pace: Pace,
+        stepper: Stepper,
     ) -> Tensor:
         """One optimizer step of every agent that learns; returns their KL divergences from who acted, (A,)."""
-        output = self.policy.of_blocks(batch.obs, batch.states, batch.resets, agents)
-        clip = self.loss_settings.value_clip_eps
-        losses = independent_losses(output.actions, output.value, batch, coefficients, clip)
-        total = losses.total.sum()
-        stepper.backward(total)
+        losses = self._losses(batch, agents, coefficients)
+        totals = losses.total
+        if image is not None:
+            totals = 0.5 * (totals + self._losses(image, agents, coefficients).total)
+        stepper.backward(totals.sum())
         norms = self._adam().advance(pace, agents)
         stepper.count()
         self.policy.clamp_log_std()
-        self.minibatches.add(losses.total.mean(), losses.diagnostics.mean(1), norms.mean())
+        self.minibatches.add(totals.mean(), losses.diagnostics.mean(1), norms.mean())
         return losses.diagnostics[_KL]
+
+    def _losses(self, batch: IndependentBatch, agents: Tensor | None, coefficients: Coefficients) -> IndependentLosses:
+        output = self.policy.of_blocks(batch.obs, batch.states, batch.resets, agents)
+        clip = self.loss_settings.value_clip_eps
+        return independent_losses(output.actions, output.value, batch, coefficients, clip)
 
     def _adam(self) -> StackedAdam:
         optimizer = self.optimizers(use_pl_optimizer=False)

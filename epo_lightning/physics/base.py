@@ -20,6 +20,11 @@ from epo_lightning.limits import Mistake
 if TYPE_CHECKING:
     import mujoco
 
+FACTORS = ("friction", "mass", "stiffness", "damping")
+"""What environments may differ in, as factors of what the scene says: all friction coefficients of all geoms; mass and
+inertia of the object (the rate at which its spin decays stays); stiffness and damping of all drives (their torque
+limits stay)."""
+
 
 class PhysicsState(NamedTuple):
     """What can be read after a step: buffers of the engine, valid until its next call, not to be written.
@@ -109,6 +114,23 @@ class Physics(ABC):
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`; raises `Mistake` when it belongs to another number of environments or scene."""
+
+    def vary(self, ids: Tensor, factors: Mapping[str, Tensor]) -> None:
+        """Multiply values of the scene in the environments `ids`, from the next step on, until they are told others.
+
+        Saved states do not hold the factors: who draws them does.
+
+        Args:
+            ids: (M,) int64, sorted, each once.
+            factors: (M,) of each of `FACTORS` that the engine was made for.
+
+        Raises:
+            Mistake: When the engine cannot.
+        """
+        raise Mistake(
+            f"data.env.init_args.randomization: {type(self).__name__} cannot vary its scene: it does not implement"
+            " vary()"
+        )
 
     def snapshot(self, env: int) -> "tuple[mujoco.MjModel, mujoco.MjData]":
         """Scene and present state of environment `env` as MuJoCo's (MjModel, MjData), to be drawn.

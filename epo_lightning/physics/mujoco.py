@@ -10,7 +10,7 @@ of threads.
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import mujoco
@@ -23,6 +23,7 @@ from epo_lightning.limits import Mistake
 from epo_lightning.physics.base import Physics
 from epo_lightning.physics.forces import ObjectForces
 from epo_lightning.physics.readout import Readout
+from epo_lightning.physics.variation import Variation, varied_fields
 
 STAGE = mujoco.mjtStage
 _WARN = mujoco.mjtWarning
@@ -57,6 +58,7 @@ class MujocoPhysics(Physics):
         masses: (N,) masses of the objects, kg.
         decimation: Physics steps per control step.
         threads: CPU threads; None: `default_threads()`.
+        varied: Which of `base.FACTORS` `vary` will be given.
 
     Raises:
         Mistake: When `threads` is not positive.
@@ -71,6 +73,7 @@ class MujocoPhysics(Physics):
         masses: Tensor,
         decimation: int = 2,
         threads: int | None = None,
+        varied: Collection[str] = (),
     ) -> None:
         if threads is not None and threads < 1:
             raise Mistake(f"data.env.init_args.threads must be at least 1, or null for all cores; got {threads}")
@@ -79,6 +82,8 @@ class MujocoPhysics(Physics):
         self.model, self.decimation = model, decimation
         self.batch = batch.Batch(model, num_envs, threads or default_threads(), persistent=True)
         self._set_objects(half_sizes, masses)
+        fields = {name: torch.from_numpy(self.batch.expand(name)) for name in varied_fields(model, varied)}
+        self._variation = Variation(model, fields, varied)
 
         self._joints = joints = model.nu
         self._object = model.body("object").id
@@ -160,6 +165,10 @@ class MujocoPhysics(Physics):
         rows = ids.numpy()
         self._mocap_pos[rows, self._goal] = pos.numpy()
         self._mocap_quat[rows, self._goal] = _wxyz(quat)
+
+    def vary(self, ids: Tensor, factors: Mapping[str, Tensor]) -> None:
+        """See `Physics.vary`."""
+        self._variation.write(ids, factors)
 
     def state_dict(self) -> dict[str, Any]:
         """The engine's float64 rows: positions, velocities, warm starts, forces, goal poses, time."""

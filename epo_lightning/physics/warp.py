@@ -9,7 +9,7 @@ acceleration and the poses of the goals; everything else is computed from these 
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import mujoco
@@ -20,6 +20,7 @@ from epo_lightning.limits import Mistake
 from epo_lightning.physics.base import Physics
 from epo_lightning.physics.forces import ObjectForces
 from epo_lightning.physics.readout import Readout
+from epo_lightning.physics.variation import Variation
 from epo_lightning.physics.warp_worlds import TOO_FEW_CONSTRAINTS, TOO_FEW_CONTACTS, Worlds
 
 CONTACTS, CONSTRAINTS = 48, 160
@@ -44,6 +45,7 @@ class WarpPhysics(Physics):
         contacts: Room for contacts, per environment on the average of all environments; None: `CONTACTS`.
         constraints: Room for rows of constraints in each environment, which are 3 or 4 per contact and 1 per joint at a
             limit; None: `CONSTRAINTS`.
+        varied: Which of `base.FACTORS` `vary` will be given.
 
     Raises:
         Mistake: When a size is not positive, or the device is of another kind.
@@ -60,6 +62,7 @@ class WarpPhysics(Physics):
         decimation: int = 2,
         contacts: int | None = None,
         constraints: int | None = None,
+        varied: Collection[str] = (),
     ) -> None:
         if device.type not in ("cuda", "cpu"):
             raise Mistake(
@@ -74,7 +77,9 @@ class WarpPhysics(Physics):
                 raise Mistake(f"data.env.init_args.{key} must be at least 1; got {value}")
         self.num_envs, self.device, self.model = num_envs, device, model
         cuboids = torch.cat([half_sizes, masses[:, None]], dim=1)
-        self._worlds = worlds = Worlds(model, cuboids, hands, device, decimation, *self._room.values())
+        room = self._room["contacts_per_world"], self._room["constraints_per_world"]
+        self._worlds = worlds = Worlds(model, cuboids, hands, device, decimation, *room, varied)
+        self._variation = Variation(model, worlds.own_fields(), varied)
 
         self._joints, self._goal = model.nu, model.body("goal").mocapid[0]
         self._kept = {name: worlds.field(name) for name in KEPT}
@@ -144,6 +149,10 @@ class WarpPhysics(Physics):
         self._forces.forget()
         self._worlds.launch("read")
         self._readout.take(self._sensordata)
+
+    def vary(self, ids: Tensor, factors: Mapping[str, Tensor]) -> None:
+        """See `Physics.vary`."""
+        self._variation.write(ids, factors)
 
     def push(self, env: int, force: Tensor) -> None:
         """See `Physics.push`."""

@@ -7,7 +7,7 @@ import copy
 import gc
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 import mujoco
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from epo_lightning.limits import Mistake
 from epo_lightning.physics.mujoco import RUNAWAY, MujocoPhysics
+from epo_lightning.physics.variation import varied_fields
 
 try:
     import mujoco_warp as mjw
@@ -50,6 +51,7 @@ class Worlds:
         decimation: Physics steps per control step.
         contacts: Room for contacts, per world on the average of all worlds.
         constraints: Room for rows of constraints in each world.
+        varied: Which of `base.FACTORS` worlds may differ in.
 
     Attributes:
         model: Warp's model.
@@ -66,10 +68,11 @@ class Worlds:
         decimation: int,
         contacts: int,
         constraints: int,
+        varied: Collection[str] = (),
     ) -> None:
         self._scene, self._device, self._decimation = model, device, decimation
-        self._num = len(cuboids)
-        self._make_objects(cuboids, hands)
+        self._num, self._varied = len(cuboids), varied_fields(model, varied)
+        self._make_objects(cuboids, hands, varied)
         wp.config.log_level = wp.LOG_ERROR
         wp.init()
         with wp.ScopedDevice(wp.device_from_torch(device)), _notice():
@@ -79,10 +82,10 @@ class Worlds:
             self._graphs = {"advance": _record(self._advance), "read": _record(self._read)}
             wp.synchronize_device()
 
-    def _make_objects(self, cuboids: Tensor, hands: int) -> None:
+    def _make_objects(self, cuboids: Tensor, hands: int, varied: Collection[str]) -> None:
         """The model's values for each of K cuboids, computed by a CPU engine of K environments, and who has which."""
         unique, self._cuboid = torch.unique(cuboids.double().cpu(), dim=0, return_inverse=True)
-        twin = MujocoPhysics(self._scene, len(unique), hands, unique[:, :3], unique[:, 3], threads=1)
+        twin = MujocoPhysics(self._scene, len(unique), hands, unique[:, :3], unique[:, 3], threads=1, varied=varied)
         expanded = {name: twin.batch.expanded(name) for name in batch.MODEL_FIELDS}
         self._values = {name: torch.from_numpy(v.copy()) for name, v in expanded.items() if v is not None}
         twin.close()
@@ -92,10 +95,10 @@ class Worlds:
         model.opt.iterations = ITERATIONS
         model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_NATIVECCD  # boxes meet boxes by formula, as on the CPU
         fields = mjw.Model.__dataclass_fields__
-        own = [name for name in self._values if name in fields and fields[name].type.shape[0] == "*"]
+        self._own = own = [name for name in self._values if name in fields and fields[name].type.shape[0] == "*"]
         self.model = mjw.put_model(model, batch_sizes=dict.fromkeys(own, self._num))
         for name in own:
-            target = wp.to_torch(getattr(self.model, name))
+            target = self._model_field(name)
             target.copy_(self._values[name][self._cuboid].reshape(target.shape))
         self.model.opt.graph_conditional = self._device.type == "cpu" or wp.is_conditional_graph_supported()
         self.model.opt.warn_overflow = 0  # the engine tells it
@@ -127,6 +130,14 @@ class Worlds:
         stream = wp.stream_from_torch(self._device) if self._device.type == "cuda" else None
         wp.capture_launch(self._graphs[graph], stream)
 
+    def own_fields(self) -> dict[str, Tensor]:
+        """Those arrays of `model` of which every world has values of its own, as tensors of the same memory."""
+        return {name: self._model_field(name) for name in self._own}
+
+    def _model_field(self, name: str) -> Tensor:
+        array: Tensor = wp.to_torch(getattr(self.model, name))
+        return array
+
     def failures(self) -> Tensor:
         """`failed` as a tensor of the same memory."""
         failed: Tensor = wp.to_torch(self.failed)
@@ -138,10 +149,11 @@ class Worlds:
         return array
 
     def model_of(self, world: int) -> mujoco.MjModel:
-        """The scene with the object of `world`."""
+        """The scene with the object of `world`, and what was varied there."""
         model = copy.copy(self._scene)
+        varied = {name: self._model_field(name)[world].cpu() for name in self._varied if name in self._own}
         for name, values in self._values.items():
-            own = values[self._cuboid[world]].numpy()
+            own = varied.get(name, values[self._cuboid[world]]).numpy()
             getattr(model, name)[: len(own)] = own
         return model
 

@@ -17,6 +17,7 @@ from epo_lightning.envs.allegro_kuka.cards import card
 from epo_lightning.envs.allegro_kuka.objects import half_sizes, masses, object_scales
 from epo_lightning.envs.allegro_kuka.robot import GAINS
 from epo_lightning.envs.allegro_kuka.scene import build_scene
+from epo_lightning.physics.base import FACTORS
 from epo_lightning.physics.mujoco import MujocoPhysics
 
 pytest.importorskip("mujoco_warp")
@@ -35,6 +36,7 @@ class Setup:
     reference: MujocoPhysics
     default: torch.Tensor
     mass: torch.Tensor
+    cuboids: tuple[torch.Tensor, torch.Tensor]
 
     def put(
         self,
@@ -65,7 +67,8 @@ def setup(num_envs: int = 4, task: str = "single_arm_regrasp", **room: Any) -> S
     arguments = (model, num_envs, rules.arms, half_sizes(scales), masses(scales))
     default = torch.tensor(rules.arm_pose + (0.0,) * 16).repeat(rules.arms)
     physics = WarpPhysics(*arguments, CPU, **room)
-    return Setup(physics, MujocoPhysics(*arguments, threads=1), default, masses(scales).float())
+    reference = MujocoPhysics(*arguments, threads=1)
+    return Setup(physics, reference, default, masses(scales).float(), arguments[3:])
 
 
 def test_reads_what_the_other_engine_reads() -> None:
@@ -92,6 +95,57 @@ def test_has_the_constants_that_mujoco_derives_for_each_object() -> None:
     for name in ("dof_damping", "dof_invweight0", "body_invweight0"):
         ours = torch.from_numpy(getattr(s.physics._worlds.model, name).numpy()).flatten(1)
         assert torch.equal(ours, torch.from_numpy(s.reference.batch.expanded(name)).float().flatten(1)), name
+
+
+def test_varies_what_mujoco_varies() -> None:
+    plain = setup(4)
+    arguments = plain.reference.model, 4, 1, *plain.cuboids
+    physics = WarpPhysics(*arguments, CPU, varied=FACTORS)
+    reference = MujocoPhysics(*arguments, threads=1, varied=FACTORS)
+    s = Setup(physics, reference, plain.default, plain.mass, plain.cuboids)
+    factors = {name: torch.tensor([0.5, 1.7]) for name in FACTORS}
+    for engine in (physics, reference):
+        engine.vary(torch.tensor([1, 3]), factors)
+    own = physics._worlds.own_fields()
+    assert own.keys() >= {"geom_friction", "body_mass", "actuator_gainprm", "actuator_biasprm"}
+    for name, ours in own.items():
+        theirs = torch.tensor(reference.batch.expanded(name)).float()
+        torch.testing.assert_close(ours.flatten(1), theirs.flatten(1), rtol=1e-6, atol=0)
+    assert physics.snapshot(3)[0].body_mass[reference.model.body("object").id] == pytest.approx(1.7 * plain.mass[3])
+
+    for each in (s, plain):
+        each.put(pos=(0.0, 0.0, 3.0))
+        for engine in (each.physics, each.reference):
+            engine.step(each.default + 0.1, torch.full((4, 3), 0.1))
+    speeds = s.physics.state.joint_vel[:, 0]
+    assert torch.allclose(s.physics.state.joint_vel, s.reference.state.joint_vel, atol=1e-4)
+    assert torch.allclose(speeds[[0, 2]], plain.physics.state.joint_vel[[0, 2], 0], atol=1e-5)
+    assert speeds[1] < 0.8 * speeds[0] < speeds[3]  # a weak and a strong drive
+    # v = F / (factor m) t
+    expected = 0.1 / (plain.mass * torch.tensor([1.0, 0.5, 1.0, 1.7])) / 60
+    assert torch.allclose(s.physics.state.object_frame[:, 4], expected, rtol=1e-3)
+
+
+def test_friction_decides_what_slides() -> None:
+    plain = setup(4)
+    half, mass = torch.full((4, 3), 0.025), torch.full((4,), 0.05)
+    arguments = plain.reference.model, 4, 1, half, mass
+    engines = (
+        WarpPhysics(*arguments, CPU, varied=("friction",)),
+        MujocoPhysics(*arguments, threads=1, varied=("friction",)),
+    )
+    # a cube on the table's top at 0.53 m, pushed by 0.8 m g: a friction of 0.5 does not hold it, one of 1 and more does
+    pos, push = torch.tensor([0.1, 0.0, 0.555]).expand(4, 3), torch.tensor([0.0, 0.8 * G * 0.05, 0.0]).expand(4, 3)
+    for engine in engines:
+        engine.vary(torch.arange(4), {"friction": torch.tensor([0.5, 1.5, 0.5, 1.0])})
+        joints = plain.default.expand(4, -1)
+        engine.reset(torch.arange(4), joints, torch.zeros(4, 23), pos, UPRIGHT.expand(4, 4))
+        for step in range(18):
+            engine.step(joints, push if step >= 6 else None)
+        # (F / m - mu g) t^2 / 2 = 0.3 g (0.2 s)^2 / 2 = 59 mm
+        moved = engine.state.object_pos[:, 1]
+        assert torch.allclose(moved[[0, 2]], torch.tensor(0.059), atol=0.01), type(engine)
+        assert moved[[1, 3]].abs().max() < 0.005, type(engine)
 
 
 def test_force_and_gravity_move_the_object_and_a_push_lasts_one_step() -> None:

@@ -6,6 +6,7 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, is_dataclass
 from datetime import timedelta
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -53,6 +54,8 @@ def words(kind: Any) -> str:
              type(None): "null", timedelta: "a duration", dict: "keys and values", list: "a list"}  # fmt: skip
     if kind in plain:
         return plain[kind]
+    if is_dataclass(kind):
+        return f"keys and values ({', '.join(each.name for each in fields(kind))})"
     origin, args = get_origin(kind), get_args(kind)
     if origin is Literal:
         return " or ".join((", ".join(map(str, args[:-1])), str(args[-1]))) if len(args) > 1 else str(args[0])
@@ -63,7 +66,7 @@ def words(kind: Any) -> str:
         parts = [each for each in [*several, *others, *(["null"] if type(None) in args else [])] if each]
         return " or ".join(parts)
     if origin in (list, tuple):
-        inner = words(args[0]) if args else ""
+        inner = words(args[0]) if args and not is_dataclass(args[0]) else ""
         many = f"{len(args)} " if origin is tuple and args and args[-1] is not Ellipsis else ""
         return f"a list of {many}{inner.split(' ', 1)[-1].split(' (')[0]}s" if inner else "a list"
     if origin is dict or "Mapping" in str(origin):

@@ -10,6 +10,7 @@ the object has fallen below z = 0.10 m, a fingertip is too far away (single-arm 
 up; `truncated` when the time for a goal is over or 50 goals are reached. The original cuts the return in both cases.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from epo_lightning.algorithm.symmetry import Symmetry
 from epo_lightning.envs.allegro_kuka.cards import STEP_SECONDS, variant
 from epo_lightning.envs.allegro_kuka.curriculum import Curriculum
+from epo_lightning.envs.allegro_kuka.draws import Drawn, Draws
+from epo_lightning.envs.allegro_kuka.mirror import mirror_map
 from epo_lightning.envs.allegro_kuka.objects import half_sizes, masses, object_scales, object_shapes, reach
 from epo_lightning.envs.allegro_kuka.obstacles import Block, check_obstacles
+from epo_lightning.envs.allegro_kuka.randomization import KEY, Randomization, Range, check_randomization
 from epo_lightning.envs.allegro_kuka.reward import exposed
 from epo_lightning.envs.allegro_kuka.robot import GAINS
 from epo_lightning.envs.allegro_kuka.scripted import Script
@@ -28,6 +33,7 @@ from epo_lightning.envs.allegro_kuka.task import MAX_SUCCESSES, Rules
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv, require_reward_parameters
 from epo_lightning.envs.threads import OneThread
 from epo_lightning.limits import Mistake
+from epo_lightning.physics.base import FACTORS
 from epo_lightning.physics.engines import choose_engine
 
 if TYPE_CHECKING:
@@ -59,6 +65,8 @@ class AllegroKuka(VectorEnv):
         physics: Engine: mujoco (CPU threads) or warp (MuJoCo Warp, for NVIDIA GPUs; needs the extra [warp]).
         contacts_per_world: Room that `physics: warp` keeps for contacts, per environment on average; null: 48.
         constraints_per_world: Room that `physics: warp` keeps for rows of constraints in each environment; null: 160.
+        randomization: Ranges of what every environment draws anew at the beginning of an episode, such as {mass: [0.5,
+            2.0]}: friction, mass, gains (or stiffness, damping), latency, observation_noise, action_noise; null: none.
 
     Raises:
         Mistake: When an argument is out of range or names nothing known.
@@ -84,11 +92,14 @@ class AllegroKuka(VectorEnv):
         physics: str = "mujoco",
         contacts_per_world: int | None = None,
         constraints_per_world: int | None = None,
+        randomization: Randomization | None = None,
     ) -> None:
         card = variant(task, obstacles, observe_obstacles, arm_speed)
         objects = card.objects if objects is None else objects
         shapes = object_shapes(objects)
         check_obstacles(card.obstacles, card.object_starts, reach(shapes))
+        if randomization is not None:
+            check_randomization(randomization)
         curriculum = Curriculum(tolerance, final_tolerance, curriculum_interval, shrinks=card.curriculum)
         engine = choose_engine(physics, device, threads, contacts_per_world, constraints_per_world)
         # MuJoCo is imported here and not above: importing this package stays cheap
@@ -106,10 +117,14 @@ class AllegroKuka(VectorEnv):
         }
         scales = object_scales(objects, num_envs, seed)
         model = build_scene(card, GAINS[gains])
-        self.physics = engine(model, num_envs, card.arms, half_sizes(scales), masses(scales), decimation=DECIMATION)
+        self._ranges = {} if randomization is None else randomization.ranges
+        varied = [name for name in self._ranges if name in FACTORS]
+        objects_of = half_sizes(scales), masses(scales)
+        self.physics = engine(model, num_envs, card.arms, *objects_of, decimation=DECIMATION, varied=varied)
         low, high = torch.from_numpy(model.jnt_range[: card.joints]).T
         generator = torch.Generator(self.physics.device).manual_seed(seed)
         self.rules = Rules(card, scales, low, high, generator, curriculum)
+        self._draws = Draws(self._ranges, card, num_envs, seed, self.physics.device) if self._ranges else None
         self.spec = EnvSpec(
             name=f"AllegroKuka/{card.name}",
             num_envs=num_envs,
@@ -119,6 +134,7 @@ class AllegroKuka(VectorEnv):
             step_seconds=STEP_SECONDS,
         )
         self._device, self._engine = device, physics
+        self._all = torch.arange(num_envs, device=self.physics.device)
         self._drawing: SceneDrawing | None = None
         self._final_obs = torch.zeros(num_envs, card.obs_dim, device=self.physics.device)
 
@@ -126,16 +142,16 @@ class AllegroKuka(VectorEnv):
     @OneThread()
     def reset(self) -> Tensor:
         """Start N new episodes; see `VectorEnv.reset`."""
-        return self._restart(torch.arange(self.spec.num_envs, device=self.physics.device)).to(self._device)
+        return self._restart(self._all).to(self._device)
 
     @torch.no_grad()
     @OneThread()
     def reset_late(self, over: Tensor) -> Tensor:
         """Of the time for the first goal, `over` is over; see `VectorEnv.reset_late`."""
-        rules, ids = self.rules, torch.arange(self.spec.num_envs, device=self.physics.device)
+        rules, ids = self.rules, self._all
         self._restart(ids)
         rules.memory.progress.copy_((over.to(rules.device) * (rules.card.budget - 1)).floor())
-        return rules.first_observation(self.physics.state.rows(ids), ids).to(self._device)
+        return self._first_observation(ids).to(self._device)
 
     @torch.no_grad()
     @OneThread()
@@ -148,8 +164,10 @@ class AllegroKuka(VectorEnv):
             if rules.card.replace_object:
                 physics.place_object(due, *rules.new_object(due))
 
-        physics.step(rules.targets(actions.to(rules.device)), rules.forces(physics.state.object_frame[:, :4]))
+        physics.step(self._targets(actions.to(rules.device)), rules.forces(physics.state.object_frame[:, :4]))
         result = rules.advance(physics.state, physics.blown_up)
+        if self._draws is not None:
+            self._draws.observed(result.obs)
         log = {
             "tolerance": torch.full((), rules.tolerance, device=rules.device),
             "true_objective": rules.curriculum.true_objective(rules.memory.last_successes),
@@ -176,13 +194,36 @@ class AllegroKuka(VectorEnv):
 
     def _restart(self, ids: Tensor) -> Tensor:
         """New episodes in the environments `ids`; returns their first observations, (M, O)."""
-        self.physics.reset(ids, *self.rules.restart(ids))
+        start = self.rules.restart(ids)
+        if self._draws is not None:
+            self._draws.restart(ids, start.joint_pos)
+            self.physics.vary(ids, self._draws.scene(ids))
+        self.physics.reset(ids, *start)
         self.physics.place_goal(ids, *self.rules.new_goals(ids))
-        return self.rules.first_observation(self.physics.state.rows(ids), ids)
+        return self._first_observation(ids)
+
+    def _first_observation(self, ids: Tensor) -> Tensor:
+        obs = self.rules.first_observation(self.physics.state.rows(ids), ids)
+        return obs if self._draws is None else self._draws.observed(obs, ids)
+
+    def _targets(self, actions: Tensor) -> Tensor:
+        """(N, D) what the drives aim at in this step."""
+        if self._draws is None:
+            return self.rules.targets(actions)
+        return self._draws.delayed(self.rules.targets(self._draws.perturbed(actions)))
+
+    def drawn(self) -> Drawn:
+        """What `randomization` has drawn for the episodes that run: names, units and values, (N, P)."""
+        if self._draws is None:
+            return Drawn((), (), torch.zeros(self.spec.num_envs, 0, device=self._device))
+        names, units, values = self._draws.drawn()
+        return Drawn(names, units, values.to(self._device))
 
     def state_dict(self) -> dict[str, Any]:
-        """Physics, episodes, curriculum, random generator, and which object every environment has."""
+        """Physics, episodes, curriculum, random generators, what was drawn, and which object every environment has."""
         parts = {"physics": self.physics.state_dict(), "rules": self.rules.state_dict()}
+        if self._draws is not None:
+            parts["randomization"] = {"ranges": self._ranges, **self._draws.state_dict()}
         return self._arguments | parts | {"scales": self.rules.scales}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -203,8 +244,26 @@ class AllegroKuka(VectorEnv):
         scales = state["scales"].to(self.rules.device)
         if len(scales) == self.spec.num_envs and not torch.equal(scales, self.rules.scales):
             raise Mistake("data.env: the saved state's environments have other objects: another seed dealt them out")
+        if len(scales) == self.spec.num_envs:  # else the physics refuse it
+            self._load_draws(state.get("randomization", {}), state["rules"]["targets"])
         self.physics.load_state_dict(state["physics"])
         self.rules.load_state_dict(state["rules"])
+
+    def _load_draws(self, state: Mapping[str, Any], targets: Tensor) -> None:
+        """What was drawn; anew where the ranges are others than those of `state`, with the drives at `targets`."""
+        ranges = {name: tuple(limits) for name, limits in state.get("ranges", {}).items()}
+        if ranges != self._ranges:
+            warnings.warn(
+                f"{KEY} was {_told(ranges)} and is {_told(self._ranges)} from here on, for running episodes, too",
+                stacklevel=2,
+            )
+        if self._draws is None:
+            return
+        if ranges == self._ranges:
+            self._draws.load_state_dict(state)
+        else:
+            self._draws.restart(self._all, targets.to(self.rules.device))
+        self.physics.vary(self._all, self._draws.scene(self._all))
 
     def curriculum(self) -> dict[str, float]:
         """The tolerance reached, in metres."""
@@ -217,6 +276,10 @@ class AllegroKuka(VectorEnv):
     def true_objective(self, successes: Tensor) -> Tensor:
         """Of the tolerance's progress and the successes; see `VectorEnv.true_objective`."""
         return self.rules.curriculum.true_objective(successes)
+
+    def symmetry(self) -> Symmetry:
+        """Half a turn about the vertical axis, see `mirror`; see `VectorEnv.symmetry`."""
+        return mirror_map(self.rules.card)
 
     def reward_parameters(self) -> dict[str, float]:
         """What the reward pays, see `reward.Prices`; see `VectorEnv.reward_parameters`."""
@@ -256,3 +319,7 @@ class AllegroKuka(VectorEnv):
         if self._drawing is not None:
             self._drawing.close()
             self._drawing = None
+
+
+def _told(ranges: Mapping[str, Range]) -> str:
+    return ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in ranges.items()) or "null"

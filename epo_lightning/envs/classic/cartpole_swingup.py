@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from epo_lightning.algorithm.symmetry import Symmetry, signs
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.base import ClassicEnv, Transition
 from epo_lightning.envs.classic.drawing import BODY, DETAIL, NEAR, SOLID, Canvas
@@ -114,6 +115,10 @@ class CartpoleSwingup(ClassicEnv):
             terminated=torch.zeros_like(last),
             successes=(standing & last).to(torch.float32),
         )
+
+    def symmetry(self) -> Symmetry:
+        """Left and right are alike; see `VectorEnv.symmetry`."""
+        return Symmetry(signs([-1.0, 1.0, -1.0, -1.0, -1.0]), signs([-1.0]))
 
     def script(self) -> Callable[[], Tensor]:
         """Pump energy into the pole until it is enough to stand, then balance it; see `VectorEnv.script`."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from epo_lightning.algorithm.symmetry import Symmetry, signs
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.base import ClassicEnv, Transition
 from epo_lightning.envs.classic.drawing import BODY, DETAIL, NEAR, Canvas, Point
@@ -56,6 +57,10 @@ class Pendulum(ClassicEnv):
 
     def _draw(self) -> Tensor:
         return self._uniform(2) * self._start_range
+
+    def symmetry(self) -> Symmetry:
+        """Left and right are alike; see `VectorEnv.symmetry`."""
+        return Symmetry(signs([1.0, -1.0, -1.0]), signs([-1.0]))
 
     def _observe(self, state: Tensor) -> Tensor:
         angle, speed = state.unbind(1)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from epo_lightning.algorithm.symmetry import Symmetry, signs
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.base import ClassicEnv, Transition
 from epo_lightning.envs.classic.drawing import BODY, DETAIL, NEAR, Canvas
@@ -73,6 +74,10 @@ class PendulumSwingup(ClassicEnv):
             terminated=torch.zeros_like(last),
             successes=(upright & last).to(torch.float32),
         )
+
+    def symmetry(self) -> Symmetry:
+        """Left and right are alike; see `VectorEnv.symmetry`."""
+        return Symmetry(signs([1.0, -1.0, -1.0]), signs([-1.0]))
 
     def script(self) -> Callable[[], Tensor]:
         """Pump energy until it is enough to stand, then hold; see `VectorEnv.script`."""

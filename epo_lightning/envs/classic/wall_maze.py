@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from epo_lightning.algorithm.symmetry import Symmetry, signs
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.arena import Arena, Box
 from epo_lightning.envs.classic.base import Transition
@@ -127,6 +128,10 @@ class WallMaze(Arena):
         self.distance_scale = distance_scale
         self.goal_reward = goal_reward
         self._lane = rim + cup_width / 2
+
+    def symmetry(self) -> Symmetry:
+        """Above and below the line from start to goal are alike; see `VectorEnv.symmetry`."""
+        return Symmetry(signs([1.0, -1.0]), signs([1.0, -1.0]))
 
     def _draw(self) -> Tensor:
         return self.start_radius * self._uniform(2)
