@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+from epo_lightning.learner.observations import require_groups
 from epo_lightning.limits import Mistake
 
 
@@ -35,6 +36,7 @@ def check_spec(env: object) -> EnvSpec:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise Mistake(f"spec.{name} must be a positive int, got {value!r}")
+    require_groups(spec.groups, spec.obs_dim)
     if spec.step_seconds is not None and not spec.step_seconds > 0.0:
         raise Mistake(f"spec.step_seconds must be positive or None, got {spec.step_seconds!r}")
     return spec

@@ -6,7 +6,7 @@ Moments are float64 and are merged once per rollout, so that the result equals t
 many ranks collected it (Chan et al. 1979, parallel variance).
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 import torch.distributed as dist
@@ -24,6 +24,10 @@ class Normalizer(NamedTuple):
         """Of x (..., F); written to `out` when given (which may be `x`)."""
         out = torch.sub(x, self.mean, out=out).mul_(self.scale)
         return out if self.clip is None else out.clamp_(-self.clip, self.clip)
+
+    def first(self, count: int) -> Self:
+        """Of the first `count` features."""
+        return self._replace(mean=self.mean[..., :count], scale=self.scale[..., :count])
 
 
 class RunningMoments(nn.Module):

@@ -108,7 +108,9 @@ class EPOModule(PopulationModule):
         """The shared network."""
         settings = identity.settings("network", NetworkSettings)
         agents = identity.model["num_agents"]
-        return LatentActorCritic(identity.obs_dim, identity.act_dim, agents, settings, identity.discrete)
+        return LatentActorCritic(
+            identity.obs_dim, identity.act_dim, agents, settings, identity.discrete, identity.groups
+        )
 
     def configure_model(self) -> None:
         """Also what a new network begins with."""

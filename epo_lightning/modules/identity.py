@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from epo_lightning.envs.base import EnvSpec
+from epo_lightning.learner.observations import Groups, described
 from epo_lightning.limits import Mistake
 
 Settings = TypeVar("Settings")
-_OF_THE_TASK = ("task", "obs_dim", "act_dim", "discrete")
+_OF_THE_TASK = ("task", "groups", "obs_dim", "act_dim", "discrete")
 
 
 class UnknownSettingError(Mistake):
@@ -26,6 +27,7 @@ class Identity:
         act_dim: Action entries, or choices of a discrete task.
         discrete: Whether an action is a choice.
         model: Settings of the module by their key behind `model.`, such as `num_agents` and `network.hidden`.
+        groups: Of what the observation is made; () for one vector, or where nobody told.
     """
 
     algorithm: str
@@ -34,11 +36,12 @@ class Identity:
     act_dim: int
     discrete: bool
     model: Mapping[str, Any]
+    groups: Groups = ()
 
     @classmethod
     def of(cls, algorithm: str, spec: EnvSpec, model: Mapping[str, Any]) -> "Identity":
         """That of a network of `algorithm` for environments as `spec` tells them."""
-        return cls(algorithm, spec.name, spec.obs_dim, spec.act_dim, spec.discrete, dict(model))
+        return cls(algorithm, spec.name, spec.obs_dim, spec.act_dim, spec.discrete, dict(model), spec.groups)
 
     def as_dict(self) -> dict[str, Any]:
         """As checkpoints keep it."""
@@ -46,7 +49,8 @@ class Identity:
 
     def plain_values(self) -> list[Any]:
         """Every value in it."""
-        return [self.algorithm, self.task, self.obs_dim, self.act_dim, self.discrete, *self.model.values()]
+        sizes = [self.algorithm, self.task, self.obs_dim, self.act_dim, self.discrete, *self.model.values()]
+        return [*sizes, *(value for group in self.groups for value in (group.name, group.shape, group.privileged))]
 
     def settings(self, group: str, kind: type[Settings]) -> Settings:
         """The settings of one group, such as `network`, as the dataclass that holds them.
@@ -82,6 +86,10 @@ def require_same_identity(saved: Identity, mine: Identity, may_differ: Collectio
         )
     for key in _OF_THE_TASK:
         theirs, value = getattr(saved, key), getattr(mine, key)
+        if key == "groups":
+            if theirs == value or _told_no_names(saved, mine):
+                continue
+            key, theirs, value = "observation", described(theirs), described(value)
         if theirs != value:
             own = f" (an environment of yours that is this task says so in EnvSpec.name: {theirs})"
             raise Mistake(
@@ -95,3 +103,8 @@ def require_same_identity(saved: Identity, mine: Identity, may_differ: Collectio
                 f"--ckpt_path does not match: it has model.{key} {theirs}, not {value}; leave model.{key} to the"
                 " checkpoint"
             )
+
+
+def _told_no_names(saved: Identity, mine: Identity) -> bool:
+    """Whether it is of a version in which vectors had no names, and what the weights mean is the same."""
+    return not saved.groups and not any(group.privileged or group.is_image for group in mine.groups)
