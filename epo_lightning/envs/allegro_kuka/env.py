@@ -21,12 +21,14 @@ from epo_lightning.envs.allegro_kuka.cards import STEP_SECONDS, variant
 from epo_lightning.envs.allegro_kuka.curriculum import Curriculum
 from epo_lightning.envs.allegro_kuka.objects import half_sizes, masses, object_scales, object_shapes, reach
 from epo_lightning.envs.allegro_kuka.obstacles import Block, check_obstacles
+from epo_lightning.envs.allegro_kuka.privileged import GROUP, SEEN, privileged_dim
 from epo_lightning.envs.allegro_kuka.reward import exposed
 from epo_lightning.envs.allegro_kuka.robot import GAINS
 from epo_lightning.envs.allegro_kuka.scripted import Script
 from epo_lightning.envs.allegro_kuka.task import MAX_SUCCESSES, Rules
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv, require_reward_parameters
 from epo_lightning.envs.threads import OneThread
+from epo_lightning.learner.observations import Group
 from epo_lightning.limits import Mistake
 from epo_lightning.physics.engines import choose_engine
 
@@ -59,6 +61,8 @@ class AllegroKuka(VectorEnv):
         physics: Engine: mujoco (CPU threads) or warp (MuJoCo Warp, for NVIDIA GPUs; needs the extra [warp]).
         contacts_per_world: Room that `physics: warp` keeps for contacts, per environment on average; null: 48.
         constraints_per_world: Room that `physics: warp` keeps for rows of constraints in each environment; null: 160.
+        privileged: Whether a critic of its own sees the group `critic`: the object's true state, forces, the tolerance
+            and more that a policy does not (see docs/allegro_kuka.md).
 
     Raises:
         Mistake: When an argument is out of range or names nothing known.
@@ -84,6 +88,7 @@ class AllegroKuka(VectorEnv):
         physics: str = "mujoco",
         contacts_per_world: int | None = None,
         constraints_per_world: int | None = None,
+        privileged: bool = False,
     ) -> None:
         card = variant(task, obstacles, observe_obstacles, arm_speed)
         objects = card.objects if objects is None else objects
@@ -109,18 +114,20 @@ class AllegroKuka(VectorEnv):
         self.physics = engine(model, num_envs, card.arms, half_sizes(scales), masses(scales), decimation=DECIMATION)
         low, high = torch.from_numpy(model.jnt_range[: card.joints]).T
         generator = torch.Generator(self.physics.device).manual_seed(seed)
-        self.rules = Rules(card, scales, low, high, generator, curriculum)
+        self.rules = Rules(card, scales, low, high, generator, curriculum, privileged)
+        groups = (Group(SEEN, card.obs_dim), Group(GROUP, privileged_dim(card), privileged=True)) if privileged else ()
         self.spec = EnvSpec(
             name=f"AllegroKuka/{card.name}",
             num_envs=num_envs,
-            obs_dim=card.obs_dim,
+            obs_dim=card.obs_dim + (privileged_dim(card) if privileged else 0),
             act_dim=card.joints,
             max_episode_steps=MAX_SUCCESSES * (card.budget - 1),
             step_seconds=STEP_SECONDS,
+            groups=groups,
         )
         self._device, self._engine = device, physics
         self._drawing: SceneDrawing | None = None
-        self._final_obs = torch.zeros(num_envs, card.obs_dim, device=self.physics.device)
+        self._final_obs = torch.zeros(num_envs, self.spec.obs_dim, device=self.physics.device)
 
     @torch.no_grad()
     @OneThread()

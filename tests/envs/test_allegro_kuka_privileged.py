@@ -1,0 +1,56 @@
+"""What the critic alone sees of the Allegro-Kuka tasks."""
+
+import pytest
+import torch
+
+from epo_lightning.envs.allegro_kuka import AllegroKuka
+from epo_lightning.envs.allegro_kuka.rotation import rotate
+from epo_lightning.envs.check import check_env
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("task", "seen", "hidden"), [("two_arm", 196, 65), ("single_arm_regrasp", 99, 42)])
+def test_it_comes_behind_what_a_policy_sees_and_changes_nothing_else(task: str, seen: int, hidden: int) -> None:
+    plain, told = (AllegroKuka(3, CPU, 0, task=task, privileged=privileged) for privileged in (False, True))
+    assert plain.spec.groups == ()
+    assert ", ".join(map(str, told.spec.groups)) == f"policy {seen}, critic {hidden} (privileged)"
+    first = told.reset()
+    assert first.shape == (3, seen + hidden)
+    assert torch.equal(first[:, :seen], plain.reset())
+    generator = torch.Generator().manual_seed(0)
+    told.rules.memory.force_probability.fill_(1.0)
+    plain.rules.memory.force_probability.fill_(1.0)
+    for _ in range(20):
+        actions = told.spec.random_actions(generator)
+        one, other = plain.step(actions), told.step(actions)
+        assert torch.equal(one.obs, other.obs[:, :seen])
+        assert torch.equal(one.reward, other.reward)
+    state, memory, rules = told.physics.state, told.rules.memory, told.rules
+    place, frame, force, chance, tolerance, near, targets = other.obs[:, seen:].split(
+        [3, 10, 3, 1, 1, 1, hidden - 19], dim=1
+    )
+    assert torch.equal(place, state.object_pos)
+    assert torch.equal(frame, state.object_frame.clamp(-10, 10))
+    assert torch.equal(force, rotate(state.object_frame[:, :4], memory.force))
+    assert force.norm(dim=1).min() > 0.0
+    assert chance.tolist() == [[1.0]] * 3
+    assert torch.equal(tolerance, torch.full((3, 1), rules.tolerance))
+    assert near.tolist() == [[0.0]] * 3
+    assert torch.allclose(rules.middle + targets * rules.half_range, memory.targets, atol=1e-6)
+    plain.close()
+    told.close()
+
+
+def test_the_time_near_the_goal_is_a_share() -> None:
+    env = AllegroKuka(2, CPU, 0, task="single_arm_regrasp", privileged=True)
+    env.reset()
+    env.rules.memory.near_steps[0] = 15.0
+    assert env.step(env.spec.zero_actions()).obs[:, 99 + 18].tolist() == [0.5, 0.0]
+    env.close()
+
+
+def test_it_keeps_the_contract() -> None:
+    env = AllegroKuka(2, CPU, 0, task="single_arm_throw", privileged=True)
+    check_env(env, 12)
+    env.close()
