@@ -57,7 +57,7 @@ class DeterministicActor(NormalizingPolicy):
 
     def __init__(self, obs_dim: int, act_dim: int, settings: PQLNetworkSettings, groups: Groups = ()) -> None:
         super().__init__()
-        refuse_images(groups, "pql")
+        refuse_images(groups, "--algorithm pql")
         self.sees = seen_by_actors(groups, obs_dim)
         self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip, epsilon=1e-4)
         self.mlp = build_mlp(self.sees, settings.actor, act_dim, settings)

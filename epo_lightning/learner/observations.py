@@ -144,7 +144,9 @@ def require_own_critic(groups: Groups, separate_critic: bool) -> None:
         )
 
 
-def refuse_images(groups: Groups, who: str) -> None:
+def refuse_images(
+    groups: Groups, who: str, remedy: str = "choose --algorithm epo, whose network has an encoder of images"
+) -> None:
     """Refuse images where there is no encoder for them.
 
     Raises:
@@ -152,7 +154,4 @@ def refuse_images(groups: Groups, who: str) -> None:
     """
     for group in groups:
         if group.is_image:
-            raise Mistake(
-                f"data.env: {who} takes vectors, and the task's observation has the image {group}: choose --algorithm"
-                " epo, whose network has an encoder of images"
-            )
+            raise Mistake(f"{who} takes vectors, and the task's observation has the image {group}: {remedy}")

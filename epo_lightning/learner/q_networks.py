@@ -131,7 +131,7 @@ class SquashedActor(NormalizingPolicy):
 
     def __init__(self, obs_dim: int, act_dim: int, settings: SACNetworkSettings, groups: Groups = ()) -> None:
         super().__init__()
-        refuse_images(groups, "sac")
+        refuse_images(groups, "--algorithm sac")
         self.settings, self.sees = settings, seen_by_actors(groups, obs_dim)
         self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip)
         self.mlp = build_mlp(self.sees, settings.actor, 2 * act_dim, settings)

@@ -60,7 +60,7 @@ class StackedActor(NormalizingPolicy):
         self, num_agents: int, obs_dim: int, act_dim: int, settings: CEMNetworkSettings, groups: Groups = ()
     ) -> None:
         super().__init__()
-        refuse_images(groups, "cem_rl")
+        refuse_images(groups, "--algorithm cem_rl")
         self.num_agents, self.sees = num_agents, seen_by_actors(groups, obs_dim)
         self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip, epsilon=1e-4)
         activation = ACTIVATIONS[settings.actor_activation]

@@ -66,7 +66,7 @@ class StackedActorCritic(ActorCritic):
     ) -> None:
         super().__init__()
         require_own_critic(groups, settings.separate_critic)
-        refuse_images(groups, "pbt")
+        refuse_images(groups, "--algorithm pbt")
         self.settings, self.discrete, self.num_agents = settings, discrete, num_agents
         self.state_shape = settings.state_shape
         self.obs_moments = StackedMoments(num_agents, (obs_dim,), clip=settings.obs_clip)

@@ -5,11 +5,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from epo_lightning.envs.base import EnvSpec
-from epo_lightning.learner.observations import Groups, described
+from epo_lightning.learner.observations import Groups, described, seen_by_actors
+from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake
 
 Settings = TypeVar("Settings")
 _OF_THE_TASK = ("task", "groups", "obs_dim", "act_dim", "discrete")
+_OF_IMAGES = "network.image_"
 
 
 class UnknownSettingError(Mistake):
@@ -98,11 +100,27 @@ def require_same_identity(saved: Identity, mine: Identity, may_differ: Collectio
             )
     for key in saved.model.keys() | mine.model.keys():
         theirs, value = saved.model.get(key), mine.model.get(key)
+        if key.startswith(_OF_IMAGES) and not any(group.is_image for group in mine.groups):
+            continue  # there is no encoder that it would change; older checkpoints have none
         if theirs != value and key not in may_differ:
             raise Mistake(
                 f"--ckpt_path does not match: it has model.{key} {theirs}, not {value}; leave model.{key} to the"
                 " checkpoint"
             )
+
+
+def require_blind(policy: Policy, identity: Identity) -> None:
+    """Refuse a network whose actors would see what is privileged, as one of a user's own that knows no groups.
+
+    Raises:
+        Mistake: Naming the algorithm and the groups.
+    """
+    hidden = [group for group in identity.groups if group.privileged]
+    if hidden and getattr(policy, "sees", None) != seen_by_actors(identity.groups, identity.obs_dim):
+        raise Mistake(
+            f"--algorithm {identity.algorithm} would show its actors {described(hidden)}: its build_policy() must give"
+            " the network Identity.groups, or the task must leave that out"
+        )
 
 
 def _told_no_names(saved: Identity, mine: Identity) -> bool:

@@ -147,3 +147,29 @@ def test_a_training_with_a_privileged_key(cli: Cli) -> None:
     assert (
         "its observation is gripper 2, robot.pose 2, robot.mass 1 (privileged), world 2 (privileged), not" in other.err
     )
+
+
+@pytest.mark.parametrize(
+    ("space", "groups", "row"),
+    [
+        (spaces.Box(0, 255, (1, 2, 3), np.uint8), (Group("image", (1, 2, 3)),), [0, 1, 2, 3, 4, 5]),
+        (spaces.Box(0, 255, (2, 3), np.uint8), (Group("image", (2, 3, 1)),), [0, 1, 2, 3, 4, 5]),
+        # two frames of 1 x 5, as a stack of frames has them: channels first
+        (spaces.Box(0, 255, (2, 1, 5), np.uint8), (Group("image", (1, 5, 2)),), [0, 5, 1, 6, 2, 7, 3, 8, 4, 9]),
+        (spaces.Box(0, 255, (6,), np.uint8), (), [0, 1, 2, 3, 4, 5]),
+        (spaces.Box(0, 5, (1, 2, 3), np.uint8), (), [0, 1, 2, 3, 4, 5]),  # no pixels: numbers of things
+        (spaces.Box(0, 255, (1, 2, 3), np.float32), (), [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_bytes_with_height_and_width_are_an_image(space: Any, groups: tuple[Group, ...], row: list[int]) -> None:
+    rows, one = ObservationRows(space), np.arange(len(row)).reshape(space.shape).astype(space.dtype)
+    out = np.zeros((2, len(row)), np.float32)
+    rows.write(np.stack([one, one]), out)
+    assert rows.groups == groups
+    assert out.tolist() == [row] * 2
+    assert rows.row(one).tolist() == row
+
+
+def test_images_in_a_dict_have_their_key_and_may_be_privileged() -> None:
+    space = spaces.Dict(eye=spaces.Box(0, 255, (4, 4, 3), np.uint8), pose=spaces.Box(-1, 1, (2,)))
+    assert ", ".join(map(str, ObservationRows(space, ["eye"]).groups)) == "pose 2, eye 4 x 4 x 3 (privileged)"

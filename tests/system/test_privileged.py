@@ -10,9 +10,12 @@ import torch
 
 from epo_lightning.envs.base import EnvFactory
 from epo_lightning.envs.check import check_env
+from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.learner.observations import Group
 from epo_lightning.library.policy import load_policy
 from epo_lightning.limits import Mistake
+from epo_lightning.modules.epo import EPOModule
+from epo_lightning.modules.identity import Identity
 from epo_lightning.run.checkpoint import read_checkpoint
 from tests.support.command_line import Cli
 from tests.support.partly_seen import PartlySeen
@@ -94,6 +97,21 @@ def test_every_algorithm_trains_resumes_to_the_bit_and_acts_on_what_actors_see(c
         "its observation is clock 1, noise 2, fate 1 (privileged), not clock 1, noise 2; leave data.env to the"
         " checkpoint" in outcome.err
     )
+
+
+class Careless(EPOModule):
+    """An algorithm of a user's own, of before there were groups."""
+
+    @classmethod
+    def build_policy(cls, identity: Identity) -> LatentActorCritic:
+        settings = identity.settings("network", NetworkSettings)
+        return LatentActorCritic(identity.obs_dim, identity.act_dim, 1, settings, identity.discrete)
+
+
+def test_an_algorithm_that_knows_no_groups_does_not_give_secrets_away(cli: Cli) -> None:
+    outcome = cli("fit", "--algorithm", f"{__name__}.Careless", "--data.env", ENV, "--data.num_envs", 8)
+    assert outcome.code == 2
+    assert "Careless would show its actors fate 1 (privileged): its build_policy() must give" in outcome.err
 
 
 def test_a_critic_that_shares_the_actors_network_is_one_line(cli: Cli) -> None:

@@ -16,10 +16,12 @@ from epo_lightning.learner.observations import Group
 from epo_lightning.limits import Mistake
 
 if TYPE_CHECKING:
-    from gymnasium import Space
+    from gymnasium import Space, spaces
 
 
 _ID = "data.env.init_args.id"
+_CHANNELS = (1, 3, 4)
+"""Of a picture whose channels come last: grey, or colours, or these with opacity."""
 _PAUSE = "pause"
 """Group of the entry of a copy that pauses."""
 
@@ -37,7 +39,7 @@ class ObservationRows:
     Attributes:
         size: O.
         pause: Where that entry is; None without.
-        groups: Every part of a Dict or Tuple by its path; () where the space is one vector.
+        groups: Every part of a Dict or Tuple by its path, an image that is alone as `image`; () for one vector.
 
     Raises:
         Mistake: When the space holds something else, or nothing, or no such group.
@@ -55,7 +57,7 @@ class ObservationRows:
         self.size, self.pause = sum(widths) + pauses, seen if pauses else None
         starts = [start + (pauses and start >= seen) for start in accumulate([0, *widths[:-1]])]
         self._columns = [slice(start, start + width) for start, width in zip(starts, widths, strict=True)]
-        named = [Group(part.name, part.size, part in hidden) for part in self._parts if part.path and part.size]
+        named = [part.group(part in hidden) for part in self._parts if (part.path or part.image) and part.size]
         if pauses and named:
             named.insert(len(named) - sum(group.privileged for group in named), Group(_PAUSE, 1))
         self.groups = tuple(named)
@@ -87,7 +89,8 @@ class ObservationRows:
         out = np.zeros((1, self.size), dtype=np.float32)
         for part, place in zip(self._parts, self._columns, strict=True):
             part.fill(np.asarray(_at(observation, part.path)).reshape(1, -1), out[:, place])
-        return out[0]
+        row: np.ndarray = out[0]
+        return row
 
 
 class _Part:
@@ -97,14 +100,39 @@ class _Part:
         shape: In the space.
         size: Columns.
         path: Keys on the way to it.
+
+    Attributes:
+        image: Height, width and channels; None for what is no image.
     """
+
+    image: tuple[int, int, int] | None = None
 
     def __init__(self, shape: tuple[int, ...], size: int, path: tuple[Any, ...]) -> None:
         self.shape, self.size, self.path = shape, size, path
-        self.name = ".".join(map(str, path))
+        self.name = ".".join(map(str, path)) or "image"
+
+    def group(self, privileged: bool) -> Group:
+        """As the learner knows it."""
+        return Group(self.name, self.image or self.size, privileged)
 
     def fill(self, values: np.ndarray, out: np.ndarray) -> None:
         """Write the flat `values` (N, entries) into its columns `out` (N, size)."""
+        out[:] = values
+
+
+class _Image(_Part):
+    """Pixels: height, width and channels; of stacked frames the frames, which come first, are the channels."""
+
+    def __init__(self, shape: tuple[int, ...], path: tuple[Any, ...]) -> None:
+        super().__init__(shape, int(np.prod(shape)), path)
+        whole = shape if len(shape) == 3 else (*shape, 1)
+        self._channels_first = whole[2] not in _CHANNELS and whole[0] < whole[2]
+        height, width, channels = (*whole[1:], whole[0]) if self._channels_first else whole
+        self.image = height, width, channels
+
+    def fill(self, values: np.ndarray, out: np.ndarray) -> None:
+        if self._channels_first:
+            values = np.moveaxis(values.reshape(-1, *self.shape), 1, -1).reshape(len(values), -1)
         out[:] = values
 
 
@@ -147,7 +175,9 @@ def _parts(space: "Space[Any]", path: tuple[Any, ...]) -> Iterator[_Part]:
     """The writers of a space, in the order of `gymnasium.spaces.flatten`."""
     from gymnasium import spaces
 
-    if isinstance(space, spaces.Box | spaces.MultiBinary):
+    if isinstance(space, spaces.Box) and _is_image(space):
+        yield _Image(space.shape, path)
+    elif isinstance(space, spaces.Box | spaces.MultiBinary):
         yield _Part(space.shape, int(np.prod(space.shape)), path)
     elif isinstance(space, spaces.Discrete):
         yield _Choices(np.array(space.n), np.array(space.start), path)
@@ -164,6 +194,12 @@ def _parts(space: "Space[Any]", path: tuple[Any, ...]) -> Iterator[_Part]:
             f"{_ID}: observations must be Box, Discrete, MultiDiscrete, MultiBinary, or Dict and Tuple"
             f" of these; got {space}"
         )
+
+
+def _is_image(space: "spaces.Box") -> bool:
+    """Whether its entries are pixels: bytes from 0 to 255, two or three of its axes."""
+    bytes_ = space.dtype == np.uint8 and len(space.shape) in (2, 3)
+    return bytes_ and bool((space.low == 0).all()) and bool((space.high == 255).all())
 
 
 def _batch_of(shape: tuple[int, ...], batch: object, path: tuple[Any, ...], num_envs: int) -> np.ndarray:
