@@ -25,6 +25,7 @@ from epo_lightning.algorithm.population import Population
 from epo_lightning.experience.buffer import RolloutBuffer
 from epo_lightning.experience.diversity import Diversity
 from epo_lightning.experience.estimate import estimate_iteration, is_large
+from epo_lightning.experience.memory import require_memory
 from epo_lightning.experience.rollout import RolloutDataset, rollout_shape
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.experience.streams import Stream, derive_seed
@@ -128,6 +129,8 @@ class EPOModule(PopulationModule):
             f" {settings.horizon} steps; {population.num_envs * world.world_size} envs on {world.world_size} rank(s),"
             f" {population.envs_per_agent} envs per agent and rank"
         )
+        if any(group.is_image for group in world.env.spec.groups):
+            require_memory(RolloutBuffer.nbytes(shape), world.device, "data.num_envs", population.num_envs)
         groups = self.network_settings, settings, self.loss_settings, self.diversity_settings, self.initial_settings
         if idle := idle_settings(self.num_agents, *groups, discrete=world.env.spec.discrete):
             rank_zero_info(idle)
