@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from epo_lightning.learner.observations import Group as Group  # what a task describes itself with
 from epo_lightning.learner.observations import Groups, join
 from epo_lightning.limits import Mistake
 from epo_lightning.physics.base import Physics
