@@ -129,10 +129,11 @@ class EPOModule(PopulationModule):
             f" {settings.horizon} steps; {population.num_envs * world.world_size} envs on {world.world_size} rank(s),"
             f" {population.envs_per_agent} envs per agent and rank"
         )
-        if any(group.is_image for group in world.env.spec.groups):
+        images = any(group.is_image for group in world.env.spec.groups)
+        if images:
             require_memory(RolloutBuffer.nbytes(shape), world.device, "data.num_envs", population.num_envs)
         groups = self.network_settings, settings, self.loss_settings, self.diversity_settings, self.initial_settings
-        if idle := idle_settings(self.num_agents, *groups, discrete=world.env.spec.discrete):
+        if idle := idle_settings(self.num_agents, *groups, discrete=world.env.spec.discrete, images=images):
             rank_zero_info(idle)
         if world.device.type == "cpu" and is_large(self.policy, shape, settings.num_epochs):
             estimate = estimate_iteration(world, self.policy, shape, settings.num_epochs)
