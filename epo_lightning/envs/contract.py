@@ -96,7 +96,8 @@ def _check_tensor(
     ):
         return
     if not isinstance(value, Tensor):
-        raise Mistake(f"{name} must be a tensor, got {type(value).__name__}")
+        joined = ": spec.join() makes one of named groups" if isinstance(value, Mapping) else ""
+        raise Mistake(f"{name} must be a tensor, got {type(value).__name__}{joined}")
     if value.shape != shape:
         raise Mistake(f"{name} must have shape {shape}, got {tuple(value.shape)}")
     if dtype is not None and value.dtype != dtype:
@@ -119,7 +120,8 @@ def check_first(obs: object, spec: EnvSpec, device: torch.device | None) -> None
         Mistake: Naming what is wrong and what would be right.
     """
     if not isinstance(obs, Tensor):
-        raise Mistake(f"reset() must return a tensor, got {type(obs).__name__}")
+        joined = ": spec.join() makes one of named groups" if isinstance(obs, Mapping) else ""
+        raise Mistake(f"reset() must return a tensor, got {type(obs).__name__}{joined}")
     name = "the observation of reset()"
     _check_tensor(name, obs, (spec.num_envs, spec.obs_dim), torch.float32, obs.device if device is None else device)
     refuse(name, "is not finite", ~torch.isfinite(obs).all(1))

@@ -76,7 +76,7 @@ def require_groups(groups: object, obs_dim: int) -> None:
     """
     if not isinstance(groups, tuple) or not all(isinstance(group, Group) for group in groups):
         raise Mistake(f"spec.groups must be a tuple of Group, got {groups!r}")
-    names = [group.name for group in groups]
+    known: set[str] = set()
     for group in groups:
         if not (isinstance(group.name, str) and group.name.isprintable() and 0 < len(group.name) < 100):
             raise Mistake(f"spec.groups: a name must be a short text, got {group.name!r}")
@@ -87,8 +87,9 @@ def require_groups(groups: object, obs_dim: int) -> None:
                 f"spec.groups: {group.name} must have a positive number of entries, or (height, width, channels); got"
                 f" {group.shape!r}"
             )
-        if names.count(group.name) > 1:
+        if group.name in known:
             raise Mistake(f"spec.groups: there are several groups {group.name}: every one needs a name of its own")
+        known.add(group.name)
     if not groups:
         return
     if (total := sum(group.size for group in groups)) != obs_dim:

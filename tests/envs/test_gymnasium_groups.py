@@ -114,6 +114,11 @@ def test_a_pause_is_seen_by_actors() -> None:
     [
         (SPACE, ["mass"], "the observation has the groups gripper, robot.mass, robot.pose, world; got 'mass'"),
         (spaces.Box(0.0, 1.0, (3,)), ["world"], "the observation is no Dict: it has no groups; got 'world'"),
+        (
+            SPACE,
+            ["gripper", "robot", "world"],
+            "actors would see nothing: leave them one of gripper, robot, world",
+        ),
     ],
 )
 def test_groups_that_are_not_there_are_named(space: Any, names: list[str], words: str) -> None:

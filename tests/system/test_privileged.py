@@ -57,6 +57,21 @@ def test_wrong_groups_break_the_contract(groups: tuple[Group, ...], words: str) 
         check_env(build(groups=groups))
 
 
+class Unjoined(PartlySeen):
+    """Returns its groups as they are."""
+
+    def reset(self) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        obs = super().reset()
+        return {"clock": obs[:, :1], "noise": obs[:, 1:3], "fate": obs[:, 3:]}
+
+
+def test_groups_that_are_not_joined_break_the_contract() -> None:
+    with pytest.raises(
+        Mistake, match=r"^reset\(\) must return a tensor, got dict: spec\.join\(\) makes one of named groups$"
+    ):
+        check_env(Unjoined(4, CPU, 0))
+
+
 @pytest.mark.parametrize("discrete", [False, True])
 def test_a_critic_that_is_told_explains_what_nobody_else_can(tmp_path: Path, discrete: bool) -> None:
     explained = {}
@@ -75,7 +90,9 @@ def test_every_algorithm_trains_resumes_to_the_bit_and_acts_on_what_actors_see(c
     data = f"data: {{env: {ENV}, num_envs: 20, eval_episodes: 8, eval_envs: 4}}"
     Path("case.yaml").write_text(f"{METHODS[method]}\n{data}\ntrainer: {{accelerator: cpu, devices: 1}}\n")
     fit = ("fit", "--config", "case.yaml", "--run_dir")
-    assert cli(*fit, "whole", "--trainer.max_epochs", 4).code == 0
+    whole = cli(*fit, "whole", "--trainer.max_epochs", 4)
+    assert whole.code == 0
+    assert "; observes clock 1, noise 2, fate 1 (privileged)\n" in whole.out
     assert cli(*fit, "parts", "--trainer.max_epochs", 2).code == 0
     assert cli("fit", "--ckpt_path", "parts", "--trainer.max_epochs", 4).code == 0
     assert_same(final_state("whole"), final_state("parts"))

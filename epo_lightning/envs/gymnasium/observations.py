@@ -163,7 +163,10 @@ def _privileged(parts: Sequence[_Part], names: Sequence[str]) -> list[_Part]:
             known = ", ".join(part.name for part in parts if part.path)
             has = f"has the groups {known}" if known else "is no Dict: it has no groups"
             raise Mistake(f"data.env.init_args.privileged: the observation {has}; got {name!r}")
-    return [part for part in parts if any(_is_of(part, name) for name in names)]
+    hidden = [part for part in parts if any(_is_of(part, name) for name in names)]
+    if hidden and len(hidden) == len(parts):
+        raise Mistake(f"data.env.init_args.privileged: actors would see nothing: leave them one of {', '.join(names)}")
+    return hidden
 
 
 def _is_of(part: _Part, name: str) -> bool:
