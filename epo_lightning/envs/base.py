@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from epo_lightning.algorithm.symmetry import Symmetry
+from epo_lightning.learner.observations import Group as Group  # what a task describes itself with
+from epo_lightning.learner.observations import Groups, join
 from epo_lightning.limits import Mistake
 from epo_lightning.physics.base import Physics
 
@@ -39,6 +41,8 @@ class EnvSpec:
         discrete: The actions are (N,) int64, each one of 0 .. A - 1, instead of (N, A) float32.
         restores: `load_state_dict` brings running episodes back. Where the simulator cannot, a resumed run starts new
             ones by `reset`.
+        groups: Of what the observation is made, in the order of its columns, privileged groups last; () for one vector
+            that all see.
     """
 
     name: str
@@ -49,6 +53,15 @@ class EnvSpec:
     step_seconds: float | None = None
     discrete: bool = False
     restores: bool = True
+    groups: Groups = ()
+
+    def join(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """(N, O) float32, the observation that `groups` with these names (N, size) make.
+
+        Raises:
+            Mistake: When a group is missing, unknown or of another size.
+        """
+        return join(self.groups, parts)
 
     def zero_actions(self) -> Tensor:
         """All zero, or choice 0 everywhere; on the CPU."""

@@ -1,7 +1,7 @@
 """What the network of any population offers to callers that only want it to act.
 
-Shape legend: N environments, K agents, O observation entries, A action entries, S recurrent state tensors, H LSTM
-units.
+Shape legend: N environments, K agents, O observation entries, P those that an actor sees, A action entries,
+S recurrent state tensors, H LSTM units.
 """
 
 from abc import abstractmethod
@@ -47,7 +47,7 @@ class Policy(nn.Module):
         """The likeliest actions, as the environment takes them, and the new state.
 
         Args:
-            obs: (N, O) raw observations.
+            obs: (N, O) raw observations; (N, P) will do.
             agent_ids: (N,) who acts in each.
             state: (S, N, H).
             generator: Draw the actions with it, instead of taking the likeliest ones.
@@ -57,8 +57,20 @@ class Policy(nn.Module):
 class NormalizingPolicy(Policy):
     """A policy that normalises what it observes, by moments that whoever collects experience keeps up to date.
 
+    An actor sees the first P columns of an observation: all but those of privileged groups.
+
     Attributes:
         obs_moments: Of the raw observations.
+        sees: P.
     """
 
     obs_moments: RunningMoments
+    sees: int
+
+    def seen(self, obs: Tensor) -> Tensor:
+        """(..., P) of observations (..., O), or (..., P) as they are."""
+        return obs if obs.shape[-1] == self.sees else obs[..., : self.sees]
+
+    def look(self, obs: Tensor) -> Tensor:
+        """(N, P) normalised, of raw observations (N, O) or of what an actor sees of them, (N, P)."""
+        return self.obs_moments.normalizer().first(self.sees)(self.seen(obs))

@@ -3,7 +3,7 @@
 Shape legend: N rows (environments), O observation entries, A action entries, K agents.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from epo_lightning.cli.algorithm import is_known
 from epo_lightning.cli.trust.allowlist import shown
 from epo_lightning.cli.trust.signature import is_signed
+from epo_lightning.learner.observations import join, seen_by_actors
 from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake
 from epo_lightning.modules import admit, algorithm_class, contents
@@ -39,7 +40,8 @@ class AgentPolicy:
     Attributes:
         network: Of all agents; its parameters may be read and changed.
         task: Name of the task.
-        obs_dim: O.
+        obs_dim: O, what an actor sees: without privileged groups.
+        groups: Of that, in the order of the entries; () for one vector without a name.
         act_dim: A, or how many choices there are.
         discrete: Whether an action is a choice.
         num_agents: K.
@@ -51,7 +53,10 @@ class AgentPolicy:
     def __init__(self, network: Policy, identity: Identity, agent: Agents | None = None, seed: int = 0) -> None:
         self.network = network
         self.task, self.discrete = identity.task, identity.discrete
-        self.obs_dim, self.act_dim = identity.obs_dim, identity.act_dim
+        self.obs_dim, self.act_dim = seen_by_actors(identity.groups, identity.obs_dim), identity.act_dim
+        self.groups = tuple(group for group in identity.groups if not group.privileged)
+        self._names = {group.name for group in identity.groups}
+        self._with_privileged = identity.obs_dim
         self.num_agents = network.num_agents
         agent = network.champion if agent is None else agent
         self._agents = _agent_numbers(agent, self.num_agents).to(network.device)
@@ -79,7 +84,8 @@ class AgentPolicy:
         """Act.
 
         Args:
-            obs: (O,) or (N, O), raw; an array, a tensor or a list.
+            obs: (O,) or (N, O), raw; an array, a tensor or a list. With privileged entries behind it will do, too, and
+                so will a dictionary of its groups by name.
             sample: Draw the actions, as a training does, instead of taking the likeliest ones.
 
         Returns:
@@ -102,23 +108,43 @@ class AgentPolicy:
         noise = (self._generator,) if sample else ()
         actions, self._state = self.network.act(given, self._agents.expand(rows), self._state, *noise)
         actions = actions[0] if single else actions
-        return actions.to(obs.device) if isinstance(obs, Tensor) else actions.cpu().numpy()[()]
+        like = next(iter(obs.values())) if isinstance(obs, Mapping) else obs
+        return actions.to(like.device) if isinstance(like, Tensor) else actions.cpu().numpy()[()]
 
     def _read(self, obs: Any) -> tuple[Tensor, bool]:  # noqa: ANN401  (whatever the caller gives)
         """(N, O) float32 where the network is, and whether there was one observation without a row."""
-        try:
-            given = torch.as_tensor(obs if isinstance(obs, Tensor) else np.asarray(obs))
-            given = given.detach().to(self.network.device, torch.float32)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise Mistake(f"the observation must be numbers, got {type(obs).__name__}") from error
-        if given.ndim not in (1, 2) or given.shape[-1] != self.obs_dim or not given.numel():
+        if isinstance(obs, Mapping) and self.groups:
+            given, single = self._read_groups(obs)
+            given = given[0] if single else given
+        else:
+            given = self._numbers(obs)
+        if given.ndim not in (1, 2) or given.shape[-1] not in (self.obs_dim, self._with_privileged) or not len(given):
+            more = f" (or all {self._with_privileged} entries)" if self._with_privileged > self.obs_dim else ""
             raise Mistake(
-                f"an observation of {self.task} has shape ({self.obs_dim},), several have (N, {self.obs_dim}); got"
-                f" {_shape(given)}"
+                f"an observation of {self.task} has shape ({self.obs_dim},), several have (N, {self.obs_dim}){more};"
+                f" got {_shape(given)}"
             )
         if not torch.isfinite(given).all():
             raise Mistake("the observation is not finite")
         return torch.atleast_2d(given), given.ndim == 1
+
+    def _read_groups(self, parts: Mapping[str, Any]) -> tuple[Tensor, bool]:
+        """(N, O) of the groups by name, and whether there was one observation without a row."""
+        known = {name: self._numbers(value) for name, value in parts.items()}
+        ranks = {group.name: 3 if group.is_image else 1 for group in self.groups}
+        single = all(known[name].ndim <= rank for name, rank in ranks.items() if name in known)
+        rows = {name: value[None] if single else value for name, value in known.items()}
+        # what is privileged may be there: it is not looked at
+        hidden = self._names - ranks.keys()
+        return join(self.groups, {name: value for name, value in rows.items() if name not in hidden}), single
+
+    def _numbers(self, value: Any) -> Tensor:  # noqa: ANN401  (whatever the caller gives)
+        """float32 where the network is."""
+        try:
+            given = torch.as_tensor(value if isinstance(value, Tensor) else np.asarray(value))
+            return given.detach().to(self.network.device, torch.float32)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise Mistake(f"the observation must be numbers, got {type(value).__name__}") from error
 
 
 def load_policy(
