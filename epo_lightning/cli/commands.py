@@ -45,13 +45,17 @@ class RunCommand(Command):
             code.
         trains: It makes a run, or continues one.
         in_one_process: Whatever the configuration says of devices.
+        names_run: Its first word may be the run, as `--ckpt_path` names it.
     """
 
     trains: bool = False
     in_one_process: bool = False
+    names_run: bool = False
 
     def run(self, name: str, args: Sequence[str]) -> int:
         """Build what the configuration says, then do it."""
+        if self.names_run and args and not args[0].startswith("-"):
+            args = ["--ckpt_path", *args]
         given = [name, *args]
         resolved = resolve(given)
         keep_freed_memory()
@@ -70,6 +74,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "view": RunCommand(
         "Watch agents in the browser, and push the object.", "epo_lightning.cli.shows:view", in_one_process=True
+    ),
+    "export": RunCommand(
+        "Write a policy as ONNX with its meaning, for use without torch.",
+        "epo_lightning.cli.export:export",
+        in_one_process=True,
+        names_run=True,
     ),
     "report": Command("Compare runs: a page with curves and tables, CSV, JSON.", "epo_lightning.cli.report:main"),
     "sweep": Command("Run configurations times seeds, or search for settings.", "epo_lightning.cli.sweep:main"),

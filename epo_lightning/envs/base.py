@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from epo_lightning.envs.signals import Signal, Signals
 from epo_lightning.limits import Mistake
 from epo_lightning.physics.base import Physics
 
@@ -187,6 +188,10 @@ class VectorEnv(ABC):
             Mistake: When the task has no such number.
         """
         require_reward_parameters(self, values)
+
+    def signals(self) -> Signals:
+        """What the entries of observations and actions are, for whoever feeds an exported policy; nobody must tell."""
+        return Signals((Signal("observation", self.spec.obs_dim),), (Signal("action", self.spec.act_dim),))
 
     def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:
         """Pictures of the environments `envs` as they are now: (M, height, width, 3) uint8.

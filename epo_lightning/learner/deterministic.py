@@ -12,6 +12,7 @@ from epo_lightning.learner.activations import Activation
 from epo_lightning.learner.normalization import RunningMoments
 from epo_lightning.learner.policy import NormalizingPolicy
 from epo_lightning.learner.q_networks import build_mlp, require_networks
+from epo_lightning.learner.standalone import Standalone, StandaloneMLP
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class DeterministicActor(NormalizingPolicy):
 
     def __init__(self, obs_dim: int, act_dim: int, settings: PQLNetworkSettings) -> None:
         super().__init__()
+        self.act_dim = act_dim
         self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip, epsilon=1e-4)
         self.mlp = build_mlp(obs_dim, settings.actor, act_dim, settings)
 
@@ -73,3 +75,7 @@ class DeterministicActor(NormalizingPolicy):
     ) -> tuple[Tensor, Tensor]:
         """See `Policy.act`; there is nothing to draw, and the state stays as it is."""
         return self(self.obs_moments.normalize(obs)), state
+
+    def standalone(self, agent: int, *, discrete: bool, everybody: bool = False) -> Standalone:
+        """See `Policy.standalone`."""
+        return StandaloneMLP(self.obs_moments.normalizer(), self.mlp, self.act_dim)

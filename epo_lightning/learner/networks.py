@@ -14,6 +14,7 @@ from epo_lightning.algorithm.distributions import Categorical, Gaussian
 from epo_lightning.learner.activations import ACTIVATIONS
 from epo_lightning.learner.actor_critic import ActorCritic, ActorCriticSettings, Expression, PolicyOutput
 from epo_lightning.learner.normalization import RunningMoments
+from epo_lightning.learner.standalone import GENE, Port, Standalone, lstm_memory
 from epo_lightning.learner.trunks import LSTMTrunk, MLPTrunk, Trunk
 from epo_lightning.limits import Mistake, require_range
 
@@ -112,6 +113,10 @@ class LatentActorCritic(ActorCritic):
         actions = output.actions.mode() if generator is None else output.actions.draw(generator)
         return actions, output.state
 
+    def standalone(self, agent: int, *, discrete: bool, everybody: bool = False) -> Standalone:
+        """The actor, with the gene as an input: everybody is in it; see `Policy.standalone`."""
+        return StandaloneActor(self, agent)
+
     @torch.no_grad()
     def update_value_moments(self, targets: Tensor) -> None:
         """Take in critic targets, and rescale the value head so that V(s) does not jump (PopArt, arXiv 1602.07714)."""
@@ -120,6 +125,33 @@ class LatentActorCritic(ActorCritic):
         std, mean = self.value_moments.std(), self.value_moments.mean.float()
         self.value_head.weight.mul_(old_std / std)
         self.value_head.bias.mul_(old_std).add_(old_mean - mean).div_(std)
+
+
+class StandaloneActor(Standalone):
+    """The actor of a population that shares its weights; the input `gene` (1, Z) or (N, Z) says who acts.
+
+    Args:
+        network: Of the population.
+        agent: Whose gene is the default.
+    """
+
+    def __init__(self, network: LatentActorCritic, agent: int) -> None:
+        gene_dim, units = network.genes.shape[1], network.state_shape[1]
+        gene = Port(GENE, (gene_dim,), network.genes.detach()[agent : agent + 1].clone())
+        super().__init__(
+            network.obs_moments.normalizer(),
+            discrete=network.discrete,
+            who=gene if gene_dim else None,
+            memory=lstm_memory(units),
+        )
+        self.actor, self.head = network.actor, network.action_head
+
+    def decide(self, obs: Tensor, who: Tensor | None, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See `Standalone.decide`."""
+        traits = self.actor.traits(obs.new_zeros(1, 0) if who is None else who).expand(obs.shape[0], -1)
+        state = torch.stack(memory) if memory else obs.new_zeros(0)
+        features, state = self.actor(obs, traits, state, None)
+        return self.head(features).float(), (state[0], state[1]) if memory else ()
 
 
 def _trunk(obs_dim: int, settings: NetworkSettings) -> Trunk:

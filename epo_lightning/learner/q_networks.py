@@ -17,6 +17,7 @@ from epo_lightning.algorithm.squashed import SquashedGaussian
 from epo_lightning.learner.activations import ACTIVATIONS, Activation
 from epo_lightning.learner.normalization import RunningMoments
 from epo_lightning.learner.policy import NormalizingPolicy
+from epo_lightning.learner.standalone import Standalone, StandaloneMLP
 from epo_lightning.limits import Mistake, require_range
 
 
@@ -129,7 +130,7 @@ class SquashedActor(NormalizingPolicy):
 
     def __init__(self, obs_dim: int, act_dim: int, settings: SACNetworkSettings) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.act_dim = settings, act_dim
         self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip)
         self.mlp = build_mlp(obs_dim, settings.actor, 2 * act_dim, settings)
         head = self.mlp[-1]
@@ -154,6 +155,10 @@ class SquashedActor(NormalizingPolicy):
         """See `Policy.act`; the state stays as it is."""
         actions = self(self.obs_moments.normalize(obs))
         return actions.mode() if generator is None else actions.sample(generator).actions, state
+
+    def standalone(self, agent: int, *, discrete: bool, everybody: bool = False) -> Standalone:
+        """The mode; see `Policy.standalone`."""
+        return StandaloneMLP(self.obs_moments.normalizer(), self.mlp, self.act_dim)
 
 
 class TwinCritic(nn.Module):

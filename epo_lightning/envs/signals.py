@@ -1,0 +1,55 @@
+"""What the entries of an observation and of an action are, for whoever feeds a policy: names, units, meaning."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from epo_lightning.limits import Mistake
+
+
+class Signal(NamedTuple):
+    """Neighbouring entries of an observation or of an action that belong together.
+
+    Attributes:
+        name: A word, as in `joint_velocity`.
+        size: How many entries.
+        unit: Such as m, rad, rad/s; empty where there is none, or it is not known.
+        meaning: In words: the frame, the order, what a full action does.
+    """
+
+    name: str
+    size: int
+    unit: str = ""
+    meaning: str = ""
+
+
+class Signals(NamedTuple):
+    """All entries, in order.
+
+    Attributes:
+        observation: Their sizes add up to `EnvSpec.obs_dim`.
+        action: To `EnvSpec.act_dim`; of a discrete task one for each choice, of size 1.
+    """
+
+    observation: tuple[Signal, ...]
+    action: tuple[Signal, ...]
+
+
+def check_signals(signals: object, obs_dim: int, act_dim: int) -> Signals:
+    """Refuse what does not describe every entry once.
+
+    Raises:
+        Mistake: Naming what is wrong.
+    """
+    if not isinstance(signals, Signals):
+        raise Mistake(f"signals() must return Signals, got {type(signals).__name__}")
+    for kind, entries, size in (("observation", signals.observation, obs_dim), ("action", signals.action, act_dim)):
+        names = [entry.name for entry in entries]
+        if len(set(names)) < len(names):
+            raise Mistake(f"signals(): the names of the {kind}'s entries must differ, got {', '.join(names)}")
+        if (total := _total(entries)) != size:
+            raise Mistake(f"signals(): the {kind}'s entries are {total} numbers, the environment has {size}")
+    return signals
+
+
+def _total(entries: Sequence[Signal]) -> int:
+    return sum(entry.size for entry in entries)
