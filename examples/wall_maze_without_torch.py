@@ -6,10 +6,11 @@ A point stands in front of a cup-shaped wall, the goal lies behind it. `validate
 """
 
 import argparse
+import sys
 
 import numpy as np
 
-from epo_runtime import Policy
+from epo_runtime import Policy, PolicyError
 
 WALLS = np.array([[0.3, 0.7, 0.25, 0.35], [0.3, 0.7, -0.35, -0.25], [0.6, 0.7, -0.35, 0.35]])  # x from, to, y from, to
 LOW, HIGH, GOAL = np.array([-0.3, -0.85]), np.array([1.5, 0.85]), np.array([1.0, 0.0])
@@ -49,5 +50,9 @@ if __name__ == "__main__":
     parser.add_argument("--agent", type=int)
     parser.add_argument("--episodes", type=int, default=512)
     given = parser.parse_args()
-    returns = play(Policy.load(given.folder, agent=given.agent), given.episodes)
+    try:
+        policy = Policy.load(given.folder, agent=given.agent)
+    except PolicyError as error:
+        sys.exit(f"error: {error}")
+    returns = play(policy, given.episodes)
     print(f"return {returns.mean():.4f}, standard error {returns.std(ddof=1) / len(returns) ** 0.5:.4f}")

@@ -8,7 +8,7 @@ import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from epo_lightning.cli.arguments import resolve, run_name
+from epo_lightning.cli.arguments import option_values, resolve, run_name
 from epo_lightning.cli.process_settings import keep_freed_memory, yield_idle_threads
 from epo_lightning.documents.nearest import hint
 from epo_lightning.limits import Mistake
@@ -58,6 +58,9 @@ class RunCommand(Command):
             args = ["--ckpt_path", *args]
         given = [name, *args]
         resolved = resolve(given)
+        asks = any(arg == "-h" or "help" in arg or arg.startswith("--print_config") for arg in args)
+        if self.names_run and not asks and not option_values(resolved, "--ckpt_path"):
+            raise Mistake(f"{name}: name a run folder or a checkpoint: epo-lightning {name} RUN")
         keep_freed_memory()
         yield_idle_threads()
         return int(pkgutil.resolve_name("epo_lightning.cli.invocation:run")(self, resolved, run_name(given), given))

@@ -47,8 +47,7 @@ def export(
             is one). Agents that share a network are all in every file, by their genes.
         opset: Version of ONNX's operators, 18 to 23.
     """
-    if not run.trained.path:
-        raise Mistake("export: name what to export: epo-lightning export RUN, a run folder or a checkpoint")
+    assert run.trained.path is not None
     require_format(format, opset)
     path = Path(run.trained.path)
     home = RunFolder.of_checkpoint(path)

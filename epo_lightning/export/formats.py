@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from epo_lightning.learner.policy import AsItActs
-from epo_lightning.learner.standalone import NEXT, Standalone
+from epo_lightning.learner.standalone import GENE, NEXT, Standalone
 from epo_lightning.limits import Mistake
 
 Format = Literal["onnx", "torchscript", "torch_export"]
@@ -57,8 +57,7 @@ def write(module: Standalone, name: str, obs_dim: int, opset: int, path: Path, n
     """
     example = [torch.zeros(_ROWS, obs_dim)]
     if module.who is not None:
-        assert module.who.default is not None
-        example.append(module.who.default)
+        example.append(module.who.of(module.who.agent))
     example += [torch.zeros(_ROWS, *port.shape) for port in module.memory]
     try:
         with _quietly(), torch.no_grad():
@@ -110,10 +109,10 @@ def _write_onnx(
         node.ClearField("doc_string")
     del graph.value_info[:]
     who = module.who
-    if who is not None and who.default is not None:
+    if who is not None:
         # an input with an initializer of the same name has that as its default
-        graph.initializer.append(onnx.numpy_helper.from_array(who.default.numpy(), who.name))
-        if who.shape:  # one for all rows, or one for each
+        graph.initializer.append(onnx.numpy_helper.from_array(who.of(who.agent).numpy(), who.name))
+        if who.name == GENE:  # one for all rows, or one for each
             given = next(each for each in graph.input if each.name == who.name)
             given.type.tensor_type.shape.dim[0].dim_param = _GENE_ROWS
     for key, text in notes.items():
@@ -151,14 +150,14 @@ class TorchFile:
     Args:
         path: The file.
         module: What was written there.
-        who: What the input for that says; None for its default.
+        agent: Who acts; None: whom it was made for.
     """
 
-    def __init__(self, path: Path, module: Standalone, who: Tensor | None) -> None:
+    def __init__(self, path: Path, module: Standalone, agent: int | None = None) -> None:
         loaded = torch.jit.load(str(path)) if path.suffix == ".pt" else torch.export.load(path).module()
         self._call, self._ports, self._names = loaded, module.memory, module.outputs
-        default = None if module.who is None else module.who.default
-        self._who = default if who is None else who
+        who = module.who
+        self._who = None if who is None else who.of(who.agent if agent is None else agent)
         self._memory: list[Tensor] | None = None
 
     @torch.no_grad()

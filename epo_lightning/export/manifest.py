@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 import yaml
-from torch import Tensor
 
 from epo_lightning import __version__
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.signals import Signal, Signals
 from epo_lightning.learner.policy import Policy
-from epo_lightning.learner.standalone import ACTION, NEXT, OBSERVATION, Standalone
+from epo_lightning.learner.standalone import ACTION, GENE, NEXT, OBSERVATION, Standalone
 from epo_runtime.folder import FORMAT, LAYOUT
 
 _HEAD = """\
@@ -80,10 +79,9 @@ def population_of(module: Standalone, policy: Policy, agent: int) -> dict[str, A
         "master": policy.champion,
         "agents": [policy.name_of(each) for each in range(policy.num_agents)],
     }
-    genes = getattr(policy, "genes", None)
-    if who is not None and who.shape and isinstance(genes, Tensor):
-        told["gene_size"] = genes.shape[1]
-        told["genes"] = [short(gene) for gene in genes.detach().cpu().numpy()]
+    if who is not None and who.name == GENE:
+        told["gene_size"] = who.values.shape[1]
+        told["genes"] = [short(gene) for gene in who.values.numpy()]
     return told
 
 

@@ -16,7 +16,7 @@ from epo_lightning.export.manifest import manifest, population_of
 from epo_lightning.export.parity import LARGEST, Parity, compare
 from epo_lightning.export.recording import Recording
 from epo_lightning.learner.policy import Policy
-from epo_lightning.learner.standalone import GENE, Standalone
+from epo_lightning.learner.standalone import Standalone
 from epo_lightning.run.code import versions
 from epo_runtime.folder import MANIFEST
 
@@ -73,7 +73,7 @@ def write_folder(
         population = population_of(module, policy, wanted.agent)
         text = manifest(module, file, spec, signals, population, provenance)
         (part / MANIFEST).write_text(text, encoding="utf-8")
-        runners = [_runner(part, name, module, policy, agent, wanted) for agent in recording.agents]
+        runners = [_runner(part / name, module, agent, wanted.agent) for agent in recording.agents]
         parity = compare(recording, runners, lambda obs: _first_actions(policy, wanted.agent, obs))
         told = {
             "of": name,
@@ -90,18 +90,14 @@ def write_folder(
     return parity
 
 
-def _runner(part: Path, name: str, module: Standalone, policy: Policy, agent: int, wanted: Wanted) -> Runner:
+def _runner(path: Path, module: Standalone, agent: int, made_for: int) -> Runner:
     """The file as one agent; where it was made for that one, nobody is named."""
-    chosen = agent if agent != wanted.agent else None
-    if wanted.format == "onnx":
-        from epo_runtime import Policy as Exported
+    chosen = None if agent == made_for else agent
+    if path.suffix != ".onnx":
+        return TorchFile(path, module, chosen)
+    from epo_runtime import Policy as Exported
 
-        return Exported.load(part, agent=chosen)
-    who = None
-    if chosen is not None and module.who is not None:
-        genes = getattr(policy, "genes", None)
-        who = genes.detach()[agent : agent + 1] if module.who.name == GENE else torch.tensor([agent])  # type: ignore[index]
-    return TorchFile(part / name, module, who)
+    return Exported.load(path.parent, agent=chosen)
 
 
 @torch.no_grad()

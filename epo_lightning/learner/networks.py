@@ -14,7 +14,7 @@ from epo_lightning.algorithm.distributions import Categorical, Gaussian
 from epo_lightning.learner.activations import ACTIVATIONS
 from epo_lightning.learner.actor_critic import ActorCritic, ActorCriticSettings, Expression, PolicyOutput
 from epo_lightning.learner.normalization import RunningMoments
-from epo_lightning.learner.standalone import GENE, Port, Standalone, lstm_memory
+from epo_lightning.learner.standalone import GENE, Standalone, Who, lstm_memory
 from epo_lightning.learner.trunks import LSTMTrunk, MLPTrunk, Trunk
 from epo_lightning.limits import Mistake, require_range
 
@@ -136,13 +136,12 @@ class StandaloneActor(Standalone):
     """
 
     def __init__(self, network: LatentActorCritic, agent: int) -> None:
-        gene_dim, units = network.genes.shape[1], network.state_shape[1]
-        gene = Port(GENE, (gene_dim,), network.genes.detach()[agent : agent + 1].clone())
+        genes = network.genes.detach().clone()
         super().__init__(
             network.obs_moments.normalizer(),
             discrete=network.discrete,
-            who=gene if gene_dim else None,
-            memory=lstm_memory(units),
+            who=Who(GENE, genes, agent) if genes.shape[1] else None,
+            memory=lstm_memory(network.state_shape[1]),
         )
         self.actor, self.head = network.actor, network.action_head
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from epo_lightning.learner.normalization import Normalizer
 from epo_lightning.learner.stacked import some_of, through
-from epo_lightning.learner.standalone import AGENT, Port, Standalone, lstm_memory
+from epo_lightning.learner.standalone import AGENT, Standalone, Who, lstm_memory
 
 
 class StackedStandalone(Standalone):
@@ -30,7 +30,7 @@ class StackedStandalone(Standalone):
             mean, scale = mean.squeeze(1), scale.squeeze(1)
             if count is None:
                 mean, scale = mean[agent], scale[agent]
-        who = None if count is None else Port(AGENT, (), torch.tensor([agent]))
+        who = None if count is None else Who(AGENT, torch.arange(count), agent)
         super().__init__(Normalizer(mean, scale, clip), discrete=discrete, who=who, memory=lstm_memory(units))
         self._has_own_moments = mean.dim() > 1
 

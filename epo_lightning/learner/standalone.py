@@ -22,17 +22,33 @@ NEXT = "_out"
 
 
 class Port(NamedTuple):
-    """An input besides the observation.
+    """An input that is carried from step to step.
 
     Attributes:
         name: Its name.
         shape: Of one row.
-        default: (1, *shape), what it is where nobody says anything; None: it must be given.
     """
 
     name: str
     shape: tuple[int, ...]
-    default: Tensor | None = None
+
+
+class Who(NamedTuple):
+    """The input that says which agent acts.
+
+    Attributes:
+        name: `gene` or `agent`.
+        values: (K, Z) genes, or (K,) numbers: what it is for each agent.
+        agent: Who acts where it is not given.
+    """
+
+    name: str
+    values: Tensor
+    agent: int
+
+    def of(self, agent: int) -> Tensor:
+        """(1, Z) or (1,) what it is for one agent."""
+        return self.values[agent : agent + 1]
 
 
 def lstm_memory(units: int) -> tuple[Port, ...]:
@@ -46,7 +62,7 @@ class Standalone(nn.Module):
     Args:
         normalizer: Of the raw observations; None where `forward` is a subclass's own.
         discrete: The action is a choice; its logits are told, too.
-        who: The input that says which agent acts, `gene` or `agent`; None where there is one agent.
+        who: The input that says which agent acts; None where there is one agent.
         memory: What is carried from step to step, zeros where an episode begins.
 
     Attributes:
@@ -67,7 +83,7 @@ class Standalone(nn.Module):
         normalizer: Normalizer | None,
         *,
         discrete: bool = False,
-        who: Port | None = None,
+        who: Who | None = None,
         memory: tuple[Port, ...] = (),
     ) -> None:
         super().__init__()
