@@ -14,12 +14,16 @@ class Signal(NamedTuple):
         size: How many entries.
         unit: Such as m, rad, rad/s; empty where there is none, or it is not known.
         meaning: In words: the frame, the order, what a full action does.
+        low: What -1 stands for in each entry, in `unit`; empty where that is not known.
+        high: What 1 stands for.
     """
 
     name: str
     size: int
     unit: str = ""
     meaning: str = ""
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
 
 
 class Signals(NamedTuple):
@@ -46,6 +50,9 @@ def check_signals(signals: object, obs_dim: int, act_dim: int) -> Signals:
         names = [entry.name for entry in entries]
         if len(set(names)) < len(names):
             raise Mistake(f"signals(): the names of the {kind}'s entries must differ, got {', '.join(names)}")
+        for entry in entries:
+            if not {len(entry.low), len(entry.high)} <= {0, entry.size}:
+                raise Mistake(f"signals(): {entry.name} needs {entry.size} numbers in low and high, or none")
         if (total := _total(entries)) != size:
             raise Mistake(f"signals(): the {kind}'s entries are {total} numbers, the environment has {size}")
     return signals

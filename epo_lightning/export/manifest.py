@@ -94,8 +94,9 @@ def _action(spec: EnvSpec, signals: Signals) -> dict[str, Any]:
 
 
 def _entry(signal: Signal) -> dict[str, Any]:
-    known = {"unit": signal.unit, "meaning": signal.meaning}
-    return {"name": signal.name, "size": signal.size, **{key: text for key, text in known.items() if text}}
+    known: dict[str, Any] = {"unit": signal.unit, "meaning": signal.meaning}
+    known |= {"low": short(signal.low), "high": short(signal.high)}
+    return {"name": signal.name, "size": signal.size, **{key: told for key, told in known.items() if told}}
 
 
 def _scaling(module: Standalone) -> dict[str, Any]:

@@ -9,19 +9,19 @@ import torch
 
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.learner.q_networks import SACNetworkSettings, SquashedActor
-from epo_lightning.library.policy import AgentPolicy
+from epo_lightning.library.policy import Policy
 from epo_lightning.limits import Mistake
 from epo_lightning.modules.identity import Identity
 
 AGENTS, OBS, ACT = 3, 4, 2
 
 
-def make(agent: Any = 0, *, lstm_units: int | None = None, discrete: bool = False) -> AgentPolicy:  # noqa: ANN401
+def make(agent: Any = 0, *, lstm_units: int | None = None, discrete: bool = False) -> Policy:  # noqa: ANN401
     torch.manual_seed(0)
     settings = NetworkSettings(gene_dim=3, hidden=(8,), lstm_units=lstm_units, log_std_init=-1.0)
     network = LatentActorCritic(OBS, ACT, AGENTS, settings, discrete)
     network.obs_moments.update(torch.randn(50, OBS) * 3 + 1)
-    return AgentPolicy(network, Identity("epo", "Task", OBS, ACT, discrete, {}), agent)
+    return Policy(network, Identity("epo", "Task", OBS, ACT, discrete, {}), agent)
 
 
 def test_one_observation_gives_one_action_and_several_give_several() -> None:
@@ -63,9 +63,7 @@ def test_drawn_actions_spread_as_the_log_std_says_and_repeat_by_seed() -> None:
     policy = make()
     obs = torch.zeros(20_000, OBS)
     mean, drawn = policy(obs)[0], policy(obs, sample=True)
-    assert torch.equal(
-        drawn, AgentPolicy(policy.network, Identity("epo", "Task", OBS, ACT, False, {}))(obs, sample=True)
-    )
+    assert torch.equal(drawn, Policy(policy.network, Identity("epo", "Task", OBS, ACT, False, {}))(obs, sample=True))
     free = drawn[(drawn.abs() < 1).all(1)]
     assert len(free) > 10_000
     torch.testing.assert_close(drawn.median(0).values, mean, atol=0.02, rtol=0)
@@ -111,7 +109,7 @@ def test_memory_belongs_to_its_rows() -> None:
 def test_an_actor_of_sac_acts_and_draws() -> None:
     torch.manual_seed(0)
     network = SquashedActor(OBS, ACT, SACNetworkSettings(actor=(8,)))
-    policy = AgentPolicy(network, Identity("sac", "Task", OBS, ACT, False, {}))
+    policy = Policy(network, Identity("sac", "Task", OBS, ACT, False, {}))
     assert not policy(np.ones(OBS)).any()  # a new actor's mode
     drawn = policy(torch.zeros(2000, OBS), sample=True)
     assert drawn.abs().max() < 1

@@ -13,6 +13,7 @@ from torch import Tensor
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.base import ClassicEnv, Transition
 from epo_lightning.envs.classic.drawing import BODY, DETAIL, NEAR, Canvas, Point
+from epo_lightning.envs.signals import Signal, Signals
 from epo_lightning.limits import require_range
 
 MAX_SPEED, STEP_SECONDS = 8.0, 0.05
@@ -53,6 +54,14 @@ class Pendulum(ClassicEnv):
         self.max_torque = max_torque
         self.gravity = gravity
         self._start_range = torch.tensor((math.pi, 1.0), device=self.device)
+
+    def signals(self) -> Signals:
+        """See `VectorEnv.signals`."""
+        observation = (
+            Signal("direction", 2, "", "cosine and sine of the angle from upright"),
+            Signal("angular_velocity", 1, "rad/s"),
+        )
+        return Signals(observation, (Signal("torque", 1, "N m", "", (-self.max_torque,), (self.max_torque,)),))
 
     def _draw(self) -> Tensor:
         return self._uniform(2) * self._start_range

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from epo_lightning.envs.signals import Signal
 from epo_lightning.limits import Mistake
 
 if TYPE_CHECKING:
@@ -47,6 +48,13 @@ class ObservationRows:
         for part in self._parts:
             part.write(batch, out[:, start : start + part.size])
             start += part.size
+
+    def signals(self) -> tuple[Signal, ...]:
+        """The parts by their keys, in the order of a row; Gymnasium tells no units."""
+        names = ["_".join(map(str, part.path)) or "observation" for part in self._parts]
+        if len(set(names)) < len(names):  # such as ("a", "b") and ("a_b",)
+            names = [f"{name}_{place}" for place, name in enumerate(names)]
+        return tuple(Signal(name, part.size) for name, part in zip(names, self._parts, strict=True) if part.size)
 
     def misfit(self, observation: object) -> str:
         """How a single environment's observation differs from the space, in words; empty where it fits."""
