@@ -108,6 +108,10 @@ def _write_onnx(
         del node.metadata_props[:]
         node.ClearField("doc_string")
     del graph.value_info[:]
+    for port in (*graph.input, *graph.output):
+        for axis in port.type.tensor_type.shape.dim:
+            if axis.dim_param:  # there is one length that is free
+                axis.dim_param = _ROW
     who = module.who
     if who is not None:
         # an input with an initializer of the same name has that as its default
@@ -154,7 +158,8 @@ class TorchFile:
     """
 
     def __init__(self, path: Path, module: Standalone, agent: int | None = None) -> None:
-        loaded = torch.jit.load(str(path)) if path.suffix == ".pt" else torch.export.load(path).module()
+        with _quietly():
+            loaded = torch.jit.load(str(path)) if path.suffix == ".pt" else torch.export.load(path).module()
         self._call, self._ports, self._names = loaded, module.memory, module.outputs
         who = module.who
         self._who = None if who is None else who.of(who.agent if agent is None else agent)
