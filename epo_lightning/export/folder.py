@@ -21,13 +21,15 @@ def require_free(out: Path) -> None:
     Raises:
         Mistake: Naming what is there.
     """
+    if out.is_symlink():
+        raise Mistake(f"--out: {out} is a link: name the folder that it leads to")
     if out.is_dir():
         names = sorted(path.name for path in out.iterdir())
         if foreign := next((name for name in names if name not in _OURS), None):
             raise Mistake(f"--out: {out} holds {foreign}, which is no part of an export: name another folder")
         if names and not _is_export(out / MANIFEST):
             raise Mistake(f"--out: {out} is not empty, and no export: name another folder")
-    elif out.exists() or out.is_symlink():
+    elif out.exists():
         raise Mistake(f"--out: {out} is no folder: name another one")
 
 

@@ -59,6 +59,10 @@ def test_a_place_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     (foreign / "thesis.tex").write_text("")
     strange.mkdir()
     (strange / "policy.yaml").write_text("mine: 1\n")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    with pytest.raises(Mistake, match=r"--out: .*link is a link: name the folder"):
+        require_free(link)
     for out, fault in ((file, "is no folder"), (foreign, "holds thesis.tex"), (strange, "not empty, and no export")):
         with pytest.raises(Mistake, match=f"--out: .*{fault}"):
             require_free(out)

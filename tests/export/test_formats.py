@@ -31,7 +31,7 @@ def furthest(kind: Kind, runner: Policy | TorchFile, agents: torch.Tensor) -> fl
 
 
 @pytest.mark.parametrize(
-    "name", ["epo separate", "epo lstm separate", "epo choice", "ppo", "pbt lstm choice", "pbt", "cem_rl", "sac", "pql"]
+    "name", ["epo separate", "epo lstm separate", "epo choice", "ppo", "pbt lstm choice", "cem_rl", "sac", "pql"]
 )
 def test_onnx_acts_as_the_network_one_agent_or_all(name: str, tmp_path: Path) -> None:
     kind = make(name)
@@ -83,12 +83,10 @@ def test_onnx_names_its_inputs_has_defaults_and_tells_nothing_of_whose_machine_m
     assert str(Path(formats.__file__).parents[1]).encode() not in (tmp_path / "policy.onnx").read_bytes()
 
 
-@pytest.mark.parametrize("opset", [OPSETS[0], OPSETS[-1]])
-def test_every_opset_that_is_offered_works(opset: int, tmp_path: Path) -> None:
+def test_the_newest_opset_that_is_offered_works(tmp_path: Path) -> None:
     kind = make("epo lstm choice")
-    module = export_to(tmp_path, kind)
-    write(module, "onnx", OBS, opset, tmp_path / "policy.onnx", {})
-    assert onnx.load(tmp_path / "policy.onnx").opset_import[0].version == opset
+    export_to(tmp_path, kind, opset=OPSETS[-1])
+    assert onnx.load(tmp_path / "policy.onnx").opset_import[0].version == OPSETS[-1]
     assert furthest(kind, Policy.load(tmp_path), torch.zeros(ROWS, dtype=torch.long)) < 1e-5
 
 

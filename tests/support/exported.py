@@ -62,11 +62,11 @@ def observations(rows: int, seed: int) -> torch.Tensor:
     return torch.randn(rows, OBS, generator=generator) * torch.tensor([1.0, 5.0, 0.1, 3.0]) + 2
 
 
-def export_to(folder: Path, kind: Kind, form: str = "onnx", *, everybody: bool = True) -> Standalone:
+def export_to(folder: Path, kind: Kind, form: str = "onnx", *, everybody: bool = True, opset: int = 18) -> Standalone:
     """Write the network and `policy.yaml`, as the command does."""
     policy = kind.policy
     module = policy.standalone(policy.champion, discrete=kind.discrete, everybody=everybody).eval()
-    write(module, form, OBS, 18, folder / FILES[form], {"task": "Task"})
+    write(module, form, OBS, opset, folder / FILES[form], {"task": "Task"})
     spec = EnvSpec("Task", 1, OBS, ACT, step_seconds=0.05, discrete=kind.discrete)
     signals = Signals(ENTRIES.observation, tuple(Signal(f"choice_{each}", 1) for each in range(ACT)))
     text = manifest(
