@@ -12,8 +12,10 @@ import numpy as np
 
 from epo_runtime import Policy, PolicyError
 
-WALLS = np.array([[0.3, 0.7, 0.25, 0.35], [0.3, 0.7, -0.35, -0.25], [0.6, 0.7, -0.35, 0.35]])  # x from, to, y from, to
-LOW, HIGH, GOAL = np.array([-0.3, -0.85]), np.array([1.5, 0.85]), np.array([1.0, 0.0])
+WALLS = np.array(  # x from, x to, y from, y to
+    [[0.3, 0.7, 0.25, 0.35], [0.3, 0.7, -0.35, -0.25], [0.6, 0.7, -0.35, 0.35]], np.float32
+)
+LOW, HIGH, GOAL = np.array([[-0.6, -0.85], [1.5, 0.85], [1.0, 0.0]], np.float32)
 SPEED, RADIUS, START, LIMIT = 0.1, 0.2, 0.1, 100
 
 
@@ -33,7 +35,7 @@ def moved(position: np.ndarray, action: np.ndarray) -> np.ndarray:
 
 def play(policy: Policy, episodes: int, seed: int = 0) -> np.ndarray:
     """(episodes,) returns of complete episodes, all at once."""
-    position = np.random.default_rng(seed).uniform(-START, START, (episodes, 2))
+    position = np.random.default_rng(seed).uniform(-START, START, (episodes, 2)).astype(np.float32)
     returns, running = np.zeros(episodes), np.ones(episodes, bool)
     policy.reset()
     for _ in range(LIMIT):

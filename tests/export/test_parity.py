@@ -43,7 +43,7 @@ class Sums:
         self.sum, self.error = 0.0, error
 
     def outputs(self, obs: np.ndarray) -> dict[str, Any]:
-        self.sum = self.sum + obs.sum(1, keepdims=True)  # type: ignore[assignment]
+        self.sum = self.sum + obs.sum(1, keepdims=True)
         return {"action": np.asarray(self.sum + self.error, np.float32)}
 
     def reset(self) -> None:
@@ -77,7 +77,7 @@ def test_a_batch_counts_by_itself() -> None:
 
 def test_a_recording_is_what_the_agents_see_and_do() -> None:
     policy = make("epo lstm").policy
-    net = type(policy)(2, 2, 4, policy.settings)  # type: ignore[call-arg,attr-defined]
+    net = type(policy)(2, 2, 4, policy.settings)
     env = WallMaze(3, torch.device("cpu"), 0, max_steps=5)
     made = record(env, net, [2, 0, 1], 12)
     assert (made.obs.shape, made.actions.shape, made.agents) == ((12, 3, 2), (12, 3, 2), (2, 0, 1))

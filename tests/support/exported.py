@@ -1,7 +1,7 @@
 """Networks of every kind, small, with a normaliser that has seen something, and what exports them."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -35,7 +35,7 @@ def make(name: str) -> Kind:
     torch.manual_seed(0)
     algorithm, *words = name.split()
     units, discrete = 5 if "lstm" in words else None, "choice" in words
-    shape = {"hidden": (8, 8), "lstm_units": units, "separate_critic": "separate" in words}
+    shape: dict[str, Any] = {"hidden": (8, 8), "lstm_units": units, "separate_critic": "separate" in words}
     policy: NormalizingPolicy
     if algorithm == "epo":
         policy = LatentActorCritic(OBS, ACT, AGENTS, NetworkSettings(gene_dim=3, **shape), discrete)
@@ -48,7 +48,8 @@ def make(name: str) -> Kind:
         policy = StackedActor(AGENTS, OBS, ACT, CEMNetworkSettings(actor=(8,)))
     elif algorithm == "sac":
         policy = SquashedActor(OBS, ACT, SACNetworkSettings(actor=(8,)))
-        torch.nn.init.normal_(policy.mlp[-1].weight)  # a new actor does nothing
+        for parameter in policy.mlp[-1].parameters():  # a new actor does nothing
+            torch.nn.init.normal_(parameter)
     else:
         policy = DeterministicActor(OBS, ACT, PQLNetworkSettings(actor=(8,), layer_norm=True))
     policy.obs_moments.update(observations(100 * AGENTS, 7))

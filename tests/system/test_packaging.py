@@ -19,13 +19,17 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {file.relative_to(ROOT).as_posix() for file in (ROOT / "epo_lightning" / "configs").rglob("*.yaml")}
-MODULES = {file.relative_to(ROOT).as_posix() for file in (ROOT / "epo_lightning").rglob("*.py")}
+MODULES = {file.relative_to(ROOT).as_posix() for file in (ROOT / "epo_lightning").rglob("*.py")} | {
+    file.relative_to(ROOT).as_posix() for file in (ROOT / "epo_runtime").glob("*.py")
+}
 IN_SOURCE = (
     "benchmarks/*.py",
     "docs/**/*.md",
     "docs/**/*.png",
     "docs/**/*.py",
     "docs/**/*.css",
+    "epo_runtime/pyproject.toml",
+    "examples/*.py",
     "notebooks/*.ipynb",
     "tests/**/*.py",
 )
