@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
+
+try:
+    import onnxruntime
+except ModuleNotFoundError:
+    raise ModuleNotFoundError("epo_runtime needs onnxruntime: pip install onnxruntime") from None
 
 from epo_runtime.folder import MODEL, Manifest, PolicyError, read_manifest
 

@@ -40,11 +40,12 @@ def play(policy: Policy, seconds: float, ball: tuple[float, float] = (0.1, 0.35)
     model = mujoco.MjModel.from_xml_string(SCENE)
     data, seen = mujoco.MjData(model), []
     data.qpos[2:] = ball
+    step = policy.manifest["control"]["step_seconds"]
     policy.reset()
-    for _ in range(round(seconds * policy.rate_hz)):
+    for _ in range(round(seconds / step)):
         seen.append(np.concatenate([data.qpos, data.qvel]))
         data.ctrl[:] = policy.act(seen[-1])
-        mujoco.mj_step(model, data, nstep=round(1 / policy.rate_hz / model.opt.timestep))
+        mujoco.mj_step(model, data, nstep=round(step / model.opt.timestep))
     return np.array(seen)
 
 

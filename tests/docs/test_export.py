@@ -3,7 +3,7 @@
 import re
 import runpy
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -74,7 +74,7 @@ def test_its_numbers_are_those_of_the_code() -> None:
 class Fixed:
     """Acts by the clock alone, whatever it sees."""
 
-    rate_hz = 50.0
+    manifest: ClassVar = {"control": {"step_seconds": 0.02}}
 
     def __init__(self, actions: np.ndarray) -> None:
         self.actions, self.step = actions, 0
