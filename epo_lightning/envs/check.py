@@ -19,6 +19,7 @@ from torch import Tensor
 
 from epo_lightning.envs.base import EnvFactory, StepResult, VectorEnv
 from epo_lightning.envs.contract import check_first, check_result, check_spec, refuse
+from epo_lightning.envs.signals import check_signals
 from epo_lightning.limits import Mistake
 
 _FIELDS = ("obs", "reward", "terminated", "truncated", "successes", "final_obs")
@@ -45,6 +46,7 @@ def check_env(env: VectorEnv, steps: int = 100, seed: int = 0) -> None:
         raise Mistake(f"steps must be at least 2, got {steps}")
     first = env.reset()
     check_first(first, spec, None)
+    check_signals(env.signals(), spec.obs_dim, spec.act_dim)
     device = first.device
 
     generator = torch.Generator().manual_seed(seed)
