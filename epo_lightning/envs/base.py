@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from epo_lightning.algorithm.symmetry import Symmetry
+from epo_lightning.envs.signals import Signal, Signals, signal_of
 from epo_lightning.learner.observations import Group as Group  # what a task describes itself with
-from epo_lightning.learner.observations import Groups, join
+from epo_lightning.learner.observations import Groups, join, seen_by_actors
 from epo_lightning.limits import Mistake
 from epo_lightning.physics.base import Physics
 
@@ -54,6 +55,11 @@ class EnvSpec:
     discrete: bool = False
     restores: bool = True
     groups: Groups = ()
+
+    @property
+    def seen(self) -> int:
+        """P, how many entries of an observation, the first ones, actors see."""
+        return seen_by_actors(self.groups, self.obs_dim)
 
     def join(self, parts: Mapping[str, Tensor]) -> Tensor:
         """(N, O) float32, the observation that `groups` with these names (N, size) make.
@@ -212,6 +218,15 @@ class VectorEnv(ABC):
             Mistake: When the task has no such number.
         """
         require_reward_parameters(self, values)
+
+    def signals(self) -> Signals:
+        """What the entries of observations and actions are, for whoever feeds an exported policy; nobody must tell.
+
+        By default the groups that actors see.
+        """
+        seen = tuple(signal_of(group) for group in self.spec.groups if not group.privileged)
+        action = Signal("action", self.spec.act_dim)
+        return Signals(seen or (Signal("observation", self.spec.obs_dim),), (action,))
 
     def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:
         """Pictures of the environments `envs` as they are now: (M, height, width, 3) uint8.

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from epo_lightning.envs.base import EnvFactory, StepResult, VectorEnv
 from epo_lightning.envs.contract import check_first, check_result, check_spec, check_symmetry, refuse
+from epo_lightning.envs.signals import check_signals
 from epo_lightning.learner.observations import described
 from epo_lightning.limits import Mistake
 
@@ -46,6 +47,7 @@ def check_env(env: VectorEnv, steps: int = 100, seed: int = 0) -> None:
         raise Mistake(f"steps must be at least 2, got {steps}")
     first = env.reset()
     check_first(first, spec, None)
+    check_signals(env.signals(), spec.seen, spec.act_dim)
     device = first.device
 
     generator = torch.Generator().manual_seed(seed)

@@ -13,6 +13,7 @@ from epo_lightning.learner.normalization import RunningMoments
 from epo_lightning.learner.observations import Groups, refuse_images, seen_by_actors
 from epo_lightning.learner.policy import NormalizingPolicy
 from epo_lightning.learner.q_networks import build_mlp, require_networks
+from epo_lightning.learner.standalone import Standalone, StandaloneMLP
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class DeterministicActor(NormalizingPolicy):
     def __init__(self, obs_dim: int, act_dim: int, settings: PQLNetworkSettings, groups: Groups = ()) -> None:
         super().__init__()
         refuse_images(groups, "--algorithm pql")
-        self.sees = seen_by_actors(groups, obs_dim)
+        self.act_dim, self.sees = act_dim, seen_by_actors(groups, obs_dim)
         self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip, epsilon=1e-4)
         self.mlp = build_mlp(self.sees, settings.actor, act_dim, settings)
 
@@ -77,3 +78,7 @@ class DeterministicActor(NormalizingPolicy):
     ) -> tuple[Tensor, Tensor]:
         """See `Policy.act`; there is nothing to draw, and the state stays as it is."""
         return self(self.look(obs)), state
+
+    def standalone(self, agent: int, *, discrete: bool, everybody: bool = False) -> Standalone:
+        """See `Policy.standalone`."""
+        return StandaloneMLP(self.obs_moments.normalizer().first(self.sees), self.mlp, self.act_dim)

@@ -16,6 +16,7 @@ from epo_lightning.learner.actor_critic import ActorCritic, ActorCriticSettings,
 from epo_lightning.learner.images import ImageEncoder
 from epo_lightning.learner.normalization import RunningMoments
 from epo_lightning.learner.observations import Groups, columns, refuse_images, require_own_critic, seen_by_actors
+from epo_lightning.learner.standalone import GENE, Standalone, Who, lstm_memory
 from epo_lightning.learner.trunks import LSTMTrunk, MLPTrunk, Trunk
 from epo_lightning.limits import Mistake, require_range
 
@@ -163,6 +164,10 @@ class LatentActorCritic(ActorCritic):
             policy, new_state = self._actions(features, rows), torch.cat([actor_state, state[2:]])
         return policy.mode() if generator is None else policy.draw(generator), new_state
 
+    def standalone(self, agent: int, *, discrete: bool, everybody: bool = False) -> Standalone:
+        """The actor, with the gene as an input: everybody is in it; see `Policy.standalone`."""
+        return StandaloneActor(self, agent)
+
     @torch.no_grad()
     def update_value_moments(self, targets: Tensor) -> None:
         """Take in critic targets, and rescale the value head so that V(s) does not jump (PopArt, arXiv 1602.07714)."""
@@ -171,6 +176,33 @@ class LatentActorCritic(ActorCritic):
         std, mean = self.value_moments.std(), self.value_moments.mean.float()
         self.value_head.weight.mul_(old_std / std)
         self.value_head.bias.mul_(old_std).add_(old_mean - mean).div_(std)
+
+
+class StandaloneActor(Standalone):
+    """The actor of a population that shares its weights; the input `gene` (1, Z) or (N, Z) says who acts.
+
+    Args:
+        network: Of the population.
+        agent: Whose gene is the default.
+    """
+
+    def __init__(self, network: LatentActorCritic, agent: int) -> None:
+        genes = network.genes.detach().clone()
+        super().__init__(
+            network.obs_moments.normalizer().first(network.sees),
+            discrete=network.discrete,
+            who=Who(GENE, genes, agent) if genes.shape[1] else None,
+            memory=lstm_memory(network.state_shape[1]),
+        )
+        self.encoder, self.actor, self.head = network.actor_encoder, network.actor, network.action_head
+
+    def decide(self, obs: Tensor, who: Tensor | None, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See `Standalone.decide`."""
+        traits = self.actor.traits(obs.new_zeros(1, 0) if who is None else who).expand(obs.shape[0], -1)
+        state = torch.stack(memory) if memory else obs.new_zeros(0)
+        seen = obs if self.encoder is None else self.encoder(obs)
+        features, state = self.actor(seen, traits, state, None)
+        return self.head(features).float(), (state[0], state[1]) if memory else ()
 
 
 def _encoder(groups: Groups, obs_dim: int, settings: NetworkSettings) -> tuple[ImageEncoder | None, int]:

@@ -18,6 +18,7 @@ from epo_lightning.learner.activations import ACTIVATIONS, Activation
 from epo_lightning.learner.normalization import RunningMoments
 from epo_lightning.learner.observations import Groups, refuse_images, seen_by_actors
 from epo_lightning.learner.policy import NormalizingPolicy
+from epo_lightning.learner.standalone import Standalone, StandaloneMLP
 from epo_lightning.limits import Mistake, require_range
 
 
@@ -132,7 +133,7 @@ class SquashedActor(NormalizingPolicy):
     def __init__(self, obs_dim: int, act_dim: int, settings: SACNetworkSettings, groups: Groups = ()) -> None:
         super().__init__()
         refuse_images(groups, "--algorithm sac")
-        self.settings, self.sees = settings, seen_by_actors(groups, obs_dim)
+        self.settings, self.act_dim, self.sees = settings, act_dim, seen_by_actors(groups, obs_dim)
         self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip)
         self.mlp = build_mlp(self.sees, settings.actor, 2 * act_dim, settings)
         head = self.mlp[-1]
@@ -157,6 +158,10 @@ class SquashedActor(NormalizingPolicy):
         """See `Policy.act`; the state stays as it is."""
         actions = self(self.look(obs))
         return actions.mode() if generator is None else actions.sample(generator).actions, state
+
+    def standalone(self, agent: int, *, discrete: bool, everybody: bool = False) -> Standalone:
+        """The mode; see `Policy.standalone`."""
+        return StandaloneMLP(self.obs_moments.normalizer().first(self.sees), self.mlp, self.act_dim)
 
 
 class TwinCritic(nn.Module):

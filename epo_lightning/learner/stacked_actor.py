@@ -16,6 +16,8 @@ from epo_lightning.learner.normalization import RunningMoments
 from epo_lightning.learner.observations import Groups, refuse_images, seen_by_actors
 from epo_lightning.learner.policy import NormalizingPolicy
 from epo_lightning.learner.stacked import stacked_mlp
+from epo_lightning.learner.stacked_standalone import StackedMLP
+from epo_lightning.learner.standalone import Standalone
 
 
 @dataclass(frozen=True)
@@ -114,3 +116,8 @@ class StackedActor(NormalizingPolicy):
         actions = torch.empty_like(said)
         actions[order] = said
         return actions, state
+
+    def standalone(self, agent: int, *, discrete: bool, everybody: bool = False) -> Standalone:
+        """One actor, or all of them; see `Policy.standalone`."""
+        moments = self.obs_moments.normalizer().first(self.sees)
+        return StackedMLP(moments, agent, self.num_agents if everybody else None, self.mlp)

@@ -19,7 +19,9 @@ from epo_lightning.learner.actor_critic import ActorCritic, ActorCriticSettings,
 from epo_lightning.learner.observations import Groups, refuse_images, require_own_critic, seen_by_actors
 from epo_lightning.learner.stacked import StackedLinear, rows_of, side_by_side
 from epo_lightning.learner.stacked_moments import StackedMoments
+from epo_lightning.learner.stacked_standalone import StackedTrunkAndHead
 from epo_lightning.learner.stacked_trunks import build_trunk
+from epo_lightning.learner.standalone import Standalone
 
 
 class BlockOutput(NamedTuple):
@@ -174,6 +176,18 @@ class StackedActorCritic(ActorCritic):
         head = head.flatten(0, 1)[slot]
         policy = Categorical(head) if self.discrete else Gaussian(head, self.log_std[agent_ids])
         return policy.mode() if generator is None else policy.draw(generator), new_state.flatten(1, 2)[:, slot]
+
+    def standalone(self, agent: int, *, discrete: bool, everybody: bool = False) -> Standalone:
+        """One actor, or all of them; see `Policy.standalone`."""
+        return StackedTrunkAndHead(
+            self.obs_moments.normalizer().first(self.sees),
+            agent,
+            self.num_agents if everybody else None,
+            self.actor,
+            self.action_head,
+            discrete=self.discrete,
+            units=self.state_shape[1],
+        )
 
     @torch.no_grad()
     def update_value_moments(self, targets: Tensor) -> None:

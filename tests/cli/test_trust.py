@@ -28,7 +28,7 @@ from epo_lightning.modules.contents import SIGNATURE as SIGNATURE_KEY
 from tests.support.command_line import TINY, Cli
 from tests.support.overlays import command_line
 
-COMMANDS = ("fit", "validate", "test", "play", "view")
+COMMANDS = ("fit", "validate", "test", "play", "view", "export")
 EVIL = """
 from pathlib import Path
 Path("canary").touch()

@@ -77,7 +77,7 @@ def test_a_checkpoint_that_does_not_tell_is_refused(told: object) -> None:
             contents.identity_of(checkpoint)
 
 
-@pytest.mark.parametrize("command", ["fit", "validate", "test", "play", "view"])
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "play", "view", "export"])
 def test_every_command_refuses_another_task_of_equal_sizes(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:

@@ -30,8 +30,10 @@ from epo_lightning.envs.allegro_kuka.randomization import KEY, UNITS, Randomizat
 from epo_lightning.envs.allegro_kuka.reward import exposed
 from epo_lightning.envs.allegro_kuka.robot import GAINS
 from epo_lightning.envs.allegro_kuka.scripted import Script
+from epo_lightning.envs.allegro_kuka.signals import signals
 from epo_lightning.envs.allegro_kuka.task import MAX_SUCCESSES, Rules
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv, require_reward_parameters
+from epo_lightning.envs.signals import Signals
 from epo_lightning.envs.threads import OneThread
 from epo_lightning.learner.observations import Group
 from epo_lightning.limits import Mistake
@@ -147,6 +149,10 @@ class AllegroKuka(VectorEnv):
         self._all = torch.arange(num_envs, device=self.physics.device)
         self._drawing: SceneDrawing | None = None
         self._final_obs = torch.zeros(num_envs, self.spec.obs_dim, device=self.physics.device)
+
+    def signals(self) -> Signals:
+        """See `VectorEnv.signals`."""
+        return signals(self.rules.card, self.rules.low.cpu(), self.rules.high.cpu())
 
     @torch.no_grad()
     @OneThread()

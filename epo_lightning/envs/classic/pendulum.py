@@ -14,6 +14,7 @@ from epo_lightning.algorithm.symmetry import Symmetry, signs
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.base import ClassicEnv, Transition
 from epo_lightning.envs.classic.drawing import BODY, DETAIL, NEAR, Canvas, Point
+from epo_lightning.envs.signals import Signal, Signals
 from epo_lightning.learner.observations import Group
 from epo_lightning.limits import Mistake, require_range
 
@@ -64,6 +65,14 @@ class Pendulum(ClassicEnv):
         super().__init__(spec, device, seed, state_dim=len(ranges))
         self.max_torque, self.gravity, self.privileged = max_torque, gravity, privileged
         self._start_range = torch.tensor(ranges, device=self.device)
+
+    def signals(self) -> Signals:
+        """See `VectorEnv.signals`."""
+        observation = (
+            Signal("direction", 2, "", "cosine and sine of the angle from upright"),
+            Signal("angular_velocity", 1, "rad/s"),
+        )
+        return Signals(observation, (Signal("torque", 1, "N m", "", (-self.max_torque,), (self.max_torque,)),))
 
     def _draw(self) -> Tensor:
         return self._uniform(len(self._start_range)) * self._start_range

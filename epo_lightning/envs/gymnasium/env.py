@@ -24,6 +24,7 @@ from epo_lightning.envs.gymnasium.observations import ObservationRows
 from epo_lightning.envs.gymnasium.pictures import draw, fit_picture
 from epo_lightning.envs.gymnasium.successes import SUCCESS, goals
 from epo_lightning.envs.gymnasium.vectors import Vectorization, build_vector
+from epo_lightning.envs.signals import Signal, Signals
 from epo_lightning.limits import Mistake
 
 
@@ -95,6 +96,13 @@ class GymnasiumEnv(VectorEnv):
         self._is_seeded = False
         self._obs, self._final_obs, self._first_obs = np.zeros((3, num_envs, self.spec.obs_dim), dtype=np.float32)
         self._paused, self._at_goal = np.zeros((2, num_envs), dtype=bool)
+
+    def signals(self) -> Signals:
+        """See `VectorEnv.signals`."""
+        observation, pause = super().signals().observation, self._rows.pause
+        if pause is not None and not self.spec.groups:
+            observation = (Signal("observation", pause), Signal("pause", 1, "", "1 between two episodes"))
+        return Signals(observation, self._act.signals())
 
     def reset(self) -> Tensor:
         """Start N new episodes; see `VectorEnv.reset`."""
