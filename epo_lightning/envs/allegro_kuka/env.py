@@ -10,7 +10,6 @@ the object has fallen below z = 0.10 m, a fingertip is too far away (single-arm 
 up; `truncated` when the time for a goal is over or 50 goals are reached. The original cuts the return in both cases.
 """
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ from epo_lightning.envs.allegro_kuka.mirror import mirror_map
 from epo_lightning.envs.allegro_kuka.objects import half_sizes, masses, object_scales, object_shapes, reach
 from epo_lightning.envs.allegro_kuka.obstacles import Block, check_obstacles
 from epo_lightning.envs.allegro_kuka.privileged import GROUP, SEEN, privileged_dim
-from epo_lightning.envs.allegro_kuka.randomization import KEY, UNITS, Randomization, Range, check_randomization
+from epo_lightning.envs.allegro_kuka.randomization import UNITS, Randomization, check_randomization
 from epo_lightning.envs.allegro_kuka.reward import exposed
 from epo_lightning.envs.allegro_kuka.robot import GAINS
 from epo_lightning.envs.allegro_kuka.scripted import Script
@@ -273,15 +272,9 @@ class AllegroKuka(VectorEnv):
 
     def _load_draws(self, state: Mapping[str, Any], targets: Tensor) -> None:
         """What was drawn; anew where the ranges are others than those of `state`, with the drives at `targets`."""
-        ranges = {name: tuple(limits) for name, limits in state.get("ranges", {}).items()}
-        if ranges != self._ranges:
-            warnings.warn(
-                f"{KEY} was {_told(ranges)} and is {_told(self._ranges)} from here on, for running episodes, too",
-                stacklevel=2,
-            )
         if self._draws is None:
             return
-        if ranges == self._ranges:
+        if {name: tuple(limits) for name, limits in state.get("ranges", {}).items()} == self._ranges:
             self._draws.load_state_dict(state)
         else:
             self._draws.restart(self._all, targets.to(self.rules.device))
@@ -341,7 +334,3 @@ class AllegroKuka(VectorEnv):
         if self._drawing is not None:
             self._drawing.close()
             self._drawing = None
-
-
-def _told(ranges: Mapping[str, Range]) -> str:
-    return ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in ranges.items()) or "null"
