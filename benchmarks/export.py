@@ -38,7 +38,7 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "quickstart": Size(2, 2, 16, NetworkSettings(gene_dim=16, hidden=(64, 64))),
+    "wall_maze": Size(2, 2, 16, NetworkSettings(gene_dim=16, hidden=(64, 64))),
     "regrasp_cube": Size(99, 23, 8, NetworkSettings(gene_dim=16, hidden=(256, 256, 128))),
     "two_arm": Size(196, 46, 64, NetworkSettings(gene_dim=32, lstm_units=768, hidden=(768, 512, 256))),
 }

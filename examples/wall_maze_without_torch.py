@@ -1,4 +1,4 @@
-"""Play the quickstart's wall maze by an exported policy: numpy and onnxruntime, no torch, no epo_lightning.
+"""Play the wall maze by an exported policy: numpy and onnxruntime, no torch, no epo_lightning.
 
     python examples/wall_maze_without_torch.py runs/first/policy --episodes 512
 

@@ -18,7 +18,7 @@ from tests.support.command_line import TINY, TINY_CEM_RL, TINY_PQL, TINY_SAC, Cl
 
 ROOT = Path(__file__).parents[2]
 TINY_PBT = f"algorithm: pbt\n{TINY.replace('gene_dim: 3, ', '')}"
-MAZE = ("--config=quickstart", "--data.num_envs=256", "--trainer.max_epochs=3", "--trainer.accelerator=cpu")
+MAZE = ("--config=wall_maze", "--data.num_envs=256", "--trainer.max_epochs=3", "--trainer.accelerator=cpu")
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_without_its_packages_it_says_what_to_install(cli: Cli, run: Path, monke
     assert not Path("out").exists()
 
 
-def test_the_quickstart_without_torch_gets_the_return_of_validate(cli: Cli) -> None:
+def test_the_wall_maze_without_torch_gets_the_return_of_validate(cli: Cli) -> None:
     outcome = cli("fit", *MAZE, "--run_dir=run")
     assert outcome.code == 0, outcome.err
     assert cli("export", "run").code == 0

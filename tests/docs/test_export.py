@@ -29,7 +29,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         small = ["--data.num_envs=64", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
-        assert main(["fit", "--config", "quickstart", "--run_dir", "runs/first", *small]) == 0
+        assert main(["fit", "--config", "wall_maze", "--run_dir", "runs/first", *small]) == 0
         assert main(["export", "runs/first"]) == 0
         blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
         assert len(blocks) == 5
