@@ -1,23 +1,24 @@
 """Evolutionary Policy Optimization on PyTorch Lightning.
 
-`train`, `load_policy` and `Run` are the front door for Python (docs/library.md); they are imported when they are used.
+`train`, `Policy` and `Run` are the front door for Python (docs/library.md); they are imported when they are used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from epo_lightning.library.policy import AgentPolicy, load_policy
+    from epo_lightning.library.policy import AgentPolicy, Policy, load_policy
     from epo_lightning.library.run import Run
     from epo_lightning.library.train import train
     from epo_lightning.limits import Mistake
 
-__all__ = ["AgentPolicy", "Mistake", "Run", "__version__", "load_policy", "train"]
+__all__ = ["AgentPolicy", "Mistake", "Policy", "Run", "__version__", "load_policy", "train"]
 __version__ = "0.1.0"
 
 _HOMES = {
     "AgentPolicy": "epo_lightning.library.policy",
     "Mistake": "epo_lightning.limits",
+    "Policy": "epo_lightning.library.policy",
     "Run": "epo_lightning.library.run",
     "load_policy": "epo_lightning.library.policy",
     "train": "epo_lightning.library.train",

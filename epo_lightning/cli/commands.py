@@ -8,7 +8,7 @@ import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from epo_lightning.cli.arguments import resolve, run_name
+from epo_lightning.cli.arguments import option_values, resolve, run_name
 from epo_lightning.cli.process_settings import keep_freed_memory, yield_idle_threads
 from epo_lightning.documents.nearest import hint
 from epo_lightning.limits import Mistake
@@ -45,15 +45,22 @@ class RunCommand(Command):
             code.
         trains: It makes a run, or continues one.
         in_one_process: Whatever the configuration says of devices.
+        names_run: Its first word may be the run, as `--ckpt_path` names it.
     """
 
     trains: bool = False
     in_one_process: bool = False
+    names_run: bool = False
 
     def run(self, name: str, args: Sequence[str]) -> int:
         """Build what the configuration says, then do it."""
+        if self.names_run and args and not args[0].startswith("-"):
+            args = ["--ckpt_path", *args]
         given = [name, *args]
         resolved = resolve(given)
+        asks = any(arg == "-h" or "help" in arg or arg.startswith("--print_config") for arg in args)
+        if self.names_run and not asks and not option_values(resolved, "--ckpt_path"):
+            raise Mistake(f"{name}: name a run folder or a checkpoint: epo-lightning {name} RUN")
         keep_freed_memory()
         yield_idle_threads()
         return int(pkgutil.resolve_name("epo_lightning.cli.invocation:run")(self, resolved, run_name(given), given))
@@ -70,6 +77,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "view": RunCommand(
         "Watch agents in the browser, and push the object.", "epo_lightning.cli.shows:view", in_one_process=True
+    ),
+    "export": RunCommand(
+        "Write a policy as ONNX with its meaning, for use without torch.",
+        "epo_lightning.cli.export:export",
+        in_one_process=True,
+        names_run=True,
     ),
     "report": Command("Compare runs: a page with curves and tables, CSV, JSON.", "epo_lightning.cli.report:main"),
     "sweep": Command("Run configurations times seeds, or search for settings.", "epo_lightning.cli.sweep:main"),

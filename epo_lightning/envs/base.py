@@ -17,6 +17,9 @@ import torch
 from torch import Tensor
 
 from epo_lightning.algorithm.symmetry import Symmetry
+from epo_lightning.envs.signals import Signal, Signals, signal_of
+from epo_lightning.learner.observations import Group as Group  # what a task describes itself with
+from epo_lightning.learner.observations import Groups, join, seen_by_actors
 from epo_lightning.limits import Mistake
 from epo_lightning.physics.base import Physics
 
@@ -39,6 +42,8 @@ class EnvSpec:
         discrete: The actions are (N,) int64, each one of 0 .. A - 1, instead of (N, A) float32.
         restores: `load_state_dict` brings running episodes back. Where the simulator cannot, a resumed run starts new
             ones by `reset`.
+        groups: Of what the observation is made, in the order of its columns, privileged groups last; () for one vector
+            that all see.
     """
 
     name: str
@@ -49,6 +54,20 @@ class EnvSpec:
     step_seconds: float | None = None
     discrete: bool = False
     restores: bool = True
+    groups: Groups = ()
+
+    @property
+    def seen(self) -> int:
+        """P, how many entries of an observation, the first ones, actors see."""
+        return seen_by_actors(self.groups, self.obs_dim)
+
+    def join(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """(N, O) float32, the observation that `groups` with these names (N, size) make.
+
+        Raises:
+            Mistake: When a group is missing, unknown or of another size.
+        """
+        return join(self.groups, parts)
 
     def zero_actions(self) -> Tensor:
         """All zero, or choice 0 everywhere; on the CPU."""
@@ -199,6 +218,15 @@ class VectorEnv(ABC):
             Mistake: When the task has no such number.
         """
         require_reward_parameters(self, values)
+
+    def signals(self) -> Signals:
+        """What the entries of observations and actions are, for whoever feeds an exported policy; nobody must tell.
+
+        By default the groups that actors see.
+        """
+        seen = tuple(signal_of(group) for group in self.spec.groups if not group.privileged)
+        action = Signal("action", self.spec.act_dim)
+        return Signals(seen or (Signal("observation", self.spec.obs_dim),), (action,))
 
     def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:
         """Pictures of the environments `envs` as they are now: (M, height, width, 3) uint8.

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from epo_lightning.envs.base import EnvFactory, StepResult, VectorEnv
 from epo_lightning.envs.contract import check_first, check_result, check_spec, check_symmetry, refuse
+from epo_lightning.envs.signals import check_signals
+from epo_lightning.learner.observations import described
 from epo_lightning.limits import Mistake
 
 _FIELDS = ("obs", "reward", "terminated", "truncated", "successes", "final_obs")
@@ -45,6 +47,7 @@ def check_env(env: VectorEnv, steps: int = 100, seed: int = 0) -> None:
         raise Mistake(f"steps must be at least 2, got {steps}")
     first = env.reset()
     check_first(first, spec, None)
+    check_signals(env.signals(), spec.seen, spec.act_dim)
     device = first.device
 
     generator = torch.Generator().manual_seed(seed)
@@ -288,7 +291,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(f"{args.class_path} breaks the contract: {fault}") from None
     finally:
         env.close()
-    print(f"{args.class_path} keeps the contract: {args.num_envs} environments, {args.steps} steps")
+    told = f"; it observes {described(env.spec.groups)}" if env.spec.groups else ""
+    print(f"{args.class_path} keeps the contract: {args.num_envs} environments, {args.steps} steps{told}")
 
 
 if __name__ == "__main__":

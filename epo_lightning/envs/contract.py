@@ -14,6 +14,7 @@ from torch import Tensor
 
 from epo_lightning.algorithm.symmetry import SignedPermutation, Symmetry
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+from epo_lightning.learner.observations import require_groups
 from epo_lightning.limits import Mistake
 
 
@@ -36,6 +37,7 @@ def check_spec(env: object) -> EnvSpec:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise Mistake(f"spec.{name} must be a positive int, got {value!r}")
+    require_groups(spec.groups, spec.obs_dim)
     if spec.step_seconds is not None and not spec.step_seconds > 0.0:
         raise Mistake(f"spec.step_seconds must be positive or None, got {spec.step_seconds!r}")
     return spec
@@ -95,7 +97,8 @@ def _check_tensor(
     ):
         return
     if not isinstance(value, Tensor):
-        raise Mistake(f"{name} must be a tensor, got {type(value).__name__}")
+        joined = ": spec.join() makes one of named groups" if isinstance(value, Mapping) else ""
+        raise Mistake(f"{name} must be a tensor, got {type(value).__name__}{joined}")
     if value.shape != shape:
         raise Mistake(f"{name} must have shape {shape}, got {tuple(value.shape)}")
     if dtype is not None and value.dtype != dtype:
@@ -145,7 +148,8 @@ def check_first(obs: object, spec: EnvSpec, device: torch.device | None) -> None
         Mistake: Naming what is wrong and what would be right.
     """
     if not isinstance(obs, Tensor):
-        raise Mistake(f"reset() must return a tensor, got {type(obs).__name__}")
+        joined = ": spec.join() makes one of named groups" if isinstance(obs, Mapping) else ""
+        raise Mistake(f"reset() must return a tensor, got {type(obs).__name__}{joined}")
     name = "the observation of reset()"
     _check_tensor(name, obs, (spec.num_envs, spec.obs_dim), torch.float32, obs.device if device is None else device)
     refuse(name, "is not finite", ~torch.isfinite(obs).all(1))

@@ -16,6 +16,7 @@ from epo_lightning.envs.base import EnvSpec
 from epo_lightning.experience.buffer import RolloutBuffer
 from epo_lightning.experience.ranks import average_over_ranks
 from epo_lightning.learner.classifier import AgentClassifier
+from epo_lightning.learner.observations import refuse_images
 
 
 class Diversity:
@@ -34,6 +35,7 @@ class Diversity:
     def __init__(
         self, spec: EnvSpec, num_agents: int, settings: DiversitySettings, device: torch.device, seed: int
     ) -> None:
+        refuse_images(spec.groups, "model.diversity.coefficient", "set it to 0")
         self.settings, self.device = settings, device
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)

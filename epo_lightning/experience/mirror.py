@@ -4,7 +4,7 @@ Shape legend: N environments, T horizon, K agents, B samples, O observation, A a
 units.
 
 Had the mirrored policy played the mirrored episodes, these would be its samples: observations and actions are mirrored,
-old log-probabilities, values, targets and advantages are those of the originals (arXiv 2403.04359, section III).
+old log-probabilities, values, targets and advantages are those of the originals (data augmentation, arXiv 2403.04359).
 """
 
 from collections.abc import Callable

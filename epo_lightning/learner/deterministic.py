@@ -10,8 +10,10 @@ from torch import Tensor
 
 from epo_lightning.learner.activations import Activation
 from epo_lightning.learner.normalization import RunningMoments
+from epo_lightning.learner.observations import Groups, refuse_images, seen_by_actors
 from epo_lightning.learner.policy import NormalizingPolicy
 from epo_lightning.learner.q_networks import build_mlp, require_networks
+from epo_lightning.learner.standalone import Standalone, StandaloneMLP
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,17 @@ class DeterministicActor(NormalizingPolicy):
         obs_dim: O.
         act_dim: A.
         settings: See `PQLNetworkSettings`.
+        groups: Of the observation; the actor does not see the privileged ones.
     """
 
     num_agents = 1
 
-    def __init__(self, obs_dim: int, act_dim: int, settings: PQLNetworkSettings) -> None:
+    def __init__(self, obs_dim: int, act_dim: int, settings: PQLNetworkSettings, groups: Groups = ()) -> None:
         super().__init__()
+        refuse_images(groups, "--algorithm pql")
+        self.act_dim, self.sees = act_dim, seen_by_actors(groups, obs_dim)
         self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip, epsilon=1e-4)
-        self.mlp = build_mlp(obs_dim, settings.actor, act_dim, settings)
+        self.mlp = build_mlp(self.sees, settings.actor, act_dim, settings)
 
     def initial_state(self, rows: int, device: torch.device | None = None) -> Tensor:
         """(0, N, 0): there is nothing to remember."""
@@ -64,7 +69,7 @@ class DeterministicActor(NormalizingPolicy):
 
     def forward(self, obs: Tensor) -> Tensor:
         """(N, A) the actions for normalised observations (N, O)."""
-        actions: Tensor = self.mlp(obs).float().tanh()
+        actions: Tensor = self.mlp(self.seen(obs)).float().tanh()
         return actions
 
     @torch.no_grad()
@@ -72,4 +77,8 @@ class DeterministicActor(NormalizingPolicy):
         self, obs: Tensor, agent_ids: Tensor, state: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """See `Policy.act`; there is nothing to draw, and the state stays as it is."""
-        return self(self.obs_moments.normalize(obs)), state
+        return self(self.look(obs)), state
+
+    def standalone(self, agent: int, *, discrete: bool, everybody: bool = False) -> Standalone:
+        """See `Policy.standalone`."""
+        return StandaloneMLP(self.obs_moments.normalizer().first(self.sees), self.mlp, self.act_dim)

@@ -1,7 +1,7 @@
 """The network that all agents share, conditioned on each agent's gene.
 
-Shape legend: N rows (environments or samples), T steps, K agents, O observation, A action, Z gene, H LSTM units,
-S recurrent state tensors (2 per LSTM: hidden and cell; 0 without).
+Shape legend: N rows (environments or samples), T steps, K agents, O observation, P what actors see of it, A action,
+Z gene, H LSTM units, S recurrent state tensors (2 per LSTM: hidden and cell; 0 without).
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,10 @@ from torch.nn import functional
 from epo_lightning.algorithm.distributions import Categorical, Gaussian
 from epo_lightning.learner.activations import ACTIVATIONS
 from epo_lightning.learner.actor_critic import ActorCritic, ActorCriticSettings, Expression, PolicyOutput
+from epo_lightning.learner.images import ImageEncoder
 from epo_lightning.learner.normalization import RunningMoments
+from epo_lightning.learner.observations import Groups, columns, refuse_images, require_own_critic, seen_by_actors
+from epo_lightning.learner.standalone import GENE, Standalone, Who, lstm_memory
 from epo_lightning.learner.trunks import LSTMTrunk, MLPTrunk, Trunk
 from epo_lightning.limits import Mistake, require_range
 
@@ -24,12 +27,19 @@ class NetworkSettings(ActorCriticSettings):
 
     Args:
         gene_dim: Z, entries of an agent's gene; 0 is allowed for one agent only.
+        image_channels: Of each convolution (3 x 3, in steps of 2) that an image goes through, where a task has some.
+        image_features: Of each image, beside the vectors.
     """
 
     gene_dim: int = 32
+    image_channels: tuple[int, ...] = (16, 32, 32)
+    image_features: int = 64
 
     def __post_init__(self) -> None:
         require_range("model.network.gene_dim", self.gene_dim, 0)
+        for channels in self.image_channels:
+            require_range("model.network.image_channels", channels, 1)
+        require_range("model.network.image_features", self.image_features, 1)
         super().__post_init__()
 
 
@@ -42,26 +52,46 @@ class LatentActorCritic(ActorCritic):
         num_agents: K.
         settings: See `NetworkSettings`.
         discrete: The action is one of A choices instead of A numbers; there is no log-std then.
+        groups: Of the observation; only a critic of its own sees the privileged ones.
+
+    Raises:
+        Mistake: When a group is for a critic of its own, and there is none.
     """
 
     actor: Trunk
 
     def __init__(
-        self, obs_dim: int, act_dim: int, num_agents: int, settings: NetworkSettings, discrete: bool = False
+        self,
+        obs_dim: int,
+        act_dim: int,
+        num_agents: int,
+        settings: NetworkSettings,
+        discrete: bool = False,
+        groups: Groups = (),
     ) -> None:
         super().__init__()
+        require_own_critic(groups, settings.separate_critic)
+        if not settings.image_channels:
+            refuse_images(groups, "model.network.image_channels []", "give it a number of channels or more")
         if num_agents > 1 and settings.gene_dim < 1:
             raise Mistake(f"model.network.gene_dim must be at least 1 with {num_agents} agents, got 0")
         self.settings, self.discrete, self.num_agents = settings, discrete, num_agents
-        self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip)
+        pixels = [place for group, place in columns(groups) if group.is_image]
+        self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip, pixels=pixels)
         self.value_moments = RunningMoments()
         self.genes = nn.Parameter(torch.randn(num_agents, settings.gene_dim))
         log_std = torch.full((num_agents, 0 if discrete else act_dim), settings.log_std_init)
         self.log_std = nn.Parameter(log_std, requires_grad=not discrete)
-        self.actor = _trunk(obs_dim, settings)
-        self.critic = _trunk(obs_dim, settings) if settings.separate_critic else None
+        self.sees = seen_by_actors(groups, obs_dim)
+        seen = tuple(group for group in groups if not group.privileged)
+        self.actor_encoder, inputs = _encoder(seen, self.sees, settings)
+        self.actor = _trunk(inputs, settings)
+        self.critic, self.critic_encoder = None, None
+        if settings.separate_critic:
+            self.critic_encoder, inputs = _encoder(groups, obs_dim, settings)
+            self.critic = _trunk(inputs, settings)
         self.action_head = nn.Linear(self.actor.outputs, act_dim)
-        self.value_head = nn.Linear(self.actor.outputs, 1)
+        self.value_head = nn.Linear((self.critic or self.actor).outputs, 1)
         self.state_shape = settings.state_shape
 
     def express(self, agent_ids: Tensor) -> Expression:
@@ -92,25 +122,51 @@ class LatentActorCritic(ActorCritic):
             resets: (T, N) bool: an episode starts at this step, its state is zeroed first.
             every_state: Of a sequence: give the state after every step, before the next one's reset.
         """
-        features, new_state = self.actor(obs, rows.actor, state[:2], resets, every_state)
+        features, new_state = self.actor(self._encoded(self.seen(obs)), rows.actor, state[:2], resets, every_state)
         value_features = features
         if self.critic is not None:
             assert rows.critic is not None
-            value_features, critic_state = self.critic(obs, rows.critic, state[2:], resets, every_state)
+            known = obs if self.critic_encoder is None else self.critic_encoder(obs)
+            value_features, critic_state = self.critic(known, rows.critic, state[2:], resets, every_state)
             new_state = torch.cat([new_state, critic_state])
-        head = self.action_head(features).float()
         value = self.value_head(value_features).squeeze(-1).float()
-        actions = Categorical(head) if self.discrete else Gaussian(head, rows.log_std)
-        return PolicyOutput(actions, value, new_state)
+        return PolicyOutput(self._actions(features, rows), value, new_state)
+
+    def _encoded(self, seen: Tensor) -> Tensor:
+        """What enters the actor's trunk of what it sees (..., P)."""
+        if self.actor_encoder is None:
+            return seen
+        encoded: Tensor = self.actor_encoder(seen)
+        return encoded
+
+    @property
+    def parameters_per_row(self) -> int:
+        """Also how often the weights of convolutions are used."""
+        encoders = (self.actor_encoder, self.critic_encoder)
+        return super().parameters_per_row + sum(encoder.reuses for encoder in encoders if encoder is not None)
+
+    def _actions(self, features: Tensor, rows: Expression) -> Categorical | Gaussian:
+        """The distribution of the actions for features of the actor's trunk."""
+        head = self.action_head(features).float()
+        return Categorical(head) if self.discrete else Gaussian(head, rows.log_std)
 
     @torch.no_grad()
     def act(
         self, obs: Tensor, agent_ids: Tensor, state: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """See `Policy.act`."""
-        output = self(self.obs_moments.normalize(obs), self.express(agent_ids), state)
-        actions = output.actions.mode() if generator is None else output.actions.draw(generator)
-        return actions, output.state
+        """See `Policy.act`; where only the critic sees all, its part of the state stays as it is."""
+        rows, seen = self.express(agent_ids), self.look(obs)
+        if self.sees == self.obs_moments.mean.shape[-1]:
+            output = self(seen, rows, state)
+            policy, new_state = output.actions, output.state
+        else:
+            features, actor_state = self.actor(self._encoded(seen), rows.actor, state[:2], None)
+            policy, new_state = self._actions(features, rows), torch.cat([actor_state, state[2:]])
+        return policy.mode() if generator is None else policy.draw(generator), new_state
+
+    def standalone(self, agent: int, *, discrete: bool, everybody: bool = False) -> Standalone:
+        """The actor, with the gene as an input: everybody is in it; see `Policy.standalone`."""
+        return StandaloneActor(self, agent)
 
     @torch.no_grad()
     def update_value_moments(self, targets: Tensor) -> None:
@@ -120,6 +176,42 @@ class LatentActorCritic(ActorCritic):
         std, mean = self.value_moments.std(), self.value_moments.mean.float()
         self.value_head.weight.mul_(old_std / std)
         self.value_head.bias.mul_(old_std).add_(old_mean - mean).div_(std)
+
+
+class StandaloneActor(Standalone):
+    """The actor of a population that shares its weights; the input `gene` (1, Z) or (N, Z) says who acts.
+
+    Args:
+        network: Of the population.
+        agent: Whose gene is the default.
+    """
+
+    def __init__(self, network: LatentActorCritic, agent: int) -> None:
+        genes = network.genes.detach().clone()
+        super().__init__(
+            network.obs_moments.normalizer().first(network.sees),
+            discrete=network.discrete,
+            who=Who(GENE, genes, agent) if genes.shape[1] else None,
+            memory=lstm_memory(network.state_shape[1]),
+        )
+        self.encoder, self.actor, self.head = network.actor_encoder, network.actor, network.action_head
+
+    def decide(self, obs: Tensor, who: Tensor | None, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """See `Standalone.decide`."""
+        traits = self.actor.traits(obs.new_zeros(1, 0) if who is None else who).expand(obs.shape[0], -1)
+        state = torch.stack(memory) if memory else obs.new_zeros(0)
+        seen = obs if self.encoder is None else self.encoder(obs)
+        features, state = self.actor(seen, traits, state, None)
+        return self.head(features).float(), (state[0], state[1]) if memory else ()
+
+
+def _encoder(groups: Groups, obs_dim: int, settings: NetworkSettings) -> tuple[ImageEncoder | None, int]:
+    """What looks at the images of an observation, where it has some, and the number of entries that a trunk gets."""
+    if not any(group.is_image for group in groups):
+        return None, obs_dim
+    activation = ACTIVATIONS[settings.activation]
+    encoder = ImageEncoder(groups, settings.image_channels, settings.image_features, activation)
+    return encoder, encoder.outputs
 
 
 def _trunk(obs_dim: int, settings: NetworkSettings) -> Trunk:

@@ -6,11 +6,15 @@ Moments are float64 and are merged once per rollout, so that the result equals t
 many ranks collected it (Chan et al. 1979, parallel variance).
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Self
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+_WHITE = 255.0
+"""The brightest pixel."""
 
 
 class Normalizer(NamedTuple):
@@ -25,6 +29,10 @@ class Normalizer(NamedTuple):
         out = torch.sub(x, self.mean, out=out).mul_(self.scale)
         return out if self.clip is None else out.clamp_(-self.clip, self.clip)
 
+    def first(self, count: int) -> Self:
+        """Of the first `count` features."""
+        return self._replace(mean=self.mean[..., :count], scale=self.scale[..., :count])
+
 
 class RunningMoments(nn.Module):
     """Mean and variance of everything seen so far; 0 and 1 before the first update.
@@ -33,19 +41,27 @@ class RunningMoments(nn.Module):
         features: F; () for a scalar.
         clip: Normalised values are clipped to +-clip; None leaves them.
         epsilon: Added to the variance.
+        pixels: Features that are no statistics: they are divided by 255, whatever was seen.
     """
 
     count: Tensor
     mean: Tensor
     var: Tensor
 
-    def __init__(self, features: tuple[int, ...] = (), clip: float | None = None, epsilon: float = 1e-5) -> None:
+    def __init__(
+        self,
+        features: tuple[int, ...] = (),
+        clip: float | None = None,
+        epsilon: float = 1e-5,
+        pixels: Sequence[slice] = (),
+    ) -> None:
         super().__init__()
-        self.clip = clip
+        self.clip, self.pixels = clip, list(pixels)
         self.epsilon = epsilon
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(features, dtype=torch.float64))
         self.register_buffer("var", torch.ones(features, dtype=torch.float64))
+        self._hold_pixels()
 
     def std(self) -> Tensor:
         """(F,) float32 standard deviation by which `normalize` divides."""
@@ -91,6 +107,12 @@ class RunningMoments(nn.Module):
         self.var.copy_(((self.var * self.count + second) / total - shift.square()).clamp(min=0))
         self.mean.add_(shift)
         self.count.copy_(total)
+        self._hold_pixels()
+
+    def _hold_pixels(self) -> None:
+        for place in self.pixels:
+            self.mean[place] = 0.0
+            self.var[place] = _WHITE**2 - self.epsilon
 
     @torch.no_grad()
     def rescale(self, factor: float) -> None:

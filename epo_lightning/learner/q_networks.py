@@ -16,7 +16,9 @@ from epo_lightning.algorithm.q_values import CategoricalValues, QValues, ScalarV
 from epo_lightning.algorithm.squashed import SquashedGaussian
 from epo_lightning.learner.activations import ACTIVATIONS, Activation
 from epo_lightning.learner.normalization import RunningMoments
+from epo_lightning.learner.observations import Groups, refuse_images, seen_by_actors
 from epo_lightning.learner.policy import NormalizingPolicy
+from epo_lightning.learner.standalone import Standalone, StandaloneMLP
 from epo_lightning.limits import Mistake, require_range
 
 
@@ -123,15 +125,17 @@ class SquashedActor(NormalizingPolicy):
         obs_dim: O.
         act_dim: A.
         settings: See `SACNetworkSettings`.
+        groups: Of the observation; the actor does not see the privileged ones.
     """
 
     num_agents = 1
 
-    def __init__(self, obs_dim: int, act_dim: int, settings: SACNetworkSettings) -> None:
+    def __init__(self, obs_dim: int, act_dim: int, settings: SACNetworkSettings, groups: Groups = ()) -> None:
         super().__init__()
-        self.settings = settings
+        refuse_images(groups, "--algorithm sac")
+        self.settings, self.act_dim, self.sees = settings, act_dim, seen_by_actors(groups, obs_dim)
         self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip)
-        self.mlp = build_mlp(obs_dim, settings.actor, 2 * act_dim, settings)
+        self.mlp = build_mlp(self.sees, settings.actor, 2 * act_dim, settings)
         head = self.mlp[-1]
         assert isinstance(head, nn.Linear)
         nn.init.zeros_(head.weight)
@@ -143,7 +147,7 @@ class SquashedActor(NormalizingPolicy):
 
     def forward(self, obs: Tensor) -> SquashedGaussian:
         """The distribution of the actions for normalised observations (N, O)."""
-        mean, raw = self.mlp(obs).float().chunk(2, dim=-1)
+        mean, raw = self.mlp(self.seen(obs)).float().chunk(2, dim=-1)
         low, high = self.settings.log_std_min, self.settings.log_std_max
         return SquashedGaussian(mean, low + 0.5 * (high - low) * (1.0 + raw.tanh()))
 
@@ -152,8 +156,12 @@ class SquashedActor(NormalizingPolicy):
         self, obs: Tensor, agent_ids: Tensor, state: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """See `Policy.act`; the state stays as it is."""
-        actions = self(self.obs_moments.normalize(obs))
+        actions = self(self.look(obs))
         return actions.mode() if generator is None else actions.sample(generator).actions, state
+
+    def standalone(self, agent: int, *, discrete: bool, everybody: bool = False) -> Standalone:
+        """The mode; see `Policy.standalone`."""
+        return StandaloneMLP(self.obs_moments.normalizer().first(self.sees), self.mlp, self.act_dim)
 
 
 class TwinCritic(nn.Module):

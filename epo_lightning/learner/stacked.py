@@ -3,13 +3,17 @@
 Shape legend: K networks, A of them that are asked, B rows of each, I inputs, O outputs.
 """
 
+import copy
 import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+Stacked = TypeVar("Stacked", bound=nn.Module)
 
 
 class StackedLinear(nn.Module):
@@ -63,6 +67,14 @@ class StackedLayerNorm(nn.Module):
 def rows_of(table: Tensor, networks: Tensor | None) -> Tensor:
     """(A, ...) of the networks that are asked, out of (K, ...); all where none are named."""
     return table if networks is None else table.index_select(0, networks)
+
+
+def some_of(module: Stacked, networks: Tensor) -> Stacked:
+    """A copy of stacked layers that holds the weights of the networks (A,) alone."""
+    copied = copy.deepcopy(module)
+    for parameter in copied.parameters():
+        parameter.data = parameter.data.index_select(0, networks)
+    return copied
 
 
 def side_by_side(x: Tensor, layers: Sequence[StackedLinear], networks: Tensor | None = None) -> Tensor:

@@ -13,8 +13,11 @@ from torch.func import functional_call
 from epo_lightning.learner.activations import ACTIVATIONS, Activation
 from epo_lightning.learner.deterministic import PQLNetworkSettings
 from epo_lightning.learner.normalization import RunningMoments
+from epo_lightning.learner.observations import Groups, refuse_images, seen_by_actors
 from epo_lightning.learner.policy import NormalizingPolicy
 from epo_lightning.learner.stacked import stacked_mlp
+from epo_lightning.learner.stacked_standalone import StackedMLP
+from epo_lightning.learner.standalone import Standalone
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,18 @@ class StackedActor(NormalizingPolicy):
         obs_dim: O.
         act_dim: A.
         settings: See `CEMNetworkSettings`.
+        groups: Of the observation; the actors do not see the privileged ones.
     """
 
-    def __init__(self, num_agents: int, obs_dim: int, act_dim: int, settings: CEMNetworkSettings) -> None:
+    def __init__(
+        self, num_agents: int, obs_dim: int, act_dim: int, settings: CEMNetworkSettings, groups: Groups = ()
+    ) -> None:
         super().__init__()
-        self.num_agents = num_agents
+        refuse_images(groups, "--algorithm cem_rl")
+        self.num_agents, self.sees = num_agents, seen_by_actors(groups, obs_dim)
         self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip, epsilon=1e-4)
         activation = ACTIVATIONS[settings.actor_activation]
-        self.mlp = stacked_mlp(num_agents, obs_dim, settings.actor, act_dim, activation)
+        self.mlp = stacked_mlp(num_agents, self.sees, settings.actor, act_dim, activation)
 
     def initial_state(self, rows: int, device: torch.device | None = None) -> Tensor:
         """(0, N, 0): there is nothing to remember."""
@@ -67,7 +74,8 @@ class StackedActor(NormalizingPolicy):
 
     def forward(self, obs: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
         """(k, B, A) the actions for normalised observations (k, B, O): of all K agents, or of those with `weights`."""
-        output = self.mlp(obs) if weights is None else functional_call(self.mlp, dict(weights), (obs,))
+        seen = self.seen(obs)
+        output = self.mlp(seen) if weights is None else functional_call(self.mlp, dict(weights), (seen,))
         actions: Tensor = output.float().tanh()
         return actions
 
@@ -102,9 +110,14 @@ class StackedActor(NormalizingPolicy):
         order = place.argsort(stable=True)
         row = place[order]
         column = torch.arange(len(obs), device=obs.device) - (counts.cumsum(0) - counts)[row]
-        blocks = obs.new_zeros(len(agents), int(counts.max()), obs.shape[1])
-        blocks[row, column] = self.obs_moments.normalize(obs[order])
+        blocks = obs.new_zeros(len(agents), int(counts.max()), self.sees)
+        blocks[row, column] = self.look(obs[order])
         said = self(blocks, self.weights(agents))[row, column]
         actions = torch.empty_like(said)
         actions[order] = said
         return actions, state
+
+    def standalone(self, agent: int, *, discrete: bool, everybody: bool = False) -> Standalone:
+        """One actor, or all of them; see `Policy.standalone`."""
+        moments = self.obs_moments.normalizer().first(self.sees)
+        return StackedMLP(moments, agent, self.num_agents if everybody else None, self.mlp)

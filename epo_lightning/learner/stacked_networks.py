@@ -16,9 +16,12 @@ from epo_lightning.algorithm.distributions import ActionDistribution, Categorica
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.learner.activations import ACTIVATIONS
 from epo_lightning.learner.actor_critic import ActorCritic, ActorCriticSettings, Expression, PolicyOutput
+from epo_lightning.learner.observations import Groups, refuse_images, require_own_critic, seen_by_actors
 from epo_lightning.learner.stacked import StackedLinear, rows_of, side_by_side
 from epo_lightning.learner.stacked_moments import StackedMoments
+from epo_lightning.learner.stacked_standalone import StackedTrunkAndHead
 from epo_lightning.learner.stacked_trunks import build_trunk
+from epo_lightning.learner.standalone import Standalone
 
 
 class BlockOutput(NamedTuple):
@@ -44,6 +47,10 @@ class StackedActorCritic(ActorCritic):
         num_agents: K.
         settings: See `ActorCriticSettings`.
         discrete: The action is one of `act_dim` choices; there is no log-std then.
+        groups: Of the observation; only critics of their own see the privileged ones.
+
+    Raises:
+        Mistake: When a group is for critics of their own, and there are none, or an image.
     """
 
     obs_moments: StackedMoments
@@ -51,20 +58,29 @@ class StackedActorCritic(ActorCritic):
     best: Tensor
 
     def __init__(
-        self, obs_dim: int, act_dim: int, num_agents: int, settings: ActorCriticSettings, discrete: bool = False
+        self,
+        obs_dim: int,
+        act_dim: int,
+        num_agents: int,
+        settings: ActorCriticSettings,
+        discrete: bool = False,
+        groups: Groups = (),
     ) -> None:
         super().__init__()
+        require_own_critic(groups, settings.separate_critic)
+        refuse_images(groups, "--algorithm pbt")
         self.settings, self.discrete, self.num_agents = settings, discrete, num_agents
         self.state_shape = settings.state_shape
         self.obs_moments = StackedMoments(num_agents, (obs_dim,), clip=settings.obs_clip)
         self.value_moments = StackedMoments(num_agents)
         log_std = torch.full((num_agents, 0 if discrete else act_dim), settings.log_std_init)
         self.log_std = nn.Parameter(log_std, requires_grad=not discrete)
-        trunk = num_agents, obs_dim, self.state_shape[1], settings.widths, ACTIVATIONS[settings.activation]
-        self.actor = build_trunk(*trunk)
-        self.critic = build_trunk(*trunk) if settings.separate_critic else None
+        self.sees = seen_by_actors(groups, obs_dim)
+        trunk = self.state_shape[1], settings.widths, ACTIVATIONS[settings.activation]
+        self.actor = build_trunk(num_agents, self.sees, *trunk)
+        self.critic = build_trunk(num_agents, obs_dim, *trunk) if settings.separate_critic else None
         self.action_head = StackedLinear(num_agents, self.actor.outputs, act_dim)
-        self.value_head = StackedLinear(num_agents, self.actor.outputs, 1)
+        self.value_head = StackedLinear(num_agents, (self.critic or self.actor).outputs, 1)
         self.register_buffer("best", torch.tensor(MASTER))
 
     @property
@@ -115,7 +131,7 @@ class StackedActorCritic(ActorCritic):
             resets: (A, T, B) bool: an episode starts at this step, its state is zeroed first.
             agents: (A,) who is asked; None for all.
         """
-        features, new_state = self.actor(obs, state[:2], resets, agents)
+        features, new_state = self.actor(self.seen(obs), state[:2], resets, agents)
         value_features = features
         if self.critic is not None:
             value_features, critic_state = self.critic(obs, state[2:], resets, agents)
@@ -144,13 +160,34 @@ class StackedActorCritic(ActorCritic):
         place = torch.empty_like(block)
         place[order] = torch.arange(len(block), device=block.device) - first[block[order]]
         slot = block * longest + place  # blocks of one length, not all of them full
-        padded = obs.new_zeros(len(agents) * longest, obs.shape[1]).index_copy(0, slot, obs)
+        given = self.seen(obs)
+        padded = given.new_zeros(len(agents) * longest, self.sees).index_copy(0, slot, given)
         states = self.initial_state(len(padded), obs.device).index_copy(1, slot, state)
-        seen = self.obs_moments.normalizer(agents)(padded).unflatten(0, (len(agents), longest))
-        output = self.of_blocks(seen, states.unflatten(1, seen.shape[:2]), None, agents)
-        head = output.actions[0].flatten(0, 1)[slot]
+        normalize = self.obs_moments.normalizer(agents).first(self.sees)
+        seen = normalize(padded).unflatten(0, (len(agents), longest))
+        states = states.unflatten(1, seen.shape[:2])
+        if self.sees == self.obs_moments.mean.shape[-1]:
+            output = self.of_blocks(seen, states, None, agents)
+            head, new_state = output.actions[0], output.state
+        else:  # the critics, who see more, are not asked: their part of the state stays as it is
+            features, actor_state = self.actor(seen, states[:2], None, agents)
+            head = self.action_head(features, agents).float().unflatten(1, seen.shape[1:-1])
+            new_state = torch.cat([actor_state, states[2:]])
+        head = head.flatten(0, 1)[slot]
         policy = Categorical(head) if self.discrete else Gaussian(head, self.log_std[agent_ids])
-        return policy.mode() if generator is None else policy.draw(generator), output.state.flatten(1, 2)[:, slot]
+        return policy.mode() if generator is None else policy.draw(generator), new_state.flatten(1, 2)[:, slot]
+
+    def standalone(self, agent: int, *, discrete: bool, everybody: bool = False) -> Standalone:
+        """One actor, or all of them; see `Policy.standalone`."""
+        return StackedTrunkAndHead(
+            self.obs_moments.normalizer().first(self.sees),
+            agent,
+            self.num_agents if everybody else None,
+            self.actor,
+            self.action_head,
+            discrete=self.discrete,
+            units=self.state_shape[1],
+        )
 
     @torch.no_grad()
     def update_value_moments(self, targets: Tensor) -> None:

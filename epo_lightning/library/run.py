@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from epo_lightning.library.command import invoked
-from epo_lightning.library.policy import AgentPolicy, Agents, load_policy
+from epo_lightning.library.policy import Agents, Policy
 from epo_lightning.library.settings import Settings
 from epo_lightning.limits import Mistake
 from epo_lightning.report.reading import Unusable, read_columns, read_lineage
@@ -74,10 +74,8 @@ class Run:
         """The generations: children, parents, elites, fitness; none of a run that does not evolve."""
         return list(read_lineage(self._files.lineage))
 
-    def policy(
-        self, agent: Agents | None = None, *, best: bool = False, device: str = "cpu", seed: int = 0
-    ) -> AgentPolicy:
-        """Agents that act (see `load_policy`).
+    def policy(self, agent: Agents | None = None, *, best: bool = False, device: str = "cpu", seed: int = 0) -> Policy:
+        """Agents that act (see `Policy.load`).
 
         Args:
             agent: Who acts, for all rows or for each; None for the one that is evaluated, the master where there is
@@ -86,7 +84,37 @@ class Run:
             device: Where.
             seed: Of the noise of actions that are drawn.
         """
-        return load_policy(self.best if best else self.last, agent, device=device, seed=seed)
+        return Policy.load(self.best if best else self.last, agent, device=device, seed=seed)
+
+    def export(
+        self,
+        out: str | Path | None = None,
+        *,
+        best: bool = False,
+        format: str = "onnx",
+        agent: int | str | None = None,
+        opset: int = 18,
+        env: object = None,
+    ) -> Path:
+        """Write the policy as a folder that needs no training stack, as `epo-lightning export` does (docs/export.md).
+
+        Args:
+            out: The folder; by default policy/ in the run folder.
+            best: The best checkpoint instead of the last.
+            format: onnx, torchscript or torch_export.
+            agent: Whom it is for: a number, or `all`.
+            opset: Version of ONNX's operators.
+            env: The task again, where it was a function; see `train`.
+
+        Returns:
+            The folder.
+        """
+        target = self.folder / "policy" if out is None else Path(out)
+        flags = [f"--ckpt_path={self.best if best else self.last}", f"--out={target}", f"--format={format}"]
+        flags += [f"--opset={opset}", *([] if agent is None else [f"--agent={agent}"])]
+        with invoked("export", None, None, flags, env) as invocation:
+            invocation.function(invocation, **invocation.arguments)
+        return target
 
     def evaluate(
         self, settings: Settings | None = None, *, best: bool = False, protocol: bool = False, env: object = None

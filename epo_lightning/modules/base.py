@@ -25,7 +25,7 @@ from epo_lightning.modules import contents
 from epo_lightning.modules.algorithm_table import algorithm_name
 from epo_lightning.modules.env_step_axis import put_on_env_steps
 from epo_lightning.modules.evaluated import Evaluated
-from epo_lightning.modules.identity import Identity, require_same_identity
+from epo_lightning.modules.identity import Identity, require_blind, require_same_identity
 from epo_lightning.modules.iteration_log import IterationLog
 from epo_lightning.modules.minibatches import MinibatchLog
 from epo_lightning.modules.supported import require_supported, tell_skipped_hooks
@@ -148,7 +148,9 @@ class PopulationModule(Evaluated, ABC):
     def configure_model(self) -> None:
         """Build the network once the sizes of the environments are known."""
         if not hasattr(self, "policy"):
-            self.policy = self.build_policy(self.identity(self.data.spec))
+            identity = self.identity(self.data.spec)
+            self.policy = self.build_policy(identity)
+            require_blind(self.policy, identity)
 
     def train_dataloader(self) -> Experience[Any]:
         """The algorithm's own stream: Lightning takes one pass of it per epoch."""

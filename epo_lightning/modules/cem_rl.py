@@ -109,7 +109,7 @@ class CEMRLModule(PopulationModule):
         """All actors."""
         require_continuous(identity.task, identity.discrete)
         settings, agents = identity.settings("network", CEMNetworkSettings), int(identity.model["num_agents"])
-        return StackedActor(agents, identity.obs_dim, identity.act_dim, settings)
+        return StackedActor(agents, identity.obs_dim, identity.act_dim, settings, identity.groups)
 
     # Training -------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from epo_lightning.algorithm.population import MASTER
+from epo_lightning.learner.observations import Group, require_groups
 from epo_lightning.limits import Mistake
 from epo_lightning.modules.identity import Identity
 
@@ -54,9 +55,16 @@ def identity_of(checkpoint: Mapping[str, Any]) -> Identity:
             stored = _upgraded(cast(dict[str, Any], stored))
         identity = Identity(**cast(dict[str, Any], stored))
         model = {str(key): tuple(value) if isinstance(value, list) else value for key, value in identity.model.items()}
-    except (TypeError, AttributeError, KeyError) as error:
+        groups = tuple(_group(**group) for group in cast(Any, identity.groups))
+        require_groups(groups, identity.obs_dim)
+    except (TypeError, AttributeError, KeyError, Mistake) as error:
         raise Mistake("ckpt_path: it does not say for which network its weights are") from error
-    return replace(identity, model=model)
+    return replace(identity, model=model, groups=groups)
+
+
+def _group(name: str, shape: Any, privileged: bool) -> Group:
+    """One of the observation."""
+    return Group(name, tuple(shape) if isinstance(shape, list) else shape, bool(privileged))
 
 
 def _upgraded(old: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from epo_lightning.algorithm.population import Population
 from epo_lightning.experience.buffer import RolloutBuffer
 from epo_lightning.experience.diversity import Diversity
 from epo_lightning.experience.estimate import estimate_iteration, is_large
+from epo_lightning.experience.memory import require_memory
 from epo_lightning.experience.rollout import RolloutDataset, rollout_shape
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.experience.streams import Stream, derive_seed
@@ -109,7 +110,9 @@ class EPOModule(PopulationModule):
         """The shared network."""
         settings = identity.settings("network", NetworkSettings)
         agents = identity.model["num_agents"]
-        return LatentActorCritic(identity.obs_dim, identity.act_dim, agents, settings, identity.discrete)
+        return LatentActorCritic(
+            identity.obs_dim, identity.act_dim, agents, settings, identity.discrete, identity.groups
+        )
 
     def configure_model(self) -> None:
         """Also what a new network begins with."""
@@ -128,8 +131,11 @@ class EPOModule(PopulationModule):
             f" {settings.horizon} steps; {population.num_envs * world.world_size} envs on {world.world_size} rank(s),"
             f" {_dealt(population)} and rank"
         )
+        images = any(group.is_image for group in world.env.spec.groups)
+        if images:
+            require_memory(RolloutBuffer.nbytes(shape), world.device, "data.num_envs", population.num_envs)
         groups = self.network_settings, settings, self.loss_settings, self.diversity_settings, self.initial_settings
-        if idle := idle_settings(self.num_agents, *groups, discrete=world.env.spec.discrete):
+        if idle := idle_settings(self.num_agents, *groups, discrete=world.env.spec.discrete, images=images):
             rank_zero_info(idle)
         if world.device.type == "cpu" and is_large(self.policy, shape, settings.num_epochs * settings.passes):
             estimate = estimate_iteration(world, self.policy, shape, settings.num_epochs * settings.passes)

@@ -5,10 +5,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from epo_lightning.envs.base import EnvSpec
+from epo_lightning.learner.observations import Groups, described, seen_by_actors
+from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake
 
 Settings = TypeVar("Settings")
-_OF_THE_TASK = ("task", "obs_dim", "act_dim", "discrete")
+_OF_THE_TASK = ("task", "groups", "obs_dim", "act_dim", "discrete")
+_OF_IMAGES = "network.image_"
 
 
 class UnknownSettingError(Mistake):
@@ -26,6 +29,7 @@ class Identity:
         act_dim: Action entries, or choices of a discrete task.
         discrete: Whether an action is a choice.
         model: Settings of the module by their key behind `model.`, such as `num_agents` and `network.hidden`.
+        groups: Of what the observation is made; () for one vector, or where nobody told.
     """
 
     algorithm: str
@@ -34,11 +38,12 @@ class Identity:
     act_dim: int
     discrete: bool
     model: Mapping[str, Any]
+    groups: Groups = ()
 
     @classmethod
     def of(cls, algorithm: str, spec: EnvSpec, model: Mapping[str, Any]) -> "Identity":
         """That of a network of `algorithm` for environments as `spec` tells them."""
-        return cls(algorithm, spec.name, spec.obs_dim, spec.act_dim, spec.discrete, dict(model))
+        return cls(algorithm, spec.name, spec.obs_dim, spec.act_dim, spec.discrete, dict(model), spec.groups)
 
     def as_dict(self) -> dict[str, Any]:
         """As checkpoints keep it."""
@@ -46,7 +51,8 @@ class Identity:
 
     def plain_values(self) -> list[Any]:
         """Every value in it."""
-        return [self.algorithm, self.task, self.obs_dim, self.act_dim, self.discrete, *self.model.values()]
+        sizes = [self.algorithm, self.task, self.obs_dim, self.act_dim, self.discrete, *self.model.values()]
+        return [*sizes, *(value for group in self.groups for value in (group.name, group.shape, group.privileged))]
 
     def settings(self, group: str, kind: type[Settings]) -> Settings:
         """The settings of one group, such as `network`, as the dataclass that holds them.
@@ -82,6 +88,10 @@ def require_same_identity(saved: Identity, mine: Identity, may_differ: Collectio
         )
     for key in _OF_THE_TASK:
         theirs, value = getattr(saved, key), getattr(mine, key)
+        if key == "groups":
+            if theirs == value or _told_no_names(saved, mine):
+                continue
+            key, theirs, value = "observation", described(theirs), described(value)
         if theirs != value:
             own = f" (an environment of yours that is this task says so in EnvSpec.name: {theirs})"
             raise Mistake(
@@ -90,8 +100,29 @@ def require_same_identity(saved: Identity, mine: Identity, may_differ: Collectio
             )
     for key in saved.model.keys() | mine.model.keys():
         theirs, value = saved.model.get(key), mine.model.get(key)
+        if key.startswith(_OF_IMAGES) and not any(group.is_image for group in mine.groups):
+            continue  # there is no encoder that it would change; older checkpoints have none
         if theirs != value and key not in may_differ:
             raise Mistake(
                 f"--ckpt_path does not match: it has model.{key} {theirs}, not {value}; leave model.{key} to the"
                 " checkpoint"
             )
+
+
+def require_blind(policy: Policy, identity: Identity) -> None:
+    """Refuse a network whose actors would see what is privileged, as one of a user's own that knows no groups.
+
+    Raises:
+        Mistake: Naming the algorithm and the groups.
+    """
+    hidden = [group for group in identity.groups if group.privileged]
+    if hidden and getattr(policy, "sees", None) != seen_by_actors(identity.groups, identity.obs_dim):
+        raise Mistake(
+            f"--algorithm {identity.algorithm} would show its actors {described(hidden)}: its build_policy() must give"
+            " the network Identity.groups, or the task must leave that out"
+        )
+
+
+def _told_no_names(saved: Identity, mine: Identity) -> bool:
+    """Whether it is of a version in which vectors had no names, and what the weights mean is the same."""
+    return not saved.groups and not any(group.privileged or group.is_image for group in mine.groups)

@@ -8,7 +8,7 @@ from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.learner.initial import GeneInitialSettings
 from epo_lightning.learner.networks import NetworkSettings
 
-_Settings = RolloutSettings | LossSettings | DiversitySettings | GeneInitialSettings
+_Settings = RolloutSettings | LossSettings | DiversitySettings | GeneInitialSettings | NetworkSettings
 _OF_SEVERAL = ("model.rollout.master_share", "model.rollout.off_policy_ratio")
 _OFF_POLICY = (
     "model.rollout.off_policy_source",
@@ -26,6 +26,7 @@ def idle_settings(
     diversity: DiversitySettings,
     initial: GeneInitialSettings,
     discrete: bool = False,
+    images: bool = False,
 ) -> str:
     """One line that names the values without effect and the reason of each; empty where every value has one.
 
@@ -37,6 +38,7 @@ def idle_settings(
         diversity: Of the reward for being told apart.
         initial: Of a new network.
         discrete: The task has choices for actions.
+        images: The task's observation has some.
     """
     reasons: dict[str, str] = {}
     if num_agents == 1:
@@ -52,6 +54,9 @@ def idle_settings(
         reasons |= dict.fromkeys(("model.rollout.coupling_followers", "model.loss.coupling_temperature"), uncoupled)
     if discrete:
         reasons["model.rollout.noise_correlation"] = "the task has choices for actions"
+    if not images:
+        encoder = ("model.network.image_channels", "model.network.image_features")
+        reasons |= dict.fromkeys(encoder, "the task has no images")
     if diversity.coefficient == 0:
         classifier = ("hidden", "learning_rate", "num_minibatches")
         reasons |= {f"model.diversity.{name}": "model.diversity.coefficient is 0" for name in classifier}
@@ -64,6 +69,7 @@ def idle_settings(
         what = "hidden has no layer" if network.gene_dim else "gene_dim is 0"
         reasons |= dict.fromkeys(of_first_layer, f"model.network.{what}")
     groups: dict[str, _Settings] = {"rollout": rollout, "loss": loss, "diversity": diversity, "initial": initial}
+    groups["network"] = network
     given = {key: value for name, group in groups.items() for key, value in _given(f"model.{name}", group).items()}
     idle = [f"{key} {given[key]} ({reason})" for key, reason in reasons.items() if key in given]
     return f"Without effect: {'; '.join(idle)}" if idle else ""

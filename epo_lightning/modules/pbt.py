@@ -88,7 +88,9 @@ class PBTModule(PopulationModule):
         """The networks."""
         settings = identity.settings("network", ActorCriticSettings)
         agents = identity.model["num_agents"]
-        return StackedActorCritic(identity.obs_dim, identity.act_dim, agents, settings, identity.discrete)
+        return StackedActorCritic(
+            identity.obs_dim, identity.act_dim, agents, settings, identity.discrete, identity.groups
+        )
 
     def configure_model(self) -> None:
         """The networks, and what each of them learns by."""

@@ -63,7 +63,8 @@ class PQLModule(OffPolicyModule[NStepTransitions]):
     def build_policy(cls, identity: Identity) -> DeterministicActor:
         """The actor."""
         require_continuous(identity.task, identity.discrete)
-        return DeterministicActor(identity.obs_dim, identity.act_dim, identity.settings("network", PQLNetworkSettings))
+        settings = identity.settings("network", PQLNetworkSettings)
+        return DeterministicActor(identity.obs_dim, identity.act_dim, settings, identity.groups)
 
     def needs(self, shape: ReplayShape) -> list[Need]:
         """Also the steps that wait until their return is known."""

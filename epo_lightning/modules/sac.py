@@ -56,7 +56,8 @@ class SACModule(OffPolicyModule[Transitions]):
     def build_policy(cls, identity: Identity) -> SquashedActor:
         """The actor."""
         require_continuous(identity.task, identity.discrete)
-        return SquashedActor(identity.obs_dim, identity.act_dim, identity.settings("network", SACNetworkSettings))
+        settings = identity.settings("network", SACNetworkSettings)
+        return SquashedActor(identity.obs_dim, identity.act_dim, settings, identity.groups)
 
     def build_buffer(self, shape: ReplayShape, device: torch.device) -> ReplayBuffer:
         """Single steps."""

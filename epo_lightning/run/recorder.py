@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import yaml
 
+from epo_lightning.learner.observations import described
 from epo_lightning.modules import contents
 from epo_lightning.modules.base import PopulationCallback
 from epo_lightning.run.columns import SECONDS
@@ -85,9 +86,11 @@ class RunRecorder(PopulationCallback):
         ranks = trainer.world_size
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         print(method(type(module), module.num_agents, callbacks, module.coupled))
+        observes = f"; observes {described(data.spec.groups)}" if data.spec.groups else ""
         print(
             f"{data.spec.name}: {ranks} rank(s) x {data.num_envs} envs = {ranks * data.num_envs} envs,"
-            f" {module.num_agents} agent(s), device {trainer.strategy.root_device.type}, run folder {folder.path}",
+            f" {module.num_agents} agent(s), device {trainer.strategy.root_device.type}, run folder {folder.path}"
+            f"{observes}",
             flush=True,
         )
 

@@ -68,7 +68,7 @@ def test_another_first_word_is_one_line(cli: Cli, first: str, hint: str) -> None
     assert outcome.code == 2
     assert outcome.err == (
         f"error: {first} is not a command{hint}; the first word must be one of: fit, validate, test, play, view,"
-        " report, sweep, doctor\n"
+        " export, report, sweep, doctor\n"
     )
 
 

@@ -28,7 +28,7 @@ from epo_lightning.modules.contents import SIGNATURE as SIGNATURE_KEY
 from tests.support.command_line import TINY, Cli
 from tests.support.overlays import command_line
 
-COMMANDS = ("fit", "validate", "test", "play", "view")
+COMMANDS = ("fit", "validate", "test", "play", "view", "export")
 EVIL = """
 from pathlib import Path
 Path("canary").touch()
@@ -77,6 +77,10 @@ HOSTILE: dict[str, tuple[str, Any, str]] = {
     ),
     "a worker's factory": (
         "data.env", spec(WORKER, python=sys.executable, factory="evil.py:make"), "with the factory evil.py:make"
+    ),
+    "names from a file": ("data.env", spec(GYM, id="Pendulum-v1", privileged="secret"), "set data.env.privileged to"),
+    "names that are paths": (
+        "data.env", spec(GYM, id="Pendulum-v1", privileged=["mass", "/etc/passwd"]), "set data.env.privileged to /etc"
     ),
     "objects from a file": ("data.env", spec(KUKA, objects="secret"), "set data.env.objects to secret"),
     "obstacles from a file": ("data.env", spec(KUKA, obstacles="secret"), "set data.env.obstacles to secret"),
@@ -664,3 +668,7 @@ def test_texts_stay_texts() -> None:
     assert len(text.partition("\n")[0]) > os.pathconf("/", "PC_NAME_MAX")
     with pytest.raises(OSError, match="too long"):
         Path(text).stat()
+
+
+def test_names_of_privileged_groups_need_no_consent() -> None:
+    assert findings({"data": {"env": spec(GYM, id="Pendulum-v1", privileged=["robot.mass", "goal"])}}) == []

@@ -65,7 +65,7 @@ def put_mirrored(env: AllegroKuka, image: AllegroKuka, free: int, order: list[in
     ("task", "kwargs", "order"),
     [
         ("two_arm", {}, [0]),
-        ("two_arm_regrasp", {}, [0]),
+        ("two_arm_regrasp", {"privileged": True}, [0]),
         ("two_arm_hole", {}, [0]),
         ("two_arm_partition", {"observe_obstacles": True}, [0, 1]),
         ("two_arm", {"obstacles": PAIR, "observe_obstacles": True, "objects": "cube"}, [0, 2, 1]),
@@ -123,6 +123,20 @@ def test_each_arm_does_what_the_other_did() -> None:
     torch.testing.assert_close(seen[:, 92:95], state.palm_pos[:, 1] * TURN)  # the first palm is where the second was
     torch.testing.assert_close(seen[:, 118:122], state.object_frame[:, :4] * QUAT)
     torch.testing.assert_close(seen[:, 188:], obs[:, 188:])  # scales, distance, lifted, clock, successes, reward
+    env.close()
+
+
+def test_what_only_the_critic_sees_is_mirrored_too() -> None:
+    env = make("two_arm", 2, privileged=True)
+    obs = env.reset()
+    hidden = obs[:, 196:] = torch.arange(1.0, 73.0).expand(2, 72)
+    seen = env.symmetry().obs(obs)[:, 196:]
+    torch.testing.assert_close(seen[:, :3], hidden[:, :3] * TURN)  # the object's place
+    torch.testing.assert_close(seen[:, 3:7], hidden[:, 3:7] * QUAT)
+    torch.testing.assert_close(seen[:, 13:16], hidden[:, 13:16] * TURN)  # the force that pushes it
+    assert seen[0, 16:19].tolist() == [17.0, 18.0, 19.0]
+    assert seen[0, 19:65].tolist() == [*range(43, 66), *range(20, 43)]  # targets: the arms change their parts
+    assert torch.equal(seen[:, 65:], hidden[:, 65:])
     env.close()
 
 

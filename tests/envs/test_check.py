@@ -15,6 +15,7 @@ from torch import Tensor
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.envs.check import check_env, main
 from epo_lightning.envs.contract import check_result
+from epo_lightning.envs.signals import Signal, Signals
 
 CPU = torch.device("cpu")
 N = 5
@@ -184,6 +185,11 @@ class UnitsThatAreNumbers(Sound):
     curriculum_units: Mapping[str, str] = {"level": 1}  # type: ignore[dict-item]
 
 
+class TellsTooLittle(Sound):
+    def signals(self) -> Signals:
+        return Signals((Signal("age", 1),), (Signal("action", 3),))
+
+
 BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
     "no VectorEnv": (lambda: object(), r"object must derive from .*VectorEnv"),
     "no spec": (NoSpec, r"NoSpec\.spec must be an EnvSpec"),
@@ -277,6 +283,7 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
     "loads with KeyError": (LoadsWithKeyError, r"load_state_dict\(\) must refuse .* got KeyError"),
     "curriculum type": (CurriculumOfTensors, r"curriculum\(\) must return a dict from names to floats"),
     "curriculum ignored": (IgnoresTheCurriculum, r"set_curriculum\(\) must take over"),
+    "signals too few": (TellsTooLittle, r"signals\(\): the observation's entries are 1 numbers, the environment has 2"),
     "units of nothing": (UnitsOfNothing, r"curriculum_units must name units of values of curriculum\(\) \['level'\]"),
     "units no strings": (UnitsThatAreNumbers, r"curriculum_units must name units .* got \{'level': 1\}"),
 }

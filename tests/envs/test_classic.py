@@ -129,6 +129,23 @@ def test_pendulum_angle_wraps_and_speed_is_limited() -> None:
     assert result.obs[0, 2].item() == 8.0
 
 
+def test_a_wind_blows_through_an_episode_and_the_critic_alone_may_see_it() -> None:
+    blind, told = (Pendulum(2, CPU, 0, max_steps=3, wind=0.5, privileged=privileged) for privileged in (False, True))
+    first = told.reset()
+    assert torch.equal(first[:, :3], blind.reset())
+    wind = first[:, 3]
+    assert (wind.abs() > 0.0).all()
+    assert (wind.abs() <= 0.5).all()
+    place(told, [[0.0, 0.0, 0.5], [0.0, 0.0, -0.25]])
+    result = told.step(torch.zeros(2, 1))
+    # w = 3 x 0.5 x 0.05 = 0.075, and half of it the other way
+    torch.testing.assert_close(result.obs[:, 2:], torch.tensor([[0.075, 0.5], [-0.0375, -0.25]]))
+    with pytest.raises(ValueError, match=r"init_args\.privileged: there is no wind to be seen"):
+        Pendulum(2, CPU, 0, privileged=True)
+    with pytest.raises(ValueError, match=r"init_args\.wind must be at least 0"):
+        Pendulum(2, CPU, 0, wind=-1.0)
+
+
 def test_pendulum_counts_a_success_only_at_the_end() -> None:
     env = Pendulum(2, CPU, 0, max_steps=10)
     place(env, [[0.0, 0.0], [math.pi, 0.0]], clock=8)

@@ -1,6 +1,7 @@
 """Tasks that say that they are symmetric: a mirrored step is the mirror image of the step."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ CPU = torch.device("cpu")
 SIGNS = {
     CartpoleSwingup: [-1.0, -1.0, -1.0, -1.0],
     Pendulum: [-1.0, -1.0],
+    partial(Pendulum, wind=1.0, privileged=True): [-1.0, -1.0, -1.0],
     PendulumSwingup: [-1.0, -1.0],
     WallMaze: [1.0, -1.0],
 }

@@ -624,6 +624,57 @@ def test_late_beginnings_are_the_adapter_s(make: Callable[..., WorkerEnv]) -> No
         other.reset_late(torch.zeros(4))
 
 
+GROUPED = """
+import numpy as np
+
+class Grouped:
+    obs_dim, act_dim, max_episode_steps = 8, 1, 3
+    groups = [("pose", 1, False), ("camera", [1, 2, 3], False), ("mass", 1, True)]
+
+    def __init__(self, num_envs, lacks):
+        self.num_envs, self.lacks, self.clock = num_envs, lacks, 0
+
+    def look(self):
+        rows = np.full((self.num_envs, 1), self.clock, np.float32)
+        camera = np.arange(6).reshape(1, 1, 2, 3).repeat(self.num_envs, 0)
+        seen = {"mass": rows + 10, "camera": camera, "pose": rows}
+        return {name: value for name, value in seen.items() if name != self.lacks or not self.clock}
+
+    def reset(self):
+        self.clock = 0
+        return self.look()
+
+    def step(self, actions):
+        self.clock += 1
+        cut, last = np.full(self.num_envs, self.clock == 3), self.look()
+        if self.clock == 3:
+            self.clock = 0
+        return self.look(), actions[:, 0], cut & False, cut, {"final_obs": last}
+
+def make(num_envs, seed, lacks=""):
+    return Grouped(num_envs, lacks)
+"""
+
+
+def test_groups_of_an_adapter_are_columns_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "grouped.py"
+    file.write_text(GROUPED)
+    env = WorkerEnv(2, CPU, 0, sys.executable, f"{file}:make")
+    assert ", ".join(map(str, env.spec.groups)) == "pose 1, camera 1 x 2 x 3, mass 1 (privileged)"
+    check_env(env, 10)
+    assert env.reset().tolist() == [[0, 0, 1, 2, 3, 4, 5, 10]] * 2
+    result = [env.step(torch.zeros(2, 1)) for _ in range(3)][-1]
+    assert result.obs.tolist() == [[0, 0, 1, 2, 3, 4, 5, 10]] * 2
+    assert result.final_obs is not None
+    assert result.final_obs.tolist() == [[3, 0, 1, 2, 3, 4, 5, 13]] * 2
+    env.close()
+    lacking = WorkerEnv(2, CPU, 0, sys.executable, f"{file}:make", {"lacks": "mass"})
+    lacking.reset()
+    with pytest.raises(ValueError, match=r"obs lacks the group 'mass', it has camera, pose$"):
+        lacking.step(torch.zeros(2, 1))
+    lacking.close()
+
+
 class TestIsaacGym:
     """The stand-in's observation: clock, goals reached in this episode, first action, a number of this episode."""
 
@@ -635,6 +686,15 @@ class TestIsaacGym:
         assert env.spec.step_seconds == pytest.approx(0.1)
         assert not env.spec.restores
         assert env.versions == {"isaacgym": "1.0.stand-in", "isaacgymenvs": "1.5.stand-in", "torch": "0.stand-in"}
+
+    def test_states_are_for_the_critic_alone(self, gym: Callable[..., WorkerEnv]) -> None:
+        env = gym("Stated", 2, privileged=True)
+        assert ", ".join(map(str, env.spec.groups)) == "obs 4, states 2 (privileged)"
+        assert env.reset()[:, [0, 1, 2, 4, 5]].tolist() == [[1, 0, 0, 1, 7]] * 2
+        assert env.step(torch.zeros(2, 2)).obs[:, [0, 1, 2, 4, 5]].tolist() == [[2, 0, 0, 2, 7]] * 2
+        assert gym("Stated", 2).spec.groups == ()
+        with pytest.raises(ValueError, match=r"options\.privileged: Cartpole has no states, set it to false$"):
+            gym("Cartpole", 2, privileged=True)
 
     def test_time_goals_and_falls_of_a_kuka_task(self, gym: Callable[..., WorkerEnv]) -> None:
         env = gym("AllegroKuka", 3)
@@ -747,7 +807,10 @@ class TestIsaacGym:
             ({"task": "Cartpole", "overrides": ["task.env.gravity=1"]}, "options: Could not override 'task.env.grav"),
             ({"task": "HumanoidAMP"}, "options.task: HumanoidAMP needs a learner that resets it"),
             ({"task": "FactoryBase"}, "options.task: FactoryBase is what other tasks"),
-            ({"task": "Cartpole", "tusk": 1}, "isaacgym knows the options task, sub_task, overrides; got 'tusk'"),
+            (
+                {"task": "Cartpole", "tusk": 1},
+                "isaacgym knows the options task, sub_task, overrides, privileged; got 'tusk'",
+            ),
         ],
     )
     def test_mistakes(self, gym: Callable[..., WorkerEnv], options: dict[str, Any], message: str) -> None:

@@ -114,6 +114,14 @@ class TestBothVersions:
 
 
 class TestOptions:
+    def test_a_group_for_the_critic_alone_comes_last(self, make: Make) -> None:
+        env = make(1, settings={"critic": True, "episode_length_s": 0.2}, privileged="critic")
+        assert (env.obs_dim, env.groups) == (3, [("policy", 2, False), ("critic", 1, True)])
+        assert step(env, 1.0)[0][0] == [[0.25, 1.0, 2.5]]
+        (obs, *_), extras = step(env, 1.0)
+        assert obs == [[0.0, 0.0, 0.0]]
+        assert extras["final_obs"].tolist() == [[0.5, 2.0, 5.0]]
+
     def test_a_finite_horizon_ends_for_good(self, make: Make) -> None:
         env = make(settings={"is_finite_horizon": True, "episode_length_s": 0.1})
         (_, _, terminated, _), _ = step(env, 0.0, 0.0, 0.0)

@@ -106,6 +106,17 @@ class TestTranslation:
         assert env.obs_dim == 3
         assert step(env, 1.0)[0][0] == [[0.25, 1.0, 1.0]]
 
+    def test_a_group_for_the_critic_alone_comes_last(self, make: Callable[..., Mjlab]) -> None:
+        env = make(2, privileged="critic")
+        assert (env.obs_dim, env.groups) == (5, [("actor", 2, False), ("critic", 3, True)])
+        assert step(env, 1.0, -1.0)[0][0] == [[0.25, 1.0, 0.25, 1.0, 1.0], [-0.25, 1.0, -0.25, 1.0, -1.0]]
+        (obs, *_), extras = step(env, 1.0, -1.0)  # the second falls
+        assert obs[1] == [0.0, 0.0, 0.0, 0.0, -1.0]
+        assert extras["final_obs"].tolist()[1] == [-0.5, 2.0, -0.5, 2.0, -1.0]
+
+    def test_several_groups_for_actors(self, make: Callable[..., Mjlab]) -> None:
+        assert make(1, observations=["critic", "actor"]).groups == [("critic", 3, False), ("actor", 2, False)]
+
     def test_the_curriculums_clock_is_kept_and_can_be_held(self, make: Callable[..., Mjlab]) -> None:
         env = make(1)
         step(env, 0.0)
@@ -136,6 +147,8 @@ class TestTranslation:
             {"observations": "camera"},
             r"observations: .* has the flat observations actor, critic; got 'camera'$",
         ),
+        ({"privileged": "camera"}, r"privileged: .* has the flat observations actor, critic; got 'camera'$"),
+        ({"privileged": ["actor"]}, r"privileged: actor is among the groups twice: what actors see is no secret$"),
         ({"task": "Stand-In-Camera"}, r"options\.observations: Stand-In-Camera has no flat observations$"),
         ({"success": "twist"}, r"options\.success: Stand-In-Point has the terms time_out, fell, goal; got 'twist'$"),
         ({"settings": {"scene.envs": 3}}, r"options\.settings: scene has the fields num_envs; got 'envs'$"),

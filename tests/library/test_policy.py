@@ -9,19 +9,19 @@ import torch
 
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.learner.q_networks import SACNetworkSettings, SquashedActor
-from epo_lightning.library.policy import AgentPolicy
+from epo_lightning.library.policy import Policy
 from epo_lightning.limits import Mistake
 from epo_lightning.modules.identity import Identity
 
 AGENTS, OBS, ACT = 3, 4, 2
 
 
-def make(agent: Any = 0, *, lstm_units: int | None = None, discrete: bool = False) -> AgentPolicy:  # noqa: ANN401
+def make(agent: Any = 0, *, lstm_units: int | None = None, discrete: bool = False) -> Policy:  # noqa: ANN401
     torch.manual_seed(0)
     settings = NetworkSettings(gene_dim=3, hidden=(8,), lstm_units=lstm_units, log_std_init=-1.0)
     network = LatentActorCritic(OBS, ACT, AGENTS, settings, discrete)
     network.obs_moments.update(torch.randn(50, OBS) * 3 + 1)
-    return AgentPolicy(network, Identity("epo", "Task", OBS, ACT, discrete, {}), agent)
+    return Policy(network, Identity("epo", "Task", OBS, ACT, discrete, {}), agent)
 
 
 def test_one_observation_gives_one_action_and_several_give_several() -> None:
@@ -63,9 +63,7 @@ def test_drawn_actions_spread_as_the_log_std_says_and_repeat_by_seed() -> None:
     policy = make()
     obs = torch.zeros(20_000, OBS)
     mean, drawn = policy(obs)[0], policy(obs, sample=True)
-    assert torch.equal(
-        drawn, AgentPolicy(policy.network, Identity("epo", "Task", OBS, ACT, False, {}))(obs, sample=True)
-    )
+    assert torch.equal(drawn, Policy(policy.network, Identity("epo", "Task", OBS, ACT, False, {}))(obs, sample=True))
     free = drawn[(drawn.abs() < 1).all(1)]
     assert len(free) > 10_000
     torch.testing.assert_close(drawn.median(0).values, mean, atol=0.02, rtol=0)
@@ -111,7 +109,7 @@ def test_memory_belongs_to_its_rows() -> None:
 def test_an_actor_of_sac_acts_and_draws() -> None:
     torch.manual_seed(0)
     network = SquashedActor(OBS, ACT, SACNetworkSettings(actor=(8,)))
-    policy = AgentPolicy(network, Identity("sac", "Task", OBS, ACT, False, {}))
+    policy = Policy(network, Identity("sac", "Task", OBS, ACT, False, {}))
     assert not policy(np.ones(OBS)).any()  # a new actor's mode
     drawn = policy(torch.zeros(2000, OBS), sample=True)
     assert drawn.abs().max() < 1
@@ -153,3 +151,46 @@ def test_acting_changes_nothing_of_the_network() -> None:
     before = copy.deepcopy(policy.network.state_dict())
     policy(torch.randn(5, OBS), sample=True)
     assert all(torch.equal(value, before[name]) for name, value in policy.network.state_dict().items())
+
+
+def test_any_gene_acts_and_an_agents_own_is_the_agent() -> None:
+    policy, obs = make(lstm_units=5), torch.randn(AGENTS, OBS)
+    assert isinstance(policy.network, LatentActorCritic)
+    genes = policy.network.genes.detach()
+    identity = Identity("epo", "Task", OBS, ACT, False, {})
+    each, by_gene = Policy(policy.network, identity, range(AGENTS)), Policy(policy.network, identity, gene=genes)
+    for done in ([False, True, False], [False, False, False]):
+        torch.testing.assert_close(by_gene.act(obs), each.act(obs))
+        by_gene.reset(done)
+        each.reset(done)
+    between = Policy(policy.network, identity, gene=(genes[0] + genes[1]).numpy() / 2)
+    assert between(obs[0].numpy()).shape == (ACT,)
+    between.reset()
+    assert not torch.allclose(between(obs), policy(obs))
+
+
+@pytest.mark.parametrize(
+    ("gene", "fault"),
+    [
+        ([0.0, 0.0], r"a gene has shape \(3,\), several have \(N, 3\); got \(2,\)"),
+        (["a", "b", "c"], "the gene must be numbers"),
+        ([0.0, 0.0, float("inf")], "the gene is not finite"),
+    ],
+)
+def test_what_is_no_gene_is_refused_in_one_line(gene: object, fault: str) -> None:
+    network, identity = make().network, Identity("epo", "Task", OBS, ACT, False, {})
+    with pytest.raises(Mistake, match=fault):
+        Policy(network, identity, gene=gene)
+    with pytest.raises(Mistake, match="an agent or a gene, not both"):
+        Policy(network, identity, 1, gene=[0.0] * 3)
+
+
+def test_a_gene_stands_for_itself_alone() -> None:
+    network, identity = make().network, Identity("epo", "Task", OBS, ACT, False, {})
+    with pytest.raises(Mistake, match="2 genes act on as many observations, got 3"):
+        Policy(network, identity, gene=np.zeros((2, 3)))(np.zeros((3, OBS)))
+    with pytest.raises(Mistake, match="a gene has no noise of its own"):
+        Policy(network, identity, gene=[0.0] * 3)(np.zeros(OBS), sample=True)
+    actor = SquashedActor(OBS, ACT, SACNetworkSettings(actor=(8,)))
+    with pytest.raises(Mistake, match="agents of Task have none: choose one by agent"):
+        Policy(actor, Identity("sac", "Task", OBS, ACT, False, {}), gene=[0.0] * 3)

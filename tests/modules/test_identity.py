@@ -10,6 +10,7 @@ import torch
 
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic import Probe
+from epo_lightning.learner.observations import Group
 from epo_lightning.limits import Mistake
 from epo_lightning.modules import contents
 from epo_lightning.modules.identity import Identity, require_same_identity
@@ -76,7 +77,7 @@ def test_a_checkpoint_that_does_not_tell_is_refused(told: object) -> None:
             contents.identity_of(checkpoint)
 
 
-@pytest.mark.parametrize("command", ["fit", "validate", "test", "play", "view"])
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "play", "view", "export"])
 def test_every_command_refuses_another_task_of_equal_sizes(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
@@ -146,3 +147,48 @@ def test_a_flag_after_null_in_a_configuration_wins(cli: Cli) -> None:
     Path("null.yaml").write_text("ckpt_path: null")
     outcome = cli("validate", "--config", "null.yaml", "--ckpt_path", "run")
     assert outcome.out.startswith("Probe: 8 episodes of the master of run/checkpoints/last.ckpt,")
+
+
+SEEN = (Group("pose", 1), Group("eye", (1, 1, 1)))
+
+
+def test_groups_survive_a_file_and_are_compared_by_name_size_and_who_sees_them() -> None:
+    mine = replace(MINE, groups=SEEN)
+    stored = json.loads(json.dumps(mine.as_dict()))  # lists for tuples, as some loaders have it
+    assert contents.identity_of({"identity": stored}) == mine
+    other = replace(MINE, groups=(SEEN[0], Group("eye", (1, 1, 1), privileged=True)))
+    words = (
+        r"its observation is pose 1, eye 1 x 1 x 1, not pose 1, eye 1 x 1 x 1 \(privileged\); leave data\.env to the"
+    )
+    with pytest.raises(Mistake, match=words):
+        require_same_identity(mine, other)
+
+
+def test_what_was_written_before_vectors_had_names_fits_where_nothing_is_privileged_nor_an_image() -> None:
+    require_same_identity(MINE, replace(MINE, groups=(Group("pose", 1), Group("goal", 1))))
+    for group in (SEEN[1], Group("goal", 1, privileged=True)):
+        with pytest.raises(Mistake, match="its observation is one vector without a name, not pose 1, "):
+            require_same_identity(MINE, replace(MINE, groups=(SEEN[0], group)))
+
+
+def test_an_encoder_is_compared_where_there_are_images() -> None:
+    older = dict(MINE.model)
+    newer = {**older, "network.image_features": 9}
+    require_same_identity(replace(MINE, model=older), replace(MINE, model=newer))
+    with pytest.raises(Mistake, match=r"it has model\.network\.image_features None, not 9"):
+        require_same_identity(replace(MINE, model=older, groups=SEEN), replace(MINE, model=newer, groups=SEEN))
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        3,
+        [3],
+        [{"name": "a"}],
+        [{"name": "a", "shape": 9, "privileged": False}],
+        [{"name": 1, "shape": 2, "privileged": False}],
+    ],
+)
+def test_groups_that_make_no_observation_are_refused(groups: object) -> None:
+    with pytest.raises(Mistake, match="does not say for which network"):
+        contents.identity_of({"identity": {**MINE.as_dict(), "groups": groups}})

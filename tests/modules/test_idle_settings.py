@@ -100,3 +100,12 @@ def test_noise_that_is_not_correlated() -> None:
         line = idle_settings(agents, network, correlated, *rest, discrete=True)
         assert line == "Without effect: model.rollout.noise_correlation 0.9 (the task has choices for actions)"
         assert idle_settings(agents, network, correlated, *rest) == ""
+
+
+def test_an_encoder_without_images_is_told() -> None:
+    network = NetworkSettings(image_channels=(8,), image_features=16)
+    line = told(4, network=network)
+    for word in ("model.network.image_channels (8,)", "model.network.image_features 16", "the task has no images"):
+        assert word in line
+    settings = RolloutSettings(), LossSettings(), DiversitySettings(), GeneInitialSettings()
+    assert idle_settings(4, network, *settings, images=True) == ""

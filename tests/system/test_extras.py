@@ -15,6 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 REMOTE = ROOT / "epo_lightning" / "envs" / "worker" / "remote"
 SOURCES = [path for path in (ROOT / "epo_lightning").rglob("*.py") if REMOTE not in path.parents]
+RUNNER = tomllib.loads((ROOT / "epo_runtime" / "pyproject.toml").read_text())["project"]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/*.ipynb")]
 BROUGHT = {"warp-lang": "warp", "pyopengl": "mujoco"}
 """What comes with a package that is named, and where it is named."""
@@ -50,7 +51,7 @@ def imported(path: Path) -> set[str]:
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             found.add(str(node.module).partition(".")[0])
-    return found - set(sys.stdlib_module_names) - {"epo_lightning"}
+    return found - set(sys.stdlib_module_names) - {"epo_lightning", "epo_runtime"}
 
 
 def test_every_import_is_brought_by_a_dependency_or_an_extra() -> None:
@@ -59,6 +60,14 @@ def test_every_import_is_brought_by_a_dependency_or_an_extra() -> None:
     assert modules >= {"torch", "yaml", "viser", "PIL"}
     names = {module: {distribution(name) for name in brings.get(module, [module])} for module in modules}
     assert [module for module in modules if not names[module] & (NEEDED | OFFERED | set(BROUGHT))] == []
+
+
+def test_the_runner_alone_brings_what_it_imports_and_no_torch() -> None:
+    modules = set().union(*(imported(path) for path in (ROOT / "epo_runtime").glob("*.py")))
+    assert modules == {"numpy", "onnxruntime", "yaml"}
+    assert {distribution(each) for each in RUNNER["dependencies"]} == {"numpy", "onnxruntime", "pyyaml"}
+    assert RUNNER["version"] == PROJECT["version"]
+    assert flat("runtime") | NEEDED >= {"numpy", "onnxruntime", "pyyaml"}
 
 
 def advice(text: str) -> list[str]:

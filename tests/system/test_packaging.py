@@ -19,13 +19,17 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {file.relative_to(ROOT).as_posix() for file in (ROOT / "epo_lightning" / "configs").rglob("*.yaml")}
-MODULES = {file.relative_to(ROOT).as_posix() for file in (ROOT / "epo_lightning").rglob("*.py")}
+MODULES = {file.relative_to(ROOT).as_posix() for file in (ROOT / "epo_lightning").rglob("*.py")} | {
+    file.relative_to(ROOT).as_posix() for file in (ROOT / "epo_runtime").glob("*.py")
+}
 IN_SOURCE = (
     "benchmarks/*.py",
     "docs/**/*.md",
     "docs/**/*.png",
     "docs/**/*.py",
     "docs/**/*.css",
+    "epo_runtime/pyproject.toml",
+    "examples/*.py",
     "notebooks/*.ipynb",
     "tests/**/*.py",
 )
@@ -83,7 +87,21 @@ def test_source_archive_holds_all_that_the_repository_does(archives: tuple[Path,
 def test_wheel_holds_modules_configurations_and_callbacks(archives: tuple[Path, Path]) -> None:
     names = set(contents(archives[1]))
     assert names >= MODULES | CONFIGS | {"epo_lightning/py.typed", "epo_lightning/callbacks/evolution.py"}
-    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"epo_lightning"}
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"epo_lightning", "epo_runtime"}
+
+
+def test_the_runner_alone_is_a_wheel_that_needs_no_torch(archives: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "epo_runtime", tmp_path / "runner", ignore=shutil.ignore_patterns("__pycache__", "build"))
+    result = build(tmp_path / "runner", tmp_path, "--wheel")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    (wheel,) = tmp_path.glob("*.whl")
+    runner, whole = contents(wheel), contents(archives[1])
+    modules = {name for name in runner if name.startswith("epo_runtime/")}
+    assert modules == {name for name in MODULES if name.startswith("epo_runtime/")}
+    assert all(runner[name] == whole[name] for name in modules)
+    (metadata,) = [runner[name].decode() for name in runner if name.endswith("METADATA")]
+    assert "Requires-Dist: onnxruntime" in metadata
+    assert "Requires-Dist: torch" not in metadata
 
 
 def test_a_tree_without_links_builds_the_same_wheel(

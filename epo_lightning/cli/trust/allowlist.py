@@ -84,6 +84,8 @@ _TEXTS = {
 _NUMBERS = ("devices", "num_nodes", "precision", "max_epochs", "max_time", "enable_progress_bar", "deterministic",
             "benchmark", "detect_anomaly", "logger")  # fmt: skip
 """Of the trainer, what may be a number or a truth value."""
+_LISTS = {"data.env.privileged": r"[\w.-]+"}
+"""What may be a list of texts: names that stand for nothing else. A single text could be a file's name."""
 _MOST = {"trainer.num_nodes": 1, "trainer.devices": 64, "data.env.threads": 256}
 """How many processes or threads anybody's checkpoint may ask for."""
 _NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
@@ -158,7 +160,8 @@ def _texts(value: object, key: str, forms: Mapping[str, str] = _TEXTS) -> Iterat
             else:
                 yield from _texts(item, f"{key}.{name}", forms)
     elif isinstance(value, list):
-        yield from (each._replace(key=key) for item in value for each in _texts(item, key, {}))
+        inner = {key: _LISTS[key]} if key in _LISTS else {}
+        yield from (each._replace(key=key) for item in value for each in _texts(item, key, inner))
     elif not _is_plain(value, forms.get(key, r"(?!)"), _MOST.get(key, 2**63 - 1)):
         yield Finding(key, f"set {key} to {shown(value)}")
 

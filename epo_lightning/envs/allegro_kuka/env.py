@@ -10,7 +10,6 @@ the object has fallen below z = 0.10 m, a fingertip is too far away (single-arm 
 up; `truncated` when the time for a goal is over or 50 goals are reached. The original cuts the return in both cases.
 """
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,19 +24,25 @@ from epo_lightning.envs.allegro_kuka.draws import Drawn, Draws
 from epo_lightning.envs.allegro_kuka.mirror import mirror_map
 from epo_lightning.envs.allegro_kuka.objects import half_sizes, masses, object_scales, object_shapes, reach
 from epo_lightning.envs.allegro_kuka.obstacles import Block, check_obstacles
-from epo_lightning.envs.allegro_kuka.randomization import KEY, Randomization, Range, check_randomization
+from epo_lightning.envs.allegro_kuka.privileged import GROUP, SEEN, privileged_dim
+from epo_lightning.envs.allegro_kuka.randomization import UNITS, Randomization, check_randomization
 from epo_lightning.envs.allegro_kuka.reward import exposed
 from epo_lightning.envs.allegro_kuka.robot import GAINS
 from epo_lightning.envs.allegro_kuka.scripted import Script
+from epo_lightning.envs.allegro_kuka.signals import signals
 from epo_lightning.envs.allegro_kuka.task import MAX_SUCCESSES, Rules
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv, require_reward_parameters
+from epo_lightning.envs.signals import Signals
 from epo_lightning.envs.threads import OneThread
+from epo_lightning.learner.observations import Group
 from epo_lightning.limits import Mistake
 from epo_lightning.physics.base import FACTORS
 from epo_lightning.physics.engines import choose_engine
 
 if TYPE_CHECKING:
     from epo_lightning.physics.drawing import Marker, SceneDrawing
+
+_PLACES = {name: place for place, name in enumerate(UNITS)}
 
 
 class AllegroKuka(VectorEnv):
@@ -67,6 +72,8 @@ class AllegroKuka(VectorEnv):
         constraints_per_world: Room that `physics: warp` keeps for rows of constraints in each environment; null: 160.
         randomization: Ranges of what every environment draws anew at the beginning of an episode, such as {mass: [0.5,
             2.0]}: friction, mass, gains (or stiffness, damping), latency, observation_noise, action_noise; null: none.
+        privileged: Whether a critic of its own sees the group `critic`: the object's true state, forces, the tolerance
+            and more that a policy does not (see docs/allegro_kuka.md).
 
     Raises:
         Mistake: When an argument is out of range or names nothing known.
@@ -93,6 +100,7 @@ class AllegroKuka(VectorEnv):
         contacts_per_world: int | None = None,
         constraints_per_world: int | None = None,
         randomization: Randomization | None = None,
+        privileged: bool = False,
     ) -> None:
         card = variant(task, obstacles, observe_obstacles, arm_speed)
         objects = card.objects if objects is None else objects
@@ -125,18 +133,25 @@ class AllegroKuka(VectorEnv):
         generator = torch.Generator(self.physics.device).manual_seed(seed)
         self.rules = Rules(card, scales, low, high, generator, curriculum)
         self._draws = Draws(self._ranges, card, num_envs, seed, self.physics.device) if self._ranges else None
+        self.rules = Rules(card, scales, low, high, generator, curriculum, privileged)
+        groups = (Group(SEEN, card.obs_dim), Group(GROUP, privileged_dim(card), privileged=True)) if privileged else ()
         self.spec = EnvSpec(
             name=f"AllegroKuka/{card.name}",
             num_envs=num_envs,
-            obs_dim=card.obs_dim,
+            obs_dim=card.obs_dim + (privileged_dim(card) if privileged else 0),
             act_dim=card.joints,
             max_episode_steps=MAX_SUCCESSES * (card.budget - 1),
             step_seconds=STEP_SECONDS,
+            groups=groups,
         )
         self._device, self._engine = device, physics
         self._all = torch.arange(num_envs, device=self.physics.device)
         self._drawing: SceneDrawing | None = None
-        self._final_obs = torch.zeros(num_envs, card.obs_dim, device=self.physics.device)
+        self._final_obs = torch.zeros(num_envs, self.spec.obs_dim, device=self.physics.device)
+
+    def signals(self) -> Signals:
+        """See `VectorEnv.signals`."""
+        return signals(self.rules.card, self.rules.low.cpu(), self.rules.high.cpu())
 
     @torch.no_grad()
     @OneThread()
@@ -197,10 +212,16 @@ class AllegroKuka(VectorEnv):
         start = self.rules.restart(ids)
         if self._draws is not None:
             self._draws.restart(ids, start.joint_pos)
-            self.physics.vary(ids, self._draws.scene(ids))
+            self._apply(ids, self._draws)
         self.physics.reset(ids, *start)
         self.physics.place_goal(ids, *self.rules.new_goals(ids))
         return self._first_observation(ids)
+
+    def _apply(self, ids: Tensor, draws: Draws) -> None:
+        """Physics, and what the critic is told, follow what the environments `ids` have drawn."""
+        self.physics.vary(ids, draws.scene(ids))
+        for name in draws.names:
+            self.rules.drawn[ids, _PLACES[name]] = draws.values[ids, draws.names.index(name)]
 
     def _first_observation(self, ids: Tensor) -> Tensor:
         obs = self.rules.first_observation(self.physics.state.rows(ids), ids)
@@ -251,19 +272,13 @@ class AllegroKuka(VectorEnv):
 
     def _load_draws(self, state: Mapping[str, Any], targets: Tensor) -> None:
         """What was drawn; anew where the ranges are others than those of `state`, with the drives at `targets`."""
-        ranges = {name: tuple(limits) for name, limits in state.get("ranges", {}).items()}
-        if ranges != self._ranges:
-            warnings.warn(
-                f"{KEY} was {_told(ranges)} and is {_told(self._ranges)} from here on, for running episodes, too",
-                stacklevel=2,
-            )
         if self._draws is None:
             return
-        if ranges == self._ranges:
+        if {name: tuple(limits) for name, limits in state.get("ranges", {}).items()} == self._ranges:
             self._draws.load_state_dict(state)
         else:
             self._draws.restart(self._all, targets.to(self.rules.device))
-        self.physics.vary(self._all, self._draws.scene(self._all))
+        self._apply(self._all, self._draws)
 
     def curriculum(self) -> dict[str, float]:
         """The tolerance reached, in metres."""
@@ -279,7 +294,7 @@ class AllegroKuka(VectorEnv):
 
     def symmetry(self) -> Symmetry:
         """Half a turn about the vertical axis, see `mirror`; see `VectorEnv.symmetry`."""
-        return mirror_map(self.rules.card)
+        return mirror_map(self.rules.card, self.rules.privileged)
 
     def reward_parameters(self) -> dict[str, float]:
         """What the reward pays, see `reward.Prices`; see `VectorEnv.reward_parameters`."""
@@ -319,7 +334,3 @@ class AllegroKuka(VectorEnv):
         if self._drawing is not None:
             self._drawing.close()
             self._drawing = None
-
-
-def _told(ranges: Mapping[str, Range]) -> str:
-    return ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in ranges.items()) or "null"

@@ -5,7 +5,7 @@ vertical axis through the table's middle does, when the arms change their parts:
 Starts and goals, table and objects (cuboids, whose own half turns do not show) are the same after it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -13,6 +13,7 @@ from epo_lightning.algorithm.symmetry import SignedPermutation, Symmetry, joined
 from epo_lightning.envs.allegro_kuka.cards import FINGERS, Card
 from epo_lightning.envs.allegro_kuka.layout import block_sizes
 from epo_lightning.envs.allegro_kuka.obstacles import KEY, TOUCH, Block
+from epo_lightning.envs.allegro_kuka.privileged import privileged_sizes
 from epo_lightning.envs.allegro_kuka.task import KEYPOINT_SIGNS
 from epo_lightning.limits import Mistake
 
@@ -27,8 +28,12 @@ WRIST_SIGNS = ((-1.0, 1.0, 1.0, -1.0), (1.0, -1.0, -1.0, 1.0))
 """Of the quaternion of each wrist, whose frame does not turn by itself: k q and k^-1 q of the other one's."""
 
 
-def mirror_map(card: Card) -> Symmetry:
+def mirror_map(card: Card, privileged: bool = False) -> Symmetry:
     """The map of observations and actions of `card`.
+
+    Args:
+        card: The task.
+        privileged: Observations end with what the critic alone may know.
 
     Raises:
         Mistake: When the task has one arm, or an obstacle has no counterpart.
@@ -58,9 +63,22 @@ def mirror_map(card: Card) -> Symmetry:
         "to_goal": _vectors(points, [TURN] * len(points)),
         "obstacles": _vectors(others, [TURN + FRAME] * len(others)),
     }
-    same = {name: _vectors([0], [(1.0,) * size]) for name, size in block_sizes(card).items() if size}
-    obs = joined([parts.get(name, same[name]) for name in same])
+    obs = _of_blocks(block_sizes(card), parts)
+    if privileged:
+        hidden = {
+            "object_pos": _vectors([0], [TURN]),
+            "object_frame": parts["object_frame"],
+            "force": _vectors([0], [TURN]),
+            "targets": joints,
+        }
+        obs = joined([obs, _of_blocks(privileged_sizes(card), hidden)])
     return Symmetry(obs, joints)
+
+
+def _of_blocks(sizes: Mapping[str, int], parts: Mapping[str, SignedPermutation]) -> SignedPermutation:
+    """The map of the blocks of `sizes`; those that are not among `parts` are their own image."""
+    same = {name: _vectors([0], [(1.0,) * size]) for name, size in sizes.items() if size}
+    return joined([parts.get(name, same[name]) for name in same])
 
 
 def _vectors(order: Sequence[int], signs: Sequence[tuple[float, ...]]) -> SignedPermutation:

@@ -1,6 +1,7 @@
 """The rules of the Allegro-Kuka tasks on tensors: targets, forces, observation, reward, success, curriculum.
 
-Shape legend: N environments, D joints, T = 4 fingertips per hand times hands, K keypoints, O observation entries.
+Shape legend: N environments, D joints, T = 4 fingertips per hand times hands, K keypoints, O observation entries,
+P values that randomisation draws.
 
 No physics here: everything follows from a `PhysicsState` and what `Rules` remembers between steps. One step goes
 `due_goals` (new goals where the last ones were reached) - `targets`, `forces` - physics - `advance` (clock, curriculum,
@@ -19,6 +20,7 @@ from epo_lightning.envs.allegro_kuka.cards import ARM_JOINTS, HAND_JOINTS, STEP_
 from epo_lightning.envs.allegro_kuka.curriculum import Curriculum
 from epo_lightning.envs.allegro_kuka.memory import Memory, blank_memory
 from epo_lightning.envs.allegro_kuka.objects import EDGE
+from epo_lightning.envs.allegro_kuka.privileged import UNDRAWN, privileged_rows
 from epo_lightning.envs.allegro_kuka.reward import (
     FINGER_CAP,
     LIFT_CAP,
@@ -85,9 +87,11 @@ class Rules:
         high: (D,) upper joint limits, rad.
         generator: Source of all randomness; its device is the device of all tensors.
         curriculum: Tells `tolerance`.
+        privileged: Observations end with what the critic alone may know (see `privileged`).
 
     Attributes:
         prices: What the reward pays; the observation tells the reward at the task's own, whatever these are.
+        drawn: (N, P) what the critic is told of randomisation, see `privileged`; whoever draws writes it.
     """
 
     def __init__(
@@ -98,7 +102,9 @@ class Rules:
         high: Tensor,
         generator: torch.Generator,
         curriculum: Curriculum,
+        privileged: bool = False,
     ) -> None:
+        self.privileged = privileged
         self.card, self.generator, self.device = card, generator, generator.device
         self.curriculum, self.prices = curriculum, PRICES
         self.scales = scales.float().to(self.device)
@@ -111,6 +117,7 @@ class Rules:
         self.offsets = signs * self.scales[:, None] * (EDGE * KEYPOINT_STRETCH / 2)
         self.num_envs = n = len(scales)
         self.memory = blank_memory(card, self.default.repeat(n, 1))
+        self.drawn = torch.tensor(UNDRAWN, device=self.device).repeat(n, 1)
         self._obs = torch.zeros(n, card.obs_dim, device=self.device)
 
     @property
@@ -182,8 +189,9 @@ class Rules:
         truncated &= ~terminated
 
         torch.mul(shown, REWARD_IN_OBS, out=view.obs[:, -1])
-        view.obs.clamp_(-OBS_LIMIT, OBS_LIMIT)
-        return Outcome(view.obs, reward, success.float(), terminated, truncated, view.goal_distance)
+        return Outcome(
+            self._whole(view.obs, state, m), reward, success.float(), terminated, truncated, view.goal_distance
+        )
 
     def observe(self, state: PhysicsState, m: Memory, out: Tensor, ids: Tensor | slice = slice(None)) -> View:
         """Fill the observation `out` of the environments `ids`, whose rows `state` and `m` hold; its reward is 0."""
@@ -215,6 +223,14 @@ class Rules:
         ]
         torch.cat(blocks, dim=1, out=out)
         return View(out, tip_distance, goal_distance)
+
+    def _whole(self, obs: Tensor, state: PhysicsState, m: Memory, ids: Tensor | slice = slice(None)) -> Tensor:
+        """(N, O) what is observed, cut to its range, with what is privileged behind it."""
+        if not self.privileged:
+            return obs.clamp_(-OBS_LIMIT, OBS_LIMIT)
+        targets = (m.targets - self.middle) / self.half_range
+        hidden = privileged_rows(self.card, state, m, self.tolerance, targets)
+        return torch.cat([torch.cat([obs, hidden], dim=1).clamp_(-OBS_LIMIT, OBS_LIMIT), self.drawn[ids]], dim=1)
 
     def _keypoints(self, pos: Tensor, quat: Tensor, offsets: Tensor) -> Tensor:
         """(N, K, 3) keypoints of a body at `pos`, `quat`; a single keypoint is the centre."""
@@ -289,8 +305,9 @@ class Rules:
 
     def first_observation(self, state: PhysicsState, ids: Tensor) -> Tensor:
         """(M, O) observation of episodes that begin in `ids`, whose rows `state` holds; minima begin one step later."""
-        view = self.observe(state, self.memory.rows(ids), self._obs.new_empty(len(ids), self.card.obs_dim), ids)
-        return view.obs.clamp_(-OBS_LIMIT, OBS_LIMIT)
+        memory = self.memory.rows(ids)
+        view = self.observe(state, memory, self._obs.new_empty(len(ids), self.card.obs_dim), ids)
+        return self._whole(view.obs, state, memory, ids)
 
     # -------------------------------------------------------------------------------------------------- save, restore
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.bodies.base import BodyEnv, Verdict
+from epo_lightning.envs.signals import Signal, Signals
 from epo_lightning.limits import require_range
 
 TIMESTEP, DECIMATION = 0.01, 5
@@ -80,6 +81,20 @@ class AntTrap(BodyEnv):
         super().__init__(spec, device, seed, build_scene(trap, TIMESTEP, START_HEIGHT), DECIMATION, threads)
         joints = [each for ankle in ANKLES for each in (0.0, ankle)]
         self._stand = torch.tensor([0.0, 0.0, START_HEIGHT, 1.0, 0.0, 0.0, 0.0, *joints])
+
+    def signals(self) -> Signals:
+        """See `VectorEnv.signals`."""
+        limbs = "hip and ankle of front left, back left, back right, front right leg"
+        observation = (
+            Signal("place", 2, "", "x and y on the map, scaled"),
+            Signal("height", 1, "m", "of the torso"),
+            Signal("orientation", 4, "", "quaternion (w, x, y, z) of the torso"),
+            Signal("joint_position", 8, "rad", limbs),
+            Signal("velocity", 3, "m/s", "of the torso"),
+            Signal("angular_velocity", 3, "rad/s", "of the torso"),
+            Signal("joint_velocity", 8, "rad/s", limbs),
+        )
+        return Signals(observation, (Signal("torque", 8, "N m", limbs, (-150.0,) * 8, (150.0,) * 8),))
 
     def _starts(self, count: int) -> tuple[Tensor, Tensor]:
         shake = torch.rand((count, 15), generator=self._generator) * 2.0 - 1.0

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.bodies.base import CAMERA, BodyEnv, Verdict
+from epo_lightning.envs.signals import Signal, Signals
 
 if TYPE_CHECKING:
     import mujoco
@@ -102,6 +103,16 @@ class BallInCup(BodyEnv):
     ) -> None:
         spec = EnvSpec("BallInCup", num_envs, 8, 2, max_episode_steps=max_steps, step_seconds=CONTROL_SECONDS)
         super().__init__(spec, device, seed, build_scene(), round(CONTROL_SECONDS / TIMESTEP), threads)
+
+    def signals(self) -> Signals:
+        """See `VectorEnv.signals`."""
+        observation = (
+            Signal("cup_position", 2, "m", "x and z, from where the joints are at 0"),
+            Signal("ball_position", 2, "m", "x and z, from where the joints are at 0"),
+            Signal("cup_velocity", 2, "m/s"),
+            Signal("ball_velocity", 2, "m/s"),
+        )
+        return Signals(observation, (Signal("force", 2, "N", "on the cup along x and z", (-5.0, -5.0), (5.0, 5.0)),))
 
     def _starts(self, count: int) -> tuple[Tensor, Tensor]:
         # the first of C places where the ball touches nothing: x in [-0.2, 0.2], z in [0.2, 0.5] above its height at 0

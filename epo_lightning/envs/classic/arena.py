@@ -15,6 +15,7 @@ from torch import Tensor
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.base import ClassicEnv
 from epo_lightning.envs.classic.drawing import BODY, GROUND, SOLID, TRAIL, Canvas, Point, blend
+from epo_lightning.envs.signals import Signal, Signals
 
 _LONGEST_TRAIL = 60
 
@@ -93,6 +94,12 @@ class Arena(ClassicEnv):
     @abstractmethod
     def _waypoint(self, x: Tensor, y: Tensor) -> Tensor:
         """Where a good way leads next from (x, y), both (N,): (N, 2), in a straight line that no wall crosses."""
+
+    def signals(self) -> Signals:
+        """See `VectorEnv.signals`."""
+        low, high = (-self.speed, -self.speed), (self.speed, self.speed)
+        move = Signal("move", 2, "", "along x and y in a step, as far as the first wall", low, high)
+        return Signals((Signal("position", 2, "", "x and y"),), (move,))
 
     def _observe(self, state: Tensor) -> Tensor:
         return state.clone()

@@ -14,6 +14,7 @@ from epo_lightning.algorithm.symmetry import Symmetry, signs
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.base import ClassicEnv, Transition
 from epo_lightning.envs.classic.drawing import BODY, DETAIL, NEAR, SOLID, Canvas
+from epo_lightning.envs.signals import Signal, Signals
 
 STEP_SECONDS, GRAVITY = 0.01, 9.81
 CART, POLE, HALF = 1.0, 0.1, 0.5
@@ -85,6 +86,16 @@ class CartpoleSwingup(ClassicEnv):
         spec = EnvSpec("CartpoleSwingup", num_envs, 5, 1, max_episode_steps=max_steps, step_seconds=STEP_SECONDS)
         super().__init__(spec, device, seed, state_dim=4)
         self._hanging = torch.tensor((0.0, math.pi, 0.0, 0.0), device=self.device)
+
+    def signals(self) -> Signals:
+        """See `VectorEnv.signals`."""
+        observation = (
+            Signal("position", 1, "m", "of the cart, from the rail's middle"),
+            Signal("direction", 2, "", "cosine and sine of the pole's angle from upright"),
+            Signal("velocity", 1, "m/s"),
+            Signal("angular_velocity", 1, "rad/s"),
+        )
+        return Signals(observation, (Signal("force", 1, "N", "on the cart", (-FORCE,), (FORCE,)),))
 
     def _draw(self) -> Tensor:
         noise = torch.randn((self.spec.num_envs, 4), generator=self._generator, device=self.device)

@@ -13,6 +13,7 @@ from torch import Tensor
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.base import ClassicEnv, Transition
 from epo_lightning.envs.classic.drawing import BODY, DETAIL, EARTH, GOAL, SOLID, Canvas, Point
+from epo_lightning.envs.signals import Signal, Signals
 from epo_lightning.limits import require_range
 
 MIN_POSITION, MAX_POSITION, MAX_SPEED = -1.2, 0.6, 0.07
@@ -70,6 +71,14 @@ class MountainCar(ClassicEnv):
         self.action_cost = action_cost
         self.power = power
         self.gravity = gravity
+
+    def signals(self) -> Signals:
+        """See `VectorEnv.signals`."""
+        observation = (
+            Signal("position", 1),
+            Signal("velocity", 1, "", "in a step"),
+        )
+        return Signals(observation, (Signal("force", 1, "", "in units of the motor's"),))
 
     def _draw(self) -> Tensor:
         position = START + START_SPREAD * self._uniform(1)

@@ -14,6 +14,7 @@ from epo_lightning.algorithm.symmetry import Symmetry, signs
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.base import ClassicEnv, Transition
 from epo_lightning.envs.classic.drawing import BODY, DETAIL, NEAR, Canvas
+from epo_lightning.envs.signals import Signal, Signals
 
 STEP_SECONDS, GRAVITY = 0.02, 9.81
 MASS, LENGTH, BALL = 1.0, 0.5, 0.05
@@ -48,6 +49,14 @@ class PendulumSwingup(ClassicEnv):
     def __init__(self, num_envs: int, device: torch.device, seed: int, max_steps: int = 1000) -> None:
         spec = EnvSpec("PendulumSwingup", num_envs, 3, 1, max_episode_steps=max_steps, step_seconds=STEP_SECONDS)
         super().__init__(spec, device, seed, state_dim=2)
+
+    def signals(self) -> Signals:
+        """See `VectorEnv.signals`."""
+        observation = (
+            Signal("direction", 2, "", "cosine and sine of the angle from upright"),
+            Signal("angular_velocity", 1, "rad/s"),
+        )
+        return Signals(observation, (Signal("torque", 1, "N m", "", (-TORQUE,), (TORQUE,)),))
 
     def _draw(self) -> Tensor:
         angle = math.pi * self._uniform(1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from epo_lightning.envs.signals import Signal
 from epo_lightning.limits import Mistake
 
 if TYPE_CHECKING:
@@ -59,3 +60,11 @@ class ActionMap:
         # middle + half a, which lies between the bounds but for rounding
         scaled = np.clip(given * self._half + self._middle, self._low, self._high)
         return scaled.astype(self._dtype).reshape(len(given), *self._shape)
+
+    def signals(self) -> tuple[Signal, ...]:
+        """What the task's own action is; bounds where all are finite."""
+        if self.discrete:
+            return tuple(Signal(f"choice_{self._start + number}", 1) for number in range(self.size))
+        low, high = self._middle - self._half, self._middle + self._half
+        meaning = "-1 and 1 are the bounds of the task's action space, low and high; without bounds the number itself"
+        return (Signal("action", self.size, "", meaning, tuple(low.tolist()), tuple(high.tolist())),)

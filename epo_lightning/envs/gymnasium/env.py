@@ -24,6 +24,7 @@ from epo_lightning.envs.gymnasium.observations import ObservationRows
 from epo_lightning.envs.gymnasium.pictures import draw, fit_picture
 from epo_lightning.envs.gymnasium.successes import SUCCESS, goals
 from epo_lightning.envs.gymnasium.vectors import Vectorization, build_vector
+from epo_lightning.envs.signals import Signal, Signals
 from epo_lightning.limits import Mistake
 
 
@@ -41,9 +42,12 @@ class GymnasiumEnv(VectorEnv):
             of its own, over shared memory; for steps that take a millisecond and more), or own (the vector environment
             that comes with the task).
         env_args: What the task's constructor takes, and gymnasium.make: max_episode_steps, for instance.
+        privileged: Groups that only a critic of its own sees: keys of the task's Dict of observations, or paths of keys
+            in it, such as robot.mass; null for none.
 
     Raises:
-        Mistake: When there is no such task, it lacks a library, or its spaces are not supported.
+        Mistake: When there is no such task, it lacks a library, or its spaces are not supported, or there is no such
+            group.
     """
 
     def __init__(
@@ -54,42 +58,51 @@ class GymnasiumEnv(VectorEnv):
         id: str,
         vectorization: Vectorization = "sync",
         env_args: dict[str, Any] | None = None,
+        privileged: list[str] | None = None,
     ) -> None:
         if num_envs < 1:
             raise Mistake(f"data.num_envs must be at least 1, got {num_envs}")
         vector = build_vector(id, num_envs, vectorization, env_args or {})
         self.vector = vector.env
+        from gymnasium.vector import AutoresetMode
+
+        mode = AutoresetMode(self.vector.metadata["autoreset_mode"])
+        pauses = mode is AutoresetMode.NEXT_STEP
         try:
-            self._rows = ObservationRows(self.vector.single_observation_space)
+            self._rows = ObservationRows(self.vector.single_observation_space, privileged or (), pauses)
             self._act = ActionMap(self.vector.single_action_space)
         except ValueError:
             self.vector.close()
             raise
-        from gymnasium.vector import AutoresetMode
-
-        mode = AutoresetMode(self.vector.metadata["autoreset_mode"])
         resets = {
             AutoresetMode.SAME_STEP: self._reset_was_now,
             AutoresetMode.NEXT_STEP: self._reset_comes_next,
             AutoresetMode.DISABLED: self._reset_them,
         }
-        self._begin_anew, pauses = resets[mode], mode is AutoresetMode.NEXT_STEP
-        limit = vector.max_episode_steps
+        self._begin_anew, limit = resets[mode], vector.max_episode_steps
         self.spec = EnvSpec(
             name=id.rpartition(":")[2],
             num_envs=num_envs,
-            obs_dim=self._rows.size + pauses,
+            obs_dim=self._rows.size,
             act_dim=self._act.size,
             max_episode_steps=None if limit is None else limit + pauses,
             step_seconds=vector.step_seconds,
             discrete=self._act.discrete,
             restores=False,
+            groups=self._rows.groups,
         )
         self._device, self._seed, self._steps = device, seed, 0
         self._makes_copies = vectorization != "own"
         self._is_seeded = False
         self._obs, self._final_obs, self._first_obs = np.zeros((3, num_envs, self.spec.obs_dim), dtype=np.float32)
         self._paused, self._at_goal = np.zeros((2, num_envs), dtype=bool)
+
+    def signals(self) -> Signals:
+        """See `VectorEnv.signals`."""
+        observation, pause = super().signals().observation, self._rows.pause
+        if pause is not None and not self.spec.groups:
+            observation = (Signal("observation", pause), Signal("pause", 1, "", "1 between two episodes"))
+        return Signals(observation, self._act.signals())
 
     def reset(self) -> Tensor:
         """Start N new episodes; see `VectorEnv.reset`."""
@@ -182,10 +195,10 @@ class GymnasiumEnv(VectorEnv):
         return True
 
     def _reset_comes_next(self, done: np.ndarray, obs: Any, infos: Mapping[str, Any]) -> bool:
-        """Next step: until then these copies pause, which the last entry of `obs` says."""
-        self._final_obs[done] = self._obs[done]  # in these rows the last entry is still 0
+        """Next step: until then these copies pause, which an entry of `obs` says."""
+        self._final_obs[done] = self._obs[done]  # in these rows that entry is still 0
         self._paused = done
-        self._obs[:, -1] = done
+        self._obs[:, self._rows.pause] = done
         return True
 
     def _reset_them(self, done: np.ndarray, obs: Any, infos: Mapping[str, Any]) -> bool:

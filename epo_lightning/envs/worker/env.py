@@ -22,6 +22,7 @@ from epo_lightning.envs.worker.process import WorkerProcess
 from epo_lightning.envs.worker.remote.factories import FACTORIES
 from epo_lightning.envs.worker.remote.memory import map_arrays
 from epo_lightning.envs.worker.remote.mistakes import choice
+from epo_lightning.learner.observations import Group
 from epo_lightning.limits import Mistake, require_range
 
 
@@ -67,7 +68,7 @@ class WorkerEnv(VectorEnv):
         made, _ = self.worker.request(
             "make", factory=factory, options=options or {}, num_envs=num_envs, seed=seed, device=str(device)
         )
-        self.spec = EnvSpec(**made["spec"])
+        self.spec = EnvSpec(**made["spec"] | {"groups": tuple(_group(*each) for each in made["spec"]["groups"])})
         self.versions: dict[str, str] = made["versions"]
         self._begins_late: bool = made["begins_late"]
         memory, arrays = map_arrays(self.worker.file, made["layout"])
@@ -204,6 +205,11 @@ class _Pinned:
 def _unlock(address: int, _memory: mmap.mmap) -> None:
     """Let the memory at `address` go; its map stays open as long as this call is due, as it has it."""
     torch.cuda.cudart().cudaHostUnregister(address)
+
+
+def _group(name: str, shape: Any, privileged: bool) -> Group:  # noqa: ANN401  (whatever an adapter says)
+    """One of the observation; the contract's check refuses what is wrong."""
+    return Group(name, tuple(shape) if isinstance(shape, list) else shape, privileged)
 
 
 def _plain(options: dict[str, Any]) -> str:

@@ -52,7 +52,7 @@ def test_a_value_outside_is_refused_in_the_words_of_the_help(shown: Shown, key: 
     assert refusal.startswith(f"error: {key} must be {words}, got -1")
 
 
-@pytest.mark.parametrize("command", ["fit", "validate", "test", "play", "view"])
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "play", "view", "export"])
 def test_it_fits_80_columns(shown: Shown, command: str) -> None:
     text = shown(command, "--help")
     assert max(map(len, text.splitlines())) <= 80

@@ -15,6 +15,8 @@ and may have
     num_envs               N as the simulator sees it; refused when it is not what was asked for
     name, discrete, max_episode_steps, step_seconds   see `EnvSpec`
     versions               dict of the simulator's versions, for messages
+    groups                 list of (name, length or [height, width, channels], privileged) of the parts of an
+                           observation, which may then also be a dict from these names to arrays
     state(), load_state(state)   everything the future depends on, as nested dicts and lists of arrays, numbers, strings
                            and bytes: running episodes can then be resumed to the bit
     reset_late(over)       like reset(); of the episodes' time limits the shares `over`, (N,) float32, are over

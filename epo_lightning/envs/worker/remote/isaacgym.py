@@ -24,14 +24,20 @@ class IsaacGymTask:
         name: The task's name.
         torch: That interpreter's torch.
         versions: Of the packages.
+        privileged: Show the task's states to a critic of its own.
     """
 
-    def __init__(self, env: Any, name: str, torch: Any, versions: dict[str, str]) -> None:
+    def __init__(self, env: Any, name: str, torch: Any, versions: dict[str, str], privileged: bool = False) -> None:
         self.env, self.torch, self.versions = env, torch, versions
         self.name = f"IsaacGym/{name}"
         self.num_envs, self.obs_dim, self.act_dim = env.num_envs, env.num_obs, env.num_acts
         if not self.obs_dim or getattr(env, "num_agents", 1) != 1:
             raise Mistake(f"{OPTIONS}.task: {name} must return one flat vector of observations per environment")
+        states = int(getattr(env, "num_states", 0)) if privileged else 0
+        if privileged and not states:
+            raise Mistake(f"{OPTIONS}.privileged: {name} has no states, set it to false")
+        self.groups = [("obs", self.obs_dim, False), ("states", states, True)] if states else []
+        self.obs_dim += states
         self.most_goals = int(getattr(env, "max_consecutive_successes", 0))
         # where goals are counted, a goal that is reached sets the clock back
         self.max_episode_steps = int(env.max_episode_length) * max(1, self.most_goals)
@@ -49,7 +55,11 @@ class IsaacGymTask:
             env.reset_buf[:] = 1
         obs = env.step(env.zero_actions())[0]
         self.ended, self.reached = as_array(env.reset_buf) != 0, self._reached()
-        return obs["obs"]
+        return self._pick(obs)
+
+    def _pick(self, obs: dict[str, Any]) -> Any:
+        """What is observed: one array, or the groups by name."""
+        return {name: obs[name] for name, _, _ in self.groups if name in obs} if self.groups else obs["obs"]
 
     def reset_late(self, over: np.ndarray) -> Any:
         """New episodes, of whose time limit the shares `over` (N,) are over; the observations are those of `reset`."""
@@ -70,10 +80,10 @@ class IsaacGymTask:
             cut = cut | (reached >= self.most_goals)  # a time limit: the episode has a future that is not simulated
         successes = np.maximum(reached - np.where(self.ended, 0.0, self.reached), 0.0)
         self.ended, self.reached = done, reached
-        extras = {"successes": successes, "log": self._log(info)}
+        extras, seen = {"successes": successes, "log": self._log(info)}, self._pick(obs)
         if not self.resets_at_once:
-            extras["final_obs"] = obs["obs"]
-        return obs["obs"], reward, done & ~cut, done & cut, extras
+            extras["final_obs"] = seen
+        return seen, reward, done & ~cut, done & cut, extras
 
     def _timed_out(self, before: np.ndarray | None, info: dict[str, Any]) -> np.ndarray:
         """(N,) whether the time is up, from the clocks `before` the step or from what the task tells after it."""
@@ -135,6 +145,7 @@ def isaacgym(
     task: str,
     sub_task: str | None = None,
     overrides: list[str] | tuple[str, ...] = (),
+    privileged: bool = False,
 ) -> IsaacGymTask:
     """A task of IsaacGymEnvs, without a window.
 
@@ -145,6 +156,7 @@ def isaacgym(
         task: Name of a configuration of IsaacGymEnvs, such as AllegroKukaTwoArmsLSTM; LSTM may be left out.
         sub_task: Of the AllegroKuka tasks: reorientation, regrasping or throw.
         overrides: Further settings as one would write them for its own train.py, such as task.env.episodeLength=400.
+        privileged: Show the task's states, where it has some, to a critic of its own.
     """
     load_libpython()
     try:
@@ -184,7 +196,7 @@ def isaacgym(
         cfg=config,
     )
     versions = {each.__name__: getattr(each, "__version__", "?") for each in (gym, package, torch)}
-    return IsaacGymTask(env, name, torch, versions)
+    return IsaacGymTask(env, name, torch, versions, privileged)
 
 
 def isaacgym_config(package: Any, task: str, sub_task: str | None, settings: list[str]) -> Any:

@@ -34,8 +34,8 @@ class IsaacLab(Lab):
         if self.success is not None:
             more["successes"] = self.ends.get_term(self.success)
         if self.final_obs:
-            more["final_obs"] = extras.get("final_obs", obs)[self.group]
-        return obs[self.group], reward, terminated, truncated, more
+            more["final_obs"] = self.pick(extras.get("final_obs", obs))
+        return self.pick(obs), reward, terminated, truncated, more
 
 
 def isaaclab(
@@ -43,13 +43,14 @@ def isaaclab(
     seed: int,
     device: str,
     task: str,
-    observations: str | None = None,
+    observations: str | list[str] | None = None,
     success: str | None = None,
     action_scale: float = 1.0,
     settings: dict[str, Any] | None = None,
     imports: list[str] | None = None,
     overrides: list[str] | None = None,
     launcher: dict[str, Any] | None = None,
+    privileged: str | list[str] | None = None,
 ) -> IsaacLab:
     """A task of Isaac Lab, version 2 (Isaac Sim) or 3 (also without it).
 
@@ -58,13 +59,14 @@ def isaaclab(
         seed: Seed of the simulator's process.
         device: cpu or cuda:0.
         task: Its name in gymnasium's registry.
-        observations: Observation group.
+        observations: Observation group that actors see, or several.
         success: Termination term that counts successes.
         action_scale: What the task's action terms are given for an action of 1.
         settings: Fields of the task's configuration, by path such as scene.env_spacing.
         imports: Modules that register own tasks.
         overrides: Version 3: presets and overrides such as physics=newton_mjwarp.
         launcher: What launches the simulator, such as {enable_cameras: true}.
+        privileged: Observation group, or several, that only a critic of its own sees.
 
     Raises:
         Mistake: When there is no such task, or an option does not fit.
@@ -125,6 +127,6 @@ def isaaclab(
     env = gym.make(task, cfg=config)
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    adapter = IsaacLab(env, runtime, final_obs, task, observations, success, action_scale)
+    adapter = IsaacLab(env, runtime, final_obs, task, observations, privileged, success, action_scale)
     adapter.versions = {"isaaclab": getattr(package, "__version__", None) or version("isaaclab")}
     return adapter

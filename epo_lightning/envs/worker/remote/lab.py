@@ -20,7 +20,8 @@ class Lab:
     Args:
         env: The environment, with tensors on its own device.
         task: Its name.
-        observations: Observation group; None: policy or actor.
+        observations: Observation group that actors see, or several; None: policy or actor.
+        privileged: Group, or several, that only a critic of its own sees; None for none.
         success: Termination term (of mjlab also: command term) that counts successes, at most one per episode.
         action_scale: What the task's action terms are given for an action of 1.
 
@@ -28,7 +29,15 @@ class Lab:
         Mistake: When the task has no such group or term, or no flat continuous observations and actions.
     """
 
-    def __init__(self, env: Any, task: str, observations: str | None, success: str | None, action_scale: float) -> None:
+    def __init__(
+        self,
+        env: Any,
+        task: str,
+        observations: str | list[str] | None,
+        privileged: str | list[str] | None,
+        success: str | None,
+        action_scale: float,
+    ) -> None:
         self.torch: Any = sys.modules["torch"]
         base = env.unwrapped
         self.env, self.base, self.name = env, base, task
@@ -49,11 +58,20 @@ class Lab:
 
         spaces = dict(base.single_observation_space.spaces)
         flat = [name for name, each in spaces.items() if len(each.shape or ()) == 1]
-        self.group = observations or ("policy" if "policy" in spaces else "actor")
-        if self.group not in flat:
-            what = choice("has the flat observations", self.group, flat) if flat else "has no flat observations"
-            raise Mistake(f"{OPTIONS}.observations: {task} {what}")
-        self.obs_dim = int(spaces[self.group].shape[0])
+        seen = as_list(observations or ("policy" if "policy" in spaces else "actor"))
+        hidden = as_list(privileged or [])
+        for key, names in (("observations", seen), ("privileged", hidden)):
+            for name in names:
+                if name not in flat:
+                    what = choice("has the flat observations", name, flat) if flat else "has no flat observations"
+                    raise Mistake(f"{OPTIONS}.{key}: {task} {what}")
+        self.picked = [*seen, *hidden]
+        for name in self.picked:
+            if self.picked.count(name) > 1:
+                raise Mistake(f"{OPTIONS}.privileged: {name} is among the groups twice: what actors see is no secret")
+        sizes = [int(spaces[name].shape[0]) for name in self.picked]
+        self.obs_dim = sum(sizes)
+        self.groups = [(name, size, name in hidden) for name, size in zip(self.picked, sizes)] if sizes[1:] else []
 
         self.ends: Any = getattr(base, "termination_manager", None)
         terms = list(self.ends.active_terms) if self.ends is not None else []
@@ -75,7 +93,12 @@ class Lab:
 
     def reset(self) -> Any:
         """New episodes; their first observations, (N, O)."""
-        return self.env.reset()[0][self.group]
+        return self.pick(self.env.reset()[0])
+
+    def pick(self, obs: dict[str, Any]) -> Any:
+        """(N, O) the groups that are asked for, side by side."""
+        parts = [obs[name] for name in self.picked]
+        return self.torch.cat(parts, dim=1) if parts[1:] else parts[0]
 
     def reset_late(self, over: np.ndarray) -> Any:
         """New episodes, of whose time limit the shares `over` (N,) are over; the observations are those of `reset`.
@@ -126,6 +149,11 @@ class Lab:
     def close(self) -> None:
         """Close the simulator's environment."""
         self.env.close()
+
+
+def as_list(names: str | list[str]) -> list[str]:
+    """One name, or several."""
+    return [names] if isinstance(names, str) else list(names)
 
 
 def usable_device(device: str, package: str) -> Any:

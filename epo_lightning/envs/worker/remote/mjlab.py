@@ -30,7 +30,8 @@ class Mjlab(Lab):
     def step(self, actions: np.ndarray) -> tuple[Any, ...]:
         """One control step, and the resets of the episodes that it ended; see `Server.step`."""
         obs, reward, terminated, truncated, extras = self.act(actions)
-        last, log = obs[self.group], dict(extras["log"])
+        last, log = self.pick(obs), dict(extras["log"])
+        now = last
         more: dict[str, Any] = {"final_obs": last}
         if self.success is not None:
             more["successes"] = self.successes()
@@ -38,12 +39,12 @@ class Mjlab(Lab):
         if len(ended):
             reward, terminated, truncated = reward.clone(), terminated.clone(), truncated.clone()
             obs, extras = self.env.reset(env_ids=ended)
-            first, obs = obs[self.group], {self.group: last.clone()}
-            obs[self.group][ended] = first[ended]
+            now = last.clone()
+            now[ended] = self.pick(obs)[ended]
             self.succeeded[ended] = False
             log.update(extras["log"])
         more["log"] = self.log(log)
-        return obs[self.group], reward, terminated, truncated, more
+        return now, reward, terminated, truncated, more
 
     def successes(self) -> Any:
         """Where an episode meets its goal for the first time, (N,) bool."""
@@ -65,11 +66,12 @@ def mjlab(
     seed: int,
     device: str,
     task: str,
-    observations: str | None = None,
+    observations: str | list[str] | None = None,
     success: str | None = None,
     action_scale: float = 1.0,
     settings: dict[str, Any] | None = None,
     imports: list[str] | None = None,
+    privileged: str | list[str] | None = None,
 ) -> Mjlab:
     """A task of mjlab.
 
@@ -78,11 +80,12 @@ def mjlab(
         seed: Seed of the simulator's process.
         device: cpu or cuda:0.
         task: Its name in mjlab's registry.
-        observations: Observation group.
+        observations: Observation group that actors see, or several.
         success: Termination or command term that counts successes.
         action_scale: What the task's action terms are given for an action of 1.
         settings: Fields of the task's configuration, by path such as sim.mujoco.timestep.
         imports: Modules that register own tasks.
+        privileged: Observation group, or several, that only a critic of its own sees.
 
     Raises:
         Mistake: When there is no such task, or an option does not fit.
@@ -99,6 +102,6 @@ def mjlab(
     set_fields(config, task, settings or {})
     config.scene.num_envs, config.seed, config.auto_reset = num_envs, seed, False
     env = need("mjlab.envs", "mjlab").ManagerBasedRlEnv(config, device=device)
-    adapter = Mjlab(env, task, observations, success, action_scale)
+    adapter = Mjlab(env, task, observations, privileged, success, action_scale)
     adapter.versions = {name: version(name) for name in ("mjlab", "mujoco", "mujoco-warp")}
     return adapter

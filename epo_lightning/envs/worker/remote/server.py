@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ class Server:
             "step_seconds": None if seconds is None else float(seconds),
             "discrete": bool(getattr(adapter, "discrete", False)),
             "restores": hasattr(adapter, "state") and hasattr(adapter, "load_state"),
+            "groups": [[str(name), shape, bool(hidden)] for name, shape, hidden in getattr(adapter, "groups", [])],
         }
         self.layout = layout(num_envs, self.spec["obs_dim"], self.spec["act_dim"], self.spec["discrete"])
         os.ftruncate(file, self.layout[-1][-1])
@@ -55,18 +57,18 @@ class Server:
 
     def reset(self) -> None:
         """New episodes; their first observations go to `obs`."""
-        put(self.arrays["obs"], self.adapter.reset(), "the observation of reset()")
+        self._put_obs(self.adapter.reset(), "the observation of reset()")
 
     def reset_late(self, over: Any) -> None:
         """New episodes of whose time limit the shares `over` are over; their first observations go to `obs`."""
-        put(self.arrays["obs"], self.adapter.reset_late(over), "the observation of reset_late()")
+        self._put_obs(self.adapter.reset_late(over), "the observation of reset_late()")
 
     def step(self) -> bool:
         """One env step from `actions`; returns whether there are new names in the log."""
         arrays = self.arrays
         obs, reward, terminated, truncated, extras = self.adapter.step(arrays["actions"])
         extras = extras or {}
-        put(arrays["obs"], obs, "obs")
+        self._put_obs(obs, "obs")
         put(arrays["reward"], reward, "reward")
         put(arrays["terminated"], terminated, "terminated")
         put(arrays["truncated"], truncated, "truncated")
@@ -86,9 +88,35 @@ class Server:
         """Copy the rows of `final_obs` that the learner reads: those of truncated episodes."""
         ended, target = self.arrays["truncated"].nonzero()[0], self.arrays["final_obs"]
         if len(ended):
-            value = final_obs if hasattr(final_obs, "shape") else as_array(final_obs)
-            check_shape(target, value, "extras['final_obs']")
-            target[ended] = as_array(value[ended])
+            for columns, value, name in self._parts(final_obs, "extras['final_obs']"):
+                check_shape(target[:, columns], value, name)
+                target[ended, columns] = as_array(value[ended])
+
+    def _put_obs(self, obs: Any, name: str) -> None:
+        for columns, value, part in self._parts(obs, name):
+            put(self.arrays["obs"][:, columns], value, part)
+
+    def _parts(self, obs: Any, name: str) -> Iterator[tuple[slice, Any, str]]:
+        """The columns of an observation and what belongs there: one array, or one of each group by name.
+
+        Raises:
+            Mistake: When a group is missing.
+        """
+        if not isinstance(obs, dict):
+            yield slice(None), obs if hasattr(obs, "shape") else as_array(obs), name
+            return
+        groups, start = self.spec["groups"], 0
+        if not groups:
+            raise Mistake(f"data.env: {name} has groups {', '.join(map(str, obs))}: the adapter must name its groups")
+        for group, shape, _ in groups:
+            if group not in obs:
+                raise Mistake(f"data.env: {name} lacks the group {group!r}, it has {', '.join(map(str, obs))}")
+            value = obs[group] if hasattr(obs[group], "shape") else as_array(obs[group])
+            if isinstance(shape, (list, tuple)) and list(value.shape[1:]) == list(shape):
+                value = value.reshape(len(value), -1)
+            size = int(np.prod(shape))
+            yield slice(start, start + size), value, f"{name}[{group!r}]"
+            start += size
 
     def _log(self, entries: dict[str, Any]) -> bool:
         """Keep the means of `entries`; names that are not among them keep their last values."""

@@ -35,6 +35,7 @@ class PointCfg:
     episode_length_s: float = 0.4
     seed: int | None = None
     is_finite_horizon: bool = False
+    critic: bool = False
     actions: gym.Space = field(default_factory=lambda: Box(-math.inf, math.inf, (1,)))
 
 
@@ -73,11 +74,15 @@ class DirectRLEnv(gym.Env):
         self.common_step_counter = 0
         self.extras: dict[str, Any] = {}
         policy, camera = Box(-math.inf, math.inf, (2,)), Box(0, 255, (4, 4, 3))
-        self.single_observation_space = gym.spaces.Dict({"policy": policy, "camera": camera})
+        spaces = {"policy": policy, "camera": camera}
+        if cfg.critic:
+            spaces["critic"] = Box(-math.inf, math.inf, (1,))
+        self.single_observation_space = gym.spaces.Dict(spaces)
         self.single_action_space = cfg.actions
 
     def observe(self) -> dict[str, Tensor]:
-        return {"policy": torch.stack((self.x, self.episode_length_buf.float()), dim=1)}
+        policy = torch.stack((self.x, self.episode_length_buf.float()), dim=1)
+        return {"policy": policy, "critic": 10.0 * policy[:, :1]}
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, ...]:
         self.x[:], self.episode_length_buf[:] = 0.0, 0

@@ -18,6 +18,7 @@ class Task:
     """
 
     num_obs, num_acts, num_agents, dt, control_freq_inv = 4, 2, 1, 0.05, 2
+    num_states = 0
 
     def __init__(self, config, device) -> None:
         assert torch.seeds, "stand-in: nobody has seeded torch"
@@ -50,8 +51,11 @@ class Task:
         reward = self.after(actions.array)
         cut = (self.progress_buf.array >= self.max_episode_length - 1) & (self.reset_buf.array != 0)
         self.extras["time_outs"] = self.tensor(cut)
-        obs = {"obs": self.tensor(self.obs.copy()), "states": "not for the policy"}
+        obs = {"obs": self.tensor(self.obs.copy()), "states": self.states()}
         return obs, self.tensor(reward), self.reset_buf, self.extras
+
+    def states(self):
+        return "not for the policy"
 
     def before(self, actions) -> None:
         rows = self.reset_buf.array.nonzero()[0]
@@ -116,6 +120,15 @@ class Terrain(Task):
         return reward
 
 
+class Stated(Task):
+    """Has states of two numbers: the clock, and 7."""
+
+    num_states = 2
+
+    def states(self):
+        return self.tensor(np.stack([self.progress_buf.array, np.full(self.num_envs, 7)], axis=1).astype(np.float32))
+
+
 class Old(Task):
     """Of a release that did not tell time-outs."""
 
@@ -130,4 +143,5 @@ TASKS = {
     "AnymalTerrain": Terrain,
     "Cartpole": Task,
     "Old": Old,
+    "Stated": Stated,
 }

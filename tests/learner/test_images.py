@@ -1,0 +1,108 @@
+"""Images: who sees them, in which order of pixels, and what an encoder makes of them."""
+
+import re
+
+import pytest
+import torch
+
+from epo_lightning.algorithm.diversity import DiversitySettings
+from epo_lightning.envs.base import EnvSpec
+from epo_lightning.experience.diversity import Diversity
+from epo_lightning.learner.actor_critic import ActorCriticSettings
+from epo_lightning.learner.deterministic import DeterministicActor, PQLNetworkSettings
+from epo_lightning.learner.images import ImageEncoder
+from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
+from epo_lightning.learner.normalization import RunningMoments
+from epo_lightning.learner.observations import Group
+from epo_lightning.learner.q_networks import SACNetworkSettings, SquashedActor
+from epo_lightning.learner.stacked_actor import CEMNetworkSettings, StackedActor
+from epo_lightning.learner.stacked_networks import StackedActorCritic
+from epo_lightning.limits import Mistake
+
+GROUPS = (Group("pose", 2), Group("eye", (5, 4, 3)), Group("truth", (2, 2, 1), privileged=True))
+O, P, A, K = 66, 62, 2, 2
+CPU = torch.device("cpu")
+
+
+def build(**settings: object) -> LatentActorCritic:
+    torch.manual_seed(0)
+    chosen = {"gene_dim": 2, "hidden": (8,), "image_channels": (4, 5), "image_features": 6, "separate_critic": True}
+    return LatentActorCritic(O, A, K, NetworkSettings(**{**chosen, **settings}), groups=GROUPS)  # type: ignore[arg-type]
+
+
+def test_an_encoder_is_convolutions_of_the_image_and_a_linear_layer_beside_the_vectors() -> None:
+    torch.manual_seed(0)
+    encoder = ImageEncoder(GROUPS[:2], (4,), 3, torch.nn.ReLU)
+    conv, _, _, linear, _ = (each for each in encoder.towers[0].children())
+    assert isinstance(conv, torch.nn.Conv2d)
+    assert isinstance(linear, torch.nn.Linear)
+    assert conv.weight.shape == (4, 3, 3, 3)
+    assert linear.weight.shape == (3, 4 * 3 * 2)  # 5 x 4 becomes 3 x 2
+    assert encoder.outputs == 2 + 3
+    assert encoder.reuses == 9 * 3 * 4 * (3 * 2 - 1)
+    obs = torch.rand(7, P)
+    # channels are last in the row: entry ((row * 4) + column) * 3 + channel
+    image = obs[:, 2:].view(7, 5, 4, 3).permute(0, 3, 1, 2)
+    features = linear(conv(image).relu().flatten(1)).relu()
+    torch.testing.assert_close(encoder(obs), torch.cat([obs[:, :2], features], dim=1))
+    torch.testing.assert_close(encoder(obs.view(7, 1, P))[:, 0], encoder(obs))
+
+
+@pytest.mark.parametrize("lstm_units", [None, 4])
+def test_a_privileged_image_is_the_critic_s_alone(lstm_units: int | None) -> None:
+    policy = build(lstm_units=lstm_units)
+    obs = torch.rand(3, K, O, requires_grad=True)
+    rows, state = policy.express(torch.tensor([0, 1])), policy.initial_state(K)
+    output = policy(obs, rows, state)
+    for value, wanted in ((output.actions[0], [True] * P + [False] * 4), (output.value, [True] * O)):
+        gradient = torch.autograd.grad(value.sum(), obs, retain_graph=True)[0]
+        assert (gradient.flatten(0, 1) != 0).any(0).tolist() == wanted
+    raw = 255 * torch.rand(K, O)
+    seen, _ = policy.act(raw[:, :P], torch.tensor([0, 1]), state)
+    assert torch.equal(seen, policy.act(raw, torch.tensor([0, 1]), state)[0])
+
+
+def test_weights_of_convolutions_count_as_often_as_they_are_used() -> None:
+    policy = build()
+    weights = sum(parameter.numel() for parameter in policy.parameters())
+    # actor: 5 x 4 x 3 -> 3 x 2 x 4 -> 2 x 1 x 5; critic: the same, and 2 x 2 x 1 -> 1 x 1 x 4 -> 1 x 1 x 5
+    eye = 9 * 3 * 4 * (3 * 2 - 1) + 9 * 4 * 5 * (2 * 1 - 1)
+    assert policy.parameters_per_row == weights + 2 * eye
+
+
+def test_pixels_are_divided_by_255_whatever_was_seen() -> None:
+    moments = RunningMoments((3,), clip=5.0, pixels=[slice(1, 3)])
+    moments.update(torch.tensor([[1.0, 200.0, 10.0], [3.0, 220.0, 30.0]]))
+    torch.testing.assert_close(
+        moments.normalize(torch.tensor([[4.0, 255.0, 51.0]])), torch.tensor([[2.0, 1.0, 0.2]]), rtol=1e-4, atol=1e-4
+    )
+    assert build().obs_moments.pixels == [slice(2, 62), slice(62, 66)]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: SquashedActor(O, A, SACNetworkSettings(), GROUPS), "--algorithm sac takes vectors"),
+        (lambda: DeterministicActor(O, A, PQLNetworkSettings(), GROUPS), "--algorithm pql takes vectors"),
+        (lambda: StackedActor(K, O, A, CEMNetworkSettings(), GROUPS), "--algorithm cem_rl takes vectors"),
+        (
+            lambda: StackedActorCritic(O, A, K, ActorCriticSettings(separate_critic=True), groups=GROUPS),
+            "--algorithm pbt takes vectors",
+        ),
+        (lambda: build(image_channels=()), "model.network.image_channels [] takes vectors"),
+        (
+            lambda: Diversity(EnvSpec("Eye", 2, O, A, groups=GROUPS), K, DiversitySettings(0.1), CPU, 0),
+            "model.diversity.coefficient takes vectors",
+        ),
+    ],
+)
+def test_who_has_no_encoder_refuses_images(make: object, words: str) -> None:
+    line = f"^{re.escape(words)}, and the task's observation has the image eye 5 x 4 x 3: "
+    with pytest.raises(Mistake, match=line):
+        make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("key", "value"), [("image_channels", (0,)), ("image_features", 0)])
+def test_sizes_that_make_no_encoder_are_refused(key: str, value: object) -> None:
+    with pytest.raises(Mistake, match=f"model.network.{key} must be at least 1"):
+        build(**{key: value})
