@@ -1,6 +1,7 @@
 """A callback whose turn never comes says so when the run begins."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def run(cli: Cli, callback: str, run_dir: str = "run", **settings: object) -> No
 
 @pytest.mark.parametrize("name", ["every_n_env_steps", "warmup_env_steps"])
 def test_a_generation_that_never_comes(cli: Cli, told: Told, name: str) -> None:
-    settings = {"num_elites": 1, "every_n_env_steps": 1, "warmup_env_steps": 0}
+    settings: dict[str, Any] = {"num_elites": 1, "every_n_env_steps": 1, "warmup_env_steps": 0}
     run(cli, "GeneticEvolution", **{**settings, name: ENV_STEPS + 1})
     assert told() == (
         f"Without effect: trainer.callbacks GeneticEvolution.{name} (129 env steps): the run ends after 128"
@@ -46,7 +47,7 @@ def test_an_archive_that_is_never_written(cli: Cli, told: Told) -> None:
 
 
 def test_a_resumed_run_counts_what_it_has_made(cli: Cli, told: Told) -> None:
-    settings = {"num_elites": 1, "every_n_env_steps": ENV_STEPS + 1, "warmup_env_steps": 0}
+    settings: dict[str, Any] = {"num_elites": 1, "every_n_env_steps": ENV_STEPS + 1, "warmup_env_steps": 0}
     run(cli, "GeneticEvolution", **settings)
     assert told()
     assert cli("fit", "--ckpt_path", "run", "--trainer.max_epochs", "3").code == 0

@@ -45,7 +45,7 @@ def test_it_comes_behind_what_a_policy_sees_and_changes_nothing_else(task: str, 
 
 
 def test_the_critic_is_told_what_randomisation_has_drawn() -> None:
-    ranges = Randomization(mass=(0.5, 2.0), latency=(12.0, 20.0), observation_noise=(0.1, 0.2))
+    ranges = Randomization(mass=(0.5, 2.0), latency=(12, 20), observation_noise=(0.1, 0.2))
     env = AllegroKuka(4, CPU, 0, task="single_arm_regrasp", privileged=True, randomization=ranges)
     first = env.reset()[:, -7:].clone()
     names, _, values = env.drawn()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from tests.support.bright_side import SIDE
 from tests.support.command_line import Cli
 
 GROUPS = (Group("seen", 2), Group("secret", 1, privileged=True))
-RECURRENT = {"hidden": (8,), "lstm_units": 4, "separate_critic": True}
+RECURRENT: dict[str, Any] = {"hidden": (8,), "lstm_units": 4, "separate_critic": True}
 NETWORKS: dict[str, Callable[[], NormalizingPolicy]] = {
     "epo": lambda: LatentActorCritic(3, 2, 4, NetworkSettings(gene_dim=2, **RECURRENT), False, GROUPS),
     "pbt": lambda: StackedActorCritic(3, 2, 4, ActorCriticSettings(**RECURRENT), False, GROUPS),
