@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from torch import Tensor
 from epo_lightning.learner.policy import AsItActs
 from epo_lightning.learner.standalone import GENE, NEXT, Standalone
 from epo_lightning.limits import Mistake
+
+if TYPE_CHECKING:
+    import onnx
 
 Format = Literal["onnx", "torchscript", "torch_export"]
 FILES: Mapping[str, str] = {"onnx": "policy.onnx", "torchscript": "policy.pt", "torch_export": "policy.pt2"}
@@ -107,7 +110,9 @@ def _write_onnx(
     path.write_bytes(model.SerializeToString())
 
 
-def _converted(program: torch.export.ExportedProgram, inputs: list[str], outputs: list[str], opset: int) -> Any:
+def _converted(
+    program: torch.export.ExportedProgram, inputs: list[str], outputs: list[str], opset: int
+) -> "onnx.ModelProto":
     """`program` as ONNX has it, without where in whose source it came from; every free axis is the rows."""
     made = torch.onnx.export(
         program, dynamo=True, opset_version=opset, input_names=inputs, output_names=outputs, verbose=False
@@ -150,7 +155,7 @@ def write_rows(
 
 
 def write_without_default(source: Path, name: str | None, path: Path) -> None:
-    """Copy an ONNX file, with the input `name` one that must be given: some runtimes take its default for a constant."""
+    """Copy an ONNX file; the input `name` must be given then: some runtimes take its default for a constant."""
     import onnx
 
     model = onnx.load(source)

@@ -124,14 +124,36 @@ class Page(NamedTuple):
         page.mkdir()
         copy_runtime(page)
         write_without_default(folder / POLICY, None if who is None else who.name, page / POLICY)
-        example = (torch.zeros(3, 2), torch.zeros(3, 2))  # neither as many rows as columns nor one
-        write_rows(_Step(self.env), example, [_STATE, _ACTION], _OUTPUTS, self.opset, page / TASK)
+        self.write_task(self.env, self.opset, page / TASK)
         (page / CONTENT).write_text(json.dumps(self._content()), encoding="utf-8")
         assets = files("epo_lightning.export") / "web"
         for name in _CODE:
             (page / name).write_bytes((assets / name).read_bytes())
         (folder / INDEX).write_bytes((assets / INDEX).read_bytes())
         return {"page": {**compare_page(folder), "refused_above": LARGEST, "runtime": PACKAGE}}
+
+    @staticmethod
+    def write_task(env: Arena, opset: int, path: Path) -> None:
+        """Write the step of a task as ONNX."""
+        example = (torch.zeros(3, 2), torch.zeros(3, 2))  # neither as many rows as columns nor one
+        write_rows(_Step(env), example, [_STATE, _ACTION], _OUTPUTS, opset, path)
+
+    @staticmethod
+    def place(env: Arena) -> dict[str, Any]:
+        """What never moves, and what the point looks like."""
+        sketch = Sketch()
+        env.draw_place(sketch)
+        colours = {"solid": list(SOLID), "body": list(BODY), "trail": list(TRAIL)}
+        extent = {"low": env.low.tolist(), "high": env.high.tolist()}
+        return {**extent, "shapes": sketch.shapes, "radius": env.point_radius, **colours}
+
+    @staticmethod
+    def starts(env: VectorEnv) -> list[list[float]]:
+        """Where `STARTS` episodes begin, drawn by the task itself."""
+        rows: list[list[float]] = []
+        while len(rows) < STARTS:
+            rows += env.reset().tolist()
+        return rows[:STARTS]
 
     def _content(self) -> dict[str, Any]:
         env, who = self.env, self.module.who
@@ -145,32 +167,12 @@ class Page(NamedTuple):
                 {"input": port.name, "output": port.name + NEXT, "shape": list(port.shape)}
                 for port in self.module.memory
             ],
-            "place": _place(env),
-            "starts": _starts(env),
+            "place": self.place(env),
+            "starts": self.starts(env),
             "rehearsal": rehearse(env, self.policy, self.agents, STEPS),
             "allowed": LARGEST,
             "source": {name: self.provenance[name] for name in ("algorithm", "seed", "env_steps")},
         }
-
-
-def _place(env: Arena) -> dict[str, Any]:
-    sketch = Sketch()
-    env.draw_place(sketch)
-    colours = {"solid": SOLID, "body": BODY, "trail": TRAIL}
-    return {
-        "low": env.low.tolist(),
-        "high": env.high.tolist(),
-        "shapes": sketch.shapes,
-        "radius": env.point_radius,
-        **{name: list(colour) for name, colour in colours.items()},
-    }
-
-
-def _starts(env: VectorEnv) -> list[list[float]]:
-    rows: list[list[float]] = []
-    while len(rows) < STARTS:
-        rows += env.reset().tolist()
-    return rows[:STARTS]
 
 
 def compare_page(folder: Path) -> dict[str, Any]:

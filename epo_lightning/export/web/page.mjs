@@ -26,7 +26,7 @@ function whoPlays() {
 
 function begin() {
   const state = content.starts[Math.floor(Math.random() * content.starts.length)];
-  episode = { state, trail: [], memory: noMemory(content), clock: 0, sum: 0, successes: 0, over: false };
+  episode = { state, trail: [], memory: noMemory(content), clock: 0, sum: 0, successes: 0, over: false, mixed: false };
 }
 
 /** One step of the episode that was there when it began; a new episode is begun where it has ended. */
@@ -43,7 +43,7 @@ async function advance() {
   here.sum += moved.reward;
   here.successes += moved.success;
   here.over = moved.terminated > 0 || here.clock >= content.max_steps;
-  if (here.over) {
+  if (here.over && !here.mixed) {
     tally.episodes += 1;
     tally.successes += here.successes;
     tally.sum += here.sum;
@@ -92,10 +92,10 @@ function tell() {
   at("share_told").textContent = `${100 - share} : ${share}`;
 }
 
-/** What has been counted is of somebody else. */
-function forget() {
+/** Somebody else plays on: what was counted is not theirs, nor is all of this episode. */
+function change() {
   Object.assign(tally, { episodes: 0, successes: 0, sum: 0 });
-  begin();
+  episode.mixed = episode.clock > 0;
   show();
 }
 
@@ -126,11 +126,11 @@ function connect() {
       if (content.who || agent === content.default) at(id).add(new Option(name, agent));
     });
     at(id).value = content.default;
-    at(id).addEventListener("change", forget);
+    at(id).addEventListener("change", change);
   }
   at("between").hidden = content.who?.name !== "gene" || content.names.length < 2;
   if (!at("between").hidden) at("second").value = content.rehearsal.agents[1] ?? content.default;
-  at("share").addEventListener("input", forget);
+  at("share").addEventListener("input", change);
   at("speed").addEventListener("input", tell);
   at("play").addEventListener("click", () => setPlaying(!playing));
   at("again").addEventListener("click", () => { begin(); show(); });
@@ -142,7 +142,7 @@ function connect() {
     else if (event.key === "n" && !(typing && event.target.matches("select"))) { begin(); show(); }
     else if (by && !at("between").hidden) {
       at("share").value = Number(at("share").value) + by;
-      forget();
+      change();
     } else return;
     event.preventDefault();
   });
