@@ -128,7 +128,7 @@ function connect() {
     at(id).value = content.default;
     at(id).addEventListener("change", change);
   }
-  at("between").hidden = content.who?.name !== "gene" || content.names.length < 2;
+  at("between").hidden = at("gene_keys").hidden = content.who?.name !== "gene" || content.names.length < 2;
   if (!at("between").hidden) at("second").value = content.rehearsal.agents[1] ?? content.default;
   at("share").addEventListener("input", change);
   at("speed").addEventListener("input", tell);
