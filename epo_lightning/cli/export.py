@@ -1,6 +1,7 @@
 """`export`: a policy as a folder that needs no training stack."""
 
 import contextlib
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,15 @@ import torch
 
 from epo_lightning.cli.agents import ALL
 from epo_lightning.cli.invocation import Invocation
+from epo_lightning.envs.base import VectorEnv
 from epo_lightning.experience.evaluation import fixed_difficulty
 from epo_lightning.export.folder import require_free
 from epo_lightning.export.formats import Format, require_format
+from epo_lightning.export.page import Page, require_page
 from epo_lightning.export.parity import STEPS
 from epo_lightning.export.policy_folder import Wanted, write_folder
 from epo_lightning.export.recording import record
+from epo_lightning.export.web_runtime import require_node
 from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake
 from epo_lightning.modules import contents
@@ -36,6 +40,7 @@ def export(
     format: Format = "onnx",
     agent: str | None = None,
     opset: int = 18,
+    web: bool = False,
 ) -> int:
     """Write a policy as a folder that needs no training stack: the network, what its numbers mean, a parity record.
 
@@ -46,9 +51,15 @@ def export(
         agent: Whom the file is for: a number, or all; by default the one that is evaluated (0, the master, where there
             is one). Agents that share a network are all in every file, by their genes.
         opset: Version of ONNX's operators, 18 to 23.
+        web: Add a page, index.html, in which the policy plays in a browser and a slider moves between agents' genes;
+            for points between walls. It needs Node.js.
     """
     assert run.trained.path is not None
     require_format(format, opset)
+    if web:
+        if format != "onnx":
+            raise Mistake(f"--web needs --format onnx, got {format}")
+        require_node()
     path = Path(run.trained.path)
     home = RunFolder.of_checkpoint(path)
     target = Path(out).expanduser() if out else (home.path if home else Path()) / "policy"
@@ -60,18 +71,28 @@ def export(
     module = policy.standalone(wanted.agent, discrete=identity.discrete, everybody=wanted.everybody).eval()
     players = _players(policy, wanted.agent) if module.who is not None else [wanted.agent]
     data = run.datamodule
-    with contextlib.closing(data.env_factory(len(players), run.trainer.strategy.root_device, data.seed)) as env:
-        require_same_identity(identity, run.model.identity(env.spec))
-        fixed_difficulty(env, contents.curriculum_of(checkpoint) or {}, data.eval_difficulty)
-        recording = record(env, policy, players, STEPS)
+    difficulty = contents.curriculum_of(checkpoint) or {}
+    with contextlib.ExitStack() as stack:
+
+        def begun(device: torch.device) -> VectorEnv:
+            env = stack.enter_context(contextlib.closing(data.env_factory(len(players), device, data.seed)))
+            require_same_identity(identity, run.model.identity(env.spec))
+            fixed_difficulty(env, difficulty, data.eval_difficulty)
+            return env
+
+        env = begun(run.trainer.strategy.root_device)
         provenance = _provenance(run, path, checkpoint, home)
-        parity = write_folder(target, wanted, policy, module, env, recording, provenance)
-    size = sum(file.stat().st_size for file in target.iterdir())
+        more = Page(require_page(begun(_CPU)), policy, module, players, opset, provenance).write if web else None
+        recording = record(env, policy, players, STEPS)
+        parity = write_folder(target, wanted, policy, module, env, recording, provenance, more)
+    size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     print(f"{target}: {env.spec.name}, {policy.name_of(wanted.agent)}, {format}, {size / 1024:.0f} KiB")
     print(
         f"parity: actions differ by at most {parity.largest:.2g} in {parity.steps} steps of play"
         f" ({recording.episodes} episodes, {len(players)} agent{'s' if len(players) > 1 else ''})"
     )
+    if web:
+        print(f"page: python -m http.server -d {shlex.quote(str(target))}, then open http://localhost:8000")
     return 0
 
 

@@ -12,7 +12,9 @@ from epo_lightning.run.folder import part_of, writing
 from epo_runtime.folder import FORMAT, MANIFEST
 
 PARITY = "parity.json"
-_OURS = {MANIFEST, PARITY, *FILES.values()}
+INDEX, PAGE = "index.html", "page"
+"""What a page is opened by, and the folder of everything else that it needs."""
+_OURS = {MANIFEST, PARITY, INDEX, PAGE, *FILES.values()}
 
 
 def require_free(out: Path) -> None:

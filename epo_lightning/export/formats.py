@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from torch import Tensor
 from epo_lightning.learner.policy import AsItActs
 from epo_lightning.learner.standalone import GENE, NEXT, Standalone
 from epo_lightning.limits import Mistake
+
+if TYPE_CHECKING:
+    import onnx
 
 Format = Literal["onnx", "torchscript", "torch_export"]
 FILES: Mapping[str, str] = {"onnx": "policy.onnx", "torchscript": "policy.pt", "torch_export": "policy.pt2"}
@@ -93,26 +96,8 @@ def _write_onnx(
 ) -> None:
     import onnx
 
-    made = torch.onnx.export(
-        program,
-        dynamo=True,
-        opset_version=opset,
-        input_names=module.inputs,
-        output_names=module.outputs,
-        verbose=False,
-    )
-    assert made is not None
-    model = made.model_proto
-    graph = model.graph
-    for node in graph.node:  # where in whose source it came from
-        del node.metadata_props[:]
-        node.ClearField("doc_string")
-    del graph.value_info[:]
-    for port in (*graph.input, *graph.output):
-        for axis in port.type.tensor_type.shape.dim:
-            if axis.dim_param:  # there is one length that is free
-                axis.dim_param = _ROW
-    who = module.who
+    model = _converted(program, module.inputs, module.outputs, opset)
+    graph, who = model.graph, module.who
     if who is not None:
         # an input with an initializer of the same name has that as its default
         graph.initializer.append(onnx.numpy_helper.from_array(who.of(who.agent).numpy(), who.name))
@@ -122,6 +107,61 @@ def _write_onnx(
     for key, text in notes.items():
         model.metadata_props.add(key=key, value=text)
     onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+
+
+def _converted(
+    program: torch.export.ExportedProgram, inputs: list[str], outputs: list[str], opset: int
+) -> "onnx.ModelProto":
+    """`program` as ONNX has it, without where in whose source it came from; every free axis is the rows."""
+    made = torch.onnx.export(
+        program, dynamo=True, opset_version=opset, input_names=inputs, output_names=outputs, verbose=False
+    )
+    assert made is not None
+    model = made.model_proto
+    graph = model.graph
+    for node in graph.node:
+        del node.metadata_props[:]
+        node.ClearField("doc_string")
+    del graph.value_info[:]
+    for port in (*graph.input, *graph.output):
+        for axis in port.type.tensor_type.shape.dim:
+            if axis.dim_param:  # there is one length that is free
+                axis.dim_param = _ROW
+    return model
+
+
+def write_rows(
+    module: torch.nn.Module, example: tuple[Tensor, ...], inputs: list[str], outputs: list[str], opset: int, path: Path
+) -> None:
+    """Write a function of rows, which is no policy, as ONNX.
+
+    Args:
+        module: On the CPU.
+        example: What goes in, (2, ...) each.
+        inputs: Their names.
+        outputs: Names of what comes out.
+        opset: Of ONNX.
+        path: The file.
+    """
+    import onnx
+
+    rows = {0: torch.export.Dim(_ROW)}
+    with _quietly(), torch.no_grad():
+        program = torch.export.export(module, example, dynamic_shapes=tuple(rows for _ in example))
+        model = _converted(program, inputs, outputs, opset)
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+
+
+def write_without_default(source: Path, name: str | None, path: Path) -> None:
+    """Copy an ONNX file; the input `name` must be given then: some runtimes take its default for a constant."""
+    import onnx
+
+    model = onnx.load(source)
+    kept = [each for each in model.graph.initializer if each.name != name]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
     path.write_bytes(model.SerializeToString())
 
 

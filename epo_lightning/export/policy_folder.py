@@ -1,7 +1,7 @@
 """One folder: the network, `policy.yaml` and `parity.json`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +45,7 @@ def write_folder(
     env: VectorEnv,
     recording: Recording,
     provenance: Mapping[str, Any],
+    more: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> Parity:
     """Write the folder, and compare what is in it with what was recorded.
 
@@ -56,6 +57,7 @@ def write_folder(
         env: The task.
         recording: Of that policy, in that task.
         provenance: Where it comes from.
+        more: Writes what else belongs into the folder that it is given, and returns what `parity.json` tells of it.
 
     Raises:
         Mistake: When the folder is taken, the file cannot be written, or acts unlike the policy.
@@ -86,6 +88,8 @@ def write_folder(
             "refused_above": LARGEST,
             "versions": {**versions(), **_tool_versions(wanted.format)},
         }
+        if more is not None:
+            told |= more(part)
         (part / PARITY).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     return parity
 

@@ -94,6 +94,7 @@ class Run:
         format: str = "onnx",
         agent: int | str | None = None,
         opset: int = 18,
+        web: bool = False,
         env: object = None,
     ) -> Path:
         """Write the policy as a folder that needs no training stack, as `epo-lightning export` does (docs/export.md).
@@ -104,6 +105,7 @@ class Run:
             format: onnx, torchscript or torch_export.
             agent: Whom it is for: a number, or `all`.
             opset: Version of ONNX's operators.
+            web: Add a page in which it plays.
             env: The task again, where it was a function; see `train`.
 
         Returns:
@@ -112,6 +114,7 @@ class Run:
         target = self.folder / "policy" if out is None else Path(out)
         flags = [f"--ckpt_path={self.best if best else self.last}", f"--out={target}", f"--format={format}"]
         flags += [f"--opset={opset}", *([] if agent is None else [f"--agent={agent}"])]
+        flags += ["--web"] if web else []
         with invoked("export", None, None, flags, env) as invocation:
             invocation.function(invocation, **invocation.arguments)
         return target

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec
-from epo_lightning.envs.classic.base import ClassicEnv
-from epo_lightning.envs.classic.drawing import BODY, GROUND, SOLID, TRAIL, Canvas, Point, blend
+from epo_lightning.envs.classic.base import ClassicEnv, Transition
+from epo_lightning.envs.classic.drawing import BODY, GROUND, SOLID, TRAIL, Canvas, Point, Surface, blend
 from epo_lightning.envs.signals import Signal, Signals
 
 _LONGEST_TRAIL = 60
@@ -88,7 +88,7 @@ class Arena(ClassicEnv):
         self._past: deque[Tensor] | None = None
 
     @abstractmethod
-    def _draw_goals(self, canvas: Canvas) -> None:
+    def _draw_goals(self, canvas: Surface) -> None:
         """What the point should reach, drawn below walls and point."""
 
     @abstractmethod
@@ -114,6 +114,11 @@ class Arena(ClassicEnv):
         y = move_along(y, move_y, x, self._walls_along_y).clamp(self.low[1], self.high[1])
         return torch.stack((x, y), dim=1)
 
+    def after(self, state: Tensor, actions: Tensor) -> Transition:
+        """What a step makes of positions (N, 2) with actions (N, 2), before the time limit; moves nothing here."""
+        last = torch.zeros(state.shape[0], dtype=torch.bool, device=state.device)
+        return self._advance(state, actions.clamp(-1.0, 1.0), last)
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`, with a picture's trail forgotten; see `ClassicEnv.load_state_dict`."""
         super().load_state_dict(state)
@@ -136,20 +141,24 @@ class Arena(ClassicEnv):
         """
         if self._past is None:
             self._past = deque(maxlen=_LONGEST_TRAIL)
-        low, high, walls = (each.tolist() for each in (self.low, self.high, self.walls))
+        low, high = self.low.tolist(), self.high.tolist()
         edge = 0.02 * (high[0] - low[0])
         pictures = []
         for env, (x, y) in zip(envs, self._rows(envs), strict=True):
             canvas = Canvas((low[0] - edge, low[1] - edge), (high[0] + edge, high[1] + edge), width, height, SOLID)
-            canvas.box(low, high, GROUND)
-            self._draw_goals(canvas)
-            for left, right, bottom, top in walls:
-                canvas.box((left, bottom), (right, top), SOLID)
+            self.draw_place(canvas)
             if self._past:
                 self._draw_trail(canvas, env)
             canvas.disc((x, y), self.point_radius, BODY)
             pictures.append(canvas.picture())
         return np.stack(pictures)
+
+    def draw_place(self, surface: Surface) -> None:
+        """Draw what never moves: the ground, the goals and the walls."""
+        surface.box(self.low.tolist(), self.high.tolist(), GROUND)
+        self._draw_goals(surface)
+        for left, right, bottom, top in self.walls.tolist():
+            surface.box((left, bottom), (right, top), SOLID)
 
     def _draw_trail(self, canvas: Canvas, env: int) -> None:
         """A dot wherever the point has been in this episode, fainter the longer ago."""

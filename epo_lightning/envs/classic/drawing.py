@@ -6,7 +6,7 @@ Needs Pillow, which the extra `video` brings; it is imported when the first pict
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -38,6 +38,35 @@ def blend(colour: Colour, other: Colour, share: float) -> Colour:
     """`colour` with a `share` in [0, 1] of `other`."""
     red, green, blue = (round(a + share * (b - a)) for a, b in zip(colour, other, strict=True))
     return red, green, blue
+
+
+class Surface(Protocol):
+    """What flat shapes are drawn on."""
+
+    def box(self, low: Point, high: Point, colour: Colour) -> None:
+        """Fill a box with edges along the axes."""
+
+    def disc(self, centre: Point, radius: float, colour: Colour) -> None:
+        """Fill a disc."""
+
+
+class Sketch:
+    """A list of the shapes that were drawn, for whoever draws them elsewhere.
+
+    Attributes:
+        shapes: In the order of drawing: each its kind, where it is, and its colour.
+    """
+
+    def __init__(self) -> None:
+        self.shapes: list[dict[str, Any]] = []
+
+    def box(self, low: Point, high: Point, colour: Colour) -> None:
+        """See `Surface`."""
+        self.shapes.append({"box": [*low, *high], "colour": list(colour)})
+
+    def disc(self, centre: Point, radius: float, colour: Colour) -> None:
+        """See `Surface`."""
+        self.shapes.append({"disc": [*centre, radius], "colour": list(colour)})
 
 
 class Canvas:

@@ -9,7 +9,7 @@ from torch import Tensor
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.arena import Arena, Box
 from epo_lightning.envs.classic.base import Transition
-from epo_lightning.envs.classic.drawing import GOAL, Canvas
+from epo_lightning.envs.classic.drawing import GOAL, Surface
 
 SPEED, ZONE = 0.1, 0.1
 """Largest displacement along each axis per env step; edge of the goal's square."""
@@ -86,6 +86,6 @@ class PointMaze(Arena):
         )
         return torch.stack((target_x, target_y), dim=1)
 
-    def _draw_goals(self, canvas: Canvas) -> None:
+    def _draw_goals(self, canvas: Surface) -> None:
         x, y = GOAL_AT
         canvas.box((x - 0.5 * ZONE, y - 0.5 * ZONE), (x + 0.5 * ZONE, y + 0.5 * ZONE), GOAL)

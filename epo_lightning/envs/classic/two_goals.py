@@ -9,7 +9,7 @@ from torch import Tensor
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.arena import Arena, Box
 from epo_lightning.envs.classic.base import Transition
-from epo_lightning.envs.classic.drawing import GOAL, NEAR, Canvas, Colour
+from epo_lightning.envs.classic.drawing import GOAL, NEAR, Colour, Surface
 from epo_lightning.limits import require_range
 
 POOR_AT, RICH_AT = (0.0, -0.5), (0.0, 0.6)
@@ -108,7 +108,7 @@ class TwoGoals(Arena):
         target_y = torch.where(below, torch.where(x.abs() > self.wall, WALL_TO, 0.0), RICH_AT[1])
         return torch.stack((target_x, target_y), dim=1)
 
-    def _draw_goals(self, canvas: Canvas) -> None:
+    def _draw_goals(self, canvas: Surface) -> None:
         canvas.disc(POOR_AT, RADIUS, POOR)
         canvas.disc(RICH_AT, RADIUS, NEAR)
         canvas.disc(RICH_AT, 0.25 * RADIUS, GOAL)

@@ -12,7 +12,7 @@ from epo_lightning.algorithm.symmetry import Symmetry, signs
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.classic.arena import Arena, Box
 from epo_lightning.envs.classic.base import Transition
-from epo_lightning.envs.classic.drawing import GOAL, NEAR, Canvas
+from epo_lightning.envs.classic.drawing import GOAL, NEAR, Surface
 from epo_lightning.limits import Mistake, require_range
 
 Difficulty = Literal["easy", "medium", "hard"]
@@ -155,7 +155,7 @@ class WallMaze(Arena):
         target_y = torch.where(behind, self.goal[1], torch.where(level & (x >= mouth), y, self._lane))
         return torch.stack((target_x, target_y), dim=1)
 
-    def _draw_goals(self, canvas: Canvas) -> None:
+    def _draw_goals(self, canvas: Surface) -> None:
         goal = self.goal.tolist()
         canvas.disc(goal, self.goal_radius, NEAR)
         canvas.disc(goal, 0.25 * self.goal_radius, GOAL)
