@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from epo_lightning.cli.arguments import is_complete, option_values
+from epo_lightning.cli.arguments import PRETRAINED, is_complete, option_values
 from epo_lightning.documents.config_file import read_config
 from epo_lightning.documents.nearest import hint
 from epo_lightning.documents.plain_yaml import plain
@@ -29,7 +29,8 @@ def choose_algorithm(args: list[str], trained: str | None) -> str:
     named = named_algorithm(args)
     if named is None:
         # a command that says everything itself, as the one that began the run did, says this by its silence
-        named = DEFAULT_ALGORITHM if trained is None or is_complete(args) else trained
+        silent = is_complete(args) and not option_values(args, PRETRAINED)
+        named = DEFAULT_ALGORITHM if trained is None or silent else trained
     if named != trained:
         admit(named)  # the user's own words
     if named not in ALGORITHMS:

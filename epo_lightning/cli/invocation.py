@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from epo_lightning import __version__
 from epo_lightning.cli.algorithm import choose_algorithm, replaced_files
+from epo_lightning.cli.arguments import PRETRAINED
 from epo_lightning.cli.commands import COMMANDS, RunCommand
 from epo_lightning.cli.destination import choose_folder
 from epo_lightning.cli.loggers import as_list, prepare_loggers, without_secrets
@@ -33,6 +34,7 @@ from epo_lightning.modules import algorithm_class
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.supported import require_supported
+from epo_lightning.run.beginning import BeginsWith
 from epo_lightning.run.evaluation_report import EvaluationReport
 from epo_lightning.run.folder import RunFolder
 from epo_lightning.run.interruption import GracefulStop, TimeLimit
@@ -209,6 +211,8 @@ class Invocation(LightningCLI):
         bars = [each for each in own if isinstance(each, ProgressBar)]
         evaluation = EvaluationReport(plain(self.config.data.env.as_dict()))
         callbacks = [self.stop, evaluation, self.recorder, OwnLineage(), Neighbours()]
+        if (policy := self.trained.begins_with) is not None:
+            callbacks.append(BeginsWith(policy, f"{PRETRAINED} {policy.stem}"))
         if config["enable_progress_bar"] is False:
             own = [each for each in own if each not in bars]
         else:
