@@ -9,6 +9,7 @@ must be committed, so that the card's commit tells what made the policy.
 
 import argparse
 import json
+import math
 import shlex
 import tempfile
 from pathlib import Path
@@ -151,7 +152,8 @@ def curve(run: Run) -> dict[str, list[float]]:
     """The return of the training's episodes at a few moments."""
     metrics = run.metrics
     steps, returns = metrics["charts/env_steps"], metrics["charts/episodic_return"]
-    known = [row for row in range(len(steps)) if returns[row] == returns[row]]
+    known = [row for row in range(len(steps)) if row == 0 or returns[row] != returns[row - 1]]  # where episodes ended
+    known = [row for row in known if not math.isnan(returns[row])]
     rows = [known[place * (len(known) - 1) // (POINTS - 1)] for place in range(POINTS)]
     rows = list(dict.fromkeys(rows))
     return {"env_steps": [int(steps[row]) for row in rows], "return": [round(float(returns[row]), 3) for row in rows]}

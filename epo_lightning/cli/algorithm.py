@@ -24,7 +24,7 @@ def choose_algorithm(args: list[str], trained: str | None) -> str:
         trained: What trained the checkpoint that it names; None without one.
 
     Raises:
-        Mistake: When there is no such algorithm, or the checkpoint is of another one.
+        Mistake: When there is no such algorithm, or the checkpoint or policy is of another one.
     """
     named = named_algorithm(args)
     if named is None:
@@ -38,6 +38,8 @@ def choose_algorithm(args: list[str], trained: str | None) -> str:
             f"algorithm must be one of {', '.join(ALGORITHMS)}, or a class path; got {named!r}{hint(named, ALGORITHMS)}"
         )
     algorithm_class(named)
+    if trained not in (None, named) and not option_values(args, "--ckpt_path"):
+        raise Mistake(f"{PRETRAINED}: that policy is of the algorithm {trained}, not {named}: leave {KEY} to it")
     if trained not in (None, named):
         require_changeable([Change(KEY, trained, named)])
     return named

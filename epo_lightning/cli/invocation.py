@@ -208,11 +208,11 @@ class Invocation(LightningCLI):
         words = ["epo-lightning", *self.given]
         self.recorder = RunRecorder(self.resolved, self._signature, self._changes, self.trained.history, words)
         own = [*as_list(config["callbacks"]), *self._given_callbacks]
+        if (policy := self.trained.begins_with) is not None:
+            own = [BeginsWith(policy, f"{PRETRAINED} {policy.stem}"), *own]  # first: it tells what does not match
         bars = [each for each in own if isinstance(each, ProgressBar)]
         evaluation = EvaluationReport(plain(self.config.data.env.as_dict()))
         callbacks = [self.stop, evaluation, self.recorder, OwnLineage(), Neighbours()]
-        if (policy := self.trained.begins_with) is not None:
-            callbacks.append(BeginsWith(policy, f"{PRETRAINED} {policy.stem}"))
         if config["enable_progress_bar"] is False:
             own = [each for each in own if each not in bars]
         else:
