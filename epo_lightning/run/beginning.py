@@ -9,7 +9,7 @@ from epo_lightning.limits import Mistake
 from epo_lightning.modules import contents
 from epo_lightning.modules.base import PopulationCallback
 from epo_lightning.modules.identity import require_same_identity
-from epo_lightning.run.checkpoint import read_checkpoint
+from epo_lightning.run.checkpoint import fingerprint, read_checkpoint
 
 
 class BeginsWith(PopulationCallback):
@@ -25,6 +25,11 @@ class BeginsWith(PopulationCallback):
 
     def __init__(self, path: Path, flag: str) -> None:
         self.path, self.flag = path, flag
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """For `run.json`: what the policy is called, and the fingerprint of its checkpoint."""
+        return {"policy": self.path.stem, "id": fingerprint(self.path)}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Compare what it was made for."""

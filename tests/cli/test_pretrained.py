@@ -11,6 +11,7 @@ import torch
 
 from epo_lightning import pretrained, train
 from epo_lightning.run.checkpoint import read_checkpoint
+from epo_lightning.run.record import beginning_of
 from tests.support.command_line import Cli
 
 NAMES = ("cartpole", "pendulum", "quickstart", "wall_maze")
@@ -90,6 +91,8 @@ def test_a_run_that_was_cut_goes_on_with_its_own_weights(cli: Cli) -> None:
     assert (first.code, "Begins with the weights of quickstart" in first.out) == (0, True)
     second = cli(*begin, "--trainer.max_epochs=2", "--run_dir=cut", "--resume")
     assert (second.code, "Begins with" in second.out) == (0, False)
+    for run in ("whole", "cut"):
+        assert beginning_of(Path(run, "run.json")) == "quickstart"
     whole, cut = (read_checkpoint(Path(each, "checkpoints", "last.ckpt"))["state_dict"] for each in ("whole", "cut"))
     assert all(torch.equal(whole[key], cut[key]) for key in whole)
 
