@@ -25,7 +25,7 @@ RESUME = "--resume"
 PRETRAINED = "--pretrained"
 """A policy that comes with the package: as `--ckpt_path`, and for `fit` what a new run begins with."""
 _NOT_RESUME = "--resume=false"
-_OF_ONE_INVOCATION = ("ckpt_path", "run_dir")
+_OF_ONE_INVOCATION = ("ckpt_path", "pretrained", "run_dir")
 """Texts that belong to one invocation, not to the run."""
 _IS_QUOTED = re.compile(r"""\s*(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')\s*""", re.DOTALL)
 
@@ -114,7 +114,8 @@ def _bases(config: Path) -> list[str]:
 def resolve(args: list[str]) -> list[str]:
     """`args` with every configuration (after its bases) and checkpoint replaced by the file that it means.
 
-    What a file says of one invocation, `ckpt_path`, `run_dir` and `resume`, becomes the flag at the place of the file.
+    What a file says of one invocation, `ckpt_path`, `pretrained`, `run_dir` and `resume`, becomes the flag at the place
+    of the file.
 
     Raises:
         Mistake: When one of them does not exist.
@@ -153,11 +154,6 @@ def _flags_in(config: Path) -> list[str]:
         raise Mistake(
             f"config: {file.place('trust')}: trust is for the command line only: leave it out of configuration files,"
             " and add --trust where you mean it"
-        )
-    if "pretrained" in file.values:
-        raise Mistake(
-            f"config: {file.place('pretrained')}: pretrained is for the command line only: leave it out of"
-            f" configuration files, and add {PRETRAINED} NAME where you mean it"
         )
     if "config" in file.values:
         raise Mistake(f"config: {file.place('config')}: a file names the files that it overlays by the key base")

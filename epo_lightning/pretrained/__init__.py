@@ -42,7 +42,7 @@ def find(name: str, key: str = "--pretrained") -> Path:
 
 def is_packaged(checkpoint: Path) -> bool:
     """Whether it lies in this folder, where nobody else writes."""
-    return checkpoint.parent == POLICIES
+    return checkpoint.resolve().parent == POLICIES.resolve()
 
 
 def card(name: str) -> Mapping[str, Any]:

@@ -59,6 +59,16 @@ def test_play_films_it_in_a_fresh_folder(cli: Cli) -> None:
     assert Path("quickstart-0.mp4").stat().st_size > 0
 
 
+def test_a_file_says_it_as_the_flag_does(cli: Cli) -> None:
+    Path("named.yaml").write_text("pretrained: 'wall_maze'\ndata: {eval_episodes: 4, eval_envs: 4}\n")
+    outcome = cli("validate", "--config", "named.yaml")
+    assert (outcome.code, "WallMaze: 4 episodes" in outcome.out) == (0, True)
+    assert Path("wall_maze.evaluation.json").exists()
+    assert cli("validate", "--config", "named.yaml", "--pretrained=null", "--config=tiny.yaml").out.startswith(
+        "Probe: "
+    )
+
+
 def test_export_writes_it_where_the_command_runs(cli: Cli) -> None:
     outcome = cli("export", "--pretrained", "wall_maze", "--format", "torchscript")
     assert outcome.code == 0, outcome.err
@@ -116,11 +126,16 @@ def test_a_run_that_was_cut_goes_on_with_its_own_weights(cli: Cli) -> None:
             ("fit", "--pretrained", "quickstart", "--algorithm", "sac"),
             "--pretrained: that policy is of the algorithm epo, not sac",
         ),
-        (("fit", "--config", "with.yaml"), "with.yaml, line 1: pretrained is for the command line only"),
+        (("fit", "--config", "with.yaml"), "--pretrained: no policy .* quickstar .did you mean quickstart"),
+        (("sweep", "study.yaml", "--dry-run"), "a configuration names a policy .pretrained., but every run of a study"),
+        (("sweep", "inside.yaml", "--dry-run"), "pretrained.*begins by itself"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line_and_leaves_nothing(cli: Cli, args: tuple[str, ...], words: str) -> None:
-    Path("with.yaml").write_text("pretrained: quickstart\nbase: tiny.yaml\n")
+    Path("with.yaml").write_text("pretrained: quickstar\nbase: tiny.yaml\n")
+    Path("named.yaml").write_text("pretrained: quickstart\n")
+    Path("study.yaml").write_text("methods: {a: {config: [tiny.yaml, named.yaml]}}\nseeds: 1\n")
+    Path("inside.yaml").write_text("methods: {a: {config: tiny.yaml}}\nseeds: 1\ngrid: {pretrained: [quickstart]}\n")
     outcome = cli(*args)
     assert outcome.code == 2
     error = outcome.err.splitlines()[-1]
