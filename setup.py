@@ -8,7 +8,7 @@ from pathlib import Path
 from setuptools import setup
 
 ROOT = Path(__file__).parent
-FOLDERS = {"callbacks": "*.py", "configs": "*.yaml"}
+FOLDERS = {"callbacks": "*.py", "configs": "*.yaml", "pretrained/policies": "*.ckpt"}
 """Folders of the package, and what each must hold."""
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!https?:|mailto:|#)([^)\s]+)\)")
 

@@ -13,7 +13,15 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 CHAPTERS = {
     "How to": [
-        *("docs/installing", "docs/running", "docs/sweeps", "docs/library", "docs/export", "docs/own_environment"),
+        *(
+            "docs/installing",
+            "docs/running",
+            "docs/sweeps",
+            "docs/library",
+            "docs/pretrained",
+            "docs/export",
+            "docs/own_environment",
+        ),
         *("docs/own_algorithm", "docs/population_based_training"),
         *("docs/worker", "docs/gymnasium", "docs/isaac_gym", "docs/isaac_lab_and_mjlab", "docs/gpu"),
     ],

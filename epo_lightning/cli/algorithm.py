@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from epo_lightning.cli.arguments import is_complete, option_values
+from epo_lightning.cli.arguments import PRETRAINED, is_complete, option_values
 from epo_lightning.documents.config_file import read_config
 from epo_lightning.documents.nearest import hint
 from epo_lightning.documents.plain_yaml import plain
@@ -24,12 +24,13 @@ def choose_algorithm(args: list[str], trained: str | None) -> str:
         trained: What trained the checkpoint that it names; None without one.
 
     Raises:
-        Mistake: When there is no such algorithm, or the checkpoint is of another one.
+        Mistake: When there is no such algorithm, or the checkpoint or policy is of another one.
     """
     named = named_algorithm(args)
     if named is None:
         # a command that says everything itself, as the one that began the run did, says this by its silence
-        named = DEFAULT_ALGORITHM if trained is None or is_complete(args) else trained
+        silent = is_complete(args) and not option_values(args, PRETRAINED)
+        named = DEFAULT_ALGORITHM if trained is None or silent else trained
     if named != trained:
         admit(named)  # the user's own words
     if named not in ALGORITHMS:
@@ -37,6 +38,8 @@ def choose_algorithm(args: list[str], trained: str | None) -> str:
             f"algorithm must be one of {', '.join(ALGORITHMS)}, or a class path; got {named!r}{hint(named, ALGORITHMS)}"
         )
     algorithm_class(named)
+    if trained not in (None, named) and not option_values(args, "--ckpt_path"):
+        raise Mistake(f"{PRETRAINED}: that policy is of the algorithm {trained}, not {named}: leave {KEY} to it")
     if trained not in (None, named):
         require_changeable([Change(KEY, trained, named)])
     return named

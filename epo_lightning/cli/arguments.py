@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from epo_lightning import pretrained
 from epo_lightning.documents.config_file import read_config
 from epo_lightning.documents.nearest import hint
 from epo_lightning.documents.plain_yaml import plain
@@ -21,8 +22,10 @@ OF_WANDB = CONFIGS / "sweep.yaml"
 """For the agent of Weights & Biases, which starts runs: not a run's configuration."""
 RESUME = "--resume"
 """Begin the run of `--run_dir`, or continue it."""
+PRETRAINED = "--pretrained"
+"""A policy that comes with the package: as `--ckpt_path`, and for `fit` what a new run begins with."""
 _NOT_RESUME = "--resume=false"
-_OF_ONE_INVOCATION = ("ckpt_path", "run_dir")
+_OF_ONE_INVOCATION = ("ckpt_path", "pretrained", "run_dir")
 """Texts that belong to one invocation, not to the run."""
 _IS_QUOTED = re.compile(r"""\s*(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')\s*""", re.DOTALL)
 
@@ -111,7 +114,8 @@ def _bases(config: Path) -> list[str]:
 def resolve(args: list[str]) -> list[str]:
     """`args` with every configuration (after its bases) and checkpoint replaced by the file that it means.
 
-    What a file says of one invocation, `ckpt_path`, `run_dir` and `resume`, becomes the flag at the place of the file.
+    What a file says of one invocation, `ckpt_path`, `pretrained`, `run_dir` and `resume`, becomes the flag at the place
+    of the file.
 
     Raises:
         Mistake: When one of them does not exist.
@@ -126,6 +130,7 @@ def resolve(args: list[str]) -> list[str]:
         resolved[index + 1 : index + 1] = _flags_in(config)
         resolved[option:option] = [flag for base in bases for flag in (f"--config={base}", *_flags_in(base))]
     resolved = _settled(resolved)
+    resolved = _with_policy(resolved)
     run_dir = option_values(resolved, "--run_dir")
     for index, name in run_dir:
         _put(resolved, index, os.path.expanduser(name))
@@ -199,17 +204,38 @@ def _resumed(args: list[str]) -> list[str]:
     return [*args, *([f"--ckpt_path={checkpoint}"] if checkpoint else [])]
 
 
+def _with_policy(args: list[str]) -> list[str]:
+    """`args` with the file of the policy that `--pretrained` names: of `fit` there, of others as their checkpoint.
+
+    Raises:
+        Mistake: When there is none, or a checkpoint is named, too.
+    """
+    if PRETRAINED in args[-1:]:
+        raise Mistake(f"{PRETRAINED} needs the name of a policy: {', '.join(pretrained.names())}")
+    args = list(args)
+    for index, name in option_values(args, PRETRAINED):
+        if option_values(args, "--ckpt_path"):
+            raise Mistake(f"{PRETRAINED} and --ckpt_path name a policy each: leave out one of them")
+        if name.startswith("--"):
+            raise Mistake(f"{PRETRAINED} needs the name of a policy: {', '.join(pretrained.names())}")
+        _put(args, index, str(pretrained.find(name)))
+    if args[0] == "fit":
+        return args
+    return [re.sub(rf"{PRETRAINED}(?=$|=)", "--ckpt_path", each, count=1) for each in args]
+
+
 def is_complete(args: list[str]) -> bool:
     """Whether `args` are the whole command of a run, which begins or continues it with the same configuration.
 
     The checkpoint's configuration must not come before them then: `callbacks+` would add to what it has added.
     """
-    return RESUME in args and bool(option_values(args, "--config", "-c", "--data.env"))
+    return RESUME in args and bool(option_values(args, "--config", "-c", "--data.env", PRETRAINED))
 
 
 def run_name(args: list[str]) -> str | None:
     """What the configurations that `args` name are called together, or None without any."""
-    return "-".join(Path(path).stem for _, path in option_values(args, "--config", "-c")) or None
+    begun = [f"from_{name}" for _, name in option_values(args, PRETRAINED)[-1:]]
+    return "-".join([*(Path(path).stem for _, path in option_values(args, "--config", "-c")), *begun]) or None
 
 
 def _put(args: list[str], index: int, value: str) -> None:

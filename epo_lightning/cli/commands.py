@@ -84,6 +84,7 @@ COMMANDS: dict[str, Command] = {
         in_one_process=True,
         names_run=True,
     ),
+    "pretrained": Command("List the policies that come with the package.", "epo_lightning.cli.pretrained:main"),
     "report": Command("Compare runs: a page with curves and tables, CSV, JSON.", "epo_lightning.cli.report:main"),
     "sweep": Command("Run configurations times seeds, or search for settings.", "epo_lightning.cli.sweep:main"),
     "doctor": Command("Tell what of this machine can be used.", "epo_lightning.cli.doctor:main"),
@@ -105,7 +106,7 @@ def find_command(name: str) -> Command:
 
 def overview() -> str:
     """What `--help` says."""
-    rows = "\n".join(f"  {name:10}{command.help}" for name, command in COMMANDS.items())
+    rows = "\n".join(f"  {name:12}{command.help}" for name, command in COMMANDS.items())
     return f"""usage: epo-lightning COMMAND ...
 
 Evolutionary Policy Optimization.

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from epo_lightning import __version__
 from epo_lightning.cli.algorithm import choose_algorithm, replaced_files
+from epo_lightning.cli.arguments import PRETRAINED
 from epo_lightning.cli.commands import COMMANDS, RunCommand
 from epo_lightning.cli.destination import choose_folder
 from epo_lightning.cli.loggers import as_list, prepare_loggers, without_secrets
@@ -33,6 +34,7 @@ from epo_lightning.modules import algorithm_class
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.supported import require_supported
+from epo_lightning.run.beginning import BeginsWith
 from epo_lightning.run.evaluation_report import EvaluationReport
 from epo_lightning.run.folder import RunFolder
 from epo_lightning.run.interruption import GracefulStop, TimeLimit
@@ -206,6 +208,8 @@ class Invocation(LightningCLI):
         words = ["epo-lightning", *self.given]
         self.recorder = RunRecorder(self.resolved, self._signature, self._changes, self.trained.history, words)
         own = [*as_list(config["callbacks"]), *self._given_callbacks]
+        if (policy := self.trained.begins_with) is not None:
+            own = [BeginsWith(policy, f"{PRETRAINED} {policy.stem}"), *own]  # first: it tells what does not match
         bars = [each for each in own if isinstance(each, ProgressBar)]
         evaluation = EvaluationReport(plain(self.config.data.env.as_dict()))
         callbacks = [self.stop, evaluation, self.recorder, OwnLineage(), Neighbours()]

@@ -14,7 +14,7 @@ from jsonargparse import ActionConfigFile, add_instantiator, set_dumper, set_loa
 from lightning.pytorch.cli import LightningArgumentParser
 
 from epo_lightning.cli.algorithm import FLAG
-from epo_lightning.cli.arguments import RESUME
+from epo_lightning.cli.arguments import PRETRAINED, RESUME
 from epo_lightning.cli.trust.consent import TRUST
 from epo_lightning.documents.plain_yaml import dump, load, plain
 from epo_lightning.modules import ALGORITHMS, DEFAULT_ALGORITHM
@@ -26,7 +26,7 @@ _TRAINER_ARGUMENTS = {
     "accelerator", "strategy", "devices", "num_nodes", "precision", "logger", "callbacks", "max_epochs", "max_time",
     "enable_progress_bar", "deterministic", "benchmark", "profiler", "detect_anomaly",
 }  # fmt: skip
-OF_ONE_INVOCATION = ("config", "base", "ckpt_path", "run_dir", "trust", "resume")
+OF_ONE_INVOCATION = ("config", "base", "ckpt_path", "pretrained", "run_dir", "trust", "resume")
 """What is not the run's, and no configuration keeps."""
 Built = TypeVar("Built")
 MODE = "epo_lightning"
@@ -62,6 +62,13 @@ def add_origins(parser: LightningArgumentParser) -> None:
         type=str | None,
         default=None,
         help="Checkpoint, run folder, `last` or `best`: whose configuration and weights are used.",
+    )
+    parser.add_argument(
+        PRETRAINED,
+        type=str | None,
+        default=None,
+        help="Name of a policy that comes with the package: as --ckpt_path. fit: a new run begins with its weights and"
+        " its configuration. `epo-lightning pretrained` lists them.",
     )
     parser.add_argument(
         "--run_dir",

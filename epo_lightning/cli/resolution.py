@@ -145,8 +145,9 @@ def _parse(args: Sequence[str]) -> str:
     from epo_lightning.cli.invocation import Invocation
 
     words = resolve(["fit", *args])
-    if option_values(words, "--ckpt_path"):
-        raise Mistake("a configuration names a checkpoint (ckpt_path), but every run of a study begins by itself")
+    for flag, what in (("--ckpt_path", "checkpoint"), ("--pretrained", "policy")):
+        if option_values(words, flag):
+            raise Mistake(f"a configuration names a {what} ({flag[2:]}), but every run of a study begins by itself")
     command = RunCommand("Check a configuration.", f"{__name__}:tell", in_one_process=True)
     with contextlib.ExitStack() as at_end:
         return Invocation(command, words, None, at_end).resolved

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.cli.algorithm import KEY, is_known, named_algorithm
-from epo_lightning.cli.arguments import is_complete, option_values
+from epo_lightning.cli.arguments import PRETRAINED, is_complete, option_values
 from epo_lightning.cli.trust.allowlist import shown
 from epo_lightning.cli.trust.consent import consented_config
 from epo_lightning.cli.trust.embedded_config import parse
@@ -29,6 +29,7 @@ class Trained(NamedTuple):
         history: Of a run that goes on from it.
         env_steps: How many have been made.
         champion: The agent that acts where nobody is named.
+        begins_with: A policy whose weights a new run begins with; `path` is None then.
     """
 
     path: str | None = None
@@ -40,6 +41,7 @@ class Trained(NamedTuple):
     history: History = History()
     env_steps: int = 0
     champion: int = MASTER
+    begins_with: Path | None = None
 
 
 def read_trained(args: list[str]) -> Trained:
@@ -48,7 +50,9 @@ def read_trained(args: list[str]) -> Trained:
     Raises:
         Mistake: When it cannot be used, or would do what the user has not consented to.
     """
-    named = option_values(args, "--ckpt_path")
+    named, policy = option_values(args, "--ckpt_path"), option_values(args, PRETRAINED)
+    if policy and not named:
+        return _begun_with(policy[-1][1], args)
     if not named:
         return Trained()
     path = named[-1][1]
@@ -58,6 +62,7 @@ def read_trained(args: list[str]) -> Trained:
     if is_complete(args):  # the same command that began the run: `callbacks+` would add once more
         _require_known(algorithm, named_algorithm(args), path)
         require_sound(checkpoint, {})
+        used = _begun_with(policy[-1][1], args).used if policy else None
     else:
         config = consented_config(checkpoint, Path(path), args)
         _require_known(algorithm, config.get(KEY, named_algorithm(args)), path)
@@ -71,6 +76,14 @@ def read_trained(args: list[str]) -> Trained:
     return Trained(
         path, whole, used, ancestor.iteration, algorithm, frozenset(fixed), history, ancestor.env_steps, champion
     )
+
+
+def _begun_with(path: str, args: list[str]) -> Trained:
+    """A new run that begins with the policy in the file `path`, whose configuration lies below the command line's."""
+    checkpoint = read_checkpoint(Path(path))
+    config, algorithm = consented_config(checkpoint, Path(path), args), contents.identity_of(checkpoint).algorithm
+    require_sound(checkpoint, config)
+    return Trained(used={KEY: algorithm, **config}, algorithm=algorithm, begins_with=Path(path))
 
 
 def _require_known(algorithm: str, consented: object, path: str) -> None:

@@ -59,7 +59,8 @@ def invoked(
         at_end.enter_context(_keeping_interrupt())
         file = Path(at_end.enter_context(tempfile.TemporaryDirectory(prefix="epo-"))) / "settings.yaml"
         try:
-            name, words = run_name(given), [*given, *args]
+            words = [*given, *args]
+            name = run_name(words)
             if whole := _with_env(settings, env):
                 write_settings(whole, file)
                 given.append(f"--config={file}")

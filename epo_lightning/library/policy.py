@@ -93,8 +93,8 @@ class Policy:
         Nothing of the checkpoint's environment, callbacks or loggers is imported.
 
         Args:
-            source: A checkpoint, a run folder (for its last one), `last` or `best` (of the newest run below runs/), or
-                a `Run`.
+            source: A checkpoint, a run folder (for its last one), `last` or `best` (of the newest run below runs/), a
+                `Run`, or `pretrained:NAME`, a policy that comes with the package.
             agent: Who acts, for all rows or for each; None for the one that is evaluated, the master where there is
                 one.
             gene: (Z,) or (N, Z), who acts instead of an agent.

@@ -23,6 +23,7 @@ def train(
     run_dir: str | Path | None = None,
     resume: bool = False,
     ckpt_path: object = None,
+    pretrained: str | None = None,
     seed: int | None = None,
     env: object = None,
     callbacks: "L.Callback | Sequence[L.Callback]" = (),
@@ -36,6 +37,7 @@ def train(
         run_dir: The run folder; by default runs/<config>/<time>-seed<seed>, or that of `ckpt_path`.
         resume: Continue the run in `run_dir`, or begin it where there is none.
         ckpt_path: A checkpoint, a run folder, `last`, `best` or a `Run`, to go on from.
+        pretrained: A policy that comes with the package, whose weights and configuration a new run begins with.
         seed: Of everything random.
         env: The task: a subclass of `VectorEnv`, its import path, or a function (num_envs, device, seed) ->
             environment. A class that Python can import by its name is named in the configuration, also one of a
@@ -53,10 +55,13 @@ def train(
         SystemExit: After a signal of a scheduler (SIGTERM, SIGHUP, SIGUSR1), also saved; 128 + its number.
     """
     origin = getattr(ckpt_path, "folder", ckpt_path)
-    if resume and run_dir is not None and (config, env, origin) == (None, None, None):  # all is the checkpoint's
+    if (
+        resume and run_dir is not None and (config, env, origin, pretrained) == (None, None, None, None)
+    ):  # all is the checkpoint's
         origin, resume = checkpoint_to_continue(str(run_dir)), False
     args = [f"--run_dir={run_dir}"] * (run_dir is not None) + ["--resume"] * resume + ["--trust"] * trust
     args += [f"--ckpt_path={origin}"] * (origin is not None)
+    args += [f"--pretrained={pretrained}"] * (pretrained is not None)
     args += [f"--seed_everything={seed}"] * (seed is not None)
     with invoked("fit", config, settings, args, env, _as_list(callbacks)) as invocation:
         code = invocation.function(invocation, **invocation.arguments)

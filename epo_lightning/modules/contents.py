@@ -144,6 +144,10 @@ def require_resumable(checkpoint: Mapping[str, Any], world_size: int, num_envs: 
             f"--ckpt_path was written by {len(ranks)} rank(s): resume it with --trainer.devices {len(ranks)}, not"
             f" {world_size}"
         )
+    if "obs" not in ranks[0]:
+        raise Mistake(
+            "--ckpt_path holds a policy without the state of its training: begin a new run with it, by fit --pretrained"
+        )
     envs = ranks[0]["obs"].shape[0]
     if envs != num_envs:
         raise Mistake(f"--ckpt_path was trained with data.num_envs {envs}: set it so, not to {num_envs}")

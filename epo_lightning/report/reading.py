@@ -21,6 +21,7 @@ from epo_lightning.report.statistics import Array
 from epo_lightning.report.study_names import FILE, StudyNames, read_names
 from epo_lightning.run.code import Code, sessions_of
 from epo_lightning.run.folder import RunFolder
+from epo_lightning.run.record import beginning_of
 
 STEPS, RATE = "charts/env_steps", "charts/sps"
 RETURN, SUCCESSES, COVERAGE = "charts/episodic_return", "charts/episodic_successes", "charts/episodic_coverage"
@@ -131,6 +132,8 @@ def read_run(path: Path, more: Sequence[str] = ()) -> Run:
     """
     folder = RunFolder(path)
     config = _read_config(folder.config)
+    if (policy := beginning_of(folder.record)) is not None:
+        config["begins_with"] = policy  # such a run is no seed of one that learned everything itself
     found = read_columns(folder.metrics, {*_METRICS, *more}.__contains__)
     steps, rate = found[STEPS], found.get(RATE, np.full(len(found[STEPS]), np.nan))
     for name in {STEPS, RATE}.difference(more):  # they are the axes

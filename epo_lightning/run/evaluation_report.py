@@ -10,6 +10,7 @@ import lightning as L
 
 from epo_lightning.experience.evaluation import Summary
 from epo_lightning.modules.base import PopulationCallback
+from epo_lightning.pretrained import is_packaged
 from epo_lightning.run.code import made_by
 from epo_lightning.run.standings_table import standings_as_json, summaries_as_json, told_standings
 
@@ -18,7 +19,7 @@ class EvaluationReport(PopulationCallback):
     """Prints the master's results and, with a checkpoint, writes them next to it.
 
     `validate` writes `<checkpoint>.evaluation.json`, `test` `<checkpoint>.test.json`. Where several agents were
-    evaluated side by side, they follow.
+    evaluated side by side, they follow. Of a policy that comes with the package they go to the working directory.
 
     Args:
         env: The environment as the configuration has it: `class_path` and `init_args`.
@@ -64,7 +65,9 @@ class EvaluationReport(PopulationCallback):
         }
         if module.standings:
             content["agents"] = standings_as_json(module.standings, module.policy.name_of, module.env_steps)
-        target = Path(trainer.ckpt_path).with_suffix(f".{kind}.json")
+        source_file = Path(trainer.ckpt_path)
+        beside = Path(source_file.name) if is_packaged(source_file) else source_file
+        target = beside.with_suffix(f".{kind}.json")
         try:
             target.write_text(json.dumps(content, indent=2) + "\n")
         except OSError as error:  # the result is printed all the same

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from epo_lightning import pretrained
 from epo_lightning.limits import Mistake
 from epo_lightning.run.lock import FolderLock
 
@@ -151,7 +152,8 @@ def find_checkpoint(name: str, run_dir: str | None) -> Path:
     """The file that `--ckpt_path` names.
 
     Args:
-        name: A file; a run folder, for its last checkpoint; or `last` or `best`, of `run_dir` or of the newest run.
+        name: A file; a run folder, for its last checkpoint; `last` or `best`, of `run_dir` or of the newest run; or
+            `pretrained:NAME`, a policy that comes with the package.
         run_dir: A run folder, or None.
 
     Raises:
@@ -159,6 +161,8 @@ def find_checkpoint(name: str, run_dir: str | None) -> Path:
     """
     if not name:
         raise Mistake("ckpt_path is empty; give a checkpoint, a run folder, `last` or `best`, or leave it out")
+    if name.startswith(pretrained.PREFIX):
+        return pretrained.find(name.removeprefix(pretrained.PREFIX), "ckpt_path")
     given = Path(name)
     if given.is_file():
         return given

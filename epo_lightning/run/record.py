@@ -43,6 +43,19 @@ def loggers_of(record: Mapping[str, Any]) -> dict[str, str]:
         return {}
 
 
+def beginning_of(path: Path) -> str | None:
+    """What the policy is called with whose weights the run of a `run.json` began; None without one."""
+    try:
+        record = read_record(path)
+    except Mistake:
+        return None
+    for told in (*record.get("earlier", []), record):
+        policy = told.get("begins_with") if isinstance(told, dict) else None
+        if isinstance(policy, dict) and isinstance(name := policy.get("policy"), str):
+            return name
+    return None
+
+
 def write_record(
     path: Path,
     facts: Mapping[str, Any],

@@ -13,6 +13,7 @@ import yaml
 from epo_lightning.learner.observations import described
 from epo_lightning.modules import contents
 from epo_lightning.modules.base import PopulationCallback
+from epo_lightning.run.beginning import BeginsWith
 from epo_lightning.run.columns import SECONDS
 from epo_lightning.run.facts import facts
 from epo_lightning.run.folder import RunFolder, part_of, writing
@@ -128,6 +129,9 @@ class RunRecorder(PopulationCallback):
         introduce(loggers, {**settings_of(shown), **known, "run_dir": str(folder.path), "lineage": lineage})
         self.history = replace(self.history, loggers={**loggers_of(read_record(folder.record)), **ids(loggers)})
         changes = [{"key": change.key, "old": change.old, "new": change.new} for change in self.changes]
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        if trainer.ckpt_path is None and (begun := [each for each in callbacks if isinstance(each, BeginsWith)]):
+            known["begins_with"] = begun[0].origin
         known = {"started": now(), **known, "changes": without_secrets(changes)}
         write_record(folder.record, known, config=shown, lineage=lineage, loggers=self.history.loggers)
 

@@ -19,6 +19,7 @@ _OF_THE_STUDY = {
     "seeds": "seeds are given at the top of the file, or of a task",
     "run_dir": "the study gives the folders: say out at the top of the file",
     "resume": "a study always goes on with what was cut",
+    "pretrained": "every run of a study begins by itself",
     "ckpt_path": "every run of a study begins by itself, and goes on with what is its own",
     "trust": "it is for the command line only",
     "base": "say config, with names of configurations or files",

@@ -102,7 +102,16 @@ def read_space(where: str, given: object) -> Space:
 
 
 def _parameter(where: str, key: str, given: object) -> Parameter:
-    if key.split(".")[0] in ("seed_everything", "run_dir", "ckpt_path", "resume", "trust", "base", "config"):
+    if key.split(".")[0] in (
+        "seed_everything",
+        "run_dir",
+        "ckpt_path",
+        "pretrained",
+        "resume",
+        "trust",
+        "base",
+        "config",
+    ):
         raise Mistake(f"{where} cannot be searched: the study gives seeds and folders, common the configuration")
     if isinstance(given, list):
         given = {"values": given}

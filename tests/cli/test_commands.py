@@ -35,7 +35,7 @@ def test_a_row_and_a_function_are_a_command(cli: Cli, monkeypatch: pytest.Monkey
     monkeypatch.setitem(COMMANDS, "count", Command("Count.", f"{__name__}:count"))
     outcome = cli("count", "--config", "nowhere", "-x")
     assert (outcome.code, outcome.out) == (3, "3 arguments\n")
-    assert "\n  count     Count.\n" in cli("--help").out + "\n"
+    assert "\n  count       Count.\n" in cli("--help").out + "\n"
 
 
 def test_a_command_of_a_run_gets_what_the_configuration_says_and_its_own_flags(
@@ -58,7 +58,7 @@ def test_the_overview_has_a_line_for_every_command(cli: Cli, args: list[str]) ->
     assert outcome.code == 0
     lines = outcome.out.splitlines()
     for name, command in COMMANDS.items():
-        assert f"  {name:10}{command.help}" in lines
+        assert f"  {name:12}{command.help}" in lines
     assert max(map(len, lines)) <= 90
 
 
@@ -68,7 +68,7 @@ def test_another_first_word_is_one_line(cli: Cli, first: str, hint: str) -> None
     assert outcome.code == 2
     assert outcome.err == (
         f"error: {first} is not a command{hint}; the first word must be one of: fit, validate, test, play, view,"
-        " export, report, sweep, doctor\n"
+        " export, pretrained, report, sweep, doctor\n"
     )
 
 

@@ -1,5 +1,6 @@
 """Which runs belong together, and what they are called."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,17 @@ def test_runs_that_differ_in_what_is_a_runs_own_are_one_method(tmp_path: Path, o
     other.write_text(other.read_text().replace(old, new))
     (one,) = grouped(tmp_path)
     assert len(one.runs) == 2
+
+
+def test_a_run_that_begins_with_a_policy_is_no_seed_of_one_that_learned_everything_itself(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", agents=4, evolves=True)
+    begun, gone_on = (make_run(tmp_path / name, agents=4, evolves=True) / "run.json" for name in ("b", "c"))
+    policy = {"begins_with": {"policy": "quickstart", "id": "c3457d81cacb0fe8"}}
+    begun.write_text(json.dumps(policy))
+    gone_on.write_text(json.dumps({"earlier": [policy]}))
+    apart, alone = sorted(grouped(tmp_path), key=lambda each: -len(each.runs))
+    assert [run.path.name for run in apart.runs] == ["b", "c"]
+    assert (len(alone.runs), "begins_with quickstart" in apart.label) == (1, True)
 
 
 def test_seeds_are_in_order(tmp_path: Path) -> None:

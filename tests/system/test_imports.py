@@ -16,6 +16,7 @@ TESTS = ROOT / "tests"
 FLOORS = [
     "limits",
     "documents",
+    "pretrained",
     "algorithm",
     "learner",
     "physics",
@@ -73,7 +74,7 @@ def imports(source: str, package: str) -> Iterator[str]:
             yield from (".".join([*parents, node.module or "", alias.name]) for alias in node.names)
 
 
-CORE = {"documents": {"yaml"}, "algorithm": {"torch", "einops"}, "learner": {"torch", "einops"}}
+CORE = {"documents": {"yaml"}, "pretrained": {"yaml"}, "algorithm": {"torch", "einops"}, "learner": {"torch", "einops"}}
 """Libraries that these floors may know; nothing else."""
 
 

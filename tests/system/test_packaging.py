@@ -19,6 +19,9 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {file.relative_to(ROOT).as_posix() for file in (ROOT / "epo_lightning" / "configs").rglob("*.yaml")}
+POLICIES = {
+    file.relative_to(ROOT).as_posix() for file in (ROOT / "epo_lightning" / "pretrained" / "policies").iterdir()
+}
 MODULES = {file.relative_to(ROOT).as_posix() for file in (ROOT / "epo_lightning").rglob("*.py")} | {
     file.relative_to(ROOT).as_posix() for file in (ROOT / "epo_runtime").glob("*.py")
 }
@@ -80,13 +83,18 @@ def test_source_archive_holds_all_that_the_repository_does(archives: tuple[Path,
     found = {path.relative_to(ROOT).as_posix() for pattern in IN_SOURCE for path in ROOT.glob(pattern)}
     assert len(found) > 100
     assert found <= names
-    assert names >= MODULES | CONFIGS | BESIDE | {"pyproject.toml", "setup.py", "README.md", "epo_lightning/py.typed"}
+    assert names >= MODULES | CONFIGS | POLICIES | BESIDE | {
+        "pyproject.toml",
+        "setup.py",
+        "README.md",
+        "epo_lightning/py.typed",
+    }
     assert not [name for name in names if "__pycache__" in name]
 
 
-def test_wheel_holds_modules_configurations_and_callbacks(archives: tuple[Path, Path]) -> None:
+def test_wheel_holds_modules_configurations_policies_and_callbacks(archives: tuple[Path, Path]) -> None:
     names = set(contents(archives[1]))
-    assert names >= MODULES | CONFIGS | {"epo_lightning/py.typed", "epo_lightning/callbacks/evolution.py"}
+    assert names >= MODULES | CONFIGS | POLICIES | {"epo_lightning/py.typed", "epo_lightning/callbacks/evolution.py"}
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"epo_lightning", "epo_runtime"}
 
 

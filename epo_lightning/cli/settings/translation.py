@@ -22,7 +22,7 @@ from epo_lightning.documents.nearest import hint
 from epo_lightning.documents.plain_yaml import UNREAD, Key, marked, plain, quoted, transport
 from epo_lightning.limits import Mistake
 
-OF_THE_COMMAND_LINE = ("base", "ckpt_path", "run_dir", "resume", "config", "trust")
+OF_THE_COMMAND_LINE = ("base", "ckpt_path", "pretrained", "run_dir", "resume", "config", "trust")
 """What `arguments.resolve` takes out of files, or refuses there."""
 _CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 _IS_QUOTED = re.compile(r"""\s*(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')\s*""", re.DOTALL)

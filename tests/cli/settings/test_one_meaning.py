@@ -23,7 +23,7 @@ CLASSES = {
     "data.env": "WallMaze", "trainer.callbacks": "NaNGuard", "trainer.logger": "TensorBoardLogger",
     "trainer.accelerator": "cpu", "trainer.strategy": "ddp", "trainer.profiler": "simple",
 }  # fmt: skip
-NOT_COMPARED = ("base", "trust", "resume", "ckpt_path")
+NOT_COMPARED = ("base", "trust", "resume", "ckpt_path", "pretrained")
 """`base` and `trust` are not for both; what the others do has tests of their own below."""
 TEXTS = ["1e-3", "007", "no", "null", "0x10", "1_000", "2020-01-01", "~", "1:30"]
 MADE: list[dict[str, Any]] = []
