@@ -91,7 +91,7 @@ def test_it_plays_in_a_browser_without_a_network(address: str, tmp_path: Path) -
     assert BROWSER is not None
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom"]
     flags += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"--user-data-dir={tmp_path}"]
-    flags += ["--virtual-time-budget=5000", f"{address}?first=1&second=2&share=50&speed=60"]
+    flags += ["--virtual-time-budget=15000", f"{address}?first=1&second=2&share=50&speed=60"]
     done = subprocess.run([BROWSER, *flags], capture_output=True, text=True, timeout=120)
     said = re.search(r'data-parity="([^"]*)"', done.stdout)
     assert said, done.stdout[-2000:]
