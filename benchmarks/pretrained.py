@@ -47,7 +47,7 @@ class Recipe(NamedTuple):
 RECIPES = {
     "quickstart": Recipe(
         "quickstart",
-        "A point goes around a wall to the rich goal, past the poor one: EPO, a minute on two cores.",
+        "A point goes around a wall to the rich goal, and leaves the poor one: EPO, a minute on two cores.",
         "This one wall and these two goals: it sees its own position alone, so it cannot follow a goal that moves. One"
         " seed; other seeds of the same command may end at the poor goal.",
     ),
