@@ -1,6 +1,8 @@
 """A page's files are what they should be: the step of the task, its starts and shapes, and what runs them."""
 
 import math
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,6 @@ import torch
 
 from epo_lightning.envs.classic import CartpoleSwingup, PointMaze, TwoGoals, WallMaze
 from epo_lightning.envs.classic.arena import Arena
-from epo_lightning.export import web_runtime
 from epo_lightning.export.page import STARTS, Page, rehearse, require_page
 from epo_lightning.export.web_runtime import ARCHIVE, fetched, require_node
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
@@ -19,7 +20,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("kind", [WallMaze, TwoGoals, PointMaze])
-def test_the_step_in_the_file_is_that_of_the_task(kind: type[Arena], tmp_path: Path) -> None:
+def test_the_step_in_the_file_is_that_of_the_task(
+    kind: Callable[[int, torch.device, int], Arena], tmp_path: Path
+) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     count = 64
     env = kind(count, CPU, 0)
@@ -100,7 +103,7 @@ def test_without_a_network_it_says_what_npm_says(tmp_path: Path, monkeypatch: py
     npm = tmp_path / "npm"
     npm.write_text("#!/bin/sh\necho 'npm error code ENOTFOUND' >&2\nexit 1\n")
     npm.chmod(0o755)
-    monkeypatch.setattr(web_runtime.shutil, "which", lambda _: str(npm))
+    monkeypatch.setattr(shutil, "which", lambda _: str(npm))
     with pytest.raises(Mistake, match=r"cannot be fetched \(npm error code ENOTFOUND\): where there is a network"):
         fetched()
     assert not list((tmp_path / "cache" / "epo_lightning").iterdir())
@@ -113,7 +116,7 @@ def test_without_a_new_enough_node_there_is_no_page(
     node = tmp_path / "node"
     node.write_text(f"#!/bin/sh\necho '{said}'\n")
     node.chmod(0o755)
-    monkeypatch.setattr(web_runtime.shutil, "which", lambda _: None if said is None else str(node))
+    monkeypatch.setattr(shutil, "which", lambda _: None if said is None else str(node))
     with pytest.raises(Mistake) as refusal:
         require_node()
     assert f"--web needs Node.js 18 or newer to check the page, {fault}" in str(refusal.value)
