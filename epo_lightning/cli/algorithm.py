@@ -38,7 +38,7 @@ def choose_algorithm(args: list[str], trained: str | None) -> str:
             f"algorithm must be one of {', '.join(ALGORITHMS)}, or a class path; got {named!r}{hint(named, ALGORITHMS)}"
         )
     algorithm_class(named)
-    if trained not in (None, named) and not option_values(args, "--ckpt_path"):
+    if trained not in (None, named) and option_values(args, PRETRAINED):
         raise Mistake(f"{PRETRAINED}: that policy is of the algorithm {trained}, not {named}: leave {KEY} to it")
     if trained not in (None, named):
         require_changeable([Change(KEY, trained, named)])

@@ -18,7 +18,8 @@ from epo_lightning.documents.plain_yaml import plain
 from epo_lightning.limits import Mistake
 from epo_lightning.run.folder import RunFolder
 from epo_lightning.run.known_run import id_argument, names
-from epo_lightning.run.record import loggers_of, read_record
+from epo_lightning.run.logger_ids import loggers_of
+from epo_lightning.run.record import read_record
 from epo_lightning.run.secrets import is_secret
 
 

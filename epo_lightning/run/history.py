@@ -4,7 +4,6 @@ It lies in every checkpoint. A checkpoint may be anybody's, so everything that i
 """
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -14,13 +13,12 @@ from typing import Any
 from epo_lightning.limits import Mistake
 from epo_lightning.modules import contents
 from epo_lightning.run.checkpoint import fingerprint
+from epo_lightning.run.logger_ids import known_loggers
 
 MOST = 1000
 """Ancestors that are kept: the latest ones."""
-_MOST_LOGGERS = 100
 _LONGEST = 4096
 """Characters of a text: the longest path of Linux."""
-_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -87,24 +85,6 @@ def history_of(checkpoint: Mapping[str, Any]) -> History:
         return History(lineage, float(seconds), known_loggers(loggers))
     except (TypeError, AttributeError, ValueError) as error:
         raise Mistake("ckpt_path: its history is not that of a run: it is damaged") from error
-
-
-def known_loggers(stored: object) -> dict[str, str]:
-    """Ids of loggers from a file.
-
-    Raises:
-        TypeError: When they are not names and ids.
-    """
-    if not isinstance(stored, dict) or len(stored) > _MOST_LOGGERS:
-        raise TypeError("loggers")
-    if not all(isinstance(part, str) and (is_id(part.replace("#", "-"))) for item in stored.items() for part in item):
-        raise TypeError("loggers")
-    return dict(stored)
-
-
-def is_id(value: object) -> bool:
-    """Whether a service may have given a run this id."""
-    return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
 def now() -> str:

@@ -15,7 +15,7 @@ from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from epo_lightning.limits import Mistake
-from epo_lightning.run.history import is_id
+from epo_lightning.run.logger_ids import is_id
 
 _SCORES = ("charts/episodic_return", "charts/episodic_successes")
 """What TensorBoard shows beside the hyperparameters."""

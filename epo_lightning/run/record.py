@@ -11,7 +11,7 @@ from typing import Any
 
 from epo_lightning.limits import Mistake
 from epo_lightning.run.folder import part_of, writing
-from epo_lightning.run.history import known_loggers
+from epo_lightning.run.logger_ids import loggers_of
 
 LAYOUT = 1
 _OF_THE_RUN = ("layout", "config", "lineage", "loggers", "earlier")
@@ -33,14 +33,6 @@ def read_record(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("earlier", []), list):
         raise Mistake(f"{path} is not what a run writes: mend it, or move it away")
     return content
-
-
-def loggers_of(record: Mapping[str, Any]) -> dict[str, str]:
-    """Under which id each logger knows the run; nothing where that is not told."""
-    try:
-        return known_loggers(record.get("loggers", {}))
-    except TypeError:
-        return {}
 
 
 def beginning_of(path: Path) -> str | None:

@@ -19,10 +19,11 @@ from epo_lightning.run.facts import facts
 from epo_lightning.run.folder import RunFolder, part_of, writing
 from epo_lightning.run.history import History, now
 from epo_lightning.run.known_run import ids, introduce, settings_of
+from epo_lightning.run.logger_ids import loggers_of
 from epo_lightning.run.method import method
 from epo_lightning.run.metrics_table import MetricsTable
 from epo_lightning.run.overrides import CALLBACKS, Change
-from epo_lightning.run.record import loggers_of, read_record, write_record
+from epo_lightning.run.record import read_record, write_record
 from epo_lightning.run.secrets import without_secrets
 
 

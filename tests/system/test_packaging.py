@@ -38,7 +38,7 @@ IN_SOURCE = (
 )
 BESIDE = {"CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "Makefile", "SECURITY.md", "constraints.txt"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-QUICK = ("fit", "--config", "quickstart", "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu")
+QUICK = ("fit", "--config", "wall_maze", "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu")
 WHOLE_EPISODES = ("--data.num_envs", "64", "--model.rollout.horizon", "64")
 
 
@@ -216,7 +216,7 @@ def test_the_installed_program_trains_evaluates_and_reports_from_an_empty_folder
     assert all(command in helped.stdout for command in ("fit", "report", "doctor"))
     trained = start(bin_folder, tmp_path, "epo-lightning", *QUICK, *WHOLE_EPISODES)
     assert trained.returncode == 0, trained.stderr
-    (run,) = tmp_path.glob("runs/quickstart/*")
+    (run,) = tmp_path.glob("runs/wall_maze/*")
     assert (run / "checkpoints" / "last.ckpt").is_file()
     assert str(run.relative_to(tmp_path)) in trained.stdout
     reported = start(bin_folder, tmp_path, "epo-lightning", "report", str(run))
