@@ -4,6 +4,7 @@ import csv
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import lightning  # noqa: F401  (its log handler keeps the stderr of its first import: not one of a single test)
@@ -23,13 +24,26 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(autouse=True)
-def environment() -> Iterator[None]:
-    """A run of several ranks leaves LOCAL_RANK and the like: not for the next test and its processes."""
+@contextmanager
+def restored_environment() -> Iterator[None]:
     before = dict(os.environ)
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """A run of several ranks leaves LOCAL_RANK and the like: not for the next test and its processes."""
+    with restored_environment():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def environment_of_a_file() -> Iterator[None]:
+    """What a fixture of a file leaves, such as a logger's service, is not for the next file of the same process."""
+    with restored_environment():
+        yield
 
 
 @pytest.fixture(autouse=True)
