@@ -7,16 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from epo_lightning.library.policy import AgentPolicy, Policy, load_policy
+    from epo_lightning.library.policy import Policy, load_policy
     from epo_lightning.library.run import Run
     from epo_lightning.library.train import train
     from epo_lightning.limits import Mistake
 
-__all__ = ["AgentPolicy", "Mistake", "Policy", "Run", "__version__", "load_policy", "train"]
+__all__ = ["Mistake", "Policy", "Run", "__version__", "load_policy", "train"]
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AgentPolicy": "epo_lightning.library.policy",
     "Mistake": "epo_lightning.limits",
     "Policy": "epo_lightning.library.policy",
     "Run": "epo_lightning.library.run",

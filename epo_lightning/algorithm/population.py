@@ -79,7 +79,9 @@ class Population:
 
     def envs_of(self, device: torch.device | None = None) -> Tensor:
         """(K,) int64: how many environments each agent has."""
-        return torch.tensor([self.master_envs, *[self.envs_per_follower] * len(self.followers)], device=device)
+        envs = torch.full((self.num_agents,), self.envs_per_follower, device=device)
+        envs[MASTER] = self.master_envs  # filled in place: nothing is copied from the host, where a GPU would wait
+        return envs
 
     def agent_of_env(self, device: torch.device | None = None) -> Tensor:
         """(N,) int64: the agent that acts in each environment."""

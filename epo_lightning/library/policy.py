@@ -238,10 +238,6 @@ class Policy:
         return numbers
 
 
-AgentPolicy = Policy
-"""Its earlier name."""
-
-
 def load_policy(
     source: object,
     agent: Agents | None = None,

@@ -127,6 +127,11 @@ class PBTModule(PopulationModule):
             f" {settings.horizon} steps; {population.num_envs * world.world_size} envs on {world.world_size} rank(s),"
             f" {population.envs_per_agent} envs per agent and rank"
         )
+        if world.env.spec.discrete and settings.noise_correlation:
+            rank_zero_info(
+                f"Without effect: model.rollout.noise_correlation {settings.noise_correlation}"
+                " (the task has choices for actions)"
+            )
         shape = dataset.buffer.shape
         if world.device.type == "cpu" and is_large(self.policy, shape, settings.num_epochs * settings.passes):
             estimate = estimate_iteration(world, self.policy, shape, settings.num_epochs * settings.passes)

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import epo_lightning
-from epo_lightning import AgentPolicy, Mistake, Run, load_policy, train
+from epo_lightning import Mistake, Policy, Run, load_policy, train
 from epo_lightning.envs.base import VectorEnv
 from epo_lightning.envs.classic import Probe
 from epo_lightning.library import given
@@ -97,7 +97,7 @@ def test_a_run_tells_its_metrics_configuration_checkpoints_and_agents(capsys: py
     policy.reset()
     for source in (run, run.folder, str(run.last), "last"):
         other = load_policy(source, agent=3)
-        assert isinstance(other, AgentPolicy)
+        assert isinstance(other, Policy)
         np.testing.assert_array_equal(other(obs), policy(obs))
         policy.reset()
 
@@ -282,7 +282,7 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 
 
 def test_the_front_door_is_named_and_light() -> None:
-    assert {"train", "load_policy", "Run", "Mistake", "AgentPolicy"} <= set(dir(epo_lightning))
+    assert {"train", "load_policy", "Run", "Mistake", "Policy"} <= set(dir(epo_lightning))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = epo_lightning.nothing
     code = "from epo_lightning import train; import sys; print([m for m in ('torch', 'lightning') if m in sys.modules])"

@@ -336,3 +336,13 @@ def test_it_is_the_champion_that_is_evaluated(tmp_path: Path) -> None:
     # three steps of a = 0 where -0.5 o is right: -3 x 2 x 0.25 / 3; the others do 1, and have -1 - 0.25 / 3 an entry
     assert population.evaluation["return"].mean == pytest.approx(-0.5, abs=0.15)
     assert population.champion == 3
+
+
+def test_noise_that_goes_on_has_no_effect_on_choices_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    network, rollout = ActorCriticSettings(hidden=(4,)), OnPolicySettings(4, 1, 2, noise_correlation=0.8)
+    for env, told in ((Choosing, True), (Recording, False)):
+        caplog.clear()
+        fit(PBTModule(2, network, rollout=rollout), small_data(4, env), tmp_path, 1)
+        assert ("Without effect: model.rollout.noise_correlation 0.8" in caplog.text) is told
