@@ -44,11 +44,13 @@ class NoiseEnv(VectorEnv):
 
     clock: ClassVar[Callable[[], float]] = time.perf_counter
 
-    def __init__(self, num_envs: int, device: torch.device, seed: int, horizon: int = HORIZON) -> None:
+    def __init__(
+        self, num_envs: int, device: torch.device, seed: int, horizon: int = HORIZON, obs_dim: int = OBS
+    ) -> None:
         self.horizon = horizon
-        self.spec = EnvSpec("Noise", num_envs, OBS, ACT)
+        self.spec = EnvSpec("Noise", num_envs, obs_dim, ACT)
         generator = torch.Generator(device).manual_seed(seed)
-        self._obs = torch.randn(8, num_envs, OBS, generator=generator, device=device)
+        self._obs = torch.randn(8, num_envs, obs_dim, generator=generator, device=device)
         self._reward = torch.randn(8, num_envs, generator=generator, device=device)
         self._terminated = torch.rand(8, num_envs, generator=generator, device=device) < 0.01
         self._never = torch.zeros(num_envs, dtype=torch.bool, device=device)

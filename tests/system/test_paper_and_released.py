@@ -83,6 +83,18 @@ def test_what_measured_best_here(under: str, capsys: pytest.CaptureFixture[str])
     assert (evolution["num_offspring"], evolution["adoption_margin"]) == (1, 0.2)
 
 
+ROBOTS = ("two_arm", "two_arm_hole", "single_arm_regrasp", "single_arm_throw", "two_arm_isaacgym", "regrasp_cube")
+
+
+@pytest.mark.parametrize("under", ROBOTS)
+def test_robots_have_our_defaults(under: str, capsys: pytest.CaptureFixture[str]) -> None:
+    config = resolved(capsys, "--config", under)
+    rollout = config["model"]["rollout"]
+    assert (config["model"]["initial"]["fan_in"], rollout["master_share"], rollout["mu_cap"]) == ("own", 0.25, 1.0)
+    evolution = callbacks(config)["GeneticEvolution"]
+    assert (evolution["num_offspring"], evolution["adoption_margin"]) == (1, 0.2)
+
+
 def test_they_train_over_a_task_of_any_kind(cli: Cli) -> None:
     for name in ("paper", "released", "ours"):
         small = ("--data.num_envs", 64, "--model.rollout.horizon", 4, "--run_dir", name)
