@@ -82,7 +82,9 @@ class Physics(ABC):
         """
 
     @abstractmethod
-    def reset(self, ids: Tensor, joint_pos: Tensor, joint_vel: Tensor, object_pos: Tensor, object_quat: Tensor) -> None:
+    def reset(
+        self, ids: Tensor, joint_pos: Tensor, joint_vel: Tensor, object_pos: Tensor, object_quat: Tensor
+    ) -> PhysicsState:
         """Put the environments `ids` into a given state and refresh their rows of `state`; others are untouched.
 
         The object is at rest, everything else in the scene goes to its initial pose, and nothing (contact forces, warm
@@ -94,6 +96,9 @@ class Physics(ABC):
             joint_vel: (M, D) joint velocities, rad/s.
             object_pos: (M, 3) centre of the object, m.
             object_quat: (M, 4) its orientation.
+
+        Returns:
+            A copy of their rows of `state`.
         """
 
     @abstractmethod

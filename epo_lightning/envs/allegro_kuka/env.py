@@ -36,7 +36,7 @@ from epo_lightning.envs.signals import Signals
 from epo_lightning.envs.threads import OneThread
 from epo_lightning.learner.observations import Group
 from epo_lightning.limits import Mistake
-from epo_lightning.physics.base import FACTORS
+from epo_lightning.physics.base import FACTORS, PhysicsState
 from epo_lightning.physics.engines import choose_engine
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class AllegroKuka(VectorEnv):
         rules, ids = self.rules, self._all
         self._restart(ids)
         rules.memory.progress.copy_((over.to(rules.device) * (rules.card.budget - 1)).floor())
-        return self._first_observation(ids).to(self._device)
+        return self._first_observation(self.physics.state.rows(ids), ids).to(self._device)
 
     @torch.no_grad()
     @OneThread()
@@ -183,14 +183,14 @@ class AllegroKuka(VectorEnv):
         result = rules.advance(physics.state, physics.blown_up)
         if self._draws is not None:
             self._draws.observed(result.obs)
-        log = {
-            "tolerance": torch.full((), rules.tolerance, device=rules.device),
+        log: dict[str, Tensor | float] = {
+            "tolerance": rules.tolerance,
             "true_objective": rules.curriculum.true_objective(rules.memory.last_successes),
             "lifted": rules.memory.lifted.float(),
             "fingertip_distance": rules.memory.closest_tips.mean(dim=1),
             "keypoint_distance": result.goal_distance,
             "object_height": physics.state.object_pos[:, 2].clone(),
-            "physics_resets": physics.blown_up.sum().float(),
+            "physics_resets": physics.blown_up.sum(dtype=torch.float32),
         }
         ended = (result.terminated | result.truncated).nonzero().flatten()
         if len(ended):
@@ -204,7 +204,7 @@ class AllegroKuka(VectorEnv):
             truncated=result.truncated.to(device),
             successes=result.success.to(device),
             final_obs=self._final_obs.to(device),
-            log={name: value.to(device) for name, value in log.items()},
+            log={name: value.to(device) if isinstance(value, Tensor) else value for name, value in log.items()},
         )
 
     def _restart(self, ids: Tensor) -> Tensor:
@@ -213,9 +213,9 @@ class AllegroKuka(VectorEnv):
         if self._draws is not None:
             self._draws.restart(ids, start.joint_pos)
             self._apply(ids, self._draws)
-        self.physics.reset(ids, *start)
+        state = self.physics.reset(ids, *start)
         self.physics.place_goal(ids, *self.rules.new_goals(ids))
-        return self._first_observation(ids)
+        return self._first_observation(state, ids)
 
     def _apply(self, ids: Tensor, draws: Draws) -> None:
         """Physics, and what the critic is told, follow what the environments `ids` have drawn."""
@@ -223,8 +223,8 @@ class AllegroKuka(VectorEnv):
         for name in draws.names:
             self.rules.drawn[ids, _PLACES[name]] = draws.values[ids, draws.names.index(name)]
 
-    def _first_observation(self, ids: Tensor) -> Tensor:
-        obs = self.rules.first_observation(self.physics.state.rows(ids), ids)
+    def _first_observation(self, state: PhysicsState, ids: Tensor) -> Tensor:
+        obs = self.rules.first_observation(state, ids)
         return obs if self._draws is None else self._draws.observed(obs, ids)
 
     def _targets(self, actions: Tensor) -> Tensor:
