@@ -8,7 +8,6 @@ engine keeps float64 rows, of which `state` is the float32 copy, made once per s
 of threads.
 """
 
-import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -20,9 +19,10 @@ from mujoco import batch
 from torch import Tensor
 
 from epo_lightning.limits import Mistake
-from epo_lightning.physics.base import Physics, PhysicsState
+from epo_lightning.physics.base import Physics, PhysicsState, WantedThreads
 from epo_lightning.physics.forces import ObjectForces
 from epo_lightning.physics.readout import Readout
+from epo_lightning.physics.threads import Threads
 from epo_lightning.physics.variation import Variation, varied_fields
 
 STAGE = mujoco.mjtStage
@@ -33,12 +33,6 @@ RUNAWAY = 1000.0
 """Velocity of a joint, the object or a block (rad/s, m/s) beyond which an environment counts as blown up."""
 ANGULAR_DAMPING = 0.5
 """Rate, 1/s, at which the object's spin decays in the air."""
-
-
-def default_threads() -> int:
-    """Cores this process may use, shared fairly with the other ranks of this machine (`LOCAL_WORLD_SIZE`)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def silence_warnings() -> None:
@@ -57,11 +51,11 @@ class MujocoPhysics(Physics):
         half_sizes: (N, 3) half edges of the objects, m.
         masses: (N,) masses of the objects, kg.
         decimation: Physics steps per control step.
-        threads: CPU threads; None: `default_threads()`.
+        threads: CPU threads, see `physics.threads`.
         varied: Which of `base.FACTORS` `vary` will be given.
 
     Raises:
-        Mistake: When `threads` is not positive.
+        Mistake: When `threads` is no number of threads.
     """
 
     def __init__(
@@ -72,22 +66,35 @@ class MujocoPhysics(Physics):
         half_sizes: Tensor,
         masses: Tensor,
         decimation: int = 2,
-        threads: int | None = None,
+        threads: WantedThreads = None,
         varied: Collection[str] = (),
     ) -> None:
-        if threads is not None and threads < 1:
-            raise Mistake(f"data.env.init_args.threads must be at least 1, or null for all cores; got {threads}")
         silence_warnings()
         self.num_envs, self.device = num_envs, torch.device("cpu")
         self.model, self.decimation = model, decimation
-        self.batch = batch.Batch(model, num_envs, threads or default_threads(), persistent=True)
-        self._set_objects(half_sizes, masses)
-        fields = {name: torch.from_numpy(self.batch.expand(name)) for name in varied_fields(model, varied)}
-        self._variation = Variation(model, fields, varied)
-
+        self._objects, self._varied = (half_sizes, masses), tuple(varied)
         self._joints = joints = model.nu
         self._object = model.body("object").id
         self._goal = model.body("goal").mocapid[0]
+        self._threads = Threads(threads)
+        self._open()
+
+        # a row holds the time, then positions and velocities side by side
+        self._moves = torch.zeros(num_envs, model.nq + model.nv)
+        self._joint_columns = slice(joints), slice(model.nq, model.nq + joints)
+        self._vel = self._moves[:, model.nq :]
+        self._readout = Readout(model, hands, num_envs, self.device)
+        self.state = self._readout.state(*(self._moves[:, columns] for columns in self._joint_columns))
+        self.blown_up, self._some_blown_up = torch.zeros(num_envs, dtype=torch.bool), False
+        self._refresh()
+
+    def _open(self) -> None:
+        """The batch, and where its numbers stand."""
+        model = self.model
+        self.batch = self._threads.batch(model, self.num_envs)
+        self._set_objects(*self._objects)
+        fields = {name: torch.from_numpy(self.batch.expand(name)) for name in varied_fields(model, self._varied)}
+        self._variation = Variation(model, fields, self._varied)
         self._rows, self._bad = self.batch.state, self.batch.warning[:, BAD_STATE, 1]
         self._qpos, self._qvel = self.batch.bind("qpos"), self.batch.bind("qvel")
         self._ctrl = torch.from_numpy(self.batch.bind("ctrl"))
@@ -96,16 +103,21 @@ class MujocoPhysics(Physics):
         with warnings.catch_warnings():  # the engine's outputs are read-only arrays, and we only read them
             warnings.filterwarnings("ignore", message=".*not writable.*")
             self._sensor64 = torch.from_numpy(self.batch.bind("sensordata"))
+        self._moves64 = torch.from_numpy(self._rows[:, 1 : 1 + model.nq + model.nv])
 
-        # a row holds the time, then positions and velocities side by side
-        moves = model.nq + model.nv
-        self._moves64, self._moves = torch.from_numpy(self._rows[:, 1 : 1 + moves]), torch.zeros(num_envs, moves)
-        self._joint_columns = slice(joints), slice(model.nq, model.nq + joints)
-        self._vel = self._moves[:, model.nq :]
-        self._readout = Readout(model, hands, num_envs, self.device)
-        self.state = self._readout.state(*(self._moves[:, columns] for columns in self._joint_columns))
-        self.blown_up, self._some_blown_up = torch.zeros(num_envs, dtype=torch.bool), False
-        self._refresh()
+    def settle(self, saved: Mapping[str, Any] | None = None) -> str:
+        """See `Physics.settle`; nothing has been drawn or varied yet."""
+        line, other = self._threads.settle(self.model, self.num_envs, self.decimation, saved)
+        if other:
+            rows = self._rows.copy()
+            self._open()
+            self._rows[:] = rows
+            self.batch.forward(stage=STAGE.mjSTAGE_VEL)
+        return line
+
+    def chosen(self) -> dict[str, Any]:
+        """Who steps the environments."""
+        return self._threads.choice._asdict()
 
     def _set_objects(self, half_sizes: Tensor, masses: Tensor) -> None:
         """Give every environment its own cuboid: geometry, mass, inertia, damping, and what MuJoCo derives of them."""
@@ -139,7 +151,7 @@ class MujocoPhysics(Physics):
 
         # blown up: MuJoCo gave up on the state, or it is finite but absurd; NaN is not within, either
         slowest, fastest = self._vel.aminmax()
-        well = -RUNAWAY <= float(slowest) and float(fastest) <= RUNAWAY and not len(failed) and not self._bad.any()
+        well = float(slowest) >= -RUNAWAY and float(fastest) <= RUNAWAY and not len(failed) and not self._bad.any()
         if well and not self._some_blown_up:
             return
         torch.logical_not(self._vel.abs().amax(dim=1) <= RUNAWAY, out=self.blown_up)
@@ -184,7 +196,7 @@ class MujocoPhysics(Physics):
 
     def state_dict(self) -> dict[str, Any]:
         """The engine's float64 rows: positions, velocities, warm starts, forces, goal poses, time."""
-        return {"rows": torch.from_numpy(self._rows.copy())}
+        return {"rows": torch.from_numpy(self._rows.copy()), **self._threads.saved()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Physics.load_state_dict`."""

@@ -36,7 +36,7 @@ from epo_lightning.envs.signals import Signals
 from epo_lightning.envs.threads import OneThread
 from epo_lightning.learner.observations import Group
 from epo_lightning.limits import Mistake
-from epo_lightning.physics.base import FACTORS, PhysicsState
+from epo_lightning.physics.base import FACTORS, PhysicsState, WantedThreads
 from epo_lightning.physics.engines import choose_engine
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class AllegroKuka(VectorEnv):
             last episodes of all environments brought three successes on average).
         arm_speed: Speed limit of the targets of arm joints, rad/s; null: the task's own (one arm: 10; two arms: none).
         gains: Joint drives: stiff (tuned for firm grasps) or original (the original stiffness 40 and damping 5: soft).
-        threads: CPU threads of `physics: mujoco`; null: the cores this process may use, shared by a machine's ranks.
+        threads: CPU threads of `physics: mujoco`; null: the cores this process may use, shared by a machine's ranks;
+            auto: what a measurement of a second finds best when a training begins. Results do not depend on it.
         physics: Engine: mujoco (CPU threads) or warp (MuJoCo Warp, for NVIDIA GPUs; needs the extra [warp]).
         contacts_per_world: Room that `physics: warp` keeps for contacts, per environment on average; null: 48.
         constraints_per_world: Room that `physics: warp` keeps for rows of constraints in each environment; null: 160.
@@ -95,7 +96,7 @@ class AllegroKuka(VectorEnv):
         curriculum_interval: int = 300,
         arm_speed: float | None = None,
         gains: str = "stiff",
-        threads: int | None = None,
+        threads: WantedThreads = None,
         physics: str = "mujoco",
         contacts_per_world: int | None = None,
         constraints_per_world: int | None = None,
@@ -265,6 +266,7 @@ class AllegroKuka(VectorEnv):
         scales = state["scales"].to(self.rules.device)
         if len(scales) == self.spec.num_envs and not torch.equal(scales, self.rules.scales):
             raise Mistake("data.env: the saved state's environments have other objects: another seed dealt them out")
+        self.physics.settle(state["physics"])
         if len(scales) == self.spec.num_envs:  # else the physics refuse it
             self._load_draws(state.get("randomization", {}), state["rules"]["targets"])
         self.physics.load_state_dict(state["physics"])
@@ -279,6 +281,14 @@ class AllegroKuka(VectorEnv):
         else:
             self._draws.restart(self._all, targets.to(self.rules.device))
         self._apply(self._all, self._draws)
+
+    def settle(self) -> str:
+        """The number of threads, where it is to be measured; see `VectorEnv.settle`."""
+        return self.physics.settle()
+
+    def chosen(self) -> dict[str, Any]:
+        """Of `physics: mujoco`, who steps; see `VectorEnv.chosen`."""
+        return self.physics.chosen()
 
     def curriculum(self) -> dict[str, float]:
         """The tolerance reached, in metres."""
