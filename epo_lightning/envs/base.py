@@ -167,8 +167,8 @@ class VectorEnv(ABC):
     def settle(self) -> str:
         """Choose what results do not depend on, such as a number of threads, where that is to be measured.
 
-        Called once, before the first `reset` of a training; the choice is part of `state_dict()`, so that a training
-        that goes on does not choose again.
+        Called once when a training begins, before the first `reset`, or goes on, after `load_state_dict`: a choice that
+        the saved state knows is not made again.
 
         Returns:
             One line that tells the choice, for the user; empty where there is none to tell.

@@ -47,7 +47,8 @@ class Halves(VectorEnv):
         if self._worker is not None:
             self._steps[half] = self._worker.submit(self.halves[half].step, actions)
             return
-        self._steps[half] = done = Future()
+        done: Future[StepResult] = Future()
+        self._steps[half] = done
         done.set_result(self.halves[half].step(actions))
 
     def receive(self, half: int) -> StepResult:

@@ -159,7 +159,7 @@ class PopulationModule(Evaluated, ABC):
         if self._restored:
             self._dataset.restore(self._restored)
             self._restored = {}
-        if self._dataset.obs is None and (line := self._dataset.env.settle()):
+        if line := self._dataset.env.settle():
             rank_zero_info(line)
         return self._dataset
 

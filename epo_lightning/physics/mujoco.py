@@ -175,7 +175,8 @@ class MujocoPhysics(Physics):
         self.batch.forward(rows, stage=STAGE.mjSTAGE_VEL)
         self._moves[ids] = moves = self._moves64[ids].float()
         sensed = self._readout.take(self._sensor64, ids)
-        return self._readout.state(*(moves[:, columns] for columns in self._joint_columns), sensed)
+        joint_pos, joint_vel = (moves[:, columns] for columns in self._joint_columns)
+        return self._readout.state(joint_pos, joint_vel, sensed)
 
     def place_object(self, ids: Tensor, pos: Tensor, quat: Tensor) -> None:
         """See `Physics.place_object`."""

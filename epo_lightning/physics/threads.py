@@ -138,6 +138,7 @@ class Threads:
 
     def __init__(self, wanted: WantedThreads) -> None:
         self.wanted, self.choice = wanted, first_choice(wanted)
+        self._measured = self._goes_on = False
 
     def batch(self, model: mujoco.MjModel, num_envs: int) -> batch.Batch:
         """Copies of `model` that are stepped as was chosen."""
@@ -152,19 +153,23 @@ class Threads:
             One line for people, empty for none; and whether another choice was made than before.
         """
         before = self.choice
-        if self.wanted != "auto":
+        if saved is not None:
+            self._goes_on, told = True, saved.get("threads")
+            if self.wanted == "auto" and told:
+                self._measured = True
+                self.choice = Choice(min(int(told[0]), cores()), bool(told[1]))
+            return "", self.choice != before
+        if self.wanted != "auto" or self._measured:
             return notice_of(self.wanted), False
-        if saved is None:
-            found = _measured_once(model, num_envs, decimation)
-            self.choice = found.choice
-            return found.line, self.choice != before
-        if told := saved.get("threads"):
-            self.choice = Choice(min(int(told[0]), cores()), bool(told[1]))
-        return "", self.choice != before
+        if self._goes_on:
+            return f"{KEY} auto measures when a training begins; this one goes on with {_named(before)}", False
+        found = _measured_once(model, num_envs, decimation)
+        self._measured, self.choice = True, found.choice
+        return found.line, self.choice != before
 
     def saved(self) -> dict[str, Any]:
         """What a state keeps of it: only what was measured."""
-        return {"threads": list(self.choice)} if self.wanted == "auto" else {}
+        return {"threads": list(self.choice)} if self._measured else {}
 
 
 def measure(

@@ -5,7 +5,6 @@ from pathlib import Path
 from threading import Condition
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from epo_lightning.envs.base import EnvFactory, StepResult
 from epo_lightning.envs.classic import PointMaze, Probe
 from epo_lightning.envs.halves import COLUMNS, Halves, in_halves, interleaved
 from epo_lightning.limits import Mistake
+from epo_lightning.modules.base import PopulationCallback
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.epo import EPOModule
 from tests.support.sameness import assert_same
@@ -49,11 +49,11 @@ def test_results_are_those_of_one_half_after_the_other(
     run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, both_at_once = trained(tmp_path, run)
-    actions = module.dataset.buffer.actions  # type: ignore[attr-defined]
+    actions = module.dataset.buffer.actions
     monkeypatch.setattr("epo_lightning.modules.data.in_halves", partial(in_halves, overlap=False))
     other, one_by_one = trained(tmp_path, run)
     assert_same(one_by_one, both_at_once)
-    assert torch.equal(other.dataset.buffer.actions, actions)  # type: ignore[attr-defined]
+    assert torch.equal(other.dataset.buffer.actions, actions)
     assert not torch.equal(*(actions[:, columns] for columns in COLUMNS))
 
 
@@ -90,9 +90,11 @@ def test_the_other_half_is_inferred_while_one_steps(tmp_path: Path) -> None:
             Waiting.times += 1
             Waiting.asked.notify_all()
 
-    watch = L.Callback()
-    watch.on_train_start = lambda _, module: module.policy.register_forward_pre_hook(tell)  # type: ignore[method-assign]
-    fit(small_module(), halved(partial(Waiting, max_steps=3)), tmp_path, 1, callbacks=[watch])
+    class Watch(PopulationCallback):
+        def on_train_start(self, *_: object) -> None:
+            self.module.policy.register_forward_pre_hook(tell)
+
+    fit(small_module(), halved(partial(Waiting, max_steps=3)), tmp_path, 1, callbacks=[Watch()])
     assert Waiting.times > 2
 
 

@@ -68,7 +68,7 @@ def test_the_fewest_threads_win_that_are_as_fast(
     one, two, four, pinned = seconds
     known = {Choice(1): one, Choice(2): two, Choice(4): four}
     clock = Clock({**known, Choice(2, True): two, Choice(4, True): pinned}, monkeypatch)
-    found = measure(None, 8, 2, clock)  # type: ignore[arg-type]
+    found = measure(None, 8, 2, clock)
     assert found.choice == best
     assert clock.tried == [*known, *([Choice(best.threads, True)] if best.threads > 1 else [])]
     assert found.seconds == pytest.approx({choice: clock.seconds[choice] for choice in clock.tried})
@@ -91,7 +91,7 @@ def test_wrong_numbers_are_refused_and_too_many_are_told() -> None:
     assert [first_choice(wanted).threads for wanted in (1, 4, 64, None, "auto")] == [1, 4, 4, 4, 4]
     assert notice_of(64) == "data.env.init_args.threads 64: this process may use 4 cores, so it is 4"
     assert not any(notice_of(wanted) for wanted in (1, 4, None, "auto"))
-    assert Threads(64).settle(None, 8, 2, None) == (notice_of(64), False)  # type: ignore[arg-type]
+    assert Threads(64).settle(None, 8, 2, None) == (notice_of(64), False)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,14 @@ def test_a_measured_choice_is_kept_and_results_are_those_of_any_other(monkeypatc
     other = AntTrap(6, CPU, 9, max_steps=9, threads="auto")
     other.load_state_dict(saved)
     assert other.chosen() == {"threads": 2, "pinned": True}
+    assert other.settle() == ""
     assert all(torch.equal(a, b) for a, b in zip(acted(other), expected, strict=True))
+    late = AntTrap(6, CPU, 9, max_steps=9, threads="auto")
+    late.load_state_dict(plain.state_dict())
+    assert (
+        late.settle()
+        == "data.env.init_args.threads auto measures when a training begins; this one goes on with 4 threads"
+    )
     fixed = AntTrap(6, CPU, 9, max_steps=9, threads=3)
     fixed.load_state_dict(saved)
     assert fixed.chosen() == {"threads": 3, "pinned": False}
