@@ -9,14 +9,17 @@ ratios can be read on a busy machine.
     python benchmarks/physics.py --tasks two_arm --num-envs 4096 --steps 60
     python benchmarks/physics.py --grip                              # a scripted controller grasps: more contacts
     python benchmarks/physics.py --memory                            # bytes per environment
+    python benchmarks/physics.py --threads 1 --processor-time --json benchmarks/results/physics.json
 """
 
 import argparse
+import json
 import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -47,9 +50,10 @@ def engine_of(env: AllegroKuka) -> MujocoPhysics:
 class Recorder:
     """Runs an environment, and keeps what it asked its engine to do and how long that took."""
 
-    def __init__(self, env: AllegroKuka) -> None:
-        self.env = env
+    def __init__(self, env: AllegroKuka, clock: Callable[[], float]) -> None:
+        self.env, self.clock = env, clock
         self.calls: list[Call] = []
+        self.recording = 0.0
         self.seconds = {"physics": 0.0, "resets": 0.0}
         self._watch("step", "physics")
         for method in ("reset", "place_object", "place_goal"):
@@ -58,27 +62,31 @@ class Recorder:
     def _watch(self, method: str, name: str) -> None:
         call = getattr(self.env.physics, method)
 
-        def recorded(*args: Tensor) -> None:
+        def recorded(*args: Tensor) -> object:
+            before = self.clock()
             self.calls.append((method, tuple(None if arg is None else arg.clone() for arg in args)))
-            start = time.perf_counter()
-            call(*args)
-            self.seconds[name] += time.perf_counter() - start
+            start = self.clock()
+            self.recording += start - before
+            result = call(*args)
+            self.seconds[name] += self.clock() - start
+            return result
 
         setattr(self.env.physics, method, recorded)
 
     def step(self, actions: Tensor) -> float:
         """One env step; returns its seconds, without those of the recording."""
         self.calls.clear()
-        start = time.perf_counter()
+        self.recording = 0.0
+        start = self.clock()
         self.env.step(actions)
-        return time.perf_counter() - start
+        return self.clock() - start - self.recording
 
 
 class Bare:
     """`mujoco.batch` and nothing else: plays what a recorder kept."""
 
-    def __init__(self, engine: batch.Batch, env: AllegroKuka) -> None:
-        self.batch, self.joints = engine, env.spec.act_dim
+    def __init__(self, engine: batch.Batch, env: AllegroKuka, clock: Callable[[], float]) -> None:
+        self.batch, self.joints, self.clock = engine, env.spec.act_dim, clock
         self.qpos, self.qvel, self.ctrl = engine.bind("qpos"), engine.bind("qvel"), engine.bind("ctrl")
         self.force = engine.bind("xfrc_applied")[:, env.physics.model.body("object").id, :3]
         self.mocap_pos, self.mocap_quat = engine.bind("mocap_pos"), engine.bind("mocap_quat")
@@ -88,10 +96,10 @@ class Bare:
     def replay(self, calls: list[Call]) -> float:
         """Returns the seconds it took."""
         arrays = [(name, [None if arg is None else arg.numpy() for arg in args]) for name, args in calls]
-        start = time.perf_counter()
+        start = self.clock()
         for name, args in arrays:
             getattr(self, name)(*args)
-        return time.perf_counter() - start
+        return self.clock() - start
 
     def step(self, targets: np.ndarray, forces: np.ndarray | None = None) -> None:
         """As `Physics.step`."""
@@ -184,13 +192,19 @@ def actor(env: AllegroKuka, grip: bool) -> Callable[[], Tensor]:
     return lambda: env.spec.random_actions(generator)
 
 
+def clock_of(args: argparse.Namespace) -> Callable[[], float]:
+    """Of the processor where other work is on the machine; it adds up threads."""
+    return time.process_time if args.processor_time else time.perf_counter
+
+
 def measure(task: str, args: argparse.Namespace) -> dict[str, float]:
     """Ratios and shares of one task."""
     torch.set_num_threads(1)
     env = make(task, args.objects, args)
     env.reset()
-    act, recorder = actor(env, args.grip), Recorder(env)
-    bare = Bare(engine_of(make(task, args.objects, args)).batch, env)
+    clock = clock_of(args)
+    act, recorder = actor(env, args.grip), Recorder(env, clock)
+    bare = Bare(engine_of(make(task, args.objects, args)).batch, env, clock)
     times: dict[str, list[float]] = {"A": [], "B": []}
     for step in range(args.warmup + args.steps):
         if step == args.warmup:
@@ -209,6 +223,7 @@ def measure(task: str, args: argparse.Namespace) -> dict[str, float]:
         "physics": physics,
         "resets": resets,
         "rules": 1 - physics - resets,
+        "ratio": statistics.median(a / b for a, b in zip(times["A"], times["B"], strict=True)),
     }
 
 
@@ -217,8 +232,11 @@ def geometry_cost(task: str, args: argparse.Namespace) -> float:
     torch.set_num_threads(1)
     env = make(task, "cube", args)
     env.reset()
-    act, recorder = actor(env, args.grip), Recorder(env)
-    own, shared = Bare(engine_of(make(task, "cube", args)).batch, env), Bare(shared_geometry(env), env)
+    clock = clock_of(args)
+    act, recorder = actor(env, args.grip), Recorder(env, clock)
+    own, shared = (
+        Bare(engine, env, clock) for engine in (engine_of(make(task, "cube", args)).batch, shared_geometry(env))
+    )
     ratios = []
     for step in range(args.warmup + args.steps):
         recorder.step(act())
@@ -241,7 +259,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150, help="measured steps")
     parser.add_argument("--warmup", type=int, default=None, help="steps before; default 30, with --grip 150")
     parser.add_argument("--threads", type=int, default=None, help="physics threads, default: all cores")
+    parser.add_argument(
+        "--processor-time", action="store_true", help="for machines that do other work; with --threads 1"
+    )
+    parser.add_argument("--no-geometry", action="store_true", help="leave out (C)")
+    parser.add_argument("--json", type=Path, default=None, help="also write the figures there")
     args = parser.parse_args()
+    if args.processor_time and args.threads != 1:
+        parser.error("--processor-time adds up the threads: give --threads 1, too")
     if args.warmup is None:
         args.warmup = 150 if args.grip else 30
     if args.memory:
@@ -250,15 +275,22 @@ def main() -> None:
 
     driven = "a scripted grasp" if args.grip else "random actions"
     print(f"{args.num_envs} environments, {args.steps} steps of {driven}; rollout of {HORIZON} steps\n")
-    heads = ["task", "bare steps/s", "whole steps/s", "ratio", "physics", "rules", "resets", "own / shared geometry"]
+    heads = ["task", "bare steps/s", "whole steps/s", "ratio", "physics", "rules", "resets"]
+    heads += [] if args.no_geometry else ["own / shared geometry"]
     print("|", " | ".join(heads), "|")
     print("|" + "---|" * len(heads))
+    results = {}
     for task in args.tasks:
-        result = in_own_process(measure, task, args)
-        cells = [task, f"{result['bare']:,.0f}", f"{result['whole']:,.0f}", f"{result['whole'] / result['bare']:.3f}"]
+        results[task] = result = in_own_process(measure, task, args)
+        cells = [task, f"{result['bare']:,.0f}", f"{result['whole']:,.0f}", f"{result['ratio']:.3f}"]
         cells += [f"{result[name]:.1%}" for name in ("physics", "rules", "resets")]
-        cells += [f"{in_own_process(geometry_cost, task, args):.3f}"]
+        if not args.no_geometry:
+            result["geometry"] = in_own_process(geometry_cost, task, args)
+            cells += [f"{result['geometry']:.3f}"]
         print("|", " | ".join(cells), "|", flush=True)
+    if args.json is not None:
+        settings = {name: value for name, value in vars(args).items() if name not in ("json", "tasks")}
+        args.json.write_text(json.dumps({"settings": settings, "tasks": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

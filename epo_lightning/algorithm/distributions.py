@@ -16,6 +16,7 @@ from torch.nn import functional
 from epo_lightning.algorithm.ties import first_best
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+ALL = slice(None)
 
 
 class Gaussian(NamedTuple):
@@ -125,9 +126,9 @@ class GaussianSampler:
         log_probs.copy_(-0.5 * noise.square().sum(-1) - (log_std + HALF_LOG_2PI).sum(-1))
         self.actions, self.std = actions, log_std.exp()
 
-    def sample(self, t: int, policy: Gaussian) -> Tensor:
-        """(N, A) actions of step t, as the environment takes them."""
-        return self.actions[t].mul_(self.std).add_(policy.mean).clamp(-1, 1)
+    def sample(self, t: int, policy: Gaussian, columns: slice = ALL) -> Tensor:
+        """(N, A) actions of step t, as the environment takes them; of some environments alone, in `columns`."""
+        return self.actions[t, columns].mul_(self.std[columns]).add_(policy.mean).clamp(-1, 1)
 
 
 class CorrelatedSampler(GaussianSampler):
@@ -159,14 +160,15 @@ class CorrelatedSampler(GaussianSampler):
         self._noise = torch.zeros_like(actions[0])
         self._log_scale = (log_std + HALF_LOG_2PI).sum(-1)
 
-    def sample(self, t: int, policy: Gaussian) -> Tensor:
-        """(N, A) actions of step t, as the environment takes them."""
+    def sample(self, t: int, policy: Gaussian, columns: slice = ALL) -> Tensor:
+        """(N, A) actions of step t, as the environment takes them; of some environments alone, in `columns`."""
+        noise = self.actions[t, columns]
         if t:
-            beta = torch.where(self.resets[t], 0.0, self.correlation)[:, None]
-            self.actions[t].mul_((1 - beta.square()).sqrt()).add_(beta * self._noise)
-            self.log_probs[t] = -0.5 * self.actions[t].square().sum(-1) - self._log_scale
-        self._noise.copy_(self.actions[t])
-        return super().sample(t, policy)
+            beta = torch.where(self.resets[t, columns], 0.0, self.correlation)[:, None]
+            noise.mul_((1 - beta.square()).sqrt()).add_(beta * self._noise[columns])
+            self.log_probs[t, columns] = -0.5 * noise.square().sum(-1) - self._log_scale[columns]
+        self._noise[columns] = noise
+        return super().sample(t, policy, columns)
 
 
 class CategoricalSampler:
@@ -175,9 +177,12 @@ class CategoricalSampler:
     def __init__(self, actions: Tensor, log_probs: Tensor, log_std: Tensor, generator: torch.Generator) -> None:
         self.actions, self.log_probs, self.generator = actions, log_probs, generator
 
-    def sample(self, t: int, policy: Categorical) -> Tensor:
-        """(N,) int64 choices of step t."""
+    def sample(self, t: int, policy: Categorical, columns: slice = ALL) -> Tensor:
+        """(N,) int64 choices of step t; of some environments alone, in `columns`."""
         choices = policy.draw(self.generator)
-        self.actions[t] = choices[:, None]
-        self.log_probs[t] = policy.log_prob(self.actions[t])
+        self.actions[t, columns] = choices[:, None]
+        self.log_probs[t, columns] = policy.log_prob(self.actions[t, columns])
         return choices
+
+
+Sampler = GaussianSampler | CategoricalSampler

@@ -164,6 +164,21 @@ class VectorEnv(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state` exactly; raises `Mistake` when it does not fit this environment."""
 
+    def settle(self) -> str:
+        """Choose what results do not depend on, such as a number of threads, where that is to be measured.
+
+        Called once when a training begins, before the first `reset`, or goes on, after `load_state_dict`: a choice that
+        the saved state knows is not made again.
+
+        Returns:
+            One line that tells the choice, for the user; empty where there is none to tell.
+        """
+        return ""
+
+    def chosen(self) -> dict[str, Any]:
+        """What was chosen, as plain values by name, for the record of the run."""
+        return {}
+
     def curriculum(self) -> dict[str, float]:
         """What the task has learnt about its own difficulty, independent of N: an evaluation takes it over."""
         return {}

@@ -7,15 +7,17 @@ import time
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from epo_lightning.algorithm.population import Population
-from epo_lightning.envs.base import StepResult
+from epo_lightning.envs.base import EnvSpec, StepResult
 from epo_lightning.envs.contract import check_first, check_result, load_state
+from epo_lightning.envs.halves import KEY as DOUBLE_BUFFER
+from epo_lightning.envs.halves import Halves, require_same_halves
 from epo_lightning.experience.env_log import EnvLog
 from epo_lightning.experience.episodes import AgentMean, EpisodeLedger, FinishedEpisodes
 from epo_lightning.experience.fitness import FitnessWindow
@@ -23,6 +25,7 @@ from epo_lightning.experience.saved_state import require_readable
 from epo_lightning.experience.streams import Stream
 from epo_lightning.experience.world import World
 from epo_lightning.learner.policy import Policy
+from epo_lightning.limits import Mistake
 
 Batch = TypeVar("Batch")
 
@@ -64,12 +67,16 @@ class Experience(IterableDataset[Batch]):
         lacks_final_obs: An episode was truncated and the environment did not say in which observation.
         seconds: Host time of the last iteration by part: `env`, `inference`, and what else an algorithm does here.
         clock: Tells the host's seconds.
+        alternates: Whether it can act in one half of the environments while the other half steps.
     """
 
+    alternates: ClassVar[bool] = False
     iteration_env_steps: int
 
     def __init__(self, world: World, policy: Policy, population: Population) -> None:
         self.world, self.env, self.policy, self.population = world, world.env, policy, population
+        if isinstance(self.env, Halves):
+            self._require_alternation()
         self.device, self.autocast = world.device, world.autocast
         self.generator = world.generator(Stream.ROLLOUT)
         self.agent_ids = population.agent_of_env(self.device)
@@ -86,6 +93,15 @@ class Experience(IterableDataset[Batch]):
         self.individuals = torch.arange(population.num_agents)
         self.clock: Callable[[], float] = time.perf_counter
         self.lacks_final_obs = False
+
+    def _require_alternation(self) -> None:
+        if not self.alternates:
+            raise Mistake(f"{DOUBLE_BUFFER} is for algorithms that learn from rollouts (epo, pbt); set it to false")
+        if any(envs % 2 for envs in self.population.envs_of().tolist()):
+            raise Mistake(
+                f"{DOUBLE_BUFFER} needs an even number of environments of every agent, half of them in each half: make"
+                f" data.num_envs a multiple of {2 * self.population.num_agents}"
+            )
 
     @abstractmethod
     def __len__(self) -> int:
@@ -133,10 +149,18 @@ class Experience(IterableDataset[Batch]):
         Raises:
             Mistake: When the environment breaks its contract.
         """
+        return self.outcome(lambda: self.env.step(actions), self.env.spec, log)
+
+    def outcome(self, step: Callable[[], StepResult], spec: EnvSpec, log: EnvLog) -> StepResult:
+        """What `step` returns; how long the host waited for it is the environments' time.
+
+        Raises:
+            Mistake: When it is not what environments of `spec` return.
+        """
         start = self.clock()
-        result = self.env.step(actions)
+        result = step()
         self.seconds["env"] += self.clock() - start
-        check_result(result, self.env.spec, self.device)
+        check_result(result, spec, self.device)
         log.add(result.log)
         return result
 
@@ -183,6 +207,7 @@ class Experience(IterableDataset[Batch]):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue where `saved` was taken: exactly, or with new episodes where the simulator cannot restore."""
+        require_same_halves(self.env, state["env"])
         load_state(self.env, state["env"])
         self.ledger.load_state_dict(state["ledger"])
         self.fitness.load_state_dict(state["fitness"])

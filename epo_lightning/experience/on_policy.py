@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from epo_lightning.algorithm.distributions import CategoricalSampler, CorrelatedSampler, GaussianSampler
+from epo_lightning.algorithm.distributions import CategoricalSampler, CorrelatedSampler, GaussianSampler, Sampler
 from epo_lightning.algorithm.population import Population
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.contract import check_symmetry
+from epo_lightning.envs.halves import Halves
+from epo_lightning.experience.alternation import Alternation
 from epo_lightning.experience.base import Experience
 from epo_lightning.experience.buffer import RolloutBuffer, RolloutShape
 from epo_lightning.experience.env_log import EnvLog
@@ -25,6 +27,7 @@ from epo_lightning.experience.mirror import Mirror
 from epo_lightning.experience.settings import OnPolicySettings
 from epo_lightning.experience.world import World
 from epo_lightning.learner.actor_critic import ActorCritic, Expression, PolicyOutput
+from epo_lightning.learner.normalization import Normalizer
 from epo_lightning.limits import Mistake
 
 
@@ -44,6 +47,7 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
     """
 
     policy: ActorCritic
+    alternates = True
 
     def __init__(
         self,
@@ -128,15 +132,14 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
         buffer.final_obs.clear()
         log, normalize = EnvLog(self.device), policy.obs_moments.normalizer()
         start = self.clock()
-        for t in range(self.settings.horizon):
-            buffer.obs[t, :envs] = obs
+        if isinstance(self.env, Halves):
+            alternation = Alternation(self, self.env, policy, buffer, sampler, normalize, log)
+            steps = alternation.steps(obs, self.settings.horizon)
+        else:
+            steps = self._steps(obs, rows, sampler, normalize, log)
+        for t, (result, state) in enumerate(steps):
             self._remember(t)
-            with self.autocast():
-                output = policy(normalize(obs), rows, self.state)
-            buffer.values[t, :envs] = output.value
-            actions = sampler.sample(t, output.actions)
-            result = self.advance(actions, log)
-            self._store(t, result, rows, output.state)
+            self._store(t, result, rows, state)
             obs = result.obs
         self.seconds["inference"] = self.clock() - start - self.seconds["env"]
         self.diagnostics = {f"env/{name}": mean for name, mean in log.means().items()}
@@ -145,7 +148,21 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
             last: PolicyOutput = policy(normalize(obs), rows, self.state)
         return last.value
 
-    def _sampler(self, rows: Expression) -> GaussianSampler | CategoricalSampler:
+    def _steps(
+        self, obs: Tensor, rows: Expression, sampler: Sampler, normalize: Normalizer, log: EnvLog
+    ) -> Iterator[tuple[StepResult, Tensor]]:
+        """What each step gave, and the recurrent state (S, N, H) after it; the caller stores both in between."""
+        buffer, envs = self.buffer, self.population.num_envs
+        for t in range(self.settings.horizon):
+            buffer.obs[t, :envs] = obs
+            with self.autocast():
+                output = self.policy(normalize(obs), rows, self.state)
+            buffer.values[t, :envs] = output.value
+            result = self.advance(sampler.sample(t, output.actions), log)
+            yield result, output.state
+            obs = result.obs
+
+    def _sampler(self, rows: Expression) -> Sampler:
         """Of the actions of a rollout, for the agents that act."""
         buffer, beta = self.buffer, self.settings.noise_correlation
         actions, log_probs, resets = (

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from epo_lightning.algorithm.genome import Genome
@@ -158,6 +159,8 @@ class PopulationModule(Evaluated, ABC):
         if self._restored:
             self._dataset.restore(self._restored)
             self._restored = {}
+        if line := self._dataset.env.settle():
+            rank_zero_info(line)
         return self._dataset
 
     def on_train_epoch_start(self) -> None:

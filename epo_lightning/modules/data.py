@@ -12,6 +12,7 @@ from torch.utils.data import IterableDataset
 
 from epo_lightning.envs.base import EnvSpec, VectorEnv
 from epo_lightning.envs.contract import check_spec
+from epo_lightning.envs.halves import in_halves
 from epo_lightning.experience.evaluation import fixed_difficulty
 from epo_lightning.experience.streams import Stream, derive_seed
 from epo_lightning.experience.world import World
@@ -42,6 +43,8 @@ class RolloutDataModule(L.LightningDataModule):
         eval_seeds: Seeds 0, 1, ... of the environments in which `test` plays, whatever the seed of the training.
         eval_difficulty: What the task's curriculum is held at while it is evaluated, such as {tolerance: 0.01};
             by default where the training has brought it.
+        double_buffer: Step one half of the environments of a training while the other half's actions are inferred, for
+            a GPU that learns from physics on the CPU; each half has a curriculum and random numbers of its own.
         seed: Seed of environments, action noise and shuffles; every rank draws its own streams from it. The command
             line sets it to `seed_everything`.
     """
@@ -54,6 +57,7 @@ class RolloutDataModule(L.LightningDataModule):
         eval_envs: int = 64,
         eval_seeds: int = 5,
         eval_difficulty: dict[str, float] | None = None,
+        double_buffer: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -67,6 +71,7 @@ class RolloutDataModule(L.LightningDataModule):
         self.eval_envs = eval_envs
         self.eval_seeds = range(eval_seeds)
         self.eval_difficulty = eval_difficulty or {}
+        self.double_buffer = double_buffer
         self.seed = seed
         self.env: VectorEnv | None = None
         self.eval_env: VectorEnv | None = None
@@ -84,7 +89,12 @@ class RolloutDataModule(L.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Build the environments that `stage` needs, on this rank's device."""
         if stage == "fit" and self.env is None:
-            self.env = self._build(self.num_envs, self._stream_seed(Stream.ENVIRONMENTS))
+            seed = self._stream_seed(Stream.ENVIRONMENTS)
+            if self.double_buffer:
+                seeds = derive_seed(seed, 0), derive_seed(seed, 1)
+                self.env = in_halves(self._build, self.num_envs, seeds)
+            else:
+                self.env = self._build(self.num_envs, seed)
         elif stage != "fit":
             seed = self.seed if stage == "validate" else self.eval_seeds[0]
             self._build_eval_env(seed, self.eval_envs)  # tells the task's sizes

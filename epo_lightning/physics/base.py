@@ -10,7 +10,7 @@ quaternions are (x, y, z, w).
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,10 @@ FACTORS = ("friction", "mass", "stiffness", "damping")
 """What environments may differ in, as factors of what the scene says: all friction coefficients of all geoms; mass and
 inertia of the object (the rate at which its spin decays stays); stiffness and damping of all drives (their torque
 limits stay)."""
+
+
+WantedThreads = int | Literal["auto"] | None
+"""What a configuration may say of CPU threads: a number, `auto` to measure, or null for all cores."""
 
 
 class PhysicsState(NamedTuple):
@@ -82,7 +86,9 @@ class Physics(ABC):
         """
 
     @abstractmethod
-    def reset(self, ids: Tensor, joint_pos: Tensor, joint_vel: Tensor, object_pos: Tensor, object_quat: Tensor) -> None:
+    def reset(
+        self, ids: Tensor, joint_pos: Tensor, joint_vel: Tensor, object_pos: Tensor, object_quat: Tensor
+    ) -> PhysicsState:
         """Put the environments `ids` into a given state and refresh their rows of `state`; others are untouched.
 
         The object is at rest, everything else in the scene goes to its initial pose, and nothing (contact forces, warm
@@ -94,6 +100,9 @@ class Physics(ABC):
             joint_vel: (M, D) joint velocities, rad/s.
             object_pos: (M, 3) centre of the object, m.
             object_quat: (M, 4) its orientation.
+
+        Returns:
+            A copy of their rows of `state`.
         """
 
     @abstractmethod
@@ -131,6 +140,21 @@ class Physics(ABC):
             f"data.env.init_args.randomization: {type(self).__name__} cannot vary its scene: it does not implement"
             " vary()"
         )
+
+    def settle(self, saved: Mapping[str, Any] | None = None) -> str:
+        """Choose what results do not depend on, such as a number of threads, where that is to be measured.
+
+        Args:
+            saved: A `state_dict()`: then what it was made with, and nothing is measured.
+
+        Returns:
+            One line that tells the choice; empty where there was none to make.
+        """
+        return ""
+
+    def chosen(self) -> dict[str, Any]:
+        """What `settle` has chosen, as plain values by name; nothing where there is nothing to choose."""
+        return {}
 
     def snapshot(self, env: int) -> "tuple[mujoco.MjModel, mujoco.MjData]":
         """Scene and present state of environment `env` as MuJoCo's (MjModel, MjData), to be drawn.

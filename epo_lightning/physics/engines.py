@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from epo_lightning.limits import Mistake
+from epo_lightning.physics.base import WantedThreads
 
 if TYPE_CHECKING:
     from epo_lightning.physics.mujoco import MujocoPhysics
@@ -17,7 +18,7 @@ KEY = "data.env.init_args"
 
 
 def choose_engine(
-    name: str, device: torch.device, threads: int | None, contacts: int | None, constraints: int | None
+    name: str, device: torch.device, threads: WantedThreads, contacts: int | None, constraints: int | None
 ) -> "Callable[..., MujocoPhysics | WarpPhysics]":
     """The engine called `name`, to be called with what both take.
 

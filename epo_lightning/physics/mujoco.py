@@ -8,7 +8,6 @@ engine keeps float64 rows, of which `state` is the float32 copy, made once per s
 of threads.
 """
 
-import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -20,25 +19,20 @@ from mujoco import batch
 from torch import Tensor
 
 from epo_lightning.limits import Mistake
-from epo_lightning.physics.base import Physics
+from epo_lightning.physics.base import Physics, PhysicsState, WantedThreads
 from epo_lightning.physics.forces import ObjectForces
 from epo_lightning.physics.readout import Readout
+from epo_lightning.physics.threads import Threads
 from epo_lightning.physics.variation import Variation, varied_fields
 
 STAGE = mujoco.mjtStage
 _WARN = mujoco.mjtWarning
-BAD_STATE = [int(w) for w in (_WARN.mjWARN_BADQPOS, _WARN.mjWARN_BADQVEL, _WARN.mjWARN_BADQACC)]
-"""Warnings after which MuJoCo has put an environment back to the model's initial pose by itself."""
+BAD_STATE = slice(int(_WARN.mjWARN_BADQPOS), int(_WARN.mjWARN_BADQACC) + 1)
+"""Bad positions, velocities, accelerations: after these warnings MuJoCo has put an environment back by itself."""
 RUNAWAY = 1000.0
 """Velocity of a joint, the object or a block (rad/s, m/s) beyond which an environment counts as blown up."""
 ANGULAR_DAMPING = 0.5
 """Rate, 1/s, at which the object's spin decays in the air."""
-
-
-def default_threads() -> int:
-    """Cores this process may use, shared fairly with the other ranks of this machine (`LOCAL_WORLD_SIZE`)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def silence_warnings() -> None:
@@ -57,11 +51,11 @@ class MujocoPhysics(Physics):
         half_sizes: (N, 3) half edges of the objects, m.
         masses: (N,) masses of the objects, kg.
         decimation: Physics steps per control step.
-        threads: CPU threads; None: `default_threads()`.
+        threads: CPU threads, see `physics.threads`.
         varied: Which of `base.FACTORS` `vary` will be given.
 
     Raises:
-        Mistake: When `threads` is not positive.
+        Mistake: When `threads` is no number of threads.
     """
 
     def __init__(
@@ -72,37 +66,58 @@ class MujocoPhysics(Physics):
         half_sizes: Tensor,
         masses: Tensor,
         decimation: int = 2,
-        threads: int | None = None,
+        threads: WantedThreads = None,
         varied: Collection[str] = (),
     ) -> None:
-        if threads is not None and threads < 1:
-            raise Mistake(f"data.env.init_args.threads must be at least 1, or null for all cores; got {threads}")
         silence_warnings()
         self.num_envs, self.device = num_envs, torch.device("cpu")
         self.model, self.decimation = model, decimation
-        self.batch = batch.Batch(model, num_envs, threads or default_threads(), persistent=True)
-        self._set_objects(half_sizes, masses)
-        fields = {name: torch.from_numpy(self.batch.expand(name)) for name in varied_fields(model, varied)}
-        self._variation = Variation(model, fields, varied)
-
+        self._objects, self._varied = (half_sizes, masses), tuple(varied)
         self._joints = joints = model.nu
         self._object = model.body("object").id
         self._goal = model.body("goal").mocapid[0]
-        self._rows, self._warning = self.batch.state, self.batch.warning
+        self._threads = Threads(threads)
+        self._open()
+
+        # a row holds the time, then positions and velocities side by side
+        self._moves = torch.zeros(num_envs, model.nq + model.nv)
+        self._joint_columns = slice(joints), slice(model.nq, model.nq + joints)
+        self._vel = self._moves[:, model.nq :]
+        self._readout = Readout(model, hands, num_envs, self.device)
+        self.state = self._readout.state(*(self._moves[:, columns] for columns in self._joint_columns))
+        self.blown_up, self._some_blown_up = torch.zeros(num_envs, dtype=torch.bool), False
+        self._refresh()
+
+    def _open(self) -> None:
+        """The batch, and where its numbers stand."""
+        model = self.model
+        self.batch = self._threads.batch(model, self.num_envs)
+        self._set_objects(*self._objects)
+        fields = {name: torch.from_numpy(self.batch.expand(name)) for name in varied_fields(model, self._varied)}
+        self._variation = Variation(model, fields, self._varied)
+        self._rows, self._bad = self.batch.state, self.batch.warning[:, BAD_STATE, 1]
         self._qpos, self._qvel = self.batch.bind("qpos"), self.batch.bind("qvel")
         self._ctrl = torch.from_numpy(self.batch.bind("ctrl"))
         self._forces = ObjectForces(torch.from_numpy(self.batch.bind("xfrc_applied"))[:, self._object, :3])
         self._mocap_pos, self._mocap_quat = self.batch.bind("mocap_pos"), self.batch.bind("mocap_quat")
-        self._pos64, self._vel64 = torch.from_numpy(self._qpos), torch.from_numpy(self._qvel)
         with warnings.catch_warnings():  # the engine's outputs are read-only arrays, and we only read them
             warnings.filterwarnings("ignore", message=".*not writable.*")
             self._sensor64 = torch.from_numpy(self.batch.bind("sensordata"))
+        self._moves64 = torch.from_numpy(self._rows[:, 1 : 1 + model.nq + model.nv])
 
-        self._pos, self._vel = torch.zeros(num_envs, model.nq), torch.zeros(num_envs, model.nv)
-        self._readout = Readout(model, hands, num_envs, self.device)
-        self.state = self._readout.state(self._pos[:, :joints], self._vel[:, :joints])
-        self.blown_up = torch.zeros(num_envs, dtype=torch.bool)
-        self._refresh()
+    def settle(self, saved: Mapping[str, Any] | None = None) -> str:
+        """See `Physics.settle`; nothing has been drawn or varied yet."""
+        line, other = self._threads.settle(self.model, self.num_envs, self.decimation, saved)
+        if other:
+            rows = self._rows.copy()
+            self._open()
+            self._rows[:] = rows
+            self.batch.forward(stage=STAGE.mjSTAGE_VEL)
+        return line
+
+    def chosen(self) -> dict[str, Any]:
+        """Who steps the environments."""
+        return self._threads.choice._asdict()
 
     def _set_objects(self, half_sizes: Tensor, masses: Tensor) -> None:
         """Give every environment its own cuboid: geometry, mass, inertia, damping, and what MuJoCo derives of them."""
@@ -134,16 +149,23 @@ class MujocoPhysics(Physics):
             failed = error.ids
         self._refresh()
 
-        # blown up: MuJoCo gave up on the state, or it is finite but absurd
-        torch.logical_not(self._vel.abs().amax(dim=1) <= RUNAWAY, out=self.blown_up)  # true for NaN, too
-        self.blown_up |= torch.from_numpy(self._warning[:, BAD_STATE, 1].any(axis=1))  # a reset clears these counters
+        # blown up: MuJoCo gave up on the state, or it is finite but absurd; NaN is not within, either
+        slowest, fastest = self._vel.aminmax()
+        well = float(slowest) >= -RUNAWAY and float(fastest) <= RUNAWAY and not len(failed) and not self._bad.any()
+        if well and not self._some_blown_up:
+            return
+        torch.logical_not(self._vel.abs().amax(dim=1) <= RUNAWAY, out=self.blown_up)
+        self.blown_up |= torch.from_numpy(self._bad.any(axis=1))  # a reset clears these counters
         if len(failed):
             self.blown_up[torch.as_tensor(failed, dtype=torch.int64)] = True
-        if self.blown_up.any():
-            for field in (self._pos, self._vel, self._readout.values):
+        self._some_blown_up = not well
+        if self._some_blown_up:
+            for field in (self._moves, self._readout.values):
                 field[self.blown_up] = field[self.blown_up].nan_to_num(0, 0, 0).clamp(-RUNAWAY, RUNAWAY)
 
-    def reset(self, ids: Tensor, joint_pos: Tensor, joint_vel: Tensor, object_pos: Tensor, object_quat: Tensor) -> None:
+    def reset(
+        self, ids: Tensor, joint_pos: Tensor, joint_vel: Tensor, object_pos: Tensor, object_quat: Tensor
+    ) -> PhysicsState:
         """See `Physics.reset`."""
         rows, joints = ids.numpy(), self._joints
         self.batch.reset(rows, stage=STAGE.mjSTAGE_NONE)
@@ -151,7 +173,10 @@ class MujocoPhysics(Physics):
         self._qvel[rows, :joints] = joint_vel.numpy()
         self.place_object(ids, object_pos, object_quat)
         self.batch.forward(rows, stage=STAGE.mjSTAGE_VEL)
-        self._refresh(ids)
+        self._moves[ids] = moves = self._moves64[ids].float()
+        sensed = self._readout.take(self._sensor64, ids)
+        joint_pos, joint_vel = (moves[:, columns] for columns in self._joint_columns)
+        return self._readout.state(joint_pos, joint_vel, sensed)
 
     def place_object(self, ids: Tensor, pos: Tensor, quat: Tensor) -> None:
         """See `Physics.place_object`."""
@@ -172,7 +197,7 @@ class MujocoPhysics(Physics):
 
     def state_dict(self) -> dict[str, Any]:
         """The engine's float64 rows: positions, velocities, warm starts, forces, goal poses, time."""
-        return {"rows": torch.from_numpy(self._rows.copy())}
+        return {"rows": torch.from_numpy(self._rows.copy()), **self._threads.saved()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Physics.load_state_dict`."""
@@ -190,6 +215,7 @@ class MujocoPhysics(Physics):
         self._rows[:] = rows.numpy()
         self.batch.forward(stage=STAGE.mjSTAGE_VEL)
         self.blown_up.zero_()
+        self._some_blown_up = False
         self._forces.forget()
         self._refresh()
 
@@ -208,15 +234,10 @@ class MujocoPhysics(Physics):
         """Stop the threads."""
         del self.batch
 
-    def _refresh(self, ids: Tensor | None = None) -> None:
-        """float64 to float32, once per field, for all environments or for `ids`."""
-        if ids is None:
-            self._pos.copy_(self._pos64)
-            self._vel.copy_(self._vel64)
-        else:
-            self._pos[ids] = self._pos64[ids].float()
-            self._vel[ids] = self._vel64[ids].float()
-        self._readout.take(self._sensor64, ids)
+    def _refresh(self) -> None:
+        """float64 to float32."""
+        self._moves.copy_(self._moves64)
+        self._readout.take(self._sensor64)
 
 
 def _wxyz(quat: Tensor) -> np.ndarray:

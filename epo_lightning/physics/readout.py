@@ -41,24 +41,28 @@ class Readout:
         }
         frames = 3 * hands
         first_block = frames + 10 * hands + 10 + 3 * hands * fingers + 3
+        self._sizes = [int(torch.Size(shape).numel()) for shape in self._shapes.values()]
         columns = list(range(model.nsensordata))
         for quat in [*range(frames, frames + 10 * (hands + 1), 10), *range(first_block + 3, len(columns), 13)]:
             columns[quat : quat + 4] = [quat + 1, quat + 2, quat + 3, quat]
         self._columns = torch.tensor(columns, device=device)
         self.values = torch.zeros(num_envs, len(columns), device=device)
 
-    def state(self, joint_pos: Tensor, joint_vel: Tensor) -> PhysicsState:
-        """Joints, (N, D) each, and views of `values`."""
-        sizes = [int(torch.Size(shape).numel()) for shape in self._shapes.values()]
-        parts = self.values.split(sizes, dim=1)
+    def state(self, joint_pos: Tensor, joint_vel: Tensor, values: Tensor | None = None) -> PhysicsState:
+        """Joints, (N, D) each, and views of `values`; of rows that `take` has returned, (M, D) and (M, S)."""
+        parts = (self.values if values is None else values).split(self._sizes, dim=1)
         fields = {
             name: part.unflatten(1, shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
         }
         return PhysicsState(joint_pos=joint_pos, joint_vel=joint_vel, **fields)
 
-    def take(self, sensordata: Tensor, ids: Tensor | None = None) -> None:
-        """Copy the sensors of all environments, (N, S), or of the environments `ids` (M,) alone, into `values`."""
+    def take(self, sensordata: Tensor, ids: Tensor | None = None) -> Tensor:
+        """Copy the sensors of all environments, (N, S), or of the environments `ids` (M,) alone, into `values`.
+
+        Returns:
+            What was copied, (N, S) or (M, S).
+        """
         if ids is None:
-            torch.index_select(sensordata.float(), 1, self._columns, out=self.values)
-        else:
-            self.values[ids] = sensordata[ids][:, self._columns].float()
+            return torch.index_select(sensordata.float(), 1, self._columns, out=self.values)
+        self.values[ids] = rows = sensordata[ids].float().index_select(1, self._columns)
+        return rows

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from epo_lightning.limits import Mistake
-from epo_lightning.physics.base import Physics
+from epo_lightning.physics.base import Physics, PhysicsState
 from epo_lightning.physics.forces import ObjectForces
 from epo_lightning.physics.readout import Readout
 from epo_lightning.physics.variation import Variation
@@ -104,7 +104,9 @@ class WarpPhysics(Physics):
         if self._steps % CHECK_EVERY == 0:
             self._check_room()
 
-    def reset(self, ids: Tensor, joint_pos: Tensor, joint_vel: Tensor, object_pos: Tensor, object_quat: Tensor) -> None:
+    def reset(
+        self, ids: Tensor, joint_pos: Tensor, joint_vel: Tensor, object_pos: Tensor, object_quat: Tensor
+    ) -> PhysicsState:
         """See `Physics.reset`."""
         for name, start in self._start.items():
             self._kept[name][ids] = start
@@ -113,6 +115,7 @@ class WarpPhysics(Physics):
         self.place_object(ids, object_pos, object_quat)
         self._worlds.launch("read")
         self._readout.take(self._sensordata, ids)
+        return self.state.rows(ids)
 
     def place_object(self, ids: Tensor, pos: Tensor, quat: Tensor) -> None:
         """See `Physics.place_object`."""

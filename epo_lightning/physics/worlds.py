@@ -14,7 +14,9 @@ from mujoco import batch
 from torch import Tensor
 
 from epo_lightning.limits import Mistake
-from epo_lightning.physics.mujoco import BAD_STATE, RUNAWAY, STAGE, default_threads, silence_warnings
+from epo_lightning.physics.base import WantedThreads
+from epo_lightning.physics.mujoco import BAD_STATE, RUNAWAY, STAGE, silence_warnings
+from epo_lightning.physics.threads import Threads
 
 
 class Worlds:
@@ -24,7 +26,7 @@ class Worlds:
         model: The scene.
         num_envs: N.
         decimation: Physics steps per control step.
-        threads: CPU threads; None: `default_threads()`.
+        threads: CPU threads, see `physics.threads`.
 
     Attributes:
         model: The scene.
@@ -34,20 +36,37 @@ class Worlds:
             meaningless, and the caller must `reset` them.
 
     Raises:
-        Mistake: When `threads` is not positive.
+        Mistake: When `threads` is no number of threads.
     """
 
-    def __init__(self, model: mujoco.MjModel, num_envs: int, decimation: int, threads: int | None = None) -> None:
-        if threads is not None and threads < 1:
-            raise Mistake(f"data.env.init_args.threads must be at least 1, or null for all cores; got {threads}")
+    def __init__(self, model: mujoco.MjModel, num_envs: int, decimation: int, threads: WantedThreads = None) -> None:
         silence_warnings()
         self.model, self.decimation = model, decimation
-        self._batch = batch.Batch(model, num_envs, threads or default_threads(), persistent=True)
+        self.blown_up = torch.zeros(num_envs, dtype=torch.bool)
+        self._threads = Threads(threads)
+        self._open()
+
+    def _open(self) -> None:
+        """The batch, and where its numbers stand."""
+        self._batch = self._threads.batch(self.model, len(self.blown_up))
         self._rows, self._warning = self._batch.state, self._batch.warning
         self._control = torch.from_numpy(self._batch.bind("ctrl"))
         self.position = torch.from_numpy(self._batch.bind("qpos"))
         self.velocity = torch.from_numpy(self._batch.bind("qvel"))
-        self.blown_up = torch.zeros(num_envs, dtype=torch.bool)
+
+    def settle(self, saved: Mapping[str, Any] | None = None) -> str:
+        """As `base.Physics.settle`."""
+        line, other = self._threads.settle(self.model, len(self.blown_up), self.decimation, saved)
+        if other:
+            rows = self._rows.copy()
+            self._open()
+            self._rows[:] = rows
+            self._batch.forward(stage=STAGE.mjSTAGE_VEL)
+        return line
+
+    def chosen(self) -> dict[str, Any]:
+        """Who steps the environments."""
+        return self._threads.choice._asdict()
 
     def step(self, control: Tensor) -> None:
         """Advance all environments by `decimation` physics steps under `control` (N, U), in the actuators' units."""
@@ -75,7 +94,7 @@ class Worlds:
 
     def state_dict(self) -> dict[str, Any]:
         """The engine's float64 rows: positions, velocities, warm starts, controls, time."""
-        return {"rows": torch.from_numpy(self._rows.copy())}
+        return {"rows": torch.from_numpy(self._rows.copy()), **self._threads.saved()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue to the bit from `state`.
@@ -83,6 +102,7 @@ class Worlds:
         Raises:
             Mistake: When it is of another number of environments, or of another scene.
         """
+        self.settle(state)
         rows = state["rows"]
         if tuple(rows.shape) != self._rows.shape:
             raise Mistake(

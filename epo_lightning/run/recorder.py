@@ -133,6 +133,8 @@ class RunRecorder(PopulationCallback):
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         if trainer.ckpt_path is None and (begun := [each for each in callbacks if isinstance(each, BeginsWith)]):
             known["begins_with"] = begun[0].origin
+        if chosen := self.module.dataset.env.chosen():
+            known["physics"] = chosen
         known = {"started": now(), **known, "changes": without_secrets(changes)}
         write_record(folder.record, known, config=shown, lineage=lineage, loggers=self.history.loggers)
 

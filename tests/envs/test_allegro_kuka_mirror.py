@@ -46,11 +46,11 @@ def put_mirrored(env: AllegroKuka, image: AllegroKuka, free: int, order: list[in
     for each in (env, image):  # random forces are drawn: there are none here
         each.rules.memory.force.zero_()
         each.rules.memory.force_probability.zero_()
-    rows = torch.cat([ours._pos64, ours._vel64], dim=1)
+    rows = torch.cat([torch.from_numpy(ours._qpos), torch.from_numpy(ours._qvel)], dim=1)
     pos, vel = turned(rows, free, order)
     theirs.batch.reset()
-    theirs._pos64.copy_(pos)
-    theirs._vel64.copy_(vel)
+    torch.from_numpy(theirs._qpos).copy_(pos)
+    torch.from_numpy(theirs._qvel).copy_(vel)
     theirs.batch.forward()
     theirs._refresh()
     m = image.rules.memory

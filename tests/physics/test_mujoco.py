@@ -10,7 +10,8 @@ from epo_lightning.envs.allegro_kuka.cards import CARDS, card
 from epo_lightning.envs.allegro_kuka.objects import half_sizes, masses, object_scales
 from epo_lightning.envs.allegro_kuka.robot import GAINS
 from epo_lightning.envs.allegro_kuka.scene import build_scene
-from epo_lightning.physics.mujoco import MujocoPhysics, default_threads
+from epo_lightning.physics.mujoco import MujocoPhysics
+from epo_lightning.physics.threads import default_threads
 
 UPRIGHT = torch.tensor([0.0, 0.0, 0.0, 1.0])
 G = 9.81
@@ -194,7 +195,8 @@ def held(s: Setup) -> list[bool]:
 
 
 @pytest.mark.parametrize("task", list(CARDS))
-def test_results_do_not_depend_on_the_number_of_threads(task: str) -> None:
+def test_results_do_not_depend_on_the_number_of_threads(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("epo_lightning.physics.threads.cores", lambda: 3)
     one = setup(task, num_envs=8)
     expected = grip(one)
     assert sum(held(one)) >= 1
@@ -330,6 +332,7 @@ def test_placed_object_and_goal() -> None:
 
 def test_default_threads_are_shared_between_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr("epo_lightning.physics.threads.cpu_quota", lambda: None)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     assert default_threads() == 8
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")

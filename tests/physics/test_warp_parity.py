@@ -53,8 +53,8 @@ def test_joints_and_objects_move_as_in_mujoco(task: str) -> None:
 
     for _ in range(50):  # until most objects lie on the table
         theirs.step(targets())
-    theirs._pos64.copy_(theirs._pos64.float())
-    theirs._vel64.copy_(theirs._vel64.float())
+    theirs._qpos[:] = theirs._qpos.astype("float32")
+    theirs._qvel[:] = theirs._qvel.astype("float32")
     fields = ("qpos", "qvel", "qacc_warmstart", "mocap_pos", "mocap_quat")
     ours.load_state_dict({name: torch.tensor(theirs.batch.bind(name)).float() for name in fields})
     contacts, start = theirs.batch.bind("ncon").sum(), theirs.state.joint_pos.clone()

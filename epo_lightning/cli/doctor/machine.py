@@ -53,7 +53,7 @@ def check_mujoco() -> Finding:
         import mujoco
         from mujoco import batch
 
-        from epo_lightning.physics.mujoco import default_threads
+        from epo_lightning.physics.threads import default_threads
 
         free = "<mujoco><worldbody><body><freejoint/><geom size='.1'/></body></worldbody></mujoco>"
         copies = batch.Batch(mujoco.MjModel.from_xml_string(free), 2, default_threads(), persistent=True)

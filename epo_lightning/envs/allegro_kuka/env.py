@@ -36,7 +36,7 @@ from epo_lightning.envs.signals import Signals
 from epo_lightning.envs.threads import OneThread
 from epo_lightning.learner.observations import Group
 from epo_lightning.limits import Mistake
-from epo_lightning.physics.base import FACTORS
+from epo_lightning.physics.base import FACTORS, PhysicsState, WantedThreads
 from epo_lightning.physics.engines import choose_engine
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class AllegroKuka(VectorEnv):
             last episodes of all environments brought three successes on average).
         arm_speed: Speed limit of the targets of arm joints, rad/s; null: the task's own (one arm: 10; two arms: none).
         gains: Joint drives: stiff (tuned for firm grasps) or original (the original stiffness 40 and damping 5: soft).
-        threads: CPU threads of `physics: mujoco`; null: the cores this process may use, shared by a machine's ranks.
+        threads: CPU threads of `physics: mujoco`; null: the cores this process may use, shared by a machine's ranks;
+            auto: what a measurement of a second finds best when a training begins. Results do not depend on it.
         physics: Engine: mujoco (CPU threads) or warp (MuJoCo Warp, for NVIDIA GPUs; needs the extra [warp]).
         contacts_per_world: Room that `physics: warp` keeps for contacts, per environment on average; null: 48.
         constraints_per_world: Room that `physics: warp` keeps for rows of constraints in each environment; null: 160.
@@ -95,7 +96,7 @@ class AllegroKuka(VectorEnv):
         curriculum_interval: int = 300,
         arm_speed: float | None = None,
         gains: str = "stiff",
-        threads: int | None = None,
+        threads: WantedThreads = None,
         physics: str = "mujoco",
         contacts_per_world: int | None = None,
         constraints_per_world: int | None = None,
@@ -166,7 +167,7 @@ class AllegroKuka(VectorEnv):
         rules, ids = self.rules, self._all
         self._restart(ids)
         rules.memory.progress.copy_((over.to(rules.device) * (rules.card.budget - 1)).floor())
-        return self._first_observation(ids).to(self._device)
+        return self._first_observation(self.physics.state.rows(ids), ids).to(self._device)
 
     @torch.no_grad()
     @OneThread()
@@ -183,14 +184,14 @@ class AllegroKuka(VectorEnv):
         result = rules.advance(physics.state, physics.blown_up)
         if self._draws is not None:
             self._draws.observed(result.obs)
-        log = {
-            "tolerance": torch.full((), rules.tolerance, device=rules.device),
+        log: dict[str, Tensor | float] = {
+            "tolerance": rules.tolerance,
             "true_objective": rules.curriculum.true_objective(rules.memory.last_successes),
             "lifted": rules.memory.lifted.float(),
             "fingertip_distance": rules.memory.closest_tips.mean(dim=1),
             "keypoint_distance": result.goal_distance,
             "object_height": physics.state.object_pos[:, 2].clone(),
-            "physics_resets": physics.blown_up.sum().float(),
+            "physics_resets": physics.blown_up.sum(dtype=torch.float32),
         }
         ended = (result.terminated | result.truncated).nonzero().flatten()
         if len(ended):
@@ -204,7 +205,7 @@ class AllegroKuka(VectorEnv):
             truncated=result.truncated.to(device),
             successes=result.success.to(device),
             final_obs=self._final_obs.to(device),
-            log={name: value.to(device) for name, value in log.items()},
+            log={name: value.to(device) if isinstance(value, Tensor) else value for name, value in log.items()},
         )
 
     def _restart(self, ids: Tensor) -> Tensor:
@@ -213,9 +214,9 @@ class AllegroKuka(VectorEnv):
         if self._draws is not None:
             self._draws.restart(ids, start.joint_pos)
             self._apply(ids, self._draws)
-        self.physics.reset(ids, *start)
+        state = self.physics.reset(ids, *start)
         self.physics.place_goal(ids, *self.rules.new_goals(ids))
-        return self._first_observation(ids)
+        return self._first_observation(state, ids)
 
     def _apply(self, ids: Tensor, draws: Draws) -> None:
         """Physics, and what the critic is told, follow what the environments `ids` have drawn."""
@@ -223,8 +224,8 @@ class AllegroKuka(VectorEnv):
         for name in draws.names:
             self.rules.drawn[ids, _PLACES[name]] = draws.values[ids, draws.names.index(name)]
 
-    def _first_observation(self, ids: Tensor) -> Tensor:
-        obs = self.rules.first_observation(self.physics.state.rows(ids), ids)
+    def _first_observation(self, state: PhysicsState, ids: Tensor) -> Tensor:
+        obs = self.rules.first_observation(state, ids)
         return obs if self._draws is None else self._draws.observed(obs, ids)
 
     def _targets(self, actions: Tensor) -> Tensor:
@@ -265,6 +266,7 @@ class AllegroKuka(VectorEnv):
         scales = state["scales"].to(self.rules.device)
         if len(scales) == self.spec.num_envs and not torch.equal(scales, self.rules.scales):
             raise Mistake("data.env: the saved state's environments have other objects: another seed dealt them out")
+        self.physics.settle(state["physics"])
         if len(scales) == self.spec.num_envs:  # else the physics refuse it
             self._load_draws(state.get("randomization", {}), state["rules"]["targets"])
         self.physics.load_state_dict(state["physics"])
@@ -279,6 +281,14 @@ class AllegroKuka(VectorEnv):
         else:
             self._draws.restart(self._all, targets.to(self.rules.device))
         self._apply(self._all, self._draws)
+
+    def settle(self) -> str:
+        """The number of threads, where it is to be measured; see `VectorEnv.settle`."""
+        return self.physics.settle()
+
+    def chosen(self) -> dict[str, Any]:
+        """Of `physics: mujoco`, who steps; see `VectorEnv.chosen`."""
+        return self.physics.chosen()
 
     def curriculum(self) -> dict[str, float]:
         """The tolerance reached, in metres."""

@@ -59,11 +59,20 @@ CLOCK_SCALE = 10.0
 
 
 class View(NamedTuple):
-    """What is observed of environments: observation (N, O), fingertip distances (N, T), keypoint distance (N,)."""
+    """What is observed of environments.
+
+    Attributes:
+        obs: (N, O).
+        tip_distance: (N, T) of the fingertips. goal_distance: (N,) of the keypoints.
+        closest_tips: (N, T) smallest one before this step; where there was none, that of this step.
+        closest_goal: (N,) likewise.
+    """
 
     obs: Tensor
     tip_distance: Tensor
     goal_distance: Tensor
+    closest_tips: Tensor
+    closest_goal: Tensor
 
 
 class Outcome(NamedTuple):
@@ -118,7 +127,7 @@ class Rules:
         self.num_envs = n = len(scales)
         self.memory = blank_memory(card, self.default.repeat(n, 1))
         self.drawn = torch.tensor(UNDRAWN, device=self.device).repeat(n, 1)
-        self._obs = torch.zeros(n, card.obs_dim, device=self.device)
+        self._obs, self._unpaid = torch.zeros(n, card.obs_dim, device=self.device), self.scales.new_zeros(n, 1)
 
     @property
     def tolerance(self) -> float:
@@ -164,9 +173,6 @@ class Rules:
         m.progress.add_(1)
         self.curriculum.step(m.last_successes)
         view = self.observe(state, m, self._obs)
-        m.closest_tips.copy_(torch.where(m.closest_tips < 0, view.tip_distance, m.closest_tips))
-        m.closest_goal.copy_(torch.where(m.closest_goal < 0, view.goal_distance, m.closest_goal))
-
         near = view.goal_distance <= self.tolerance * KEYPOINT_STRETCH
         near &= ~blown_up
         amounts = self._amounts(state, view, near)
@@ -195,14 +201,16 @@ class Rules:
 
     def observe(self, state: PhysicsState, m: Memory, out: Tensor, ids: Tensor | slice = slice(None)) -> View:
         """Fill the observation `out` of the environments `ids`, whose rows `state` and `m` hold; its reward is 0."""
-        n, tail = len(out), [m.lifted[:, None]]
+        tail = [m.lifted[:, None]]
         # D = max over keypoints of |object keypoint - goal keypoint|
         keypoints = self._keypoints(state.object_pos, state.object_frame[:, :4], self.offsets[ids])
         to_goal = keypoints - m.goal_keypoints
         goal_distance = to_goal.square().sum(dim=2).amax(dim=1).sqrt()
         tip_distance = (state.tip_pos - state.object_pos[:, None, None]).square_().sum(dim=3).sqrt_().flatten(1)
+        closest_tips = torch.where(m.closest_tips < 0, tip_distance, m.closest_tips)
+        closest_goal = torch.where(m.closest_goal < 0, goal_distance, m.closest_goal)
         if self.card.tips_observed:
-            tail.insert(0, torch.where(m.closest_tips < 0, tip_distance, m.closest_tips))
+            tail.insert(0, closest_tips)
         palms = state.palm_pos[:, :, None]
         blocks = [
             (state.joint_pos - self.middle) / self.half_range,
@@ -215,14 +223,14 @@ class Rules:
             to_goal.flatten(1),
             self.scales[ids],
             *([state.blocks.flatten(1)] if self.card.blocks_observed else []),
-            torch.where(m.closest_goal < 0, goal_distance, m.closest_goal)[:, None],
+            closest_goal[:, None],
             *tail,
             torch.log1p(m.progress / CLOCK_SCALE)[:, None],
             torch.log1p(m.successes)[:, None],
-            out.new_zeros(n, 1),
+            self._unpaid[: len(out)],
         ]
         torch.cat(blocks, dim=1, out=out)
-        return View(out, tip_distance, goal_distance)
+        return View(out, tip_distance, goal_distance, closest_tips, closest_goal)
 
     def _whole(self, obs: Tensor, state: PhysicsState, m: Memory, ids: Tensor | slice = slice(None)) -> Tensor:
         """(N, O) what is observed, cut to its range, with what is privileged behind it."""
@@ -247,13 +255,13 @@ class Rules:
         lift, lifts = height.clamp(0, LIFT_CAP).masked_fill_(lifted, 0.0), lifted ^ m.lifted
         m.lifted.copy_(lifted)
         # fingers: 50 sum_f clip(m_f - d_f, 0, 10);  m_f <- min(m_f, d_f)
-        approach = (m.closest_tips - view.tip_distance).clamp_(0, FINGER_CAP).sum(dim=1)
+        approach = (view.closest_tips - view.tip_distance).clamp_(0, FINGER_CAP).sum(dim=1)
         if not card.fingers_always_paid:
             approach.masked_fill_(lifted, 0.0)
-        torch.minimum(m.closest_tips, view.tip_distance, out=m.closest_tips)
+        torch.minimum(view.closest_tips, view.tip_distance, out=m.closest_tips)
         # keypoints: 200 max(0, m_D - D), once lifted;  m_D <- min(m_D, D)
-        gain = (m.closest_goal - view.goal_distance).clamp_(min=0).mul_(lifted)
-        torch.minimum(m.closest_goal, view.goal_distance, out=m.closest_goal)
+        gain = (view.closest_goal - view.goal_distance).clamp_(min=0).mul_(lifted)
+        torch.minimum(view.closest_goal, view.goal_distance, out=m.closest_goal)
         # goal: 1000 / hold steps for every step near it; joint speeds: 0.003 and 0.0003 per rad/s
         speeds = None
         if card.velocity_penalty:
@@ -276,8 +284,10 @@ class Rules:
         m = self.memory
         pos, quat = resets.draw_goal(len(ids), self.card, self.generator)
         m.goal_pos[ids], m.goal_quat[ids] = pos, quat
-        aim = pos.clone()
-        aim[:, 2] += BUCKET_TARGET if self.card.goal == "bucket" else 0.0
+        aim = pos
+        if self.card.goal == "bucket":
+            aim = pos.clone()
+            aim[:, 2] += BUCKET_TARGET
         m.goal_keypoints[ids] = self._keypoints(aim, quat, self.offsets[ids])
         m.near_steps[ids] = 0
         m.closest_goal[ids] = -1

@@ -10,6 +10,7 @@ from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.bodies.base import BodyEnv, Verdict
 from epo_lightning.envs.signals import Signal, Signals
 from epo_lightning.limits import require_range
+from epo_lightning.physics.base import WantedThreads
 
 TIMESTEP, DECIMATION = 0.01, 5
 START_HEIGHT = 0.75
@@ -57,10 +58,11 @@ class AntTrap(BodyEnv):
         seed: Seed of the noise at the start.
         max_steps: Time limit of an episode in env steps of 0.05 s.
         trap: x of the middle of the trap's back wall, in m; side walls reach 5.5 m back from there.
-        threads: CPU threads; null: the cores this process may use, shared by a machine's ranks.
+        threads: CPU threads; null: the cores this process may use, shared by a machine's ranks; auto: what a
+            measurement of a second finds best when a training begins. Results do not depend on it.
 
     Raises:
-        Mistake: When the ant would start inside a wall, or `max_steps` or `threads` is not positive.
+        Mistake: When the ant would start inside a wall, or `max_steps` or `threads` is no number of threads.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class AntTrap(BodyEnv):
         seed: int,
         max_steps: int = 1000,
         trap: float = 12.0,
-        threads: int | None = None,
+        threads: WantedThreads = None,
     ) -> None:
         require_range("data.env.init_args.trap", trap, 2.0)
         from epo_lightning.envs.bodies.ant import build_scene

@@ -12,6 +12,7 @@ from torch import Tensor
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.bodies.base import CAMERA, BodyEnv, Verdict
 from epo_lightning.envs.signals import Signal, Signals
+from epo_lightning.physics.base import WantedThreads
 
 if TYPE_CHECKING:
     import mujoco
@@ -92,14 +93,15 @@ class BallInCup(BodyEnv):
         device: Where tensors are handed over; the physics runs on the CPU.
         seed: Seed of the start positions.
         max_steps: Time limit of an episode in env steps of 0.02 s; the best return is a little less.
-        threads: CPU threads; null: the cores this process may use, shared by a machine's ranks.
+        threads: CPU threads; null: the cores this process may use, shared by a machine's ranks; auto: what a
+            measurement of a second finds best when a training begins. Results do not depend on it.
 
     Raises:
-        Mistake: When `max_steps` or `threads` is not positive.
+        Mistake: When `max_steps` or `threads` is no number of threads.
     """
 
     def __init__(
-        self, num_envs: int, device: torch.device, seed: int, max_steps: int = 1000, threads: int | None = None
+        self, num_envs: int, device: torch.device, seed: int, max_steps: int = 1000, threads: WantedThreads = None
     ) -> None:
         spec = EnvSpec("BallInCup", num_envs, 8, 2, max_episode_steps=max_steps, step_seconds=CONTROL_SECONDS)
         super().__init__(spec, device, seed, build_scene(), round(CONTROL_SECONDS / TIMESTEP), threads)

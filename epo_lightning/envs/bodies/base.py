@@ -15,6 +15,7 @@ from torch import Tensor
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.envs.threads import OneThread
 from epo_lightning.limits import Mistake
+from epo_lightning.physics.base import WantedThreads
 
 if TYPE_CHECKING:
     import mujoco
@@ -53,10 +54,10 @@ class BodyEnv(VectorEnv):
         seed: Seed of this environment's own generator.
         model: The scene, with a camera `CAMERA`.
         decimation: Physics steps per env step.
-        threads: CPU threads; None: the cores this process may use, shared by a machine's ranks.
+        threads: CPU threads, as each task's own documentation has it.
 
     Raises:
-        Mistake: When `spec` asks for less than one environment or less than one step, or `threads` is not positive.
+        Mistake: When `spec` asks for less than one environment or step, or `threads` is no number of threads.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class BodyEnv(VectorEnv):
         seed: int,
         model: "mujoco.MjModel",
         decimation: int,
-        threads: int | None,
+        threads: WantedThreads,
     ) -> None:
         if spec.num_envs < 1:
             raise Mistake(f"data.num_envs must be at least 1, got {spec.num_envs}")
@@ -180,6 +181,14 @@ class BodyEnv(VectorEnv):
         self._met = state["met"].to("cpu", torch.bool, copy=True)
         self._generator.set_state(state["generator"].cpu())
         self._begun = True
+
+    def settle(self) -> str:
+        """The number of threads, where it is to be measured; see `VectorEnv.settle`."""
+        return self.worlds.settle()
+
+    def chosen(self) -> dict[str, Any]:
+        """Who steps; see `VectorEnv.chosen`."""
+        return self.worlds.chosen()
 
     def render(self, envs: Sequence[int], width: int, height: int) -> np.ndarray:
         """The scene from its camera; see `VectorEnv.render`."""
