@@ -44,6 +44,9 @@ class RolloutDataModule(L.LightningDataModule):
             by default where the training has brought it.
         seed: Seed of environments, action noise and shuffles; every rank draws its own streams from it. The command
             line sets it to `seed_everything`.
+
+    Attributes:
+        before_setup: Called first in `setup`, when the ranks can talk to each other and nothing is built yet.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class RolloutDataModule(L.LightningDataModule):
         self.difficulty: dict[str, float] = {}
         self.source: LoaderSource | None = None
         self._unused: tuple[int, int] | None = None
+        self.before_setup: Callable[[], None] = lambda: None
 
     @property
     def spec(self) -> EnvSpec:
@@ -83,6 +87,7 @@ class RolloutDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Build the environments that `stage` needs, on this rank's device."""
+        self.before_setup()
         if stage == "fit" and self.env is None:
             self.env = self._build(self.num_envs, self._stream_seed(Stream.ENVIRONMENTS))
         elif stage != "fit":
