@@ -24,6 +24,10 @@ SILENCE = "EPO_RANK_SILENCE"
 _PATIENCE = 30.0
 _CONNECT = 30.0
 _READ = 65536
+_MISTAKE = 2
+"""The exit code of a user's mistake."""
+_SAME_MISTAKE = 1.0
+"""Seconds within which the first rank meets it, too."""
 _LONGEST = 2000
 """Characters of a line that a rank tells of its own fault."""
 
@@ -125,7 +129,7 @@ class RankWatch(threading.Thread):
         super().__init__(name="rank-watch", daemon=True)
         self.own, self.limit, self._on_loss, self._autopsy = own, limit, on_loss, autopsy
         self._peers = [_Peer(place, line) for place, line in peers]
-        self._lock, self._over, self._is_failing = threading.Lock(), threading.Event(), False
+        self._over, self._fails = threading.Event(), threading.Event()
 
     def run(self) -> None:
         """Until a rank is lost, or `leave`."""
@@ -174,9 +178,9 @@ class RankWatch(threading.Thread):
 
     def _lose(self, loss: Loss) -> None:
         """The first rank passes it on; who is stuck on this machine is ended."""
-        with self._lock:
-            if self._is_failing and self.own.rank == 0:  # it ends by itself, and tells why
-                return
+        # the first rank ends by itself where it fails, and tells why; a user's mistake is mostly that of all
+        if self.own.rank == 0 and self._fails.wait(_SAME_MISTAKE if loss.code == _MISTAKE else 0):
+            return
         for peer in self._peers:
             peer.send(lost=loss.rank, line=loss.line, code=loss.code)
         self._end_stuck(loss)
@@ -200,8 +204,7 @@ class RankWatch(threading.Thread):
             code: With which all end.
             seconds: How long it waits.
         """
-        with self._lock:
-            self._is_failing = True
+        self._fails.set()
         for peer in self._peers:
             peer.send(fault=fault[:_LONGEST], code=code)
         if self.own.rank:
