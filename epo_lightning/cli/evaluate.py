@@ -7,6 +7,7 @@ from typing import Any
 
 from epo_lightning.cli.agents import roster
 from epo_lightning.cli.invocation import Invocation
+from epo_lightning.cli.ranks import together
 from epo_lightning.cli.trainer import naming_the_callback
 
 
@@ -45,7 +46,7 @@ def _evaluate(run: Invocation, evaluation: Callable[..., Any], agents: str | Non
     elif model.draws_too:
         model.roster = (run.trained.champion,)
     try:
-        with naming_the_callback():
+        with together(run), naming_the_callback():
             evaluation(model, datamodule=run.datamodule, ckpt_path=run.trained.path, verbose=False)
     except SystemExit:  # how Lightning answers to Ctrl-C
         return 128 + signal.SIGINT

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Timer
 
 from epo_lightning.cli.arguments import RESUME
 from epo_lightning.cli.invocation import Invocation
+from epo_lightning.cli.ranks import together
 from epo_lightning.cli.trainer import naming_the_callback
 from epo_lightning.limits import Mistake
 from epo_lightning.run.interruption import TimeLimit
@@ -42,7 +43,7 @@ def fit(run: Invocation) -> int:
     begin(trainer.loggers)
     ended_at_once, code, ending = False, 1, Ending("failed")
     try:
-        with naming_the_callback():
+        with together(run, lambda line: _sum_up(run, Ending("failed", line))), naming_the_callback():
             trainer.fit(run.model, run.datamodule, ckpt_path=run.trained.path)
         code, ending = (128 + run.stop.signal if run.stop.signal else 0), _ending(run)
     except SystemExit as leaving:  # how Lightning answers to Ctrl-C, of which only the second one comes so far

@@ -193,6 +193,20 @@ class VectorEnv(ABC):
             Mistake: When a value is out of range.
         """
 
+    def begin_at(self, values: Mapping[str, float]) -> None:
+        """Take over the difficulty that another instance's `curriculum()` returned, and go on from there.
+
+        Of `set_curriculum` it differs in that nothing is held. A training that goes on on more ranks needs it.
+
+        Raises:
+            Mistake: When the task cannot.
+        """
+        if values:
+            raise Mistake(
+                f"--ckpt_path: {self.spec.name} cannot go on on another number of ranks, since new environments cannot"
+                " begin at its difficulty: its environment does not implement begin_at()"
+            )
+
     def true_objective(self, successes: Tensor) -> Tensor:
         """What episodes with so many `successes`, of any shape, are worth at the present difficulty.
 

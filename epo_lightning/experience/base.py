@@ -206,18 +206,28 @@ class Experience(IterableDataset[Batch]):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue where `saved` was taken: exactly, or with new episodes where the simulator cannot restore."""
-        require_same_halves(self.env, state["env"])
-        load_state(self.env, state["env"])
+        """Continue where `saved` was taken: exactly, or with new episodes where the simulator cannot restore.
+
+        So does a simulator without a state (`env` is None, see `dealing`), at the difficulty that was reached.
+        """
+        goes_on = state["env"] is not None
+        if goes_on:
+            require_same_halves(self.env, state["env"])
+            load_state(self.env, state["env"])
+            self.generator.set_state(state["generator"])
+            torch.set_rng_state(state["torch_rng"])
+        else:
+            self.env.begin_at(state["curriculum"])
+            seed = self.world.stream_seed(Stream.ROLLOUT, state["env_steps"])  # not that of the run's first step
+            self.generator.manual_seed(seed)
+            torch.manual_seed(seed)
         self.ledger.load_state_dict(state["ledger"])
         self.fitness.load_state_dict(state["fitness"])
         self.individuals = state["individuals"].clone()
-        self.generator.set_state(state["generator"])
-        torch.set_rng_state(state["torch_rng"])
         self.env_steps = state["env_steps"]
-        if self.env.spec.restores:
+        if goes_on and self.env.spec.restores:
             self.obs = state["obs"].to(self.device)
             self.state = state["state"].to(self.device)
-        else:  # `begin` resets the environments
+        elif not self.env.spec.restores:  # `begin` resets the environments
             self.ledger.drop_running()
             self.open_window()

@@ -68,15 +68,20 @@ class Comparison:
             exact, mean over the same; NaN for the master. `ess`: the fraction of the agent's samples in the master's
             off-policy batch that really counts; NaN where it has none, as the master.
         """
-        entropy, divergence = of_all_ranks(self._asked(autocast)).mean(0).unbind()
-        told = {"entropy": entropy, "kl_to_master": divergence}
-        if sources is not None:
+        asked = self._asked(autocast)
+        if sources is None:
+            parts = of_all_ranks(asked)
+        else:
             population = self.buffer.population
             agents = self._agent_of_env[sources].flatten()
             log_mu = self.buffer.log_mu[:, self.buffer.envs : self.buffer.shape.learnt_columns].flatten()
             sums = log_weight_sums(log_mu, agents, population.num_agents)
-            told["ess"] = effective_sample_fractions(of_all_ranks(sums))
-        return told
+            both = of_all_ranks(torch.cat([asked.flatten(), sums.flatten()]))  # one call
+            parts = both[:, : asked.numel()].unflatten(1, asked.shape)
+            weights = both[:, asked.numel() :].unflatten(1, sums.shape)
+        entropy, divergence = parts.mean(0).unbind()
+        told = {"entropy": entropy, "kl_to_master": divergence}
+        return told if sources is None else {**told, "ess": effective_sample_fractions(weights)}
 
     def _asked(self, autocast: Callable[[], AbstractContextManager[Any]]) -> Tensor:
         """(2, K) mean entropy, and KL(agent || master).

@@ -80,7 +80,7 @@ class Diversity:
             step, env = numbers // envs, numbers % envs
             loss = functional.nll_loss(self.classifier(buffer.obs[step, env], buffer.actions[step, env]), agents[env])
             gradients = torch.autograd.grad(loss, self.parameters)
-            average_over_ranks(gradients)
+            gradients = tuple(average_over_ranks(gradients))
             for parameter, gradient in zip(self.parameters, gradients, strict=True):
                 parameter.grad = gradient
             self._adam.step()

@@ -105,7 +105,7 @@ class EpisodeLedger:
 
 
 class AgentMean(Metric):
-    """Mean of each quantity over episodes, per agent; sums and counts are added up over ranks.
+    """Mean of each quantity over episodes, per agent; with several ranks `total` and `count` are added up before.
 
     Args:
         population: Which environments are whose.
@@ -116,7 +116,7 @@ class AgentMean(Metric):
     count: Tensor
 
     def __init__(self, population: Population) -> None:
-        super().__init__()
+        super().__init__(sync_on_compute=False)
         self.population = population
         zeros = torch.zeros(len(QUANTITIES), population.num_agents, dtype=torch.float64)
         self.add_state("total", zeros, dist_reduce_fx="sum")

@@ -31,6 +31,8 @@ class FitnessWindow:
         episodes: How many episodes of an environment count; 1 unless it is set.
         opened_at: Env steps at which the window was opened.
         missing: Environments of all ranks that had begun no episode in it when it was asked whether it is complete.
+        gone: What environments have said that were there when it was opened and are no more, on any rank, the same on
+            all: `total` (M, K), and `count` (K,) of them; None where there are none.
     """
 
     def __init__(self, population: Population, device: torch.device) -> None:
@@ -38,6 +40,7 @@ class FitnessWindow:
         self.episodes = 1
         self.opened_at = 0
         self.missing = 0
+        self.gone: dict[str, Tensor] | None = None
         self._total = torch.zeros(len(QUANTITIES), num_envs, device=device)
         self._count = torch.zeros(num_envs, dtype=torch.long, device=device)
         self._is_old = torch.zeros(num_envs, dtype=torch.bool, device=device)
@@ -50,7 +53,7 @@ class FitnessWindow:
             running: (M, N) what the running episodes have gathered; they are not the window's.
             env_steps: What the training has made so far.
         """
-        self.opened_at = env_steps
+        self.opened_at, self.gone = env_steps, None
         self._total = torch.zeros_like(self._total)
         self._count = torch.zeros_like(self._count)
         self._is_old = running[_LENGTH] > 0
@@ -102,7 +105,23 @@ class FitnessWindow:
         values = self.of_each_env(running).double()
         means = self.population.sums(values) / self.population.envs_of(values.device)
         sum_over_ranks(means)
-        return means / (dist.get_world_size() if several_ranks() else 1)
+        ranks = dist.get_world_size() if several_ranks() else 1
+        means = means / ranks
+        if self.gone is None:
+            return means
+        envs = self.population.envs_of(values.device) * ranks
+        return (means * envs + self.gone["total"]) / (envs + self.gone["count"])
+
+    def farewell(self, running: Tensor, leaving: Tensor) -> dict[str, Tensor]:
+        """What the environments `leaving` (N,) bool have said of their agents, as `gone` keeps it.
+
+        Args:
+            running: (M, N) what the running episodes have gathered.
+            leaving: Those that will be no more; who has no episode in the window has said nothing.
+        """
+        said = leaving & (self._weight(running) > 0)
+        values = torch.where(said, self.of_each_env(running), 0.0).double()
+        return {"total": self.population.sums(values), "count": self.population.sums(said.double())}
 
     def of_each_env(self, running: Tensor) -> Tensor:
         """(M, N) mean of each quantity over the episodes that count of each environment of this rank."""
@@ -119,7 +138,7 @@ class FitnessWindow:
     def state_dict(self) -> dict[str, Any]:
         """Everything but `episodes`, which is a setting."""
         tensors = {"total": self._total, "count": self._count, "is_old": self._is_old, "before": self._before}
-        return {**tensors, "opened_at": self.opened_at}
+        return {**tensors, "opened_at": self.opened_at, "gone": self.gone}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state` on this window's device."""
@@ -128,3 +147,5 @@ class FitnessWindow:
             state[name].to(device, copy=True) for name in ("total", "count", "is_old", "before")
         )
         self.opened_at = state["opened_at"]
+        gone = state.get("gone")  # checkpoints that were written before it was kept do not have it
+        self.gone = None if gone is None else {name: value.to(device, copy=True) for name, value in gone.items()}

@@ -21,6 +21,7 @@ from epo_lightning.experience.targets import Targets
 from epo_lightning.experience.world import World
 from epo_lightning.learner.actor_critic import Expression
 from epo_lightning.learner.hyper_parameters import HyperParameters
+from epo_lightning.learner.normalization import Pending
 from epo_lightning.learner.stacked_moments import normalize_blocks
 from epo_lightning.learner.stacked_networks import StackedActorCritic
 
@@ -52,9 +53,9 @@ class IndependentTargets(Targets):
         """(N,)."""
         return self._gamma
 
-    def _normalized(self, advantages: Tensor) -> Tensor:
-        """Over all samples of an agent, of all ranks."""
-        return normalize_blocks(advantages, self.buffer.population.num_agents)
+    def _normalized(self, advantages: Tensor, *beside: Pending) -> Tensor:
+        """Over all samples of an agent, of all ranks; `beside` is merged in the same collective call."""
+        return normalize_blocks(advantages, self.buffer.population.num_agents, *beside)
 
     def _explained_variance(self, values: Tensor, targets: Tensor) -> Tensor:
         """() mean over the agents."""

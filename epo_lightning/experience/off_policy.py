@@ -65,7 +65,7 @@ class ReplayExperience(Experience[Batch]):
         """Also what was remembered; steps that wait for others end where the simulator cannot go on."""
         super().restore(state)
         self.buffer.load_state_dict(state["replay"])
-        if not self.env.spec.restores:
+        if self.obs is None:
             self.buffer.cut()
 
 

@@ -22,15 +22,29 @@ def of_all_ranks(x: Tensor) -> Tensor:
     return torch.stack(parts)
 
 
-def average_over_ranks(values: Sequence[Tensor]) -> None:
-    """Replace each by its mean over the ranks, in place: one collective call for all of them."""
+def sum_together(values: Sequence[Tensor]) -> list[Tensor]:
+    """The sum of each over the ranks: one collective call for all of them; float64 of whole numbers, too."""
     if not several_ranks():
-        return
+        return [*values]
+    flat = torch.cat([value.double().flatten() for value in values])
+    dist.all_reduce(flat)
+    return _as(values, flat)
+
+
+def average_over_ranks(values: Sequence[Tensor]) -> list[Tensor]:
+    """The mean of each over the ranks: one collective call for all of them, of one flat tensor; they are its parts."""
+    if not several_ranks():
+        return [*values]
     flat = torch.cat([value.flatten() for value in values])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    for value, mean in zip(values, flat.split([value.numel() for value in values]), strict=True):
-        value.copy_(mean.view_as(value))
+    return _as(values, flat)
+
+
+def _as(values: Sequence[Tensor], flat: Tensor) -> list[Tensor]:
+    """The parts of `flat`, of the shapes of `values`."""
+    parts = flat.split([value.numel() for value in values])
+    return [part.view_as(value) for part, value in zip(parts, values, strict=True)]
 
 
 def several_ranks() -> bool:

@@ -11,7 +11,7 @@ from epo_lightning.experience.episodes import explained_variance
 from epo_lightning.experience.mirror import Mirror
 from epo_lightning.experience.settings import OnPolicySettings
 from epo_lightning.learner.actor_critic import ActorCritic
-from epo_lightning.learner.normalization import normalize_across_ranks
+from epo_lightning.learner.normalization import Pending, normalize_across_ranks
 
 
 class Targets:
@@ -35,7 +35,7 @@ class Targets:
 
     def complete(self, last_value: Tensor) -> None:
         """Fill in everything that the losses need, in normalised units; `last_value` (N,) follows the last step."""
-        self._normalize_observations()
+        news = self._normalize_observations()
         buffer, moments, envs = self.buffer, self.policy.value_moments, self.buffer.envs
         buffer.values[-1, :envs] = last_value
         own_values = moments.denormalize(buffer.values[:, :envs])
@@ -43,8 +43,10 @@ class Targets:
         values, targets = own_values[:-1], self._on_policy_targets(self._own_rewards(), own_values, final_values)
         self.diagnostics["losses/explained_variance"] = self._explained_variance(values, targets)
         values, targets, learnt = self._with_relabelled(values, targets)
-        buffer.advantages.copy_(self._normalized(targets - values))
-        self.policy.update_value_moments(learnt)
+        scale = self.policy.value_scale()
+        observed, valued = (self.policy.obs_moments, news), (moments, moments.seen(learnt))
+        buffer.advantages.copy_(self._normalized(targets - values, observed, valued))  # one call for all three
+        self.policy.keep_values(*scale)
         moments.normalize(values, out=buffer.values[:-1])
         moments.normalize(targets, out=buffer.targets)
 
@@ -65,17 +67,17 @@ class Targets:
         """Discount; (N,) where it is not the same in all environments."""
         return self.settings.gamma
 
-    def _normalized(self, advantages: Tensor) -> Tensor:
-        """Over all samples of all ranks."""
-        return normalize_across_ranks(advantages)
+    def _normalized(self, advantages: Tensor, *beside: Pending) -> Tensor:
+        """Over all samples of all ranks; `beside` is merged in the same collective call."""
+        return normalize_across_ranks(advantages, *beside)
 
     def _explained_variance(self, values: Tensor, targets: Tensor) -> Tensor:
         return explained_variance(values, targets)
 
-    def _normalize_observations(self) -> None:
-        """Normalise in place with the moments the rollout was made with; then take its observations in.
+    def _normalize_observations(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalise in place with the moments the rollout was made with; returns those of its observations.
 
-        Where their mirror images are learned from, those are taken in, too.
+        Where their mirror images are learned from, those are among them, too.
         """
         moments = self.policy.obs_moments
         collected = self.buffer.obs[:, : self.buffer.envs]
@@ -85,7 +87,7 @@ class Targets:
             self.mirror.begin(moments)
             news = self.mirror.both(*news)
             self.mirror.roll(self.buffer)
-        moments.merge(*news)
+        return news
 
     def _on_policy_targets(self, rewards: Tensor, values: Tensor, final_values: Tensor) -> Tensor:
         """(T, N) targets of the agents' own samples; `values` is (T + 1, N)."""

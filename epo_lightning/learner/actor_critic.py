@@ -151,6 +151,16 @@ class ActorCritic(NormalizingPolicy):
         """Project the log standard deviations back into their range; call it after every optimizer step."""
         self.log_std.clamp_(self.settings.log_std_min, self.settings.log_std_max)
 
-    @abstractmethod
     def update_value_moments(self, targets: Tensor) -> None:
         """Take in critic targets, and rescale the value head so that V(s) does not jump (PopArt, arXiv 1602.07714)."""
+        before = self.value_scale()
+        self.value_moments.update(targets)
+        self.keep_values(*before)
+
+    def value_scale(self) -> tuple[Tensor, Tensor]:
+        """Standard deviation and mean of the values, as `keep_values` needs them."""
+        return self.value_moments.std(), self.value_moments.mean.float()
+
+    @abstractmethod
+    def keep_values(self, old_std: Tensor, old_mean: Tensor) -> None:
+        """Rescale the value head so that V(s) does not jump when the value moments have changed from these."""

@@ -169,11 +169,9 @@ class LatentActorCritic(ActorCritic):
         return StandaloneActor(self, agent)
 
     @torch.no_grad()
-    def update_value_moments(self, targets: Tensor) -> None:
-        """Take in critic targets, and rescale the value head so that V(s) does not jump (PopArt, arXiv 1602.07714)."""
-        old_std, old_mean = self.value_moments.std(), self.value_moments.mean.float()
-        self.value_moments.update(targets)
-        std, mean = self.value_moments.std(), self.value_moments.mean.float()
+    def keep_values(self, old_std: Tensor, old_mean: Tensor) -> None:
+        """See `ActorCritic.keep_values`."""
+        std, mean = self.value_scale()
         self.value_head.weight.mul_(old_std / std)
         self.value_head.bias.mul_(old_std).add_(old_mean - mean).div_(std)
 

@@ -85,21 +85,31 @@ class RunningMoments(nn.Module):
         """Undo `normalize`, but for its clipping: x * std + mean."""
         return x * self.std() + self.mean.float()
 
+    def seen(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `of`, of samples that `update` takes in."""
+        rows = x.reshape(-1, *self.mean.shape)
+        variance, mean = torch.var_mean(rows, dim=0, correction=0)
+        return torch.full_like(self.count, len(rows)), mean.double(), variance.double()
+
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
         """Take in samples x (..., F); with several ranks a collective call, made by all of them."""
-        rows = x.reshape(-1, *self.mean.shape)
-        variance, mean = torch.var_mean(rows, dim=0, correction=0)
-        self.merge(torch.full_like(self.count, len(rows)), mean.double(), variance.double())
+        self.merge(*self.seen(x))
 
-    @torch.no_grad()
     def merge(self, count: Tensor, mean: Tensor, var: Tensor) -> None:
         """Merge the moments of new samples (this rank's; the ranks' are summed here) into the running ones."""
+        merge_together((self, (count, mean, var)))
+
+    @torch.no_grad()
+    def sums(self, count: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+        """(3, F) what can be added up over the ranks, of the moments of new samples."""
         # Sums relative to the running mean, which all ranks share: they can simply be added
         delta = mean - self.mean
-        sums = torch.stack([delta * count, (var + delta.square()) * count, count.expand_as(delta)])
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(sums)
+        return torch.stack([delta * count, (var + delta.square()) * count, count.expand_as(delta)])
+
+    @torch.no_grad()
+    def take(self, sums: Tensor) -> None:
+        """Merge `sums` (3, F) of all ranks into the running moments."""
         first, second, new = sums[0], sums[1], sums[2].flatten()[0]
         total = self.count + new
         # mean <- mean + n/N delta;  M2 <- M2 + M2_new + delta^2 n (N - n) / N
@@ -121,8 +131,32 @@ class RunningMoments(nn.Module):
         self.var.mul_(factor**2)
 
 
-def normalize_across_ranks(x: Tensor) -> Tensor:
-    """(x - mean) / std over all entries of all ranks; a collective call when there are several ranks."""
+Pending = tuple[RunningMoments, tuple[Tensor, Tensor, Tensor]]
+"""Running moments, and those of this rank's new samples (see `RunningMoments.of`), which are not merged yet."""
+
+
+def merge_together(*pending: Pending) -> None:
+    """Merge the new samples of all ranks into each of several running moments: with several ranks one collective call.
+
+    Sums are float64, whatever they are of, so that they travel as one tensor.
+    """
+    sums = [moments.sums(*news) for moments, news in pending]
+    if dist.is_available() and dist.is_initialized():
+        flat = torch.cat([each.flatten() for each in sums])
+        dist.all_reduce(flat)
+        parts = flat.split([each.numel() for each in sums])
+        sums = [part.view_as(each) for part, each in zip(parts, sums, strict=True)]
+    for (moments, _), each in zip(pending, sums, strict=True):
+        moments.take(each)
+
+
+def normalize_across_ranks(x: Tensor, *beside: Pending) -> Tensor:
+    """(x - mean) / std over all entries of all ranks; a collective call when there are several ranks.
+
+    Args:
+        x: Of any shape.
+        beside: What is merged in the same call.
+    """
     moments = RunningMoments(epsilon=1e-8).to(x.device)
-    moments.update(x)
+    merge_together((moments, moments.seen(x)), *beside)
     return moments.normalize(x)

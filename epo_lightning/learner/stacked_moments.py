@@ -8,7 +8,7 @@ Rows stand in blocks of the same length, network after network: (..., K n, F) is
 import torch
 from torch import Tensor
 
-from epo_lightning.learner.normalization import Normalizer, RunningMoments
+from epo_lightning.learner.normalization import Normalizer, Pending, RunningMoments, merge_together
 from epo_lightning.learner.stacked import rows_of
 
 
@@ -58,10 +58,9 @@ class StackedMoments(RunningMoments):
         variance = squares.flatten(1, 2).mean(0).unflatten(0, (networks, -1)).mean(1)
         return torch.full_like(self.count, x.numel() // self.mean.numel()), mean.double(), variance.double()
 
-    @torch.no_grad()
-    def update(self, x: Tensor) -> None:
-        """Take in samples x (..., K n, F); with several ranks a collective call, made by all of them."""
-        self.merge(*self.of(x))
+    def seen(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `of`: `update` takes in samples x (..., K n, F)."""
+        return self.of(x)
 
 
 def _in_blocks(x: Tensor, blocks: Tensor) -> Tensor:
@@ -70,8 +69,14 @@ def _in_blocks(x: Tensor, blocks: Tensor) -> Tensor:
     return split
 
 
-def normalize_blocks(x: Tensor, networks: int) -> Tensor:
-    """(x - mean) / std of x (..., K n), over all entries of a network and all ranks: a collective call with several."""
+def normalize_blocks(x: Tensor, networks: int, *beside: Pending) -> Tensor:
+    """(x - mean) / std of x (..., K n), over all entries of a network and all ranks: a collective call with several.
+
+    Args:
+        x: See above.
+        networks: K.
+        beside: What is merged in the same call.
+    """
     moments = StackedMoments(networks, epsilon=1e-8).to(x.device)
-    moments.update(x)
+    merge_together((moments, moments.of(x)), *beside)
     return moments.normalize(x)

@@ -190,11 +190,9 @@ class StackedActorCritic(ActorCritic):
         )
 
     @torch.no_grad()
-    def update_value_moments(self, targets: Tensor) -> None:
-        """See `ActorCritic.update_value_moments`; targets (..., K B)."""
-        old_std, old_mean = self.value_moments.std(), self.value_moments.mean.float()
-        self.value_moments.update(targets)
-        std, mean = self.value_moments.std(), self.value_moments.mean.float()
+    def keep_values(self, old_std: Tensor, old_mean: Tensor) -> None:
+        """See `ActorCritic.keep_values`; (K,) each."""
+        std, mean = self.value_scale()
         self.value_head.weight.mul_((old_std / std)[:, None, None])
         bias = self.value_head.bias
         bias.mul_(old_std[:, None]).add_((old_mean - mean)[:, None]).div_(std[:, None])

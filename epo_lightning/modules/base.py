@@ -19,6 +19,7 @@ from torch import Tensor
 from epo_lightning.algorithm.genome import Genome
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.experience.base import Experience
+from epo_lightning.experience.dealing import Deal
 from epo_lightning.experience.world import World
 from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake
@@ -68,6 +69,7 @@ class PopulationModule(Evaluated, ABC):
         self.metrics: dict[str, float] = {}
         self._dataset: Experience[Any] | None = None
         self._restored: dict[str, Any] = {}
+        self._dealt: list[dict[str, Any]] = []
 
     # What an algorithm is -------------------------------------------------------------------------------------------
 
@@ -155,7 +157,12 @@ class PopulationModule(Evaluated, ABC):
 
     def train_dataloader(self) -> Experience[Any]:
         """The algorithm's own stream: Lightning takes one pass of it per epoch."""
-        self._dataset = self.experience(self.data.world())
+        world = self.data.world()
+        self._dataset = self.experience(world)
+        if self._dealt:
+            deal = Deal(self._dealt, world.rank, world.world_size, self._dataset.population)
+            rank_zero_info(deal.told())
+            self._restored, self._dealt = deal.state(), []
         if self._restored:
             self._dataset.restore(self._restored)
             self._restored = {}
@@ -214,7 +221,8 @@ class PopulationModule(Evaluated, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another algorithm, population, network or task by name.
 
-        To train on, one of another layout, number of ranks or environments, or kind of device, too.
+        To train on, one of another layout, number of environments, or kind of device, too. What another number of ranks
+        has saved is dealt to those of now.
         """
         trainer = self.trainer
         require_same_identity(contents.identity_of(checkpoint), self.identity(self.data.spec), self.changeable)
@@ -229,6 +237,7 @@ class PopulationModule(Evaluated, ABC):
             raise Mistake(f"--ckpt_path does not match this run: its weights lack, or have too much, {min(unlike)!a}")
         ranks = contents.ranks_of(checkpoint)
         self._restored = ranks[trainer.global_rank % len(ranks)] if ranks else {}
+        self._dealt = ranks if trainer.training and len(ranks) != trainer.world_size else []
 
 
 class PopulationCallback(L.Callback):

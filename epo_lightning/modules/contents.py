@@ -120,7 +120,7 @@ def gather(local: dict[str, Any]) -> list[dict[str, Any]] | None:
 
 
 def require_resumable(checkpoint: Mapping[str, Any], world_size: int, num_envs: int, device: torch.device) -> None:
-    """Refuse to train on where that cannot go on exactly.
+    """Refuse to train on where that cannot go on.
 
     Args:
         checkpoint: Its contents.
@@ -129,7 +129,7 @@ def require_resumable(checkpoint: Mapping[str, Any], world_size: int, num_envs: 
         device: Of this rank.
 
     Raises:
-        Mistake: When another version, number of ranks, of environments per rank, or kind of device wrote it.
+        Mistake: When another version or kind of device wrote it, or as many ranks with other environments.
     """
     if not has_present_layout(checkpoint):
         raise Mistake(
@@ -139,18 +139,17 @@ def require_resumable(checkpoint: Mapping[str, Any], world_size: int, num_envs: 
     ranks = ranks_of(checkpoint)
     if not ranks:
         return
-    if len(ranks) != world_size:
-        raise Mistake(
-            f"--ckpt_path was written by {len(ranks)} rank(s): resume it with --trainer.devices {len(ranks)}, not"
-            f" {world_size}"
-        )
     if "obs" not in ranks[0]:
         raise Mistake(
             "--ckpt_path holds a policy without the state of its training: begin a new run with it, by fit --pretrained"
         )
     envs = ranks[0]["obs"].shape[0]
-    if envs != num_envs:
-        raise Mistake(f"--ckpt_path was trained with data.num_envs {envs}: set it so, not to {num_envs}")
+    if envs != num_envs and len(ranks) == world_size:
+        raise Mistake(
+            f"--ckpt_path: data.num_envs {envs} -> {num_envs} cannot change on resume, every environment has a running"
+            " episode in the checkpoint; leave it to the checkpoint, or start a new run (on another number of ranks it"
+            " may change)"
+        )
     if len(ranks[0]["generator"]) != len(torch.Generator(device).get_state()):
         raise Mistake(
             f"--ckpt_path was not trained on a {device.type}, and random numbers go on only on the same kind of device:"

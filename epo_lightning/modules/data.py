@@ -47,6 +47,9 @@ class RolloutDataModule(L.LightningDataModule):
             a GPU that learns from physics on the CPU; each half has a curriculum and random numbers of its own.
         seed: Seed of environments, action noise and shuffles; every rank draws its own streams from it. The command
             line sets it to `seed_everything`.
+
+    Attributes:
+        before_setup: Called first in `setup`, when the ranks can talk to each other and nothing is built yet.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class RolloutDataModule(L.LightningDataModule):
         self.difficulty: dict[str, float] = {}
         self.source: LoaderSource | None = None
         self._unused: tuple[int, int] | None = None
+        self.before_setup: Callable[[], None] = lambda: None
 
     @property
     def spec(self) -> EnvSpec:
@@ -88,6 +92,7 @@ class RolloutDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Build the environments that `stage` needs, on this rank's device."""
+        self.before_setup()
         if stage == "fit" and self.env is None:
             seed = self._stream_seed(Stream.ENVIRONMENTS)
             if self.double_buffer:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from epo_lightning.experience.base import Experience
 from epo_lightning.experience.episodes import QUANTITIES
-from epo_lightning.experience.ranks import of_all_ranks
+from epo_lightning.experience.ranks import sum_together
 from epo_lightning.modules.minibatches import MinibatchLog
 
 _RETURN, _SUCCESSES = QUANTITIES.index("return"), QUANTITIES.index("successes")
@@ -59,6 +59,7 @@ class IterationLog:
         elapsed = self.clock() - self._started
         recent, ledger = dataset.recent_episodes, dataset.ledger
         recent.update(ledger.last, ledger.has_finished)
+        recent.total, recent.count, succeeded = sum_together([recent.total, recent.count, ledger.has_succeeded])
         means, known_envs = recent.compute()
         recent.reset()
         scalars = {
@@ -67,7 +68,7 @@ class IterationLog:
             **_episodes(dataset, means, known_envs, champion),
             **scalars,
         }
-        of_agents = {**_episodes_of_agents(dataset, means, known_envs), **dataset.of_agents}
+        of_agents = {**_episodes_of_agents(dataset, means, known_envs, succeeded > 0), **dataset.of_agents}
         stacked = torch.stack([value.detach().to(torch.float64) for value in scalars.values()])
         values = torch.cat([stacked, *of_agents.values()]).tolist()  # the one time that the host waits
         for name in [name for name in metrics if name.startswith(("env/", "agents/")) and name not in scalars]:
@@ -105,7 +106,9 @@ def _all_envs(dataset: Experience[Any]) -> Tensor:
     return dataset.population.envs_of(dataset.device) * dataset.world.world_size
 
 
-def _episodes_of_agents(dataset: Experience[Any], means: Tensor, known_envs: Tensor) -> dict[str, Tensor]:
+def _episodes_of_agents(
+    dataset: Experience[Any], means: Tensor, known_envs: Tensor, has_succeeded: Tensor
+) -> dict[str, Tensor]:
     """(K,) of each name, where all environments of an agent have finished an episode; nothing of a single agent.
 
     Successes once one was counted: until then the task may count none.
@@ -113,8 +116,7 @@ def _episodes_of_agents(dataset: Experience[Any], means: Tensor, known_envs: Ten
     if dataset.population.num_agents == 1:
         return {}
     unknown = known_envs.view(-1) < _all_envs(dataset)
-    never = ~of_all_ranks(dataset.ledger.has_succeeded).any()
     return {
         "return": means[_RETURN].masked_fill(unknown, torch.nan),
-        "successes": means[_SUCCESSES].masked_fill(unknown | never, torch.nan),
+        "successes": means[_SUCCESSES].masked_fill(unknown | ~has_succeeded, torch.nan),
     }

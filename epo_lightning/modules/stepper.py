@@ -4,7 +4,7 @@ Automatic optimisation runs some thirty hooks per optimizer step, and manual opt
 small network waits for. An iteration is one batch here, so nothing of Lightning has to happen between its steps.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import lightning as L
 import torch
@@ -17,7 +17,7 @@ from epo_lightning.learner.optimizer import clip_gradients
 class Stepper:
     """Takes steps of one optimizer.
 
-    Gradients are averaged over the ranks (DDP) and scaled against underflow (`16-mixed`) as the trainer is set up, and
+    Gradients are averaged over the ranks and scaled against underflow (`16-mixed`) as the trainer is set up, and
     `trainer.global_step` counts.
 
     Args:
@@ -29,7 +29,6 @@ class Stepper:
     def __init__(self, trainer: L.Trainer, optimizer: torch.optim.Optimizer, max_grad_norm: float = torch.inf) -> None:
         self.optimizer, self.max_grad_norm = optimizer, max_grad_norm
         self.parameters: list[nn.Parameter] = [each for group in optimizer.param_groups for each in group["params"]]
-        self._before_backward: Callable[[Tensor], None] = trainer.strategy.pre_backward
         self._scaler: torch.amp.GradScaler | None = getattr(trainer.precision_plugin, "scaler", None)
         self._count = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
 
@@ -52,8 +51,18 @@ class Stepper:
         """Put the gradient of `loss` () where the parameters are, the mean over the ranks; for who steps by itself."""
         for parameter in self.parameters:
             parameter.grad = None  # `Optimizer.zero_grad` takes ten times as long
-        self._before_backward(loss)
         (loss if self._scaler is None else self._scaler.scale(loss)).backward()
+        self._average([parameter for parameter in self.parameters if parameter.grad is not None])
+
+    @staticmethod
+    def _average(parameters: Sequence[nn.Parameter]) -> None:
+        """Gradients become the mean over the ranks, in one collective call: DDP would make one of each of its buckets.
+
+        That they overlap with the backward pass gains nothing where networks are small.
+        """
+        means = average_over_ranks([parameter.grad for parameter in parameters if parameter.grad is not None])
+        for parameter, mean in zip(parameters, means, strict=True):
+            parameter.grad = mean
 
     def count(self) -> None:
         """`trainer.global_step` goes up."""
@@ -63,11 +72,11 @@ class Stepper:
     def step_for(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
         """As `step`, but only `parameters` learn: the other ones have no gradient, so that the optimizer skips them.
 
-        DDP expects a gradient of every parameter: here the ranks' gradients are averaged by one call of our own.
+        DDP is not asked: see `_average`.
         """
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
             parameter.grad = gradient.contiguous()  # as the parameter is: a fused optimizer reads one as the other
-        average_over_ranks([parameter.grad for parameter in parameters if parameter.grad is not None])
+        self._average(parameters)
         norm = clip_gradients(parameters, self.max_grad_norm)
         self.optimizer.step()
         for parameter in parameters:

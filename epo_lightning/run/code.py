@@ -132,6 +132,11 @@ def versions() -> dict[str, str | None]:
     return {"epo_lightning": __version__, "python": platform.python_version(), **told}
 
 
+def computing_versions() -> dict[str, str | None]:
+    """Of those on which numbers depend."""
+    return {name: number for name, number in versions().items() if name in ("epo_lightning", *_COMPUTING)}
+
+
 def fingerprint() -> str:
     """Of the modules of this package, whether they are committed or not: the same code has the same."""
     digest = hashlib.sha256()
@@ -139,6 +144,14 @@ def fingerprint() -> str:
         digest.update(f"{path.relative_to(_PACKAGE).as_posix()}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:_SHORT]
+
+
+def own_fingerprint(config: object) -> str | None:
+    """Of the modules, as loaded here, whose classes a configuration names and which are nobody's package's; or None."""
+    named = {name.rpartition(".")[0] for name in _classes(config) if "." in name and not name.startswith(_NOT_OWN)}
+    files = {getattr(sys.modules.get(module), "__file__", None) for module in named}
+    digests = sorted(hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files if file)
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:_SHORT] if digests else None
 
 
 def git_states() -> dict[str, dict[str, Any] | None]:

@@ -16,7 +16,6 @@ _WEIGHTS = "the checkpoint's weights are made for it"
 FIXED = {
     "algorithm": _WEIGHTS,
     "seed_everything": "a run goes on with the random numbers that it has",
-    "data.num_envs": "every environment has a running episode in the checkpoint",
     "model.rollout.master_share": "every environment has an agent's running episode in the checkpoint",
     "data.env.class_path": "the running episodes in the checkpoint are its own",
     "trainer.callbacks.GeneticEvolution.seed": "a run goes on with the random numbers that it has",

@@ -293,7 +293,7 @@ def test_every_algorithm_climbs_every_rung(algorithm: str, rung: str, tmp_path: 
 
 
 def negate_advantages(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(targets, "normalize_across_ranks", lambda advantages: -normalize_across_ranks(advantages))
+    patch.setattr(targets, "normalize_across_ranks", lambda *given: -normalize_across_ranks(*given))
 
 
 def cut_at_time_limits(patch: pytest.MonkeyPatch) -> None:

@@ -298,6 +298,11 @@ class AllegroKuka(VectorEnv):
         """Take over a tolerance, in metres, and hold it; see `VectorEnv.set_curriculum`."""
         self.rules.curriculum.hold(float(values["tolerance"]))
 
+    def begin_at(self, values: Mapping[str, float]) -> None:
+        """Take over a tolerance, in metres, that goes on shrinking; see `VectorEnv.begin_at`."""
+        self.rules.curriculum.hold(float(values["tolerance"]))
+        self.rules.curriculum.held = False
+
     def true_objective(self, successes: Tensor) -> Tensor:
         """Of the tolerance's progress and the successes; see `VectorEnv.true_objective`."""
         return self.rules.curriculum.true_objective(successes)

@@ -162,6 +162,10 @@ class WorkerEnv(VectorEnv):
         self.worker.request("set_curriculum", values=dict(values), hold=True)
         self._held = True
 
+    def begin_at(self, values: Mapping[str, float]) -> None:
+        """Begin there; see `VectorEnv.begin_at`."""
+        self.worker.request("set_curriculum", values=dict(values), hold=False)
+
     def close(self) -> None:
         """End the simulator's process."""
         self._wait_for_copies()
