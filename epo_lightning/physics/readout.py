@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from epo_lightning.physics.base import PhysicsState
+from epo_lightning.physics.rows import put, take
 
 
 class Readout:
@@ -61,4 +62,4 @@ class Readout:
         if ids is None:
             torch.index_select(sensordata.float(), 1, self._columns, out=self.values)
         else:
-            self.values[ids] = sensordata[ids][:, self._columns].float()
+            put(self.values, ids, take(sensordata, ids)[:, self._columns].float())

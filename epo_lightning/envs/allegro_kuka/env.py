@@ -38,6 +38,7 @@ from epo_lightning.learner.observations import Group
 from epo_lightning.limits import Mistake
 from epo_lightning.physics.base import FACTORS
 from epo_lightning.physics.engines import choose_engine
+from epo_lightning.physics.rows import put, take
 
 if TYPE_CHECKING:
     from epo_lightning.physics.drawing import Marker, SceneDrawing
@@ -131,7 +132,8 @@ class AllegroKuka(VectorEnv):
         self.physics = engine(model, num_envs, card.arms, *objects_of, decimation=DECIMATION, varied=varied)
         low, high = torch.from_numpy(model.jnt_range[: card.joints]).T
         generator = torch.Generator(self.physics.device).manual_seed(seed)
-        self.rules = Rules(card, scales, low, high, generator, curriculum)
+        if self.physics.masked:
+            curriculum.move_to(self.physics.device)
         self._draws = Draws(self._ranges, card, num_envs, seed, self.physics.device) if self._ranges else None
         self.rules = Rules(card, scales, low, high, generator, curriculum, privileged)
         groups = (Group(SEEN, card.obs_dim), Group(GROUP, privileged_dim(card), privileged=True)) if privileged else ()
@@ -173,7 +175,7 @@ class AllegroKuka(VectorEnv):
     def step(self, actions: Tensor) -> StepResult:
         """One control step of 1/60 s; see `VectorEnv.step`."""
         rules, physics = self.rules, self.physics
-        due = rules.due_goals()
+        due = self._chosen(rules.memory.goal_reached)
         if len(due):
             physics.place_goal(due, *rules.new_goals(due))
             if rules.card.replace_object:
@@ -183,8 +185,8 @@ class AllegroKuka(VectorEnv):
         result = rules.advance(physics.state, physics.blown_up)
         if self._draws is not None:
             self._draws.observed(result.obs)
-        log = {
-            "tolerance": torch.full((), rules.tolerance, device=rules.device),
+        log: dict[str, Tensor | float] = {
+            "tolerance": rules.curriculum.limit,
             "true_objective": rules.curriculum.true_objective(rules.memory.last_successes),
             "lifted": rules.memory.lifted.float(),
             "fingertip_distance": rules.memory.closest_tips.mean(dim=1),
@@ -192,10 +194,10 @@ class AllegroKuka(VectorEnv):
             "object_height": physics.state.object_pos[:, 2].clone(),
             "physics_resets": physics.blown_up.sum().float(),
         }
-        ended = (result.terminated | result.truncated).nonzero().flatten()
+        ended = self._chosen(result.terminated | result.truncated)
         if len(ended):
-            self._final_obs[ended] = result.obs[ended]
-            result.obs[ended] = self._restart(ended)
+            put(self._final_obs, ended, take(result.obs, ended))
+            put(result.obs, ended, self._restart(ended))
         device = self._device
         return StepResult(
             obs=result.obs.to(device),
@@ -204,8 +206,12 @@ class AllegroKuka(VectorEnv):
             truncated=result.truncated.to(device),
             successes=result.success.to(device),
             final_obs=self._final_obs.to(device),
-            log={name: value.to(device) for name, value in log.items()},
+            log={name: value.to(device) if isinstance(value, Tensor) else value for name, value in log.items()},
         )
+
+    def _chosen(self, mask: Tensor) -> Tensor:
+        """Environments of `mask` (N,) as the engine wants them: see `physics.rows`."""
+        return mask.clone() if self.physics.masked else mask.nonzero().flatten()
 
     def _restart(self, ids: Tensor) -> Tensor:
         """New episodes in the environments `ids`; returns their first observations, (M, O)."""
@@ -221,7 +227,7 @@ class AllegroKuka(VectorEnv):
         """Physics, and what the critic is told, follow what the environments `ids` have drawn."""
         self.physics.vary(ids, draws.scene(ids))
         for name in draws.names:
-            self.rules.drawn[ids, _PLACES[name]] = draws.values[ids, draws.names.index(name)]
+            put(self.rules.drawn[:, _PLACES[name]], ids, take(draws.values[:, draws.names.index(name)], ids))
 
     def _first_observation(self, ids: Tensor) -> Tensor:
         obs = self.rules.first_observation(self.physics.state.rows(ids), ids)

@@ -18,6 +18,7 @@ JOINT_NOISE = 0.1
 SPEED_NOISE = 0.5
 """rad/s."""
 FORCE_PROBABILITY = (0.001, 0.1)
+LOG_FORCE_PROBABILITY = torch.tensor(FORCE_PROBABILITY).log().tolist()
 
 
 class Start(NamedTuple):
@@ -73,5 +74,5 @@ def draw_goal(count: int, card: Card, generator: torch.Generator) -> tuple[Tenso
 
 def draw_force_probability(count: int, generator: torch.Generator) -> Tensor:
     """(M,) chance per step of a new random force, log-uniform in [0.001, 0.1]."""
-    low, high = (torch.tensor(p).log().item() for p in FORCE_PROBABILITY)
+    low, high = LOG_FORCE_PROBABILITY
     return torch.rand(count, generator=generator, device=generator.device).mul_(high - low).add_(low).exp_()
