@@ -45,6 +45,7 @@ def ways(sizes: Sizes) -> dict[str, tuple[Mapping[str, Any], list[L.Callback]]]:
     """What is compared: arguments of the module, and callbacks."""
     return {
         "eager": ({}, []),
+        "CUDA graph": ({"cuda_graphs": True}, []),
         "compiled": ({}, [Compiled(sizes.compile_backend)]),
     }
 

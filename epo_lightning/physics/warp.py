@@ -16,12 +16,14 @@ import mujoco
 import torch
 from torch import Tensor
 
+from epo_lightning.learner.memory import require_memory
 from epo_lightning.limits import Mistake
 from epo_lightning.physics.base import Physics
 from epo_lightning.physics.forces import ObjectForces
 from epo_lightning.physics.readout import Readout
 from epo_lightning.physics.rows import put
 from epo_lightning.physics.variation import Variation
+from epo_lightning.physics.warp_memory import world_bytes
 from epo_lightning.physics.warp_worlds import TOO_FEW_CONSTRAINTS, TOO_FEW_CONTACTS, Worlds
 
 CONTACTS, CONSTRAINTS = 48, 160
@@ -79,8 +81,10 @@ class WarpPhysics(Physics):
             if value < 1:
                 raise Mistake(f"data.env.init_args.{key} must be at least 1; got {value}")
         self.num_envs, self.device, self.model = num_envs, device, model
-        cuboids = torch.cat([half_sizes, masses[:, None]], dim=1)
         room = self._room["contacts_per_world"], self._room["constraints_per_world"]
+        each = world_bytes(model, *room)
+        require_memory(each * num_envs, device, "data.num_envs", num_envs, f"MuJoCo Warp, {each / 2**10:.0f} KiB each")
+        cuboids = torch.cat([half_sizes, masses[:, None]], dim=1)
         self._worlds = worlds = Worlds(model, cuboids, hands, device, decimation, *room, varied)
         self._variation = Variation(model, worlds.own_fields(), varied)
 

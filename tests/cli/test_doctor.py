@@ -124,8 +124,10 @@ class TestDevices:
         import torch
 
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(torch.version, "cuda", None)
         assert machine.check_torch([]).remedy == ""
-        assert machine.check_torch([ADA]).remedy.startswith("it does not see the RTX 4090")
+        own = f"torch {torch.__version__} is built for the CPU and cannot use the RTX 4090"
+        assert machine.check_torch([ADA]).remedy == f"{own}: install torch for CUDA (pytorch.org/get-started)"
 
 
 class TestWandb:

@@ -6,8 +6,12 @@ of minor version compatibility.
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from epo_lightning.cli.doctor.finding import Gpu, one_line
+from epo_lightning.cli.doctor.finding import Gpu, find_gpus, one_line
+
+if TYPE_CHECKING:
+    import lightning as L
 
 _DRIVERS = {"11": (450, 80), "12": (525, 60), "13": (580, 65)}
 """Oldest driver for each major version of CUDA."""
@@ -47,6 +51,20 @@ def why_unusable(gpus: Sequence[Gpu]) -> str:
     return f"torch {torch.__version__} (CUDA {cuda}, driver {driver or 'unknown'}) does not see the {name}: {reason}"
 
 
+def unused_card(accelerator: object) -> str:
+    """That a run goes to the CPU although there is a card, and why; empty where that was asked for, or there is none.
+
+    Args:
+        accelerator: `trainer.accelerator`.
+    """
+    import torch
+
+    if accelerator != "auto" or "CUDA_VISIBLE_DEVICES" in os.environ or torch.cuda.is_available():
+        return ""
+    reason = why_unusable(find_gpus())
+    return f"this run goes to the CPU: {reason}; --trainer.accelerator cpu says that it shall" if reason else ""
+
+
 def _without_kernels(index: int) -> str:
     """Of card number `index`, when this build of torch has no kernels for it."""
     import torch
@@ -81,6 +99,13 @@ def mixed_cards(names: Sequence[str]) -> str:
         " wait for the slowest card, and the smallest memory limits data.num_envs; name equal ones, such as"
         " --trainer.devices '[0, 1]'"
     )
+
+
+def cards_of(trainer: "L.Trainer") -> list[str]:
+    """The names of the cards of this machine's ranks, in their order."""
+    import torch
+
+    return [torch.cuda.get_device_name(device) for device in getattr(trainer.strategy, "parallel_devices", None) or []]
 
 
 def _plural(noun: str, numbers: Sequence[str]) -> str:
