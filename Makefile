@@ -10,7 +10,7 @@ endif
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: train test check nightly portable lint docs clean
+.PHONY: train test check nightly portable gpu lint docs clean
 
 train: $(READY)  ## Two Kuka arms, at a size for a laptop
 	$(BIN)/python -m epo_lightning fit --config two_arm --config laptop
@@ -26,6 +26,10 @@ nightly: $(READY)  ## What takes too long for every change: slow tests, every ta
 
 portable: $(READY)  ## The tests under other instruction sets, threads, orders, environments and paths
 	$(BIN)/python -m tests.support.portable $(VARIANTS)
+
+gpu: $(READY)  ## All that has to be known of a GPU, in ten minutes: build/gpu/gpu_check.md
+	$(BIN)/python -c "import mujoco_warp" 2>/dev/null || $(BIN)/python -m pip install -c constraints.txt -e '.[dev,warp]'
+	$(BIN)/python -m benchmarks.gpu_check $(ARGS)
 
 lint: $(READY)  ## Style and types
 	$(BIN)/ruff check .

@@ -83,12 +83,12 @@ def allocated(task: str, num_envs: int, args: argparse.Namespace) -> float:
     return float(peak[1]) * UNITS[peak[2]]
 
 
-def memory(task: str, args: argparse.Namespace) -> dict[str, float]:
+def memory(task: str, args: argparse.Namespace, few: int = SMALL, many: int = LARGE) -> dict[str, float]:
     """Per environment: KiB of Warp, and bytes of the state that a checkpoint keeps."""
-    small, large = (allocated(task, n, args) for n in (SMALL, LARGE))
-    env = make(task, "warp", SMALL, args)
+    small, large = (allocated(task, n, args) for n in (few, many))
+    env = make(task, "warp", few, args)
     kept = sum(value.nbytes for value in env.physics.state_dict().values() if isinstance(value, torch.Tensor))
-    return {"warp": (large - small) / (LARGE - SMALL) / 2**10, "state": kept / SMALL}
+    return {"warp": (large - small) / (many - few) / 2**10, "state": kept / few}
 
 
 def skill(task: str, physics: str, num_envs: int, args: argparse.Namespace) -> dict[str, float]:

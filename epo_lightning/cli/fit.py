@@ -7,8 +7,11 @@ import sys
 from dataclasses import replace
 
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from epo_lightning.cli.arguments import RESUME
+from epo_lightning.cli.doctor.cards import cards_of, mixed_cards
+from epo_lightning.cli.full_memory import naming_full_memory
 from epo_lightning.cli.invocation import Invocation
 from epo_lightning.cli.ranks import together
 from epo_lightning.cli.trainer import naming_the_callback
@@ -40,10 +43,13 @@ def fit(run: Invocation) -> int:
             f"trainer.max_epochs: the run has made {done} iterations, and {wanted} were asked for; to go on give more"
             f" than {done}"
         )
+    if trainer.strategy.root_device.type == "cuda" and (line := mixed_cards(cards_of(trainer))):
+        rank_zero_warn(line)
     begin(trainer.loggers)
     ended_at_once, code, ending = False, 1, Ending("failed")
     try:
-        with together(run, lambda line: _sum_up(run, Ending("failed", line))), naming_the_callback():
+        stopped = together(run, lambda line: _sum_up(run, Ending("failed", line)))
+        with stopped, naming_the_callback(), naming_full_memory():
             trainer.fit(run.model, run.datamodule, ckpt_path=run.trained.path)
         code, ending = (128 + run.stop.signal if run.stop.signal else 0), _ending(run)
     except SystemExit as leaving:  # how Lightning answers to Ctrl-C, of which only the second one comes so far

@@ -12,7 +12,10 @@ from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
+from lightning.pytorch.utilities import rank_zero_warn
 
+from epo_lightning.cli.doctor.cards import unused_card, why_unusable
+from epo_lightning.cli.doctor.finding import find_gpus
 from epo_lightning.cli.loggers import as_list
 from epo_lightning.documents.plain_yaml import plain
 from epo_lightning.limits import Mistake
@@ -74,6 +77,8 @@ def fixed_arguments(config: Mapping[str, Any], folder: RunFolder | None, *, in_o
         in_one_process: Whatever the configuration says of devices.
     """
     _keep_buffers_of_ranks()
+    if folder is not None and (line := unused_card(config["accelerator"])):
+        rank_zero_warn(line)
     if config["profiler"] == "xla":
         raise Mistake("trainer.profiler xla is for a TPU, which cannot train here; use simple, advanced or pytorch")
     fixed: dict[str, Any] = {
@@ -117,7 +122,7 @@ def naming_the_key(name: str | None = None) -> Iterator[None]:
         if isinstance(error, Mistake) or not _is_lightnings(error):
             raise
         if "gpu" in str(error).lower():
-            remedy = "use --trainer.accelerator cpu where there is none"
+            remedy = why_unusable(find_gpus()) or "use --trainer.accelerator cpu where there is none"
             raise Mistake(f"trainer.accelerator: {error} ({remedy})") from error
         key = "profiler" if "`profiler`" in str(error) else name
         raise Mistake(f"trainer{f'.{key}' if key else ''}: {error}") from error  # e.g. devices that are not there

@@ -104,6 +104,11 @@ class Halves(VectorEnv):
         for half in self._settled():
             half.set_curriculum(values)
 
+    def begin_at(self, values: Mapping[str, float]) -> None:
+        """Of both."""
+        for half in self._settled():
+            half.begin_at(values)
+
     def true_objective(self, successes: Tensor) -> Tensor:
         """As the first half has it."""
         return self.halves[0].true_objective(successes)

@@ -44,6 +44,21 @@ class RolloutShape(NamedTuple):
         """Those that the critic learns from: N + off-policy columns."""
         return self.population.num_envs + self.off_policy_columns
 
+    @property
+    def recurrent(self) -> bool:
+        """Whether samples are sequences."""
+        return self.state_shape[0] > 0
+
+    @property
+    def units(self) -> int:
+        """How many samples there are to shuffle: transitions, or whole sequences with an LSTM."""
+        return self.columns * (1 if self.recurrent else self.horizon)
+
+    @property
+    def steps_per_unit(self) -> int:
+        """Transitions of each: 1, or those of a sequence."""
+        return self.horizon if self.recurrent else 1
+
 
 class RolloutBuffer:
     """Everything that is kept of one rollout.
@@ -107,12 +122,12 @@ class RolloutBuffer:
     @property
     def units(self) -> int:
         """How many samples there are to shuffle: transitions, or whole sequences with an LSTM."""
-        return self.shape.columns * (1 if self.recurrent else self.shape.horizon)
+        return self.shape.units
 
     @property
     def recurrent(self) -> bool:
         """Whether samples are sequences."""
-        return self.shape.state_shape[0] > 0
+        return self.shape.recurrent
 
     def minibatches(self, units: Tensor, count: int) -> Iterator[RolloutBatch]:
         """The samples `units` (U,), in this order, as `count` minibatches."""

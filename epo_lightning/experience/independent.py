@@ -76,9 +76,6 @@ class IndependentDataset(OnPolicyDataset):
         population: Who acts where.
         settings: See `OnPolicySettings`; discounts and numbers of passes are hyper-parameters.
         hyper_parameters: Those.
-
-    Attributes:
-        num_minibatches: Minibatches of a pass, of each agent.
     """
 
     policy: StackedActorCritic
@@ -95,10 +92,9 @@ class IndependentDataset(OnPolicyDataset):
         action_dim = 1 if spec.discrete else spec.act_dim
         sizes = 0, spec.obs_dim, action_dim, policy.state_shape
         shape = RolloutShape(settings.horizon, population, *sizes, mirrored=settings.symmetry)
-        super().__init__(world, policy, population, settings, shape)
+        minibatches = settings.minibatches(shape.units // population.num_agents, shape.steps_per_unit)
+        super().__init__(world, policy, population, settings, shape, minibatches)
         self.hyper_parameters = hyper_parameters
-        own, steps = self.buffer.units // population.num_agents, settings.horizon if policy.recurrent else 1
-        self.num_minibatches = settings.minibatches(own, steps)
         first = torch.arange(population.num_agents, device=self.device) * population.envs_per_agent
         self._first = first.unsqueeze(1)
 

@@ -14,9 +14,9 @@ from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.contract import refuse_unsound, sound
 from epo_lightning.experience.base import Batch, Experience, Minibatch
 from epo_lightning.experience.env_log import EnvLog
-from epo_lightning.experience.memory import Need
 from epo_lightning.experience.replay import ReplaySettings, ReplayShape, Ring, Sample
 from epo_lightning.experience.world import World
+from epo_lightning.learner.memory import Need
 from epo_lightning.learner.policy import NormalizingPolicy
 
 

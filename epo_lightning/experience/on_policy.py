@@ -24,10 +24,12 @@ from epo_lightning.experience.base import Experience
 from epo_lightning.experience.buffer import RolloutBuffer, RolloutShape
 from epo_lightning.experience.env_log import EnvLog
 from epo_lightning.experience.mirror import Mirror
+from epo_lightning.experience.room import require_room, room_for
 from epo_lightning.experience.settings import OnPolicySettings
 from epo_lightning.experience.world import World
 from epo_lightning.learner.actor_critic import ActorCritic, Expression, PolicyOutput
 from epo_lightning.learner.normalization import Normalizer
+from epo_lightning.learner.recorded_policy import RecordedPolicy
 from epo_lightning.limits import Mistake
 
 
@@ -40,9 +42,13 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
         population: Who acts where.
         settings: See `OnPolicySettings`.
         shape: Of the rollouts.
+        minibatches: Of a pass.
 
     Attributes:
+        num_minibatches: Of a pass.
+        room: What is needed of the device's memory, and what is free, in words.
         buffer: The last rollout, complete: what a pass yields.
+        act: Does what the network does in a step of a rollout, where that is recorded; None where it is not.
         mirror: Makes the mirror images of its samples; None where they are not learned from.
     """
 
@@ -56,9 +62,12 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
         population: Population,
         settings: OnPolicySettings,
         shape: RolloutShape,
+        minibatches: int,
     ) -> None:
         super().__init__(world, policy, population)
-        self.settings = settings
+        self.settings, self.num_minibatches = settings, minibatches
+        self.room = require_room(room_for(policy, shape, minibatches), shape, minibatches, self.device)
+        self.act: RecordedPolicy | None = None
         self.mirror = self._mirror() if settings.symmetry else None
         self.buffer = RolloutBuffer(shape, self.device)
         self.iteration_env_steps = population.num_envs * settings.horizon * world.world_size
@@ -156,11 +165,18 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
         for t in range(self.settings.horizon):
             buffer.obs[t, :envs] = obs
             with self.autocast():
-                output = self.policy(normalize(obs), rows, self.state)
+                output = self._look(obs, normalize, rows)
             buffer.values[t, :envs] = output.value
             result = self.advance(sampler.sample(t, output.actions), log)
             yield result, output.state
             obs = result.obs
+
+    def _look(self, obs: Tensor, normalize: Normalizer, rows: Expression) -> PolicyOutput:
+        """What the network says of `obs` (N, O)."""
+        if self.act is not None:
+            return self.act(obs, normalize, rows, self.state)
+        output: PolicyOutput = self.policy(normalize(obs), rows, self.state)
+        return output
 
     def _sampler(self, rows: Expression) -> Sampler:
         """Of the actions of a rollout, for the agents that act."""

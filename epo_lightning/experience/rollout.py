@@ -37,7 +37,6 @@ class RolloutDataset(OnPolicyDataset):
         diversity: Rewards followers for being told apart; None where nothing does.
 
     Attributes:
-        num_minibatches: Minibatches of a pass.
         comparison: Of the followers with the master; None where there is nobody else.
     """
 
@@ -54,8 +53,8 @@ class RolloutDataset(OnPolicyDataset):
         diversity: Diversity | None = None,
     ) -> None:
         shape = rollout_shape(world.env, policy.state_shape, population, settings, coupled)
-        super().__init__(world, policy, population, settings, shape)
-        self.num_minibatches = settings.minibatches(self.buffer.units, settings.horizon if policy.recurrent else 1)
+        minibatches = settings.minibatches(shape.units, shape.steps_per_unit)
+        super().__init__(world, policy, population, settings, shape, minibatches)
         self.diversity = diversity
         self.comparison = Comparison(self.buffer, policy) if population.num_agents > 1 else None
 

@@ -62,6 +62,12 @@ def build_adam(parameters: Iterable[nn.Parameter], settings: OptimizerSettings, 
     return adam
 
 
+def make_recordable(adam: torch.optim.Adam) -> None:
+    """Let the steps of `adam` be recorded as a CUDA graph; its step counts are on the device already."""
+    for settings in (adam.defaults, *adam.param_groups):
+        settings["capturable"] = True
+
+
 @torch.no_grad()
 def restart_adam(adam: torch.optim.Adam, settings: OptimizerSettings) -> None:
     """Make a restored `adam` obey `settings` where they are not those under which its state was saved.

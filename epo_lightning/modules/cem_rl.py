@@ -22,13 +22,13 @@ from epo_lightning.experience.generation import (
     GenerationReplaySettings,
     GenerationSettings,
 )
-from epo_lightning.experience.memory import require_memory
 from epo_lightning.experience.n_step import NStepBuffer
 from epo_lightning.experience.replay import CAPACITY, ReplayShape, Ring
 from epo_lightning.experience.streams import Stream, derive_seed
 from epo_lightning.experience.world import World
 from epo_lightning.learner.activations import ACTIVATIONS
 from epo_lightning.learner.adam import CEMOptimizerSettings
+from epo_lightning.learner.memory import require_memory
 from epo_lightning.learner.q_networks import TwinCritic, require_continuous
 from epo_lightning.learner.stacked import stacked_mlp
 from epo_lightning.learner.stacked_actor import CEMNetworkSettings, StackedActor

@@ -13,11 +13,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from epo_lightning.algorithm.sac import polyak_average
-from epo_lightning.experience.memory import Need, require_memory
 from epo_lightning.experience.off_policy import ReplayDataset, replay_shape, stream_needs
 from epo_lightning.experience.replay import CAPACITY, ReplaySettings, ReplayShape, Ring, Sample
 from epo_lightning.experience.world import World
 from epo_lightning.learner.adamw import AdamWSettings, build_adamw, restart_adamw
+from epo_lightning.learner.memory import Need, require_memory
 from epo_lightning.learner.policy import NormalizingPolicy
 from epo_lightning.learner.q_networks import QNetworkSettings, TwinCritic
 from epo_lightning.limits import Mistake, require_range

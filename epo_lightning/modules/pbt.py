@@ -127,6 +127,8 @@ class PBTModule(PopulationModule):
             f" {settings.horizon} steps; {population.num_envs * world.world_size} envs on {world.world_size} rank(s),"
             f" {population.envs_per_agent} envs per agent and rank"
         )
+        if world.device.type == "cuda":
+            rank_zero_info(f"Memory: {dataset.room}")
         if world.env.spec.discrete and settings.noise_correlation:
             rank_zero_info(
                 f"Without effect: model.rollout.noise_correlation {settings.noise_correlation}"

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from epo_lightning.algorithm.pql import PQLLossSettings, actor_loss, critic_loss, critic_targets, smooth
-from epo_lightning.experience.memory import Need
 from epo_lightning.experience.n_step import ExplorationSettings, MixedReplayDataset, NStepBuffer
 from epo_lightning.experience.replay import NStepTransitions, ReplaySettings, ReplayShape, Ring
 from epo_lightning.experience.world import World
 from epo_lightning.learner.adamw import AdamWSettings
 from epo_lightning.learner.deterministic import DeterministicActor, PQLNetworkSettings
+from epo_lightning.learner.memory import Need
 from epo_lightning.learner.q_networks import require_continuous
 from epo_lightning.modules.identity import Identity
 from epo_lightning.modules.off_policy import OffPolicyModule

@@ -34,6 +34,12 @@ class Stepper:
 
     def step(self, loss: Tensor) -> Tensor:
         """One step down the gradient of `loss` (); returns the gradient's norm before it was clipped, ()."""
+        norm = self.descend(loss)
+        self.count()
+        return norm
+
+    def descend(self, loss: Tensor) -> Tensor:
+        """As `step`, but not counted: all of it is on the device."""
         if self._scaler is None:
             self.backward(loss)
             norm = clip_gradients(self.parameters, self.max_grad_norm)
@@ -44,7 +50,6 @@ class Stepper:
             norm = clip_gradients(self.parameters, self.max_grad_norm)
             self._scaler.step(self.optimizer)
             self._scaler.update()
-        self.count()
         return norm
 
     def backward(self, loss: Tensor) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from epo_lightning.limits import Mistake
+from epo_lightning.physics.rows import take
 
 if TYPE_CHECKING:
     import mujoco
@@ -54,8 +55,8 @@ class PhysicsState(NamedTuple):
     blocks: Tensor
 
     def rows(self, ids: Tensor) -> "PhysicsState":
-        """A copy of the environments `ids`, (M,) int64: every tensor with M rows."""
-        return PhysicsState(*(field[ids] for field in self))
+        """A copy of the environments `ids`, as `rows` has them."""
+        return PhysicsState(*(take(field, ids) for field in self))
 
 
 class Physics(ABC):
@@ -68,7 +69,11 @@ class Physics(ABC):
         state: What the last `step`, `reset` or `load_state_dict` left; the same tensors for the life of the engine.
         blown_up: (N,) bool, environments whose simulation failed in the last `step` (NaN, runaway velocities, an engine
             error). Their state is finite but meaningless: the caller must `reset` them. Cleared by the next `step`.
+        masked: Whether `ids` may also be an (N,) bool mask, with N rows of whatever belongs to it (see `rows`): engines
+            on a GPU, for which the host then never has to wait.
     """
+
+    masked: bool = False
 
     num_envs: int
     device: torch.device

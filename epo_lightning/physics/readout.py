@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from epo_lightning.physics.base import PhysicsState
+from epo_lightning.physics.rows import put, take
 
 
 class Readout:
@@ -64,5 +65,6 @@ class Readout:
         """
         if ids is None:
             return torch.index_select(sensordata.float(), 1, self._columns, out=self.values)
-        self.values[ids] = rows = sensordata[ids].float().index_select(1, self._columns)
+        rows = take(sensordata, ids).float().index_select(1, self._columns)
+        put(self.values, ids, rows)
         return rows

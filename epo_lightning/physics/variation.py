@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import mujoco
 from torch import Tensor
 
+from epo_lightning.physics.rows import put, take
+
 ALL = slice(None)
 
 
@@ -72,9 +74,10 @@ class Variation:
     def write(self, ids: Tensor, factors: Mapping[str, Tensor]) -> None:
         """From the next step on the environments `ids` (M,) have `factors`, (M,) of each that was announced."""
         for name, place, values in self._written:
-            own = values[ids]
+            own = take(values, ids)
             factor = factors[name].to(own).view(-1, *[1] * (own.dim() - 1))
-            self._fields[place.field][(ids, *place.place)] = own * factor if place.power > 0 else own / factor
+            field = self._fields[place.field][(ALL, *place.place)]
+            put(field, ids, own * factor if place.power > 0 else own / factor)
         if self._world_mass is not None:
-            own, total = (values[ids] for values in self._world_mass)
-            self._fields["body_subtreemass"][ids, 0] = total + own * (factors["mass"].to(own) - 1)
+            own, total = (take(values, ids) for values in self._world_mass)
+            put(self._fields["body_subtreemass"][:, 0], ids, total + own * (factors["mass"].to(own) - 1))

@@ -16,11 +16,14 @@ import mujoco
 import torch
 from torch import Tensor
 
+from epo_lightning.learner.memory import require_memory
 from epo_lightning.limits import Mistake
 from epo_lightning.physics.base import Physics, PhysicsState
 from epo_lightning.physics.forces import ObjectForces
 from epo_lightning.physics.readout import Readout
+from epo_lightning.physics.rows import put
 from epo_lightning.physics.variation import Variation
+from epo_lightning.physics.warp_memory import world_bytes
 from epo_lightning.physics.warp_worlds import TOO_FEW_CONSTRAINTS, TOO_FEW_CONTACTS, Worlds
 
 CONTACTS, CONSTRAINTS = 48, 160
@@ -32,7 +35,7 @@ KEPT = ("qpos", "qvel", "qacc_warmstart", "mocap_pos", "mocap_quat")
 
 
 class WarpPhysics(Physics):
-    """N copies of `model`, each with its own size and mass of the object.
+    """N copies of `model`, each with its own size and mass of the object; chosen ones may be given as a mask.
 
     Args:
         model: The scene.
@@ -50,6 +53,8 @@ class WarpPhysics(Physics):
     Raises:
         Mistake: When a size is not positive, or the device is of another kind.
     """
+
+    masked = True
 
     def __init__(
         self,
@@ -76,8 +81,10 @@ class WarpPhysics(Physics):
             if value < 1:
                 raise Mistake(f"data.env.init_args.{key} must be at least 1; got {value}")
         self.num_envs, self.device, self.model = num_envs, device, model
-        cuboids = torch.cat([half_sizes, masses[:, None]], dim=1)
         room = self._room["contacts_per_world"], self._room["constraints_per_world"]
+        each = world_bytes(model, *room)
+        require_memory(each * num_envs, device, "data.num_envs", num_envs, f"MuJoCo Warp, {each / 2**10:.0f} KiB each")
+        cuboids = torch.cat([half_sizes, masses[:, None]], dim=1)
         self._worlds = worlds = Worlds(model, cuboids, hands, device, decimation, *room, varied)
         self._variation = Variation(model, worlds.own_fields(), varied)
 
@@ -109,9 +116,9 @@ class WarpPhysics(Physics):
     ) -> PhysicsState:
         """See `Physics.reset`."""
         for name, start in self._start.items():
-            self._kept[name][ids] = start
-        self._kept["qpos"][ids, : self._joints] = joint_pos
-        self._kept["qvel"][ids, : self._joints] = joint_vel
+            put(self._kept[name], ids, start)
+        put(self._kept["qpos"][:, : self._joints], ids, joint_pos)
+        put(self._kept["qvel"][:, : self._joints], ids, joint_vel)
         self.place_object(ids, object_pos, object_quat)
         self._worlds.launch("read")
         self._readout.take(self._sensordata, ids)
@@ -120,13 +127,13 @@ class WarpPhysics(Physics):
     def place_object(self, ids: Tensor, pos: Tensor, quat: Tensor) -> None:
         """See `Physics.place_object`."""
         joints = self._joints
-        self._kept["qpos"][ids, joints : joints + 7] = torch.cat([pos, _wxyz(quat)], dim=1)
-        self._kept["qvel"][ids, joints : joints + 6] = 0
+        put(self._kept["qpos"][:, joints : joints + 7], ids, torch.cat([pos, _wxyz(quat)], dim=1))
+        put(self._kept["qvel"][:, joints : joints + 6], ids, 0)
 
     def place_goal(self, ids: Tensor, pos: Tensor, quat: Tensor) -> None:
         """See `Physics.place_goal`."""
-        self._kept["mocap_pos"][ids, self._goal] = pos
-        self._kept["mocap_quat"][ids, self._goal] = _wxyz(quat)
+        put(self._kept["mocap_pos"][:, self._goal], ids, pos)
+        put(self._kept["mocap_quat"][:, self._goal], ids, _wxyz(quat))
 
     def state_dict(self) -> dict[str, Any]:
         """Positions, velocities, warm starts and goal poses."""

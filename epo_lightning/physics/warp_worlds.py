@@ -27,6 +27,7 @@ except ImportError as error:
         f"data.env.init_args.physics: warp needs MuJoCo Warp: pip install 'epo-lightning[warp]' ({error})"
     ) from error
 
+__all__ = ["CONVEX", "TOO_FEW_CONSTRAINTS", "TOO_FEW_CONTACTS", "Worlds", "mjw", "wp"]
 CONVEX = 8
 """Contacts per world between shapes that have no formula of their own, such as the bucket's floor and a box."""
 ITERATIONS = 50

@@ -1,6 +1,7 @@
 """`doctor`: what it finds on a machine that is made up, and that it says so in one line each."""
 
 import importlib.util
+import math
 import os
 import subprocess
 import sys
@@ -90,10 +91,22 @@ class TestDevices:
         monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
 
     def test_the_driver_names_the_gpus(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.nvidia_smi(tmp_path, monkeypatch, "echo 'NVIDIA H100 80GB HBM3, 9.0'; echo 'NVIDIA L4, 8.9'")
-        assert finding.find_gpus() == [Gpu("NVIDIA H100 80GB HBM3", 9.0), Gpu("NVIDIA L4", 8.9)]
+        self.nvidia_smi(
+            tmp_path, monkeypatch, "echo 'NVIDIA H100 80GB HBM3, 9.0, 570.86.15'; echo 'NVIDIA L4, 8.9, 570.86.15'"
+        )
+        own = "570.86.15"
+        assert finding.find_gpus() == [Gpu("NVIDIA H100 80GB HBM3", 9.0, own), Gpu("NVIDIA L4", 8.9, own)]
 
-    @pytest.mark.parametrize("answer", ["exit 9", "echo 'No devices were found'", "echo 'X, [N/A]'"])
+    def test_an_old_driver_does_not_know_all_that_is_asked(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asks = "case $1 in *compute_cap*) echo 'Field \"compute_cap\" is not a valid field to query.'; exit 2;; esac"
+        self.nvidia_smi(tmp_path, monkeypatch, f"{asks}\necho 'Tesla V100, 418.87.00'")
+        (old,) = finding.find_gpus()
+        assert (old.name, old.driver) == ("Tesla V100", "418.87.00")
+        assert math.isnan(old.capability)
+
+    @pytest.mark.parametrize("answer", ["exit 9", "echo 'No devices were found'", "echo 'X, [N/A], 1'"])
     def test_a_driver_that_does_not_work_has_none(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
     ) -> None:
@@ -111,8 +124,10 @@ class TestDevices:
         import torch
 
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(torch.version, "cuda", None)
         assert machine.check_torch([]).remedy == ""
-        assert machine.check_torch([ADA]).remedy.startswith("it does not see the RTX 4090")
+        own = f"torch {torch.__version__} is built for the CPU and cannot use the RTX 4090"
+        assert machine.check_torch([ADA]).remedy == f"{own}: install torch for CUDA (pytorch.org/get-started)"
 
 
 class TestWandb:

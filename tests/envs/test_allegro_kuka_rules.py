@@ -400,10 +400,10 @@ def test_hold_steps_need_not_be_consecutive_and_pay_in_parts() -> None:
     assert out.success.item() == 1
     assert out.reward.item() == pytest.approx(1000 / 30, rel=1e-5)
     assert r.memory.progress.item() == 0
-    r.new_goals(r.due_goals())
+    r.new_goals(r.memory.goal_reached.nonzero().flatten())
     assert r.memory.near_steps.item() == 0
     assert r.memory.closest_goal.item() == -1
-    assert len(r.due_goals()) == 0
+    assert not r.memory.goal_reached.any()
 
 
 def test_goal_change_keeps_lift_and_fingers_object_change_does_not() -> None:
@@ -665,3 +665,25 @@ def test_forces_decay_turn_with_the_object_and_are_drawn_anew() -> None:
     kept = torch.isclose(again, drawn * decayed).all(dim=1).float().mean().item()
     assert kept == pytest.approx(0.9, abs=0.03)
     assert rules("single_arm_throw").forces(quats) is None
+
+
+def test_a_curriculum_that_the_device_decides_about_has_the_same_numbers() -> None:
+    here, there = (Curriculum(0.08, 0.02, 3) for _ in range(2))
+    there.move_to(torch.device("cpu"))
+    draws = torch.Generator().manual_seed(0)
+    for step in range(80):
+        successes = torch.randint(1, 6, (5,), generator=draws).float()
+        for curriculum in (here, there):
+            curriculum.step(successes)
+        assert there.tolerance == here.tolerance, step
+        assert there.since_change == here.since_change, step
+        assert torch.equal(there.true_objective(successes), here.true_objective(successes)), step
+        if step == 40:
+            assert 0.02 < here.tolerance < 0.08
+            there.load_state_dict(here.state_dict())
+            assert isinstance(there.limit, torch.Tensor)
+    assert here.tolerance == 0.02
+    for curriculum in (here, there):
+        curriculum.hold(0.05)
+        curriculum.step(successes)
+        assert (curriculum.tolerance, curriculum.since_change) == (0.05, 1)

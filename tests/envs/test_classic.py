@@ -354,6 +354,7 @@ def test_out_of_range_actions_are_clipped(task: Task) -> None:
     assert torch.equal(env.step(big).reward, other.step(big.clamp(-1.0, 1.0)).reward)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("task", TASKS)
 def test_a_step_does_not_wait_for_the_gpu(task: Task) -> None:

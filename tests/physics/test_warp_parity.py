@@ -5,74 +5,44 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
 
+from benchmarks.gpu_check.parity import Apart, apart, pair
 from epo_lightning.envs.allegro_kuka import AllegroKuka
 from epo_lightning.envs.allegro_kuka.cards import CARDS
 from epo_lightning.envs.check import check_env
+from epo_lightning.physics.base import PhysicsState
 from tests.support.command_line import Cli, Rows
-from tests.support.physics import mujoco_of
 from tests.support.sameness import assert_same, final_state
 
 pytest.importorskip("mujoco_warp")
-import warp as wp
-
-from epo_lightning.physics.warp import WarpPhysics
-
 CPU = torch.device("cpu")
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 SLOW = [task for task in CARDS if task != "single_arm_regrasp"]
 TASKS = ["single_arm_regrasp", *(pytest.param(task, marks=pytest.mark.slow) for task in SLOW)]
 
 
-def pair(num_envs: int, seed: int = 0, **kwargs: Any) -> tuple[AllegroKuka, AllegroKuka]:
-    """The task on Warp and on MuJoCo; both solvers go to the end, which they otherwise stop before, each elsewhere."""
-    ours, theirs = (AllegroKuka(num_envs, CPU, seed, physics=physics, **kwargs) for physics in ("warp", "mujoco"))
-    assert isinstance(ours.physics, WarpPhysics)
-    wp.to_torch(ours.physics._worlds.model.opt.tolerance).fill_(1e-9)
-    batch = mujoco_of(theirs).batch
-    batch.expand("opt.tolerance")[:] = 1e-12
-    batch.expand("opt.iterations")[:] = 100
-    return ours, theirs
-
-
 @pytest.mark.parametrize("task", TASKS)
 def test_joints_and_objects_move_as_in_mujoco(task: str) -> None:
-    envs = pair(64, task=task)
-    ours, theirs = envs[0].physics, mujoco_of(envs[1])
-    envs[1].reset()
-    generator = torch.Generator().manual_seed(1)
-    hold = theirs.state.joint_pos.clone()
+    found = apart(task, CPU)
+    assert found.contacts > 3
+    assert found.moved > 0.1
+    assert found.too_large() == []
+    assert found.errors.keys() == set(PhysicsState._fields)
 
-    def targets() -> torch.Tensor:
-        return hold + 0.1 * torch.randn(hold.shape, generator=generator)
 
-    for _ in range(50):  # until most objects lie on the table
-        theirs.step(targets())
-    theirs._qpos[:] = theirs._qpos.astype("float32")
-    theirs._qvel[:] = theirs._qvel.astype("float32")
-    fields = ("qpos", "qvel", "qacc_warmstart", "mocap_pos", "mocap_quat")
-    ours.load_state_dict({name: torch.tensor(theirs.batch.bind(name)).float() for name in fields})
-    contacts, start = theirs.batch.bind("ncon").sum(), theirs.state.joint_pos.clone()
-    for _ in range(5):
-        action, force = targets(), 0.3 * torch.randn(64, 3, generator=generator)
-        ours.step(action, force)
-        theirs.step(action, force)
-    assert contacts > 3 * 64
-    assert (theirs.state.joint_pos - start).abs().max() > 0.1
-    for name in ("joint_pos", "object_pos", "palm_pos", "tip_pos"):
-        assert (getattr(ours.state, name) - getattr(theirs.state, name)).abs().max() < 1e-5, name
-    for name in ("joint_vel", "object_frame", "wrist", "blocks"):
-        assert torch.allclose(getattr(ours.state, name), getattr(theirs.state, name), atol=1e-3), name
+def test_what_is_too_far_apart_is_named() -> None:
+    errors = {"joint_pos": 1.1e-5, "object_pos": 0.9e-5, "joint_vel": 0.9e-3, "wrist": 1.1e-3, "tip_pos": math.nan}
+    assert Apart(errors, 4.0, 0.2).too_large() == ["joint_pos", "wrist", "tip_pos"]
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_observation_reward_and_ends_are_those_of_mujoco(task: str) -> None:
-    ours, theirs = pair(64, task=task, tolerance=0.6, objects="cube")
+    ours, theirs = pair(task, CPU, 64, tolerance=0.6, objects="cube")
+    ours.physics.masked = False  # a mask draws for all environments, and others then get other goals
     assert torch.allclose(ours.reset(), theirs.reset(), atol=1e-5)
     off, late = torch.arange(0, 64, 8), torch.arange(1, 64, 8)
     nowhere = (torch.tensor([[1.5, 1.5, 0.4]]).expand(8, 3), torch.tensor([[0.0, 0.0, 0.0, 1.0]]).expand(8, 4))
@@ -110,11 +80,13 @@ def test_every_task_steps(task: str) -> None:
     env.close()
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("device", DEVICES)
 def test_keeps_the_contract(device: str) -> None:
     check_env(AllegroKuka(4, torch.device(device), 0, task="single_arm_regrasp", physics="warp"), steps=60)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("task", TASKS)
 def test_a_gpu_does_what_the_cpu_does(task: str) -> None:
@@ -152,7 +124,7 @@ def test_the_switch_is_checked(cli: Cli) -> None:
 
 
 def test_a_saved_state_belongs_to_its_engine() -> None:
-    ours, theirs = pair(2, task="single_arm_regrasp")
+    ours, theirs = pair("single_arm_regrasp", CPU, 2)
     with pytest.raises(ValueError, match=r"data\.env\.init_args\.physics must be mujoco, .*; got warp"):
         ours.load_state_dict(theirs.state_dict())
     with pytest.raises(ValueError, match=r"data\.env\.init_args\.physics must be warp, .*; got mujoco"):

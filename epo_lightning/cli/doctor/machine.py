@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from epo_lightning import __version__
+from epo_lightning.cli.doctor.cards import mixed_cards, why_unusable
 from epo_lightning.cli.doctor.finding import Finding, Gpu, one_line
 
 _EMPTY_SCENE = '<mujoco><worldbody><camera name="eye"/></worldbody></mujoco>'
@@ -27,15 +28,17 @@ def check_torch(gpus: Sequence[Gpu]) -> Finding:
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.ones(2, device=device).sum().item()
-    except Exception as error:
+    except ImportError as error:
         return _broken("torch", error, "pip install --force-reinstall torch")
+    except Exception as error:
+        return _broken("torch", error, why_unusable(gpus) or "pip install --force-reinstall torch")
     if device == "cuda":
-        return Finding("torch", "ok", f"{torch.__version__}, {torch.cuda.get_device_name()}", needed=True)
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        found = Finding("torch", "ok", f"{torch.__version__}, {torch.cuda.get_device_name()}", needed=True)
+        return found._replace(remedy=why_unusable(gpus) or mixed_cards(names))
     threads = torch.get_num_threads()
     found = Finding("torch", "ok", f"{torch.__version__}, CPU, {_count(threads, 'thread')}", needed=True)
-    if gpus:
-        return found._replace(remedy=f"it does not see the {gpus[0].name}: install torch for CUDA (pytorch.org)")
-    return found
+    return found._replace(remedy=why_unusable(gpus))
 
 
 def check_lightning() -> Finding:

@@ -6,6 +6,7 @@ Shape legend: N environments.
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from epo_lightning.limits import Mistake, require_range
@@ -26,8 +27,7 @@ class Curriculum:
         shrinks: Whether it changes at all.
 
     Attributes:
-        tolerance: As it is now, m.
-        since_change: Steps since it changed.
+        limit: The tolerance as it is now, m: a number, or a tensor () where the device decides (see `move_to`).
         held: Whether it was set from outside and no longer changes.
 
     Raises:
@@ -43,19 +43,46 @@ class Curriculum:
             )
         require_range("data.env.init_args.curriculum_interval", interval, 1)
         self.first, self.final, self.interval, self.shrinks = first, final, interval, shrinks
-        self.tolerance, self.since_change, self.held = first, 0, False
+        self.limit: float | Tensor = first
+        self._waited: int | Tensor = 0
+        self.held = False
+
+    @property
+    def tolerance(self) -> float:
+        """As it is now, m; waits for the device, where that decides."""
+        return float(self.limit)
+
+    @property
+    def since_change(self) -> int:
+        """Steps since it changed; waits likewise."""
+        return int(self._waited)
+
+    def move_to(self, device: torch.device) -> None:
+        """Decide on `device` from now on, so that no step waits for it: with the same numbers."""
+        self.limit = torch.full((), self.tolerance, dtype=torch.float64, device=device)
+        self._waited = torch.full((), self.since_change, device=device)
+
+    def _set(self, tolerance: float, since_change: int, *, held: bool) -> None:
+        device = self.limit.device if isinstance(self.limit, Tensor) else None
+        self.limit, self._waited, self.held = tolerance, since_change, held
+        if device is not None:
+            self.move_to(device)
 
     def step(self, last_successes: Tensor) -> None:
         """Count a step; shrink when the last episodes, `last_successes` (N,), were good and the wait is over."""
-        self.since_change += 1
-        waits = self.since_change < self.interval or self.tolerance <= self.final
-        if waits or self.held or not self.shrinks:
+        self._waited = self._waited + 1
+        if self.held or not self.shrinks:
             return
         # Whole numbers, whose sum is exact: a mean may be rounded to just below
-        if last_successes.sum() >= SUCCESSES * len(last_successes):
+        enough = SUCCESSES * len(last_successes)
+        if isinstance(self.limit, Tensor):
+            waits = (self._waited < self.interval) | (self.limit <= self.final)
+            due = (last_successes.sum() >= enough) & ~waits
+            self.limit = torch.where(due, (FACTOR * self.limit).clamp(min=self.final), self.limit)
+            self._waited = torch.where(due, 0, self._waited)
+        elif self._waited >= self.interval and self.limit > self.final and last_successes.sum() >= enough:
             # tol <- max(final, 0.9 tol)
-            self.tolerance = max(self.final, FACTOR * self.tolerance)
-            self.since_change = 0
+            self.limit, self._waited = max(self.final, FACTOR * self.limit), 0
 
     def hold(self, tolerance: float) -> None:
         """From now on it is `tolerance`, in m.
@@ -64,15 +91,18 @@ class Curriculum:
             Mistake: When that is not positive.
         """
         require_range("data.eval_difficulty.tolerance", tolerance, 0, 10, open_low=True)
-        self.tolerance, self.since_change, self.held = tolerance, 0, True
+        self._set(tolerance, 0, held=True)
 
     def true_objective(self, successes: Tensor) -> Tensor:
         """(N,) one number for tolerance and `successes` (N,) of an episode; it never falls when the tolerance does."""
-        if self.shrinks and self.tolerance > self.final:
-            # c + 0.01 s  with  c = (first - tol) / (first - final), from 0 to 1
-            whole = self.first - self.final
-            return EARLY_WEIGHT * successes + ((self.first - self.tolerance) / whole if whole > 0 else 1.0)
-        return successes + 1.0
+        whole = self.first - self.final
+        if not self.shrinks:
+            return successes + 1.0
+        # c + 0.01 s  with  c = (first - tol) / (first - final), from 0 to 1
+        early = EARLY_WEIGHT * successes + ((self.first - self.limit) / whole if whole > 0 else 1.0)
+        if isinstance(self.limit, Tensor):
+            return torch.where(self.limit > self.final, early, successes + 1.0)
+        return early if self.limit > self.final else successes + 1.0
 
     def state_dict(self) -> dict[str, Any]:
         """Where it began, tolerance, clock, and whether it is held."""
@@ -82,7 +112,6 @@ class Curriculum:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`; where that began with another first tolerance, begin anew with one's own."""
         if state["first_tolerance"] != self.first:
-            self.tolerance, self.since_change, self.held = self.first, 0, False
+            self._set(self.first, 0, held=False)
             return
-        self.tolerance, self.since_change = float(state["tolerance"]), int(state["since_change"])
-        self.held = bool(state["held"])
+        self._set(float(state["tolerance"]), int(state["since_change"]), held=bool(state["held"]))

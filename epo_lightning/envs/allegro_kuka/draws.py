@@ -16,6 +16,7 @@ from epo_lightning.envs.allegro_kuka.layout import SENSED, entries_of
 from epo_lightning.envs.allegro_kuka.randomization import UNITS, Range
 from epo_lightning.envs.allegro_kuka.task import OBS_LIMIT
 from epo_lightning.physics.base import FACTORS
+from epo_lightning.physics.rows import put, take
 
 
 class Drawn(NamedTuple):
@@ -74,15 +75,15 @@ class Draws:
 
     def scene(self, ids: Tensor) -> dict[str, Tensor]:
         """(M,) of each of `factors`, of the environments `ids`."""
-        return {name: self.values[ids, self.names.index(name)] for name in self.factors}
+        return {name: take(self.values[:, self.names.index(name)], ids) for name in self.factors}
 
     def restart(self, ids: Tensor, targets: Tensor) -> None:
         """Draw anew for the environments `ids` (M,), whose drives hold `targets` (M, D) until an action arrives."""
         noise = torch.rand(len(ids), len(self.names), generator=self._generator, device=self.values.device)
         values = self._low + self._width * noise
-        self.values[ids] = torch.where(self._whole, values.floor(), values).minimum(self._high)
+        put(self.values, ids, torch.where(self._whole, values.floor(), values).minimum(self._high))
         if self._late.shape[1]:
-            self._late[ids] = targets[:, None]
+            put(self._late, ids, targets[:, None])
 
     def perturbed(self, actions: Tensor) -> Tensor:
         """`actions` (N, D) with noise."""
@@ -107,7 +108,8 @@ class Draws:
         std = self.of("observation_noise")
         if std is not None:
             seen = obs[:, : len(self._sensed)]
-            seen.add_(std[ids, None] * self._sensed * self._noise(seen)).clamp_(-OBS_LIMIT, OBS_LIMIT)
+            own = std if isinstance(ids, slice) else take(std, ids)
+            seen.add_(own[:, None] * self._sensed * self._noise(seen)).clamp_(-OBS_LIMIT, OBS_LIMIT)
         return obs
 
     def _noise(self, like: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ from epo_lightning.learner.observations import Group
 from epo_lightning.limits import Mistake
 from epo_lightning.physics.base import FACTORS, PhysicsState, WantedThreads
 from epo_lightning.physics.engines import choose_engine
+from epo_lightning.physics.rows import put, take
 
 if TYPE_CHECKING:
     from epo_lightning.physics.drawing import Marker, SceneDrawing
@@ -132,7 +133,8 @@ class AllegroKuka(VectorEnv):
         self.physics = engine(model, num_envs, card.arms, *objects_of, decimation=DECIMATION, varied=varied)
         low, high = torch.from_numpy(model.jnt_range[: card.joints]).T
         generator = torch.Generator(self.physics.device).manual_seed(seed)
-        self.rules = Rules(card, scales, low, high, generator, curriculum)
+        if self.physics.masked:
+            curriculum.move_to(self.physics.device)
         self._draws = Draws(self._ranges, card, num_envs, seed, self.physics.device) if self._ranges else None
         self.rules = Rules(card, scales, low, high, generator, curriculum, privileged)
         groups = (Group(SEEN, card.obs_dim), Group(GROUP, privileged_dim(card), privileged=True)) if privileged else ()
@@ -174,7 +176,7 @@ class AllegroKuka(VectorEnv):
     def step(self, actions: Tensor) -> StepResult:
         """One control step of 1/60 s; see `VectorEnv.step`."""
         rules, physics = self.rules, self.physics
-        due = rules.due_goals()
+        due = self._chosen(rules.memory.goal_reached)
         if len(due):
             physics.place_goal(due, *rules.new_goals(due))
             if rules.card.replace_object:
@@ -185,7 +187,7 @@ class AllegroKuka(VectorEnv):
         if self._draws is not None:
             self._draws.observed(result.obs)
         log: dict[str, Tensor | float] = {
-            "tolerance": rules.tolerance,
+            "tolerance": rules.curriculum.limit,
             "true_objective": rules.curriculum.true_objective(rules.memory.last_successes),
             "lifted": rules.memory.lifted.float(),
             "fingertip_distance": rules.memory.closest_tips.mean(dim=1),
@@ -193,10 +195,10 @@ class AllegroKuka(VectorEnv):
             "object_height": physics.state.object_pos[:, 2].clone(),
             "physics_resets": physics.blown_up.sum(dtype=torch.float32),
         }
-        ended = (result.terminated | result.truncated).nonzero().flatten()
+        ended = self._chosen(result.terminated | result.truncated)
         if len(ended):
-            self._final_obs[ended] = result.obs[ended]
-            result.obs[ended] = self._restart(ended)
+            put(self._final_obs, ended, take(result.obs, ended))
+            put(result.obs, ended, self._restart(ended))
         device = self._device
         return StepResult(
             obs=result.obs.to(device),
@@ -207,6 +209,10 @@ class AllegroKuka(VectorEnv):
             final_obs=self._final_obs.to(device),
             log={name: value.to(device) if isinstance(value, Tensor) else value for name, value in log.items()},
         )
+
+    def _chosen(self, mask: Tensor) -> Tensor:
+        """Environments of `mask` (N,) as the engine wants them: see `physics.rows`."""
+        return mask.clone() if self.physics.masked else mask.nonzero().flatten()
 
     def _restart(self, ids: Tensor) -> Tensor:
         """New episodes in the environments `ids`; returns their first observations, (M, O)."""
@@ -222,7 +228,7 @@ class AllegroKuka(VectorEnv):
         """Physics, and what the critic is told, follow what the environments `ids` have drawn."""
         self.physics.vary(ids, draws.scene(ids))
         for name in draws.names:
-            self.rules.drawn[ids, _PLACES[name]] = draws.values[ids, draws.names.index(name)]
+            put(self.rules.drawn[:, _PLACES[name]], ids, take(draws.values[:, draws.names.index(name)], ids))
 
     def _first_observation(self, state: PhysicsState, ids: Tensor) -> Tensor:
         obs = self.rules.first_observation(state, ids)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from epo_lightning.envs.allegro_kuka.cards import FINGERS, Card
+from epo_lightning.physics.rows import take
 
 
 class Memory(NamedTuple):
@@ -44,8 +45,8 @@ class Memory(NamedTuple):
     force_probability: Tensor
 
     def rows(self, ids: Tensor) -> "Memory":
-        """A copy of the environments `ids`, (M,) int64."""
-        return Memory(*(field[ids] for field in self))
+        """A copy of the environments `ids`, see `physics.rows`."""
+        return Memory(*(take(field, ids) for field in self))
 
 
 def blank_memory(card: Card, targets: Tensor) -> Memory:

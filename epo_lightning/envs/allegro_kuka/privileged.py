@@ -39,14 +39,14 @@ def privileged_dim(card: Card) -> int:
     return sum(privileged_sizes(card).values())
 
 
-def privileged_rows(card: Card, state: PhysicsState, m: Memory, tolerance: float, targets: Tensor) -> Tensor:
+def privileged_rows(card: Card, state: PhysicsState, m: Memory, tolerance: float | Tensor, targets: Tensor) -> Tensor:
     """(N, 19 + D) the entries but for the last P, which randomisation draws.
 
     Args:
         card: The task.
         state: After the step.
         m: Of the same environments.
-        tolerance: What counts as near now, m.
+        tolerance: What counts as near now, m; () where the device decides about it.
         targets: (N, D) those of the joints, scaled to [-1, 1] within their limits.
     """
     blocks = [
@@ -54,7 +54,7 @@ def privileged_rows(card: Card, state: PhysicsState, m: Memory, tolerance: float
         state.object_frame,
         rotate(state.object_frame[:, :4], m.force),  # in the world's frame, N
         m.force_probability[:, None],
-        torch.full_like(m.progress, tolerance)[:, None],
+        (torch.zeros_like(m.progress) + tolerance)[:, None],
         (m.near_steps / card.hold_steps)[:, None],
         targets,
     ]

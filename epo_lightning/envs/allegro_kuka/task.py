@@ -4,8 +4,9 @@ Shape legend: N environments, D joints, T = 4 fingertips per hand times hands, K
 P values that randomisation draws.
 
 No physics here: everything follows from a `PhysicsState` and what `Rules` remembers between steps. One step goes
-`due_goals` (new goals where the last ones were reached) - `targets`, `forces` - physics - `advance` (clock, curriculum,
-observation, reward, ends) - `restart` of the environments that ended.
+`new_goals` where the last ones were reached - `targets`, `forces` - physics - `advance` (clock, curriculum,
+observation, reward, ends) - `restart` of the environments that ended. Which these are, numbers or a mask say: see
+`physics.rows`.
 """
 
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ from epo_lightning.envs.allegro_kuka.reward import (
 )
 from epo_lightning.envs.allegro_kuka.rotation import rotate
 from epo_lightning.physics.base import PhysicsState
+from epo_lightning.physics.rows import is_mask, put, take
 
 OBS_LIMIT = 10.0
 """Observations are cut to this range on either side."""
@@ -173,7 +175,7 @@ class Rules:
         m.progress.add_(1)
         self.curriculum.step(m.last_successes)
         view = self.observe(state, m, self._obs)
-        near = view.goal_distance <= self.tolerance * KEYPOINT_STRETCH
+        near = view.goal_distance <= self.curriculum.limit * KEYPOINT_STRETCH
         near &= ~blown_up
         amounts = self._amounts(state, view, near)
         reward = amounts.paid(self.prices, card.hold_steps).masked_fill_(blown_up, 0.0)
@@ -237,7 +239,7 @@ class Rules:
         if not self.privileged:
             return obs.clamp_(-OBS_LIMIT, OBS_LIMIT)
         targets = (m.targets - self.middle) / self.half_range
-        hidden = privileged_rows(self.card, state, m, self.tolerance, targets)
+        hidden = privileged_rows(self.card, state, m, self.curriculum.limit, targets)
         return torch.cat([torch.cat([obs, hidden], dim=1).clamp_(-OBS_LIMIT, OBS_LIMIT), self.drawn[ids]], dim=1)
 
     def _keypoints(self, pos: Tensor, quat: Tensor, offsets: Tensor) -> Tensor:
@@ -275,29 +277,26 @@ class Rules:
 
     # -------------------------------------------------------------------------------------------- goals and episodes
 
-    def due_goals(self) -> Tensor:
-        """(M,) environments that reached their goal in the last step and go on: they get a new goal first of all."""
-        return self.memory.goal_reached.nonzero().flatten()
-
     def new_goals(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Draw goals for `ids`; returns their positions (M, 3) and orientations (M, 4)."""
         m = self.memory
         pos, quat = resets.draw_goal(len(ids), self.card, self.generator)
-        m.goal_pos[ids], m.goal_quat[ids] = pos, quat
+        put(m.goal_pos, ids, pos)
+        put(m.goal_quat, ids, quat)
         aim = pos
         if self.card.goal == "bucket":
             aim = pos.clone()
             aim[:, 2] += BUCKET_TARGET
-        m.goal_keypoints[ids] = self._keypoints(aim, quat, self.offsets[ids])
-        m.near_steps[ids] = 0
-        m.closest_goal[ids] = -1
-        m.goal_reached[ids] = False
+        put(m.goal_keypoints, ids, self._keypoints(aim, quat, take(self.offsets, ids)))
+        put(m.near_steps, ids, 0)
+        put(m.closest_goal, ids, -1)
+        put(m.goal_reached, ids, False)
         return pos, quat
 
     def new_object(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Draw a place for the objects of `ids`: it has to be approached and lifted anew."""
-        self.memory.lifted[ids] = False
-        self.memory.closest_tips[ids] = -1
+        put(self.memory.lifted, ids, False)
+        put(self.memory.closest_tips, ids, -1)
         return resets.draw_object(len(ids), self.card, self.generator)
 
     def restart(self, ids: Tensor) -> resets.Start:
@@ -305,19 +304,19 @@ class Rules:
         m = self.memory
         joint_pos, joint_vel = resets.draw_joints(len(ids), self.default, self.low, self.high, self.generator)
         start = resets.Start(joint_pos, joint_vel, *self.new_object(ids))
-        m.targets[ids] = joint_pos
-        m.force[ids] = 0
-        m.force_probability[ids] = resets.draw_force_probability(len(ids), self.generator)
-        m.last_successes[ids] = m.successes[ids]
-        m.successes[ids] = 0
-        m.progress[ids] = 0
+        put(m.targets, ids, joint_pos)
+        put(m.force, ids, 0)
+        put(m.force_probability, ids, resets.draw_force_probability(len(ids), self.generator))
+        put(m.last_successes, ids, take(m.successes, ids))
+        put(m.successes, ids, 0)
+        put(m.progress, ids, 0)
         return start
 
     def first_observation(self, state: PhysicsState, ids: Tensor) -> Tensor:
         """(M, O) observation of episodes that begin in `ids`, whose rows `state` holds; minima begin one step later."""
-        memory = self.memory.rows(ids)
-        view = self.observe(state, memory, self._obs.new_empty(len(ids), self.card.obs_dim), ids)
-        return self._whole(view.obs, state, memory, ids)
+        memory, rows = self.memory.rows(ids), slice(None) if is_mask(ids) else ids
+        view = self.observe(state, memory, self._obs.new_empty(len(ids), self.card.obs_dim), rows)
+        return self._whole(view.obs, state, memory, rows)
 
     # -------------------------------------------------------------------------------------------------- save, restore
 

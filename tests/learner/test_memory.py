@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from epo_lightning.experience import memory
-from epo_lightning.experience.memory import free_memory, require_memory
+from epo_lightning.learner import memory
+from epo_lightning.learner.memory import free_memory, require_memory
 from epo_lightning.limits import Mistake
 
 CPU, MIB = torch.device("cpu"), 2**20

@@ -21,7 +21,7 @@ class Need(NamedTuple):
     value: int
 
 
-def require_memory(nbytes: int, device: torch.device, key: str, value: int) -> str:
+def require_memory(nbytes: int, device: torch.device, key: str, value: int, purpose: str = "") -> str:
     """Refuse what does not fit into the free memory of `device`.
 
     Args:
@@ -29,6 +29,7 @@ def require_memory(nbytes: int, device: torch.device, key: str, value: int) -> s
         device: Where.
         key: YAML key of the number that decides about it.
         value: That number; `nbytes` is proportional to it.
+        purpose: What for, in words; empty where the key says it.
 
     Returns:
         What is needed and what is free, for the log.
@@ -42,7 +43,7 @@ def require_memory(nbytes: int, device: torch.device, key: str, value: int) -> s
         return where
     largest = int(_USABLE * free * value) // nbytes
     remedy = f"lower it to at most {largest}" if largest else "not even 1 fits"
-    raise Mistake(f"{key} {value} needs {where}: {remedy}")
+    raise Mistake(f"{key} {value} needs {where}{f' ({purpose})' if purpose else ''}: {remedy}")
 
 
 def free_memory(device: torch.device) -> int:

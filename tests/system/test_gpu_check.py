@@ -1,0 +1,80 @@
+"""`make gpu` at toy sizes on Warp's CPU device, and that no stage that fails or hangs costs another one."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gpu_check import stage
+from benchmarks.gpu_check.__main__ import STAGES
+from benchmarks.gpu_check.stage import ROOT, Report, run_stage
+
+
+@pytest.mark.timeout(1200)
+def test_the_check_runs_to_its_end(tmp_path: Path) -> None:
+    pytest.importorskip("mujoco_warp")
+    command = [sys.executable, "-m", "benchmarks.gpu_check", "--device", "cpu", "--toy", "--minutes", "18"]
+    ended = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    check = json.loads((tmp_path / "gpu_check.json").read_text())
+    stages = check["stages"]
+    assert {name: found["status"] for name, found in stages.items()} == dict.fromkeys(STAGES, "ok")
+    assert [row["task"] for row in stages["parity"]["tasks"]] == ["single_arm_regrasp"]
+    assert [(row["engine"], row["worlds"]) for row in stages["physics"]["speeds"]] == [
+        ("mujoco", 8), ("warp", 4), ("warp", 8)
+    ]  # fmt: skip
+    assert stages["training"]["iterations"] == 2
+    assert stages["resume"]["iterations"] == 3
+    assert stages["resume"]["env_steps"] == 3 * 16 * 4
+    assert len(stages["learner"]["times"]) == 2 * 2
+    table = (tmp_path / "gpu_check.md").read_text()
+    assert table.startswith("# Warp's CPU device\n")
+    for words in (
+        "At toy sizes",
+        "| parity | ok |",
+        "| single_arm_regrasp | warp | 8 |",
+        "| framework |",
+        "| compiled |",
+    ):
+        assert words in table
+
+
+class TestStages:
+    @pytest.fixture
+    def run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201
+        """Runs a script in the place of a stage."""
+
+        def run(script: str, seconds: float) -> dict:
+            file = tmp_path / "python"
+            file.write_text(f"#!/bin/sh\n{script}\n")
+            file.chmod(0o755)
+            monkeypatch.setattr(stage.sys, "executable", str(file))
+            return run_stage("driver", [], tmp_path, seconds)
+
+        return run
+
+    def test_one_that_hangs_is_ended_with_its_children_and_keeps_what_it_found(self, run, tmp_path: Path) -> None:  # noqa: ANN001
+        Report(tmp_path / "kept.json").row("speeds", worlds=4)
+        found = run(f"cp {tmp_path}/kept.json {tmp_path}/driver.json; sleep 77.125 & sleep 77.125", 1)
+        assert (found["status"], found["speeds"], found["faults"]) == (
+            "out of time",
+            [{"worlds": 4}],
+            ["not done after 1 s"],
+        )
+        time.sleep(0.2)
+        assert "77.125" not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+
+    def test_one_that_dies_says_its_last_line(self, run) -> None:  # noqa: ANN001
+        found = run("echo first; echo CUDA error: out of memory >&2; exit 3", 60)
+        assert found["status"] == "failed"
+        assert found["faults"] == ["ended with 3: CUDA error: out of memory"]
+        assert found["output"] == ["first", "CUDA error: out of memory"]
+
+    def test_a_fault_is_a_failure_and_the_rest_goes_on(self, tmp_path: Path) -> None:
+        report = Report(tmp_path / "x.json")
+        report.fault("wrong")
+        report.row("rows", number=1)
+        assert json.loads((tmp_path / "x.json").read_text()) == {"faults": ["wrong"], "rows": [{"number": 1}]}
