@@ -13,7 +13,7 @@ from epo_lightning.envs.base import VectorEnv
 from epo_lightning.experience.evaluation import fixed_difficulty
 from epo_lightning.export.folder import require_free
 from epo_lightning.export.formats import Format, require_format
-from epo_lightning.export.page import Page, require_page
+from epo_lightning.export.page import Page
 from epo_lightning.export.parity import STEPS
 from epo_lightning.export.policy_folder import Wanted, write_folder
 from epo_lightning.export.recording import record
@@ -52,7 +52,7 @@ def export(
             is one). Agents that share a network are all in every file, by their genes.
         opset: Version of ONNX's operators, 18 to 23.
         web: Add a page, index.html, in which the policy plays in a browser and a slider moves between agents' genes;
-            for points between walls. It needs Node.js.
+            for points between walls and Allegro-Kuka tasks. It needs Node.js.
     """
     assert run.trained.path is not None
     require_format(format, opset)
@@ -74,15 +74,20 @@ def export(
     difficulty = contents.curriculum_of(checkpoint) or {}
     with contextlib.ExitStack() as stack:
 
-        def begun(device: torch.device) -> VectorEnv:
-            env = stack.enter_context(contextlib.closing(data.env_factory(len(players), device, data.seed)))
+        def begun(device: torch.device, count: int = len(players), later: int = 0) -> VectorEnv:
+            env = stack.enter_context(contextlib.closing(data.env_factory(count, device, data.seed + later)))
             require_same_identity(identity, run.model.identity(env.spec))
             fixed_difficulty(env, difficulty, data.eval_difficulty)
             return env
 
         env = begun(run.trainer.strategy.root_device)
         provenance = _provenance(run, path, checkpoint, home)
-        more = Page(require_page(begun(_CPU)), policy, module, players, opset, provenance).write if web else None
+        more = None
+        if web:
+            from epo_lightning.export.pages import shown  # MuJoCo is imported where a page wants it
+
+            task = shown(lambda count, later: begun(_CPU, count, later), len(players))
+            more = Page(task, policy, module, players, opset, provenance).write
         recording = record(env, policy, players, STEPS)
         parity = write_folder(target, wanted, policy, module, env, recording, provenance, more)
     size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())

@@ -132,7 +132,14 @@ def _converted(
 
 
 def write_rows(
-    module: torch.nn.Module, example: tuple[Tensor, ...], inputs: list[str], outputs: list[str], opset: int, path: Path
+    module: torch.nn.Module,
+    example: tuple[Tensor, ...],
+    inputs: list[str],
+    outputs: list[str],
+    opset: int,
+    path: Path,
+    *,
+    many: bool = True,
 ) -> None:
     """Write a function of rows, which is no policy, as ONNX.
 
@@ -143,12 +150,14 @@ def write_rows(
         outputs: Names of what comes out.
         opset: Of ONNX.
         path: The file.
+        many: Any number of rows, not as many as in `example`.
     """
     import onnx
 
     rows = {0: torch.export.Dim(_ROW)}
     with _quietly(), torch.no_grad():
-        program = torch.export.export(module, example, dynamic_shapes=tuple(rows for _ in example))
+        shapes = tuple(rows for _ in example) if many else None
+        program = torch.export.export(module, example, dynamic_shapes=shapes)
         model = _converted(program, inputs, outputs, opset)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())

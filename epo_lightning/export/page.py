@@ -1,102 +1,68 @@
 """A page in which the exported policy plays its task: files of this folder alone, checked before they are handed out.
 
-Shape legend: N rows, T steps, M agents that play side by side.
-
-The task's step is a file of ONNX, too, so that nothing of it is written twice. The page holds recorded steps of the
-run; Node.js plays them with the page's own code and files, and so does every browser that opens it.
+The page holds recorded steps of the run; Node.js plays them with the page's own code and files, and so does every
+browser that opens it. What a task adds is a `Shown`.
 """
 
 import json
+import re
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-import torch
-from torch import Tensor, nn
-
-from epo_lightning.envs.base import VectorEnv
-from epo_lightning.envs.classic.arena import Arena
-from epo_lightning.envs.classic.drawing import BODY, SOLID, TRAIL, Sketch
+from epo_lightning.envs.base import EnvSpec
 from epo_lightning.export.folder import INDEX, PAGE
-from epo_lightning.export.formats import write_rows, write_without_default
-from epo_lightning.export.parity import LARGEST
-from epo_lightning.export.web_runtime import PACKAGE, copy_runtime, require_node
+from epo_lightning.export.formats import write_without_default
+from epo_lightning.export.web_runtime import ONNX, Package, copy_package, require_node
 from epo_lightning.learner.policy import Policy
 from epo_lightning.learner.standalone import NEXT, Standalone
 from epo_lightning.limits import Mistake
 
-STEPS = 100
-"""T that are recorded of every agent."""
-STARTS = 256
-"""Of episodes, drawn by the task itself."""
-POLICY, TASK, CONTENT = "policy.onnx", "task.onnx", "page.json"
+POLICY, CONTENT = "policy.onnx", "page.json"
 CHECK = "check.mjs"
-_CODE = ("page.mjs", "page.css", "player.mjs", CHECK)
-_STATE, _ACTION = "state", "action"
-_OUTPUTS = ["next", "reward", "terminated", "success"]
+TASK_CODE = "task.mjs"
+ACTIONS, RULES, PHYSICS = "actions", "task", "physics"
+"""What a page is compared in."""
+_CODE = ("page.mjs", "page.css", "policy.mjs", "onnx.mjs", CHECK)
 _SECONDS = 300
+_ERROR = re.compile(r"\w*Error\b.*: ")
 
 
-class _Step(nn.Module):
-    """A step of the task: positions and actions, (N, 2) each, become those after it, and what it was worth, (N,)."""
+class Shown(ABC):
+    """A task on a page.
 
-    def __init__(self, env: Arena) -> None:
-        super().__init__()
-        self.env = env
-
-    def forward(self, state: Tensor, action: Tensor) -> tuple[Tensor, ...]:
-        moved = self.env.after(state, action)
-        return moved.state, moved.reward, moved.terminated.float(), moved.successes
-
-
-def require_page(env: VectorEnv) -> Arena:
-    """The task, where a page can show it.
-
-    Raises:
-        Mistake: When it cannot.
+    Attributes:
+        code: Its files of JavaScript; the first one is the page's `task.mjs`.
+        packages: What it runs on besides ONNX.
+        allowed: How far the page may be from the run.
     """
-    if not isinstance(env, Arena):
-        raise Mistake(
-            f"--web: there is no page for {env.spec.name}, only for points between walls (WallMaze, TwoGoals,"
-            " PointMaze and subclasses of Arena): its step cannot be carried over exactly"
-        )
-    if not torch.equal(env.reset(), env.state_dict()["state"]):
-        raise Mistake(f"--web: there is no page for {env.spec.name}: it observes something else than its position")
-    return env
 
+    code: ClassVar[tuple[str, ...]]
+    packages: ClassVar[tuple[Package, ...]] = ()
+    allowed: ClassVar[Mapping[str, float]]
 
-@torch.no_grad()
-def rehearse(env: VectorEnv, policy: Policy, agents: Sequence[int], steps: int) -> dict[str, Any]:
-    """Let agents play, and tell every step: lists of T lists of M.
+    @property
+    @abstractmethod
+    def spec(self) -> EnvSpec:
+        """Of the task."""
 
-    Args:
-        env: M environments on the CPU.
-        policy: The network, on the CPU.
-        agents: Who plays in which.
-        steps: T.
-    """
-    acting, state, obs = torch.tensor(agents), policy.initial_state(len(agents)), env.reset()
-    told: dict[str, Any] = {name: [] for name in ("state", "action", *_OUTPUTS, "done")}
-    for _ in range(steps):
-        actions, state = policy.act(obs, acting, state)
-        result = env.step(actions)
-        assert result.final_obs is not None
-        done = result.terminated | result.truncated
-        row = (obs, actions, result.final_obs, result.reward, result.terminated, result.successes, done)
-        for name, values in zip(told, row, strict=True):
-            told[name].append(values.to(torch.float64).tolist())
-        state = state.masked_fill(done[:, None], 0.0)
-        obs = result.obs
-    return {"agents": list(agents), **told}
+    @abstractmethod
+    def write(self, folder: Path, opset: int) -> dict[str, Any]:
+        """Write its own files into `folder`; returns what the page must know of them."""
+
+    @abstractmethod
+    def content(self, policy: Policy, agents: Sequence[int]) -> dict[str, Any]:
+        """What else the page must know, recorded steps of `agents` among it."""
 
 
 class Page(NamedTuple):
     """What a page is made of.
 
     Attributes:
-        env: The task, one environment for each of `agents`, on the CPU.
+        shown: The task.
         policy: The network of all agents, on the CPU.
         module: What `policy.onnx` holds of it.
         agents: Whose steps are recorded, M numbers.
@@ -104,7 +70,7 @@ class Page(NamedTuple):
         provenance: Where the policy comes from.
     """
 
-    env: Arena
+    shown: Shown
     policy: Policy
     module: Standalone
     agents: Sequence[int]
@@ -120,69 +86,52 @@ class Page(NamedTuple):
         Raises:
             Mistake: When what runs the page is not there, or acts unlike the run.
         """
-        page, who = folder / PAGE, self.module.who
+        page, who, shown = folder / PAGE, self.module.who, self.shown
         page.mkdir()
-        copy_runtime(page)
+        packages = (ONNX, *shown.packages)
+        for package in packages:
+            copy_package(package, page)
         write_without_default(folder / POLICY, None if who is None else who.name, page / POLICY)
-        self.write_task(self.env, self.opset, page / TASK)
-        (page / CONTENT).write_text(json.dumps(self._content()), encoding="utf-8")
+        content = self._content() | shown.write(page, self.opset) | shown.content(self.policy, self.agents)
+        (page / CONTENT).write_text(json.dumps(content), encoding="utf-8")
         assets = files("epo_lightning.export") / "web"
-        for name in _CODE:
-            (page / name).write_bytes((assets / name).read_bytes())
+        for name, given in [*((name, name) for name in (*_CODE, *shown.code[1:])), (TASK_CODE, shown.code[0])]:
+            (page / name).write_bytes((assets / given).read_bytes())
         (folder / INDEX).write_bytes((assets / INDEX).read_bytes())
-        return {"page": {**compare_page(folder), "refused_above": LARGEST, "runtime": PACKAGE}}
-
-    @staticmethod
-    def write_task(env: Arena, opset: int, path: Path) -> None:
-        """Write the step of a task as ONNX."""
-        example = (torch.zeros(3, 2), torch.zeros(3, 2))  # neither as many rows as columns nor one
-        write_rows(_Step(env), example, [_STATE, _ACTION], _OUTPUTS, opset, path)
-
-    @staticmethod
-    def place(env: Arena) -> dict[str, Any]:
-        """What never moves, and what the point looks like."""
-        sketch = Sketch()
-        env.draw_place(sketch)
-        colours = {"solid": list(SOLID), "body": list(BODY), "trail": list(TRAIL)}
-        extent = {"low": env.low.tolist(), "high": env.high.tolist()}
-        return {**extent, "shapes": sketch.shapes, "radius": env.point_radius, **colours}
-
-    @staticmethod
-    def starts(env: VectorEnv) -> list[list[float]]:
-        """Where `STARTS` episodes begin, drawn by the task itself."""
-        rows: list[list[float]] = []
-        while len(rows) < STARTS:
-            rows += env.reset().tolist()
-        return rows[:STARTS]
+        told = compare_page(folder, shown.allowed)
+        return {"page": {**told, "refused_above": dict(shown.allowed), "runtime": [each.spec for each in packages]}}
 
     def _content(self) -> dict[str, Any]:
-        env, who = self.env, self.module.who
+        spec, who = self.shown.spec, self.module.who
         return {
-            "task": env.spec.name,
-            "max_steps": env.spec.max_episode_steps,
+            "task": spec.name,
+            "max_steps": spec.max_episode_steps,
             "names": [self.policy.name_of(each) for each in range(self.policy.num_agents)],
             "who": None if who is None else {"name": who.name, "values": who.values.tolist()},
             "default": self.agents[0],
+            "players": list(self.agents),
             "memory": [
                 {"input": port.name, "output": port.name + NEXT, "shape": list(port.shape)}
                 for port in self.module.memory
             ],
-            "place": self.place(env),
-            "starts": self.starts(env),
-            "rehearsal": rehearse(env, self.policy, self.agents, STEPS),
-            "allowed": LARGEST,
+            "allowed": dict(self.shown.allowed),
+            "rate": None if spec.step_seconds is None else round(1 / spec.step_seconds),
             "source": {name: self.provenance[name] for name in ("algorithm", "seed", "env_steps")},
         }
 
 
-def compare_page(folder: Path) -> dict[str, Any]:
+def compare_page(folder: Path, allowed: Mapping[str, float]) -> dict[str, Any]:
     """Play the recorded steps of a page by its own code, in Node.js.
 
+    Args:
+        folder: The export.
+        allowed: How far what may be from the run.
+
     Returns:
-        How many there are, and how far actions and steps of the task differ at most.
+        How many there are, and how far it is from the run at most.
 
     Raises:
-        Mistake: When they differ by more than `LARGEST`.
+        Mistake: When that is more than is allowed.
     """
     words = [require_node(), str(folder / PAGE / CHECK)]
     try:
@@ -190,10 +139,19 @@ def compare_page(folder: Path) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         raise Mistake(f"--web: the page does not answer in {_SECONDS} s; nothing was written") from None
     if done.returncode != 0:
-        why = next((line for line in done.stderr.splitlines() if "Error" in line), f"node ended with {done.returncode}")
+        why = next(
+            (line for line in done.stderr.splitlines() if _ERROR.match(line)), f"node ended with {done.returncode}"
+        )
         raise Mistake(f"--web: the page does not run ({why.strip()}); nothing was written")
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    far = max(told["actions"], told["task"])
-    if not far <= LARGEST:
-        raise Mistake(f"--web: the page acts unlike the run: it differs by {far:.3g}, more than {LARGEST:g}")
+    for name, most in allowed.items():
+        if not told[name] <= most:
+            raise Mistake(f"--web: the page acts unlike the run: {_differ(name, told)}, more than {most:g}")
     return told
+
+
+def _differ(name: str, told: Mapping[str, Any]) -> str:
+    far = f"by {told[name]:.3g}"
+    if name == PHYSICS:
+        return f"MuJoCo {told['mujoco']} of the page and {told['mujoco_of_the_run']} of the run move it apart {far}"
+    return f"its {name} differ {far}" if name == ACTIONS else f"its {name} differs {far}"

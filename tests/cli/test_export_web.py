@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from epo_lightning.cli.entry import main
-from epo_lightning.export import page
-from epo_lightning.export.web_runtime import FILES, fetched, require_node
+from epo_lightning.export.arena_page import STEPS, ArenaShown
+from epo_lightning.export.page import compare_page
+from epo_lightning.export.web_runtime import ONNX, fetched, require_node
 from epo_lightning.limits import Mistake
 from tests.support.command_line import TINY, Cli, refused
 
@@ -31,7 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("onnxscript")
     try:
         require_node()
-        fetched()
+        fetched(ONNX)
     except Mistake as missing:
         pytest.skip(str(missing))
     folder = tmp_path_factory.mktemp("trained")
@@ -45,15 +46,33 @@ def test_the_page_lies_beside_the_policy(run: Path) -> None:
     folder = run / "policy"
     names = sorted(path.name for path in folder.iterdir())
     assert names == ["index.html", "page", "parity.json", "policy.onnx", "policy.yaml"]
-    own = {"check.mjs", "page.css", "page.json", "page.mjs", "player.mjs", "policy.onnx", "task.onnx"}
-    assert {path.name for path in (folder / "page").iterdir()} == own | {*FILES, "ONNX_RUNTIME.txt"}
+    own = {
+        "check.mjs",
+        "page.css",
+        "page.json",
+        "page.mjs",
+        "policy.mjs",
+        "task.mjs",
+        "onnx.mjs",
+        "policy.onnx",
+        "task.onnx",
+    }
+    assert {path.name for path in (folder / "page").iterdir()} == own | {*ONNX.names, "ONNX_RUNTIME.txt"}
     told = json.loads((folder / "parity.json").read_text())["page"]
-    assert told["steps"] == 4 * page.STEPS
-    assert 0 <= max(told["actions"], told["task"]) <= told["refused_above"] == 1e-5
+    assert told["steps"] == 4 * STEPS
+    assert 0 <= max(told["actions"], told["task"]) <= told["refused_above"]["task"] == 1e-5
     content = json.loads((folder / "page" / "page.json").read_text())
     assert content["names"][0] == "master"
     assert [port["input"] for port in content["memory"]] == ["hidden", "cell"]
-    for text in ("index.html", "page/page.mjs", "page/player.mjs", "page/page.css", "page/check.mjs"):
+    for text in (
+        "index.html",
+        "page/page.mjs",
+        "page/policy.mjs",
+        "page/task.mjs",
+        "page/onnx.mjs",
+        "page/page.css",
+        "page/check.mjs",
+    ):
         assert "://" not in (folder / text).read_text()  # nothing is fetched from elsewhere
 
 
@@ -64,11 +83,11 @@ def test_the_comparison_finds_what_differs(run: Path, tmp_path: Path) -> None:
     content = json.loads(file.read_text())
     content["rehearsal"]["action"][50][3][1] += 0.5
     file.write_text(json.dumps(content))
-    with pytest.raises(Mistake, match=r"--web: the page acts unlike the run: it differs by 0\.5"):
-        page.compare_page(folder)
+    with pytest.raises(Mistake, match=r"--web: the page acts unlike the run: its actions differ by 0\.5"):
+        compare_page(folder, ArenaShown.allowed)
     (folder / "page" / "task.onnx").write_bytes(b"none")
     with pytest.raises(Mistake, match="--web: the page does not run"):
-        page.compare_page(folder)
+        compare_page(folder, ArenaShown.allowed)
 
 
 @pytest.fixture
@@ -96,7 +115,7 @@ def test_it_plays_in_a_browser_without_a_network(address: str, tmp_path: Path) -
     said = re.search(r'data-parity="([^"]*)"', done.stdout)
     assert said, done.stdout[-2000:]
     far = json.loads(html.unescape(said.group(1)))
-    assert far["steps"] == 4 * page.STEPS
+    assert far["steps"] == 4 * STEPS
     assert max(far["actions"], far["task"]) <= 1e-5
     episodes = re.search(r'id="episodes">(\d+)<', done.stdout)
     assert episodes is not None

@@ -11,8 +11,9 @@ import torch
 
 from epo_lightning.envs.classic import CartpoleSwingup, PointMaze, TwoGoals, WallMaze
 from epo_lightning.envs.classic.arena import Arena
-from epo_lightning.export.page import STARTS, Page, rehearse, require_page
-from epo_lightning.export.web_runtime import ARCHIVE, fetched, require_node
+from epo_lightning.export.arena_page import STARTS, place, rehearse, starts, write_task
+from epo_lightning.export.pages import shown
+from epo_lightning.export.web_runtime import MUJOCO, ONNX, Package, fetched, require_node
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.limits import Mistake
 
@@ -26,7 +27,7 @@ def test_the_step_in_the_file_is_that_of_the_task(
     onnxruntime = pytest.importorskip("onnxruntime")
     count = 64
     env = kind(count, CPU, 0)
-    Page.write_task(env, 18, tmp_path / "task.onnx")
+    write_task(env, 18, tmp_path / "task.onnx")
     file = onnxruntime.InferenceSession(tmp_path / "task.onnx")
     obs, ended = env.reset(), 0
     for action in 1.5 * torch.randn(150, count, 2, generator=torch.Generator().manual_seed(0)):
@@ -61,16 +62,16 @@ def test_what_is_recorded_is_what_happened() -> None:
 
 def test_the_place_and_the_starts_are_the_tasks_own() -> None:
     env = TwoGoals(3, CPU, 0, wall=0.25)
-    place = Page.place(env)
-    assert (place["low"], place["high"]) == ([-1.0, -1.0], [1.0, 1.0])
-    ground, poor, rich, middle, wall = place["shapes"]
+    told = place(env)
+    assert (told["low"], told["high"]) == ([-1.0, -1.0], [1.0, 1.0])
+    ground, poor, rich, middle, wall = told["shapes"]
     assert ground["box"] == [-1.0, -1.0, 1.0, 1.0]
     assert (poor["disc"], rich["disc"][:2], middle["disc"][:2]) == ([0.0, -0.5, 0.15], [0.0, 0.6], [0.0, 0.6])
     np.testing.assert_allclose(wall["box"], [-0.25, 0.2, 0.25, 0.3], atol=1e-6)
-    starts = np.array(Page.starts(env))
-    assert starts.shape == (STARTS, 2)
-    assert np.abs(starts).max() <= 0.05
-    assert len(np.unique(starts)) > STARTS
+    drawn = np.array(starts(env))
+    assert drawn.shape == (STARTS, 2)
+    assert np.abs(drawn).max() <= 0.05
+    assert len(np.unique(drawn)) > STARTS
 
 
 class Shifted(WallMaze):
@@ -82,20 +83,25 @@ class Shifted(WallMaze):
 
 def test_a_task_that_cannot_be_carried_over_is_refused() -> None:
     with pytest.raises(Mistake, match="--web: there is no page for CartpoleSwingup, only for points between walls"):
-        require_page(CartpoleSwingup(1, CPU, 0))
+        shown(lambda count, later: CartpoleSwingup(count, CPU, later), 2)
     with pytest.raises(Mistake, match="no page for WallMaze: it observes something else than its position"):
-        require_page(Shifted(1, CPU, 0))
+        shown(lambda count, later: Shifted(count, CPU, later), 2)
 
 
-def test_the_runtime_is_the_published_one_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("package", [ONNX, MUJOCO])
+def test_what_a_page_runs_on_is_the_published_one_or_none(
+    package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(Mistake, match=f"no npm to fetch it: .*npm pack .* and put {ARCHIVE} into {tmp_path}"):
-        fetched()
+    with pytest.raises(
+        Mistake, match=f"no npm to fetch it: .*npm pack {package.spec}`, and put {package.archive} into {tmp_path}"
+    ):
+        fetched(package)
     (tmp_path / "epo_lightning").mkdir(exist_ok=True)
-    (tmp_path / "epo_lightning" / ARCHIVE).write_bytes(b"something else")
-    with pytest.raises(Mistake, match=r"is not onnxruntime-web@.* as it was published .*delete it"):
-        fetched()
+    (tmp_path / "epo_lightning" / package.archive).write_bytes(b"something else")
+    with pytest.raises(Mistake, match=rf"is not {package.spec} as it was published .*delete it"):
+        fetched(package)
 
 
 def test_without_a_network_it_says_what_npm_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +111,7 @@ def test_without_a_network_it_says_what_npm_says(tmp_path: Path, monkeypatch: py
     npm.chmod(0o755)
     monkeypatch.setattr(shutil, "which", lambda _: str(npm))
     with pytest.raises(Mistake, match=r"cannot be fetched \(npm error code ENOTFOUND\): where there is a network"):
-        fetched()
+        fetched(MUJOCO)
     assert not list((tmp_path / "cache" / "epo_lightning").iterdir())
 
 

@@ -147,7 +147,7 @@ class AllegroKuka(VectorEnv):
             step_seconds=STEP_SECONDS,
             groups=groups,
         )
-        self._device, self._engine = device, physics
+        self._device, self._engine, self._gains = device, physics, gains
         self._all = torch.arange(num_envs, device=self.physics.device)
         self._drawing: SceneDrawing | None = None
         self._final_obs = torch.zeros(num_envs, self.spec.obs_dim, device=self.physics.device)
@@ -335,6 +335,17 @@ class AllegroKuka(VectorEnv):
             self._close_drawing()
             self._drawing = SceneDrawing(self.physics.model, width, height, CAMERA)
         return np.stack([self._drawing.draw(*self.physics.snapshot(i), self.markers(i)) for i in envs])
+
+    def scene_xml(self) -> str:
+        """The scene as MJCF, with the base cube; see `scene.scene_xml`."""
+        from epo_lightning.envs.allegro_kuka.scene import scene_xml
+
+        return scene_xml(self.rules.card, GAINS[self._gains])
+
+    @property
+    def randomized(self) -> bool:
+        """Whether episodes draw anything of the scene, of sensors or of drives."""
+        return self._draws is not None
 
     def markers(self, env: int) -> "list[Marker]":
         """What is drawn of environment `env` beyond its scene: what counts as near the goal."""

@@ -30,6 +30,20 @@ def build_scene(card: Card, gains: Gains) -> mujoco.MjModel:
     Raises:
         Mistake: When an obstacle overlaps a robot, or one that can be pushed the table.
     """
+    model = _described(card, gains).compile()
+    _check_clearance(model, card)
+    return model
+
+
+def scene_xml(card: Card, gains: Gains) -> str:
+    """The scene of `build_scene` as MJCF, its numbers rounded to six digits."""
+    spec = _described(card, gains)
+    spec.compile()
+    return spec.to_xml()
+
+
+def _described(card: Card, gains: Gains) -> mujoco.MjSpec:
+    """The scene before it is compiled."""
     spec = mujoco.MjSpec()
     spec.compiler.degree = False
     _options(spec)
@@ -61,9 +75,7 @@ def build_scene(card: Card, gains: Gains) -> mujoco.MjModel:
     _add_obstacles(world, card.obstacles, free=True)
     _add_goal(world, card.goal)
     _add_sensors(spec, card)
-    model = spec.compile()
-    _check_clearance(model, card)
-    return model
+    return spec
 
 
 def _options(spec: mujoco.MjSpec) -> None:

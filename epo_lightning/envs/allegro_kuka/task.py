@@ -254,15 +254,15 @@ class Rules:
         # lift: 20 clip(h, 0, 0.5) until h > 0.15 once, then 300 once;  h = 0.05 + z - 0.63
         height = state.object_pos[:, 2] + (LIFT_OFFSET - START_HEIGHT)
         lifted = m.lifted | (height > self.prices.lifted_above)
-        lift, lifts = height.clamp(0, LIFT_CAP).masked_fill_(lifted, 0.0), lifted ^ m.lifted
+        lift, lifts = height.clamp(0.0, LIFT_CAP).masked_fill_(lifted, 0.0), lifted ^ m.lifted
         m.lifted.copy_(lifted)
         # fingers: 50 sum_f clip(m_f - d_f, 0, 10);  m_f <- min(m_f, d_f)
-        approach = (view.closest_tips - view.tip_distance).clamp_(0, FINGER_CAP).sum(dim=1)
+        approach = (view.closest_tips - view.tip_distance).clamp_(0.0, FINGER_CAP).sum(dim=1)
         if not card.fingers_always_paid:
             approach.masked_fill_(lifted, 0.0)
         torch.minimum(view.closest_tips, view.tip_distance, out=m.closest_tips)
         # keypoints: 200 max(0, m_D - D), once lifted;  m_D <- min(m_D, D)
-        gain = (view.closest_goal - view.goal_distance).clamp_(min=0).mul_(lifted)
+        gain = (view.closest_goal - view.goal_distance).clamp_(min=0.0).mul_(lifted)
         torch.minimum(view.closest_goal, view.goal_distance, out=m.closest_goal)
         # goal: 1000 / hold steps for every step near it; joint speeds: 0.003 and 0.0003 per rad/s
         speeds = None

@@ -1,5 +1,6 @@
-// What is seen and clicked; player.mjs acts.
-import { act, agentOf, blend, compare, noMemory, open, step } from "./player.mjs";
+// What is seen and clicked; policy.mjs acts, task.mjs is the task.
+import { act, agentOf, blend, noMemory, open } from "./policy.mjs";
+import { Task } from "./task.mjs";
 
 const at = (id) => document.getElementById(id);
 const message = (text, failed = false) => {
@@ -14,9 +15,8 @@ const load = async (name) => {
   return answer.arrayBuffer();
 };
 
-const LONGEST_TRAIL = 60;
 const tally = { episodes: 0, successes: 0, sum: 0 };
-let player, content, episode, playing = true;
+let player, content, task, episode, wanted = false, playing = true;
 
 function whoPlays() {
   const first = agentOf(content, Number(at("first").value));
@@ -24,70 +24,36 @@ function whoPlays() {
   return blend(first, agentOf(content, Number(at("second").value)), at("share").value / 100);
 }
 
-function begin() {
-  const state = content.starts[Math.floor(Math.random() * content.starts.length)];
-  episode = { state, trail: [], memory: noMemory(content), clock: 0, sum: 0, successes: 0, over: false, mixed: false };
+async function begin() {
+  wanted = false;
+  episode = Object.assign(await task.begin(), { policyMemory: noMemory(content), clock: 0, sum: 0, successes: 0, over: false, mixed: false });
 }
 
-/** One step of the episode that was there when it began; a new episode is begun where it has ended. */
+/** One step; a new episode is begun where the last one has ended, or somebody wants one. */
 async function advance() {
-  if (episode.over) begin();
-  const here = episode;
-  const said = await act(player, here.state, whoPlays(), here.memory);
-  const moved = await step(player, here.state, said.action);
-  if (here !== episode) return; // somebody asked for a new one meanwhile
-  here.trail = [...here.trail, here.state].slice(-LONGEST_TRAIL);
-  here.state = moved.next;
-  here.memory = said.memory;
-  here.clock += 1;
-  here.sum += moved.reward;
-  here.successes += moved.success;
-  here.over = moved.terminated > 0 || here.clock >= content.max_steps;
-  if (here.over && !here.mixed) {
+  if (episode.over || wanted) await begin();
+  const said = await act(player, episode.observation, whoPlays(), episode.policyMemory);
+  const moved = await task.step(episode, said.action);
+  episode.policyMemory = said.memory;
+  episode.clock += 1;
+  episode.sum += moved.reward;
+  episode.successes += moved.success;
+  episode.over = moved.over || episode.clock >= content.max_steps;
+  if (episode.over && !episode.mixed) {
     tally.episodes += 1;
-    tally.successes += here.successes;
-    tally.sum += here.sum;
+    tally.successes += episode.successes;
+    tally.sum += episode.sum;
   }
-}
-
-function draw() {
-  const canvas = at("canvas"), pen = canvas.getContext("2d"), { place } = content;
-  const rgb = ([r, g, b], alpha = 1) => `rgba(${r}, ${g}, ${b}, ${alpha})`;
-  const edge = 0.02 * (place.high[0] - place.low[0]);
-  const span = [0, 1].map((k) => place.high[k] - place.low[k] + 2 * edge);
-  const scale = canvas.width / span[0];
-  const height = Math.round(scale * span[1]);
-  if (canvas.height !== height) canvas.height = height;
-  const x = (value) => (value - place.low[0] + edge) * scale;
-  const y = (value) => (place.high[1] + edge - value) * scale;
-  const disc = (centre, radius, colour) => {
-    pen.fillStyle = colour;
-    pen.beginPath();
-    pen.arc(x(centre[0]), y(centre[1]), radius * scale, 0, 2 * Math.PI);
-    pen.fill();
-  };
-  pen.fillStyle = rgb(place.solid);
-  pen.fillRect(0, 0, canvas.width, canvas.height);
-  for (const shape of place.shapes) {
-    if (shape.disc) disc(shape.disc, shape.disc[2], rgb(shape.colour));
-    else {
-      const [left, bottom, right, top] = shape.box;
-      pen.fillStyle = rgb(shape.colour);
-      pen.fillRect(x(left), y(top), (right - left) * scale, (top - bottom) * scale);
-    }
-  }
-  const { trail, state } = episode;
-  trail.forEach((point, k) => disc(point, 0.5 * place.radius, rgb(place.trail, 1 - 0.8 * (trail.length - k) / LONGEST_TRAIL)));
-  disc(state, place.radius, rgb(place.body));
 }
 
 function tell() {
   at("return").textContent = episode.sum.toFixed(2);
   at("step").textContent = `${episode.clock} of ${content.max_steps}`;
   at("episodes").textContent = tally.episodes;
-  at("successes").textContent = tally.successes;
+  at("successes").textContent = tally.successes + (content.many_successes && !episode.over ? episode.successes : 0);
   at("mean").textContent = tally.episodes ? (tally.sum / tally.episodes).toFixed(2) : "-";
-  at("speed_told").textContent = `${at("speed").value} steps a second`;
+  const speed = Number(at("speed").value), { rate } = content;
+  at("speed_told").textContent = `${speed} steps a second${rate ? `, ${Math.round((100 * speed) / rate)} % of real time` : ""}`;
   const share = Number(at("share").value);
   at("share_told").textContent = `${100 - share} : ${share}`;
 }
@@ -100,7 +66,7 @@ function change() {
 }
 
 function show() {
-  draw();
+  task.draw(at("canvas"), episode);
   tell();
 }
 
@@ -114,13 +80,15 @@ async function run() {
   for (;;) {
     await new Promise((ready) => setTimeout(ready, Math.max(0, due - performance.now())));
     due = Math.max(due + 1000 / at("speed").value, performance.now() - 100);
-    if (!playing) continue;
-    await advance();
+    if (playing) await advance();
+    else if (wanted) await begin();
+    else continue;
     show();
   }
 }
 
 function connect() {
+  if (content.rate) at("speed").max = at("speed").value = content.rate;
   for (const id of ["first", "second"]) {
     content.names.forEach((name, agent) => {
       if (content.who || agent === content.default) at(id).add(new Option(name, agent));
@@ -129,17 +97,17 @@ function connect() {
     at(id).addEventListener("change", change);
   }
   at("between").hidden = at("gene_keys").hidden = content.who?.name !== "gene" || content.names.length < 2;
-  if (!at("between").hidden) at("second").value = content.rehearsal.agents[1] ?? content.default;
+  if (!at("between").hidden) at("second").value = content.players[1] ?? content.default;
   at("share").addEventListener("input", change);
   at("speed").addEventListener("input", tell);
   at("play").addEventListener("click", () => setPlaying(!playing));
-  at("again").addEventListener("click", () => { begin(); show(); });
+  at("again").addEventListener("click", () => { wanted = true; });
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = event.target instanceof Element && event.target.matches("select, button, input");
     const by = { ",": -5, ".": 5 }[event.key];
     if (event.key === " " && !typing) setPlaying(!playing);
-    else if (event.key === "n" && !(typing && event.target.matches("select"))) { begin(); show(); }
+    else if (event.key === "n" && !(typing && event.target.matches("select"))) wanted = true;
     else if (by && !at("between").hidden) {
       at("share").value = Number(at("share").value) + by;
       change();
@@ -166,17 +134,22 @@ async function main() {
   if (content.names.length < 2) document.title = at("title").textContent = `${content.task}: a policy at play`;
   at("source").textContent =
     `${source.algorithm}, seed ${source.seed}, ${Number(source.env_steps).toLocaleString("en")} environment steps`;
-  const far = await compare(player);
-  const most = Math.max(far.actions, far.task);
+  message("Comparing this page with the run.");
+  task = await Task.open(load, content);
+  const far = await task.compare(player);
   document.body.dataset.parity = JSON.stringify(far);
-  if (!(most <= content.allowed)) {
-    throw new Error(`here it acts unlike the run: it differs by ${most.toExponential(1)} in ${far.steps} recorded steps`);
+  for (const [name, allowed] of Object.entries(content.allowed)) {
+    if (!(far[name] <= allowed)) {
+      throw new Error(`here it acts unlike the run: ${name} differ by ${far[name].toExponential(1)} in ${far.steps} recorded steps`);
+    }
   }
+  const most = Math.max(far.actions, far.task);
+  const physics = far.physics === undefined ? "" : `; physics of MuJoCo ${far.mujoco}, of the run ${content.mujoco}: ${far.physics.toExponential(1)} in a step`;
   at("parity").textContent =
-    `Compared with the run in this browser: ${far.steps} recorded steps, largest difference ${most.toExponential(1)}.`;
+    `Compared with the run in this browser: ${far.steps} recorded steps, largest difference ${most.toExponential(1)}${physics}.`;
   connect();
   addressed();
-  begin();
+  await begin();
   message("");
   at("main").hidden = false;
   show();
