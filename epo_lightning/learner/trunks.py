@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from epo_lightning.learner.lstm import lstm_sequence
+
 
 class Trunk(nn.Module):
     """Features of an observation and a gene.
@@ -118,6 +120,10 @@ class LSTMTrunk(Trunk):
         self, obs: Tensor, traits: Tensor, state: Tensor, resets: Tensor | None, every_state: bool = False
     ) -> tuple[Tensor, Tensor]:
         """One step, or a sequence."""
+        if obs.dim() == 3 and _is_plain(obs):
+            hiddens, cells = self._sequence(obs, traits, state, resets)
+            new_state = torch.stack([hiddens, cells] if every_state else [hiddens[-1], cells[-1]])
+            return self.mlp(self.norm(hiddens)), new_state
         x = torch.cat([obs, traits.expand(*obs.shape[:-1], -1)], dim=-1)
         steps = x if x.dim() == 3 else x[None]
         hidden, cell = state[0], state[1]
@@ -132,6 +138,18 @@ class LSTMTrunk(Trunk):
         features = torch.stack(outputs) if x.dim() == 3 else hidden
         new_state = torch.stack([features, torch.stack(cells)] if every_state else [hidden, cell])
         return self.mlp(self.norm(features)), new_state.to(state.dtype)
+
+    def _sequence(self, obs: Tensor, traits: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(T, N, H) each, hidden and cell state after every step; what a gene adds is the same in all of them."""
+        cell, known = self.cell, obs.shape[-1]
+        gates = functional.linear(obs, cell.weight_ih[:, :known])
+        gates = gates + functional.linear(traits, cell.weight_ih[:, known:], cell.bias_ih + cell.bias_hh)
+        return lstm_sequence(gates, cell.weight_hh, state[0], state[1], resets)
+
+
+def _is_plain(obs: Tensor) -> bool:
+    """Whether it is computed on a CPU in float32: elsewhere torch has a kernel of its own for the cell."""
+    return obs.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
 def _mlp(widths: Sequence[int], activation: type[nn.Module]) -> nn.Sequential:
