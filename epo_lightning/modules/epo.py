@@ -24,6 +24,7 @@ from epo_lightning.algorithm.losses import (
     hybrid_loss,
 )
 from epo_lightning.algorithm.population import Population
+from epo_lightning.envs.halves import Halves
 from epo_lightning.experience.buffer import RolloutBuffer
 from epo_lightning.experience.diversity import Diversity
 from epo_lightning.experience.estimate import estimate_iteration, is_large
@@ -156,6 +157,8 @@ class EPOModule(PopulationModule):
             rank_zero_info(f"Memory: {dataset.room}")
         if self._records():
             dataset.act = RecordedPolicy(self.policy)
+            if isinstance(world.env, Halves):
+                rank_zero_info("Without effect on a rollout: model.cuda_graphs true (data.double_buffer is true)")
         return dataset
 
     def _records(self) -> bool:

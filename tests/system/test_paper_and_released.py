@@ -90,7 +90,7 @@ ROBOTS = ("two_arm", "two_arm_hole", "single_arm_regrasp", "single_arm_throw", "
 def test_robots_have_our_defaults(under: str, capsys: pytest.CaptureFixture[str]) -> None:
     config = resolved(capsys, "--config", under)
     rollout = config["model"]["rollout"]
-    assert (config["model"]["initial"]["fan_in"], rollout["master_share"], rollout["mu_cap"]) == ("own", 0.25, 1.0)
+    assert (rollout["master_share"], rollout["mu_cap"], config["model"]["loss"]["dual_clip"]) == (0.25, 1.0, 3.0)
     evolution = callbacks(config)["GeneticEvolution"]
     assert (evolution["num_offspring"], evolution["adoption_margin"]) == (1, 0.2)
 
