@@ -39,7 +39,11 @@ class Halves(VectorEnv):
         self.spec = replace(halves[0].spec, num_envs=sum(half.spec.num_envs for half in halves))
         self.curriculum_units = halves[0].curriculum_units
         self._steps: dict[int, Future[StepResult]] = {}
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="environments") if overlap else None
+        self._worker = None
+        if overlap:
+            device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+            same = torch.get_num_threads(), device
+            self._worker = ThreadPoolExecutor(1, "environments", initializer=_like_the_caller, initargs=same)
 
     def submit(self, half: int, actions: Tensor) -> None:
         """Begin a step of `half`, 0 or 1, after those that were begun before; `actions` (N / 2, A) are kept as is."""
@@ -160,6 +164,13 @@ def in_halves(
         raise Mistake(f"{KEY} needs two halves: data.num_envs must be even, such as {num_envs + 1}; got {num_envs}")
     first, second = (build(num_envs // 2, seed) for seed in seeds)
     return Halves((first, second), overlap=overlap)
+
+
+def _like_the_caller(threads: int, device: int | None) -> None:
+    """What torch keeps for each thread: sums depend on the number of threads."""
+    torch.set_num_threads(threads)
+    if device is not None:
+        torch.cuda.set_device(device)
 
 
 def require_same_halves(env: VectorEnv, state: Mapping[str, Any]) -> None:

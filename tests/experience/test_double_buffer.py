@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 from threading import Condition
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -75,14 +75,16 @@ class Waiting(Probe):
 
     asked = Condition()
     times = 0
+    threads: ClassVar[set[int]] = set()
 
     def step(self, actions: Tensor) -> StepResult:
+        self.threads.add(torch.get_num_threads())
         with self.asked:
             assert self.asked.wait_for(lambda: Waiting.times >= 2, timeout=60)
         return super().step(actions)
 
 
-def test_the_other_half_is_inferred_while_one_steps(tmp_path: Path) -> None:
+def test_the_other_half_is_inferred_while_one_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Waiting.times = 0
 
     def tell(*_: object) -> None:
@@ -94,8 +96,15 @@ def test_the_other_half_is_inferred_while_one_steps(tmp_path: Path) -> None:
         def on_train_start(self, *_: object) -> None:
             self.module.policy.register_forward_pre_hook(tell)
 
-    fit(small_module(), halved(partial(Waiting, max_steps=3)), tmp_path, 1, callbacks=[Watch()])
+    monkeypatch.setattr(Waiting, "threads", set())
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        fit(small_module(), halved(partial(Waiting, max_steps=3)), tmp_path, 1, callbacks=[Watch()])
+    finally:
+        torch.set_num_threads(before)
     assert Waiting.times > 2
+    assert Waiting.threads == {3}  # those of the thread that learns: how torch adds up depends on them
 
 
 def test_both_halves_are_one_environment_for_whoever_does_not_know_them() -> None:
