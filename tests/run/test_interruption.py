@@ -113,3 +113,26 @@ def test_a_signal_to_one_rank_stops_both(rows: Rows) -> None:
     assert "Continue:  python -m epo_lightning fit" in out
     assert saved_iterations() == len(rows(Path("run")))
     assert len(read_checkpoint(Path("run/checkpoints/last.ckpt"))["ranks"]) == 2
+
+
+@pytest.mark.usefixtures("cli")
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(signal.SIGKILL, "died: killed by SIGKILL"), (signal.SIGSTOP, "is stuck: it has given no sign of life for 5 s")],
+)
+def test_a_rank_that_is_lost_ends_both_in_one_line(
+    number: signal.Signals, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EPO_RANK_SILENCE", "5")
+    with training("--trainer.devices", "2", "--data.num_envs", "16") as process:
+        (other,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(other), number)
+        out, err = process.communicate(timeout=100)
+    assert process.returncode == 1
+    assert [line for line in err.splitlines() if "rank 1" in line] == [
+        line for line in err.splitlines() if line.startswith(f"error: rank 1 (process {other} on ") and words in line
+    ]
+    assert err.count("all ranks end") == 1
+    assert "Traceback" not in err
+    assert "Continue:  python -m epo_lightning fit" in out
+    assert not Path(f"/proc/{other}").exists()

@@ -39,10 +39,22 @@ def torchrun_environment(rank: int, ranks: int, port: int, nodes: int = 1) -> di
     }
 
 
-def on_ranks(commands: Sequence[Sequence[object]], ranks: int = 2, timeout: float = 200) -> list[Ended]:
-    """Run all of `commands` on so many ranks, started as torchrun does; of every rank, what it printed."""
+def on_ranks(
+    commands: Sequence[Sequence[object]], ranks: int = 2, timeout: float = 200, *, last: Sequence[Sequence[object]] = ()
+) -> list[Ended]:
+    """Run all of `commands` on so many ranks, started as torchrun does; of every rank, what it printed.
+
+    Args:
+        commands: What all do.
+        ranks: How many.
+        timeout: Seconds for all of it.
+        last: What each of them does then.
+    """
     port = free_port()
-    words = "".join(json.dumps([str(word) for word in command]) + "\n" for command in commands)
+    words = [
+        "".join(json.dumps([str(word) for word in command]) + "\n" for command in [*commands, *last[rank : rank + 1]])
+        for rank in range(ranks)
+    ]
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.support.on_ranks"],
@@ -60,9 +72,9 @@ def on_ranks(commands: Sequence[Sequence[object]], ranks: int = 2, timeout: floa
         for rank in range(ranks)
     ]
     try:
-        for process in processes:
+        for process, lines in zip(processes, words, strict=True):
             assert process.stdin is not None
-            process.stdin.write(words)
+            process.stdin.write(lines)
             process.stdin.close()
             process.stdin = None
         return [Ended(*process.communicate(timeout=timeout)) for process in processes]

@@ -52,18 +52,32 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
             assert main(["fit", "--config", f"{name}.yaml", "--run_dir", name, "--trainer.max_epochs=2"]) == 0
             Path(f"{name}_one.ckpt").write_bytes(Path(f"{name}/checkpoints/last.ckpt").read_bytes())
         more = ["--trainer.devices=2", "--trainer.max_epochs=4"]
-        ended = on_ranks([["fit", "--ckpt_path", name, *more] for name in CASES])
+        other = ["fit", "--config", "epo.yaml", "--trainer.devices=2", "--run_dir", "unlike"]
+        last = [[*other, f"--model.loss.clip_eps={0.1 * (rank + 1)}"] for rank in range(2)]
+        ended = on_ranks([["fit", "--ckpt_path", name, *more] for name in CASES], last=last)
         for name in CASES:
             Path(f"{name}_two.ckpt").write_bytes(Path(f"{name}/checkpoints/last.ckpt").read_bytes())
     return Story(folder, ended)
 
 
 def test_more_ranks_go_on(story: Story) -> None:
-    assert [rank.codes for rank in story.ended] == [[0] * len(CASES)] * 2, story.ended[0].err + story.ended[1].err
+    assert [rank.codes[: len(CASES)] for rank in story.ended] == [[0] * len(CASES)] * 2, (
+        story.ended[0].err + story.ended[1].err
+    )
     told = story.ended[0].err
     assert told.count("this run 2 x 16: 16 environments go on, 16 begin new episodes; weights") == 4
     assert "the checkpoint has 1 x 20 environments, this run 2 x 20: 20 environments go on, 20 begin" in told
     assert "begin new episodes" not in story.ended[1].err
+
+
+def test_ranks_with_other_configurations_are_refused_in_one_line(story: Story) -> None:
+    first, second = story.ended
+    assert first.codes[-1] == 2
+    (line,) = [line for line in (first.err + second.err).splitlines() if line.startswith(("error", "[rank"))]
+    assert "model.loss.clip_eps 0.2 and not 0.1: give all ranks the same configuration" in line
+    assert line.startswith("error: rank 1 (process ")
+    assert "Traceback" not in first.err + second.err
+    assert not (story.folder / "unlike").exists()
 
 
 @pytest.mark.parametrize("name", CASES)
