@@ -144,7 +144,8 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
             with self.autocast():
                 output = self._look(obs, normalize, rows)
             buffer.values[t, :envs] = output.value
-            actions = sampler.sample(t, output.actions)
+            said: Any = output.actions  # of the kind that this sampler draws from
+            actions = sampler.sample(t, said)
             result = self.advance(actions, log)
             self._store(t, result, rows, output.state)
             obs = result.obs
