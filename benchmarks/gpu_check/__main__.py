@@ -28,7 +28,7 @@ from benchmarks.gpu_check.table import as_markdown
 
 STAGES = {
     "driver": 3,
-    "parity": 7,
+    "parity": 10,
     "waits": 2,
     "physics": 5,
     "training": 5,
