@@ -20,6 +20,7 @@ def find_out(setting: Setting, report: Report) -> None:
         if line := why_unusable(gpus):
             report.fault(line)
         if not torch.cuda.is_available():
+            report.tell(ends_all=True)
             raise SystemExit("no card that torch can use; --device cpu --toy shows that the check itself runs")
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         if line := mixed_cards(names):

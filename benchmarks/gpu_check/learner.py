@@ -41,13 +41,10 @@ class Compiled(L.Callback):
         pl_module.policy.compile(backend=self.backend)
 
 
-def ways(sizes: Sizes) -> dict[str, tuple[Mapping[str, Any], list[L.Callback]]]:
-    """What is compared: arguments of the module, and callbacks."""
-    return {
-        "eager": ({}, []),
-        "CUDA graph": ({"cuda_graphs": True}, []),
-        "compiled": ({}, [Compiled(sizes.compile_backend)]),
-    }
+def ways(sizes: Sizes, device: torch.device) -> dict[str, tuple[Mapping[str, Any], list[L.Callback]]]:
+    """What is compared, what takes longest last: arguments of the module, and callbacks."""
+    graphs = {"CUDA graph": ({"cuda_graphs": True}, [])} if device.type == "cuda" else {}
+    return {"eager": ({}, []), **graphs, "compiled": ({}, [Compiled(sizes.compile_backend)])}
 
 
 def milliseconds(
@@ -98,9 +95,9 @@ def clock_of(device: torch.device) -> Callable[[], float]:
 
 def find_out(setting: Setting, report: Report) -> None:
     """Every size in every way; one that fails costs its own row."""
-    for learner in setting.sizes.learners:
-        num_envs, agents, hidden, units = learner
-        for name, (settings, callbacks) in ways(setting.sizes).items():
+    for name, (settings, callbacks) in ways(setting.sizes, setting.device).items():
+        for learner in setting.sizes.learners:
+            num_envs, agents, hidden, units = learner
             size = {"envs": num_envs, "agents": agents, "hidden": list(hidden), "lstm": units, "way": name}
             try:
                 each = milliseconds(learner, settings, callbacks, setting.device, setting.sizes.iterations)

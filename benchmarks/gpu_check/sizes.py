@@ -58,7 +58,7 @@ TOY = Sizes(
     train_envs=16,
     train_iterations=2,
     train_settings=(
-        *("--model.num_agents", "4", "--model.network.hidden", "[8]", "--model.network.lstm_units", "8"),
+        *("--config", "laptop", "--model.network.hidden", "[8]", "--model.network.lstm_units", "8"),
         *("--model.rollout.horizon", "4", "--data.env.init_args.objects", "cube"),
     ),
     compile_backend="eager",

@@ -58,7 +58,7 @@ def train(sizes: Sizes, device: torch.device, folder: Path, num_envs: int) -> su
     run = folder / "training"
     shutil.rmtree(run, ignore_errors=True)
     return fit(
-        *("--config", sizes.config, "--config", profiler(folder, sizes.train_iterations), *sizes.train_settings),
+        *("--config", sizes.config, *sizes.train_settings, "--config", profiler(folder, sizes.train_iterations)),
         *("--data.env.init_args.physics", "warp", "--data.num_envs", num_envs, *chosen(device)),
         *("--trainer.max_epochs", sizes.train_iterations, "--trainer.enable_progress_bar", "false"),
         *("--checkpoint.every_n_iterations", sizes.train_iterations, "--run_dir", run),

@@ -42,7 +42,7 @@ PER_ROLLOUT = 1
 
 class _Operators(TorchDispatchMode):
     def __init__(self, seen: Counter[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen = seen
 
     def __torch_dispatch__(

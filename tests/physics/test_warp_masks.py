@@ -1,5 +1,8 @@
 """On Warp a step chooses environments by masks, so that the host waits for nothing; the rest is as it was."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
@@ -15,7 +18,7 @@ RANDOM = Randomization(
 )
 
 
-def env_on(device: str, num_envs: int = 6, **kwargs: object) -> AllegroKuka:
+def env_on(device: str, num_envs: int = 6, **kwargs: Any) -> AllegroKuka:
     return AllegroKuka(num_envs, torch.device(device), 0, task="single_arm_regrasp", physics="warp", **kwargs)
 
 
@@ -82,7 +85,7 @@ def test_a_training_waits_once_per_step_and_once_per_rollout(device: str, units:
 def test_what_would_wait_is_seen() -> None:
     """Otherwise the counts above prove nothing."""
     numbers = torch.arange(4.0)
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "item": lambda: numbers[0].item(),
         "bool": lambda: bool(numbers.any()),
         "float": lambda: float(numbers.sum()),
@@ -94,7 +97,7 @@ def test_what_would_wait_is_seen() -> None:
         "numpy": lambda: numbers.numpy(),
         "tensor": lambda: torch.tensor([1.0], device="cpu"),
         "equal": lambda: torch.equal(numbers, numbers),
-        "unique": lambda: numbers.unique(),
+        "unique": lambda: numbers.unique(),  # type: ignore[no-untyped-call]
     }
     for name, call in calls.items():
         waits = Waits()
