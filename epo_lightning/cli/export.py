@@ -13,7 +13,7 @@ from epo_lightning.envs.base import VectorEnv
 from epo_lightning.experience.evaluation import fixed_difficulty
 from epo_lightning.export.folder import require_free
 from epo_lightning.export.formats import Format, require_format
-from epo_lightning.export.page import Page
+from epo_lightning.export.page import Page, summary
 from epo_lightning.export.parity import STEPS
 from epo_lightning.export.policy_folder import Wanted, write_folder
 from epo_lightning.export.recording import record
@@ -87,7 +87,9 @@ def export(
             from epo_lightning.export.pages import shown  # MuJoCo is imported where a page wants it
 
             task = shown(lambda count, later: begun(_CPU, count, later), len(players))
-            more = Page(task, policy, module, players, opset, provenance).write
+            page = Page(task, policy, module, players, opset, provenance)
+            page.require()
+            more = page.write
         recording = record(env, policy, players, STEPS)
         parity = write_folder(target, wanted, policy, module, env, recording, provenance, more)
     size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
@@ -97,6 +99,7 @@ def export(
         f" ({recording.episodes} episodes, {len(players)} agent{'s' if len(players) > 1 else ''})"
     )
     if web:
+        print(f"page: {summary(target)}")
         print(f"page: python -m http.server -d {shlex.quote(str(target))}, then open http://localhost:8000")
     return 0
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from epo_lightning.envs.base import EnvSpec
-from epo_lightning.export.folder import INDEX, PAGE
+from epo_lightning.export.folder import INDEX, PAGE, PARITY
 from epo_lightning.export.formats import write_without_default
-from epo_lightning.export.web_runtime import ONNX, Package, copy_package, require_node
+from epo_lightning.export.web_runtime import ONNX, Package, copy_package, fetched, require_node
 from epo_lightning.learner.policy import Policy
 from epo_lightning.learner.standalone import NEXT, Standalone
 from epo_lightning.limits import Mistake
@@ -77,6 +77,20 @@ class Page(NamedTuple):
     opset: int
     provenance: Mapping[str, Any]
 
+    @property
+    def packages(self) -> tuple[Package, ...]:
+        """What the page runs on."""
+        return (ONNX, *self.shown.packages)
+
+    def require(self) -> None:
+        """Refuse a page before anything is computed.
+
+        Raises:
+            Mistake: When what runs it is not there.
+        """
+        for package in self.packages:
+            fetched(package)
+
     def write(self, folder: Path) -> dict[str, Any]:
         """Add the page to an export that holds `policy.onnx`, and compare it with the run.
 
@@ -88,8 +102,7 @@ class Page(NamedTuple):
         """
         page, who, shown = folder / PAGE, self.module.who, self.shown
         page.mkdir()
-        packages = (ONNX, *shown.packages)
-        for package in packages:
+        for package in self.packages:
             copy_package(package, page)
         write_without_default(folder / POLICY, None if who is None else who.name, page / POLICY)
         content = self._content() | shown.write(page, self.opset) | shown.content(self.policy, self.agents)
@@ -99,7 +112,9 @@ class Page(NamedTuple):
             (page / name).write_bytes((assets / given).read_bytes())
         (folder / INDEX).write_bytes((assets / INDEX).read_bytes())
         told = compare_page(folder, shown.allowed)
-        return {"page": {**told, "refused_above": dict(shown.allowed), "runtime": [each.spec for each in packages]}}
+        return {
+            "page": {**told, "refused_above": dict(shown.allowed), "runtime": [each.spec for each in self.packages]}
+        }
 
     def _content(self) -> dict[str, Any]:
         spec, who = self.shown.spec, self.module.who
@@ -148,6 +163,14 @@ def compare_page(folder: Path, allowed: Mapping[str, float]) -> dict[str, Any]:
         if not told[name] <= most:
             raise Mistake(f"--web: the page acts unlike the run: {_differ(name, told)}, more than {most:g}")
     return told
+
+
+def summary(folder: Path) -> str:
+    """One line on how far the page of an export is from the run."""
+    told = json.loads((folder / PARITY).read_text(encoding="utf-8"))["page"]
+    far = ", ".join(f"{name} {told[name]:.2g}" for name in told["refused_above"])
+    versions = f" (MuJoCo {told['mujoco']}, of the run {told['mujoco_of_the_run']})" if PHYSICS in told else ""
+    return f"{far} apart in {told['steps']} recorded steps{versions}"
 
 
 def _differ(name: str, told: Mapping[str, Any]) -> str:

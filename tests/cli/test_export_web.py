@@ -1,14 +1,9 @@
 """`export --web`: the page acts like the run, in Node.js and in a browser, from its own folder alone."""
 
-import functools
 import html
-import http.server
 import json
 import re
 import shutil
-import subprocess
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +13,9 @@ from epo_lightning.export.arena_page import STEPS, ArenaShown
 from epo_lightning.export.page import compare_page
 from epo_lightning.export.web_runtime import ONNX, fetched, require_node
 from epo_lightning.limits import Mistake
+from tests.support.browser import BROWSER, document, served
 from tests.support.command_line import TINY, Cli, refused
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MAZE = TINY.replace("Probe, init_args: {max_steps: 3}", "WallMaze, init_args: {max_steps: 20}").replace(
     "hidden: [8]}", "hidden: [8], lstm_units: 5}"
 )
@@ -90,37 +85,19 @@ def test_the_comparison_finds_what_differs(run: Path, tmp_path: Path) -> None:
         compare_page(folder, ArenaShown.allowed)
 
 
-@pytest.fixture
-def address(run: Path) -> Iterator[str]:
-    """Where the page is served, as `python -m http.server` does."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    handler = functools.partial(Quiet, directory=str(run / "policy"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-
-
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
-def test_it_plays_in_a_browser_without_a_network(address: str, tmp_path: Path) -> None:
-    assert BROWSER is not None
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom"]
-    flags += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"--user-data-dir={tmp_path}"]
-    flags += ["--virtual-time-budget=15000", f"{address}?first=1&second=2&share=50&speed=60"]
-    done = subprocess.run([BROWSER, *flags], capture_output=True, text=True, timeout=120)
-    said = re.search(r'data-parity="([^"]*)"', done.stdout)
-    assert said, done.stdout[-2000:]
+def test_it_plays_in_a_browser_without_a_network(run: Path, tmp_path: Path) -> None:
+    with served(run / "policy") as address:
+        text = document(f"{address}?first=1&second=2&share=50&speed=60", tmp_path, 15000)
+    said = re.search(r'data-parity="([^"]*)"', text)
+    assert said, text[-2000:]
     far = json.loads(html.unescape(said.group(1)))
     assert far["steps"] == 4 * STEPS
     assert max(far["actions"], far["task"]) <= 1e-5
-    episodes = re.search(r'id="episodes">(\d+)<', done.stdout)
+    episodes = re.search(r'id="episodes">(\d+)<', text)
     assert episodes is not None
     assert int(episodes.group(1)) > 1
-    assert "50 : 50" in done.stdout
+    assert "50 : 50" in text
 
 
 @pytest.mark.parametrize(

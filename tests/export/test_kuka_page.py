@@ -1,5 +1,6 @@
 """A page of an Allegro-Kuka task: its rules are the task's own code, its scene and its physics those of the run."""
 
+import html
 import json
 import re
 import shutil
@@ -15,7 +16,7 @@ from epo_lightning.envs.allegro_kuka import AllegroKuka
 from epo_lightning.envs.allegro_kuka.randomization import Randomization
 from epo_lightning.export.allegro_kuka import page as kuka_page
 from epo_lightning.export.allegro_kuka.draws import Given, Noted
-from epo_lightning.export.allegro_kuka.page import KukaShown
+from epo_lightning.export.allegro_kuka.page import CLIPS, KukaShown
 from epo_lightning.export.allegro_kuka.rules import Before, packed
 from epo_lightning.export.allegro_kuka.scene import portable
 from epo_lightning.export.formats import write
@@ -24,9 +25,10 @@ from epo_lightning.export.pages import shown
 from epo_lightning.export.web_runtime import MUJOCO, ONNX, fetched, require_node
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.limits import Mistake
+from tests.support.browser import BROWSER, WEBGL, document, served
 
 CPU = torch.device("cpu")
-STEPS = 70
+STEPS = 34
 
 
 def env_of(count: int, later: int, **arguments: Any) -> AllegroKuka:
@@ -62,7 +64,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, di
 
 def test_the_page_plays_what_the_task_played(written: tuple[Path, dict[str, Any]]) -> None:
     folder, told = written
-    assert told["steps"] == 2 * STEPS
+    assert told["steps"] == CLIPS * STEPS
     assert 0 < told["task"] <= told["refused_above"]["task"] == 1e-5
     assert 0 < told["actions"] <= told["refused_above"]["actions"] == 1e-5
     assert 0 < told["physics"] <= told["refused_above"]["physics"] == 1e-6
@@ -73,10 +75,25 @@ def test_the_page_plays_what_the_task_played(written: tuple[Path, dict[str, Any]
     # a goal is reached with every 30th step, and the next one takes new draws: of the goal, the object, and the force
     counts = {len(draws) for clip in content["rehearsal"] for draws in clip["draws"]}
     assert counts == {4, 4 + 4 + 4 + 4}
-    first, second = (each["scales"] for each in content["objects"])
+    first, second, *_ = (each["scales"] for each in content["objects"])
     assert first != second
     assert "geom_size" in content["objects"][1]["arrays"]
     assert not content["objects"][0]["arrays"]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+def test_it_plays_in_a_browser_without_a_network(written: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    with served(written[0]) as address:
+        text = document(f"{address}?share=50&speed=5", tmp_path, 3000, WEBGL)
+    said = re.search(r'data-parity="([^"]*)"', text)
+    assert said, text[-2000:]
+    far = json.loads(html.unescape(said.group(1)))
+    assert far["steps"] == CLIPS * STEPS
+    assert all(far[name] <= most for name, most in KukaShown.allowed.items())
+    step = re.search(r'id="step">(\d+) of', text)
+    assert step is not None
+    assert int(step.group(1)) > 0
+    assert "50 : 50" in text
 
 
 def changed(written: tuple[Path, dict[str, Any]], folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:

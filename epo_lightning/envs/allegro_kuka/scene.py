@@ -39,7 +39,7 @@ def scene_xml(card: Card, gains: Gains) -> str:
     """The scene of `build_scene` as MJCF, its numbers rounded to six digits."""
     spec = _described(card, gains)
     spec.compile()
-    return spec.to_xml()
+    return str(spec.to_xml())
 
 
 def _described(card: Card, gains: Gains) -> mujoco.MjSpec:

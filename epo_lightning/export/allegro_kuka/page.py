@@ -5,7 +5,7 @@ physics moves the scene apart in one control step.
 """
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 from math import radians
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,7 +29,8 @@ from epo_lightning.physics.mujoco import BAD_STATE, MujocoPhysics
 STEPS = 120
 """That are recorded of an agent at most: two seconds."""
 CLIPS = 4
-"""Agents that are recorded at most."""
+"""Episodes that are recorded, each of another agent where there are so many, and with an object of its own."""
+_LICENSE = "MUJOCO_LICENSE.txt"
 MOVED = 1e-6
 """What the physics may be apart after one control step from the same state: m, rad, m/s, rad/s, or that share of it."""
 
@@ -46,7 +47,7 @@ class KukaShown(Shown):
     allowed: ClassVar[Mapping[str, float]] = {ACTIONS: LARGEST, RULES: LARGEST, PHYSICS: MOVED}
 
     def __init__(self, envs: Sequence[AllegroKuka]) -> None:
-        self.envs = envs[:CLIPS]
+        self.envs = envs
 
     @staticmethod
     def require(env: AllegroKuka) -> None:
@@ -70,6 +71,7 @@ class KukaShown(Shown):
 
     def write(self, folder: Path, opset: int) -> dict[str, Any]:
         """See `Shown`."""
+        (folder / _LICENSE).write_text(_license(), encoding="utf-8")
         functions = write_rules(self.envs[0], opset, folder)
         return {
             "rules": {
@@ -91,11 +93,12 @@ class KukaShown(Shown):
             }
             for each in self.envs
         ]
-        clips = [rehearse(each, policy, agent, STEPS) for each, agent in zip(self.envs, agents, strict=False)]
+        players = [agents[place % len(agents)] for place in range(len(self.envs))]
+        clips = [rehearse(each, policy, agent, STEPS) for each, agent in zip(self.envs, players, strict=True)]
         return {
             "scene": base,
             "objects": objects,
-            "rehearsal": [told(clip, agents[place], place) for place, clip in enumerate(clips)],
+            "rehearsal": [told(clip, players[place], place) for place, clip in enumerate(clips)],
             "sizes": _sizes(clips),
             "mujoco": version("mujoco"),
             "decimation": env.physics.decimation,
@@ -107,6 +110,13 @@ class KukaShown(Shown):
             "camera": _camera(env),
             **_goal(card, env),
         }
+
+
+def _license() -> str:
+    """Of MuJoCo and what is in it, as it comes with the installed one: browsers' archive has none."""
+    installed = distribution("mujoco")
+    texts = (installed.read_text(f"licenses/{name}") for name in ("LICENSE", "LICENSES_THIRD_PARTY.md"))
+    return "\n\n".join(text for text in texts if text)
 
 
 def _sizes(clips: Sequence[Clip]) -> dict[str, int]:
