@@ -2,9 +2,9 @@
 
     python benchmarks/lstm.py
 
-The gene is an input that learns: the cell takes it beside every observation, the sequence adds its part of the gates to
-all steps, as `LSTMTrunk` does. Both sides take turns in one process and thread, on the same weights, sequences, genes and
-resets; processor time, medians. Bytes are what autograd keeps for the backward pass, each storage once.
+The gene is an input that learns: the cell takes it beside every observation, the sequence adds its part of the gates
+to all steps, as `LSTMTrunk` does. Both sides take turns in one process and thread, on the same weights, sequences,
+genes and resets; processor time, medians. Bytes are what autograd keeps for the backward pass, each storage once.
 """
 
 import argparse

@@ -8,7 +8,7 @@ algorithm makes its passes over it in shuffled minibatches, as often as it needs
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from epo_lightning.experience.mirror import Mirror
 from epo_lightning.experience.settings import OnPolicySettings
 from epo_lightning.experience.world import World
 from epo_lightning.learner.actor_critic import ActorCritic, Expression, PolicyOutput
+from epo_lightning.learner.normalization import Normalizer
 from epo_lightning.limits import Mistake
 
 
@@ -41,6 +42,7 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
     Attributes:
         buffer: The last rollout, complete: what a pass yields.
         mirror: Makes the mirror images of its samples; None where they are not learned from.
+        ask: What the policy says of raw observations (N, O); its compiled form may stand here.
     """
 
     policy: ActorCritic
@@ -58,7 +60,12 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
         self.mirror = self._mirror() if settings.symmetry else None
         self.buffer = RolloutBuffer(shape, self.device)
         self.iteration_env_steps = population.num_envs * settings.horizon * world.world_size
+        self.ask: Callable[[Normalizer, Tensor, Expression, Tensor], PolicyOutput] = self._ask
         self._passes: list[Tensor] = []  # the order of what was learned from in this iteration
+
+    def _ask(self, normalize: Normalizer, obs: Tensor, rows: Expression, state: Tensor) -> PolicyOutput:
+        output: PolicyOutput = self.policy(normalize(obs), rows, state)
+        return output
 
     def _mirror(self) -> Mirror:
         symmetry = check_symmetry(self.env)
@@ -132,7 +139,7 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
             buffer.obs[t, :envs] = obs
             self._remember(t)
             with self.autocast():
-                output = policy(normalize(obs), rows, self.state)
+                output = self.ask(normalize, obs, rows, self.state)
             buffer.values[t, :envs] = output.value
             actions = sampler.sample(t, output.actions)
             result = self.advance(actions, log)

@@ -4,6 +4,7 @@ Shape legend: K agents.
 """
 
 from dataclasses import asdict
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -31,6 +32,7 @@ from epo_lightning.experience.rollout import RolloutDataset, rollout_shape
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.experience.streams import Stream, derive_seed
 from epo_lightning.experience.world import World
+from epo_lightning.learner.compiled import Compilation
 from epo_lightning.learner.initial import GeneInitialSettings, begin_with
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.learner.optimizer import (
@@ -40,7 +42,9 @@ from epo_lightning.learner.optimizer import (
     restart_adam,
 )
 from epo_lightning.limits import Mistake, require_range
+from epo_lightning.modules import contents
 from epo_lightning.modules.base import PopulationModule
+from epo_lightning.modules.compilation import LearnerCompilation
 from epo_lightning.modules.identity import Identity
 from epo_lightning.modules.idle_settings import idle_settings
 from epo_lightning.modules.stepper import Stepper
@@ -60,6 +64,8 @@ class EPOModule(PopulationModule):
         rollout: How experience is collected and used.
         diversity: The reward for being told apart.
         initial: What a new network begins with.
+        compile: Whether torch compiles the update and the policy's step: `always`, `never`, or `auto`, on a CPU where
+            the run is long enough to gain more than compiling takes.
     """
 
     changeable = tuple(f"network.{name}" for name in ("log_std_init", "log_std_min", "log_std_max", "obs_clip"))
@@ -76,6 +82,7 @@ class EPOModule(PopulationModule):
         rollout: RolloutSettings = RolloutSettings(),  # noqa: B008
         diversity: DiversitySettings = DiversitySettings(),  # noqa: B008
         initial: GeneInitialSettings = GeneInitialSettings(),  # noqa: B008
+        compile: Compilation = "auto",
     ) -> None:
         super().__init__(COUPLING_DIAGNOSTICS if loss.coupling_coefficient else DIAGNOSTICS)
         require_range("model.num_agents", num_agents, 1)
@@ -98,6 +105,7 @@ class EPOModule(PopulationModule):
         self.coupled = loss.coupling_coefficient > 0
         self._coupled_followers = coupled_followers(num_agents, loss.coupling_coefficient, rollout.coupling_followers)
         self._coupling = 0.0
+        self.compilation = LearnerCompilation(compile)
 
     @property
     def model_settings(self) -> dict[str, object]:
@@ -169,6 +177,7 @@ class EPOModule(PopulationModule):
         """What was restored obeys the present settings."""
         restart_adam(self._adam(), self.optimizer_settings)
         self.policy.clamp_log_std()
+        self.compilation.begin(self.trainer, self.dataset, self._loss, self.network_settings)
 
     # The update -----------------------------------------------------------------------------------------------------
 
@@ -182,8 +191,9 @@ class EPOModule(PopulationModule):
 
     def _learn(self, batch: RolloutBatch, image: RolloutBatch | None, stepper: Stepper) -> None:
         """One optimizer step on the hybrid loss of one minibatch, and of its image, which diagnostics leave out."""
-        loss = self._loss(batch)
-        total = loss.total if image is None else 0.5 * (loss.total + self._loss(image).total)
+        compute = self.compilation.loss or self._loss
+        loss = compute(batch)
+        total = loss.total if image is None else 0.5 * (loss.total + compute(image).total)
         self.minibatches.add(total, loss.diagnostics, stepper.step(total))
         self.policy.clamp_log_std()
 
@@ -199,6 +209,16 @@ class EPOModule(PopulationModule):
             dist.all_reduce(kl)
             kl /= self.trainer.world_size
         adapt_learning_rate(self._adam().param_groups[0]["lr"], kl, self.optimizer_settings)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Also whether the code was compiled: a run that goes on rounds as it did."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[contents.COMPILED] = self.compilation.compiled
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Also that."""
+        super().on_load_checkpoint(checkpoint)
+        self.compilation.before = bool(checkpoint.get(contents.COMPILED, False))
 
     def _adam(self) -> torch.optim.Adam:
         optimizer = self.optimizers(use_pl_optimizer=False)
