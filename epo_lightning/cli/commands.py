@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from epo_lightning.cli.arguments import option_values, resolve, run_name
-from epo_lightning.cli.process_settings import keep_freed_memory, yield_idle_threads
+from epo_lightning.cli.process_settings import keep_compiled_code, keep_freed_memory, yield_idle_threads
 from epo_lightning.documents.nearest import hint
 from epo_lightning.limits import Mistake
 
@@ -63,6 +63,7 @@ class RunCommand(Command):
             raise Mistake(f"{name}: name a run folder or a checkpoint: epo-lightning {name} RUN")
         keep_freed_memory()
         yield_idle_threads()
+        keep_compiled_code()
         return int(pkgutil.resolve_name("epo_lightning.cli.invocation:run")(self, resolved, run_name(given), given))
 
 

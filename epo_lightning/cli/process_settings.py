@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+from pathlib import Path
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -34,3 +35,15 @@ def yield_idle_threads() -> None:
     section then waits for a thread that is not scheduled. A value that the user has set stays.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def keep_compiled_code() -> None:
+    """Keep what torch compiles in the user's own cache, for other runs; must run before Lightning is imported.
+
+    Otherwise it goes to the folder for temporary files. A place that the user has set stays.
+    """
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a user without a home
+        return
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "epo_lightning" / "compiled"))

@@ -16,6 +16,7 @@ from epo_lightning.learner.actor_critic import ActorCritic, ActorCriticSettings,
 from epo_lightning.learner.images import ImageEncoder
 from epo_lightning.learner.normalization import RunningMoments
 from epo_lightning.learner.observations import Groups, columns, refuse_images, require_own_critic, seen_by_actors
+from epo_lightning.learner.products import linear
 from epo_lightning.learner.standalone import GENE, Standalone, Who, lstm_memory
 from epo_lightning.learner.trunks import LSTMTrunk, MLPTrunk, Trunk
 from epo_lightning.limits import Mistake, require_range
@@ -147,7 +148,7 @@ class LatentActorCritic(ActorCritic):
 
     def _actions(self, features: Tensor, rows: Expression) -> Categorical | Gaussian:
         """The distribution of the actions for features of the actor's trunk."""
-        head = self.action_head(features).float()
+        head = linear(features, self.action_head.weight, self.action_head.bias).float()
         return Categorical(head) if self.discrete else Gaussian(head, rows.log_std)
 
     @torch.no_grad()

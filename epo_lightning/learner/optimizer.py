@@ -96,6 +96,48 @@ def clip_gradients(parameters: Sequence[nn.Parameter], max_norm: float) -> Tenso
     return norm
 
 
+@torch.no_grad()
+def take_step(optimizer: torch.optim.Optimizer) -> None:
+    """As `optimizer.step()`, to the bit; of a fused Adam on a CPU only the kernels, in half the time of small networks.
+
+    What is left out looks for hooks, options and the first step in every step. Whoever needs that calls `step`.
+    """
+    group = optimizer.param_groups[0]
+    parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+    states = [optimizer.state[parameter] for parameter in parameters]
+    if not (_is_plain_adam(optimizer) and all(states)):  # torch makes the states in the first step
+        optimizer.step()
+        return
+    steps = [state["step"] for state in states]
+    torch._foreach_add_(steps, 1)
+    torch._fused_adam_(
+        parameters,
+        [parameter.grad for parameter in parameters],
+        [state["exp_avg"] for state in states],
+        [state["exp_avg_sq"] for state in states],
+        [],
+        steps,
+        lr=group["lr"],
+        beta1=group["betas"][0],
+        beta2=group["betas"][1],
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
+        amsgrad=False,
+        maximize=group["maximize"],
+    )
+
+
+def _is_plain_adam(optimizer: torch.optim.Optimizer) -> bool:
+    group = optimizer.param_groups[0]
+    return (
+        type(optimizer) is torch.optim.Adam
+        and len(optimizer.param_groups) == 1
+        and group["params"][0].device.type == "cpu"
+        and bool(group["fused"])
+        and not group["amsgrad"]
+    )
+
+
 def adapt_learning_rate(learning_rate: Tensor, kl: Tensor, settings: OptimizerSettings) -> None:
     """Change `learning_rate` (scalar tensor) in place by the mean KL (scalar tensor) of the last pass over the data."""
     if settings.target_kl is None:

@@ -23,7 +23,7 @@ class RecordedPolicy:
         self._kind: Callable[..., object] | None = None
         self._clip: float | None = None
 
-    def __call__(self, obs: Tensor, normalize: Normalizer, rows: Expression, state: Tensor) -> PolicyOutput:
+    def __call__(self, normalize: Normalizer, obs: Tensor, rows: Expression, state: Tensor) -> PolicyOutput:
         """See `ActorCritic.forward`; `obs` (N, O) is not normalised yet."""
         self._clip = normalize.clip
         traits = (rows.actor,) if rows.critic is None else (rows.actor, rows.critic)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from epo_lightning.learner.lstm import lstm_sequence
+from epo_lightning.learner.products import linear, linear_with, through
 
 
 class Trunk(nn.Module):
@@ -79,11 +80,7 @@ class MLPTrunk(Trunk):
             return torch.cat([obs, traits.expand(*obs.shape[:-1], -1)], dim=-1), state
         weight = self.first().weight
         weight = weight[:, : self.obs_dim] if self.gene_dim else weight
-        # with a bias per row, `addmm` is one kernel
-        x = torch.addmm(traits, obs, weight.t()) if obs.dim() == 2 else functional.linear(obs, weight) + traits
-        for layer in islice(self.mlp, 1, None):
-            x = layer(x)
-        return x, state
+        return through(islice(self.mlp, 1, None), linear_with(traits, obs, weight)), state
 
     def first(self) -> nn.Linear:
         """The layer that observation and gene enter."""
@@ -123,7 +120,7 @@ class LSTMTrunk(Trunk):
         if obs.dim() == 3 and _is_plain(obs):
             hiddens, cells = self._sequence(obs, traits, state, resets)
             new_state = torch.stack([hiddens, cells] if every_state else [hiddens[-1], cells[-1]])
-            return self.mlp(self.norm(hiddens)), new_state
+            return through(self.mlp, self.norm(hiddens)), new_state
         x = torch.cat([obs, traits.expand(*obs.shape[:-1], -1)], dim=-1)
         steps = x if x.dim() == 3 else x[None]
         hidden, cell = state[0], state[1]
@@ -137,12 +134,12 @@ class LSTMTrunk(Trunk):
                 cells.append(cell)
         features = torch.stack(outputs) if x.dim() == 3 else hidden
         new_state = torch.stack([features, torch.stack(cells)] if every_state else [hidden, cell])
-        return self.mlp(self.norm(features)), new_state.to(state.dtype)
+        return through(self.mlp, self.norm(features)), new_state.to(state.dtype)
 
     def _sequence(self, obs: Tensor, traits: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
         """(T, N, H) each, hidden and cell state after every step; what a gene adds is the same in all of them."""
         cell, known = self.cell, obs.shape[-1]
-        gates = functional.linear(obs, cell.weight_ih[:, :known])
+        gates = linear(obs, cell.weight_ih[:, :known])
         gates = gates + functional.linear(traits, cell.weight_ih[:, known:], cell.bias_ih + cell.bias_hh)
         return lstm_sequence(gates, cell.weight_hh, state[0], state[1], resets)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from epo_lightning.cli.arguments import resolve, run_name
 from epo_lightning.cli.commands import COMMANDS, RunCommand
 from epo_lightning.cli.entry import describe, is_users_mistake, leave_process_group
-from epo_lightning.cli.process_settings import keep_freed_memory, yield_idle_threads
+from epo_lightning.cli.process_settings import keep_compiled_code, keep_freed_memory, yield_idle_threads
 from epo_lightning.library.settings import Settings, as_nested, write_settings
 from epo_lightning.limits import Mistake
 
@@ -49,6 +49,7 @@ def invoked(
     """
     keep_freed_memory()
     yield_idle_threads()
+    keep_compiled_code()
     from epo_lightning.cli.invocation import Invocation
 
     row = COMMANDS[command]

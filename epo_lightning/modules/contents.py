@@ -30,6 +30,8 @@ RANKS = "ranks"
 """The experience of every rank (see `Experience.saved`)."""
 HISTORY = "history"
 """Where the run comes from, and what it took so far (see `run.history`)."""
+COMPILED = "compiled"
+"""Whether the run computed with compiled code (see `compilation`)."""
 POLICY = "policy."
 """How the names of the network's weights begin in `state_dict`."""
 

@@ -5,6 +5,7 @@ Shape legend: K agents.
 
 from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -32,6 +33,7 @@ from epo_lightning.experience.rollout import RolloutDataset, rollout_shape
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.experience.streams import Stream, derive_seed
 from epo_lightning.experience.world import World
+from epo_lightning.learner.compiled import Compilation
 from epo_lightning.learner.cuda_graph import Recorded, why_without_graphs
 from epo_lightning.learner.initial import GeneInitialSettings, begin_with
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
@@ -44,7 +46,9 @@ from epo_lightning.learner.optimizer import (
 )
 from epo_lightning.learner.recorded_policy import RecordedPolicy
 from epo_lightning.limits import Mistake, require_range
+from epo_lightning.modules import contents
 from epo_lightning.modules.base import PopulationModule
+from epo_lightning.modules.compilation import LearnerCompilation
 from epo_lightning.modules.identity import Identity
 from epo_lightning.modules.idle_settings import idle_settings
 from epo_lightning.modules.stepper import Stepper
@@ -66,6 +70,8 @@ class EPOModule(PopulationModule):
         initial: What a new network begins with.
         cuda_graphs: Record the update, and the network's part of an env step, as CUDA graphs: less time for the host,
             the same numbers. For one GPU; elsewhere it is without effect, which one line says.
+        compile: Whether torch compiles the update and the policy's step: `always`, `never`, or `auto`, on a CPU where
+            the run is long enough to gain more than compiling takes.
     """
 
     changeable = tuple(f"network.{name}" for name in ("log_std_init", "log_std_min", "log_std_max", "obs_clip"))
@@ -83,6 +89,7 @@ class EPOModule(PopulationModule):
         diversity: DiversitySettings = DiversitySettings(),  # noqa: B008
         initial: GeneInitialSettings = GeneInitialSettings(),  # noqa: B008
         cuda_graphs: bool = False,
+        compile: Compilation = "auto",
     ) -> None:
         super().__init__(COUPLING_DIAGNOSTICS if loss.coupling_coefficient else DIAGNOSTICS)
         require_range("model.num_agents", num_agents, 1)
@@ -106,7 +113,9 @@ class EPOModule(PopulationModule):
         self._coupled_followers = coupled_followers(num_agents, loss.coupling_coefficient, rollout.coupling_followers)
         self._coupling = 0.0
         self.cuda_graphs = cuda_graphs
+        self._graphs = False
         self._recorded: Recorded | None = None
+        self.compilation = LearnerCompilation(compile)
 
     @property
     def model_settings(self) -> dict[str, object]:
@@ -155,8 +164,9 @@ class EPOModule(PopulationModule):
         dataset = RolloutDataset(world, self.policy, population, settings, self._coupled_followers, diversity)
         if world.device.type == "cuda":
             rank_zero_info(f"Memory: {dataset.room}")
-        if self._records():
-            dataset.act = RecordedPolicy(self.policy)
+        self._graphs = self._records()
+        if self._graphs:
+            dataset.ask = RecordedPolicy(self.policy)
             if isinstance(world.env, Halves):
                 rank_zero_info("Without effect on a rollout: model.cuda_graphs true (data.double_buffer is true)")
         return dataset
@@ -195,6 +205,10 @@ class EPOModule(PopulationModule):
         """What was restored obeys the present settings."""
         restart_adam(self._adam(), self.optimizer_settings)
         self.policy.clamp_log_std()
+        if not self._graphs:
+            self.compilation.begin(self.trainer, self.dataset, self._loss, self.network_settings)
+        elif self.compilation.setting == "always":
+            rank_zero_info("Without effect: model.compile always (model.cuda_graphs is true)")
 
     # The update -----------------------------------------------------------------------------------------------------
 
@@ -218,15 +232,16 @@ class EPOModule(PopulationModule):
     def _descend(self, stepper: Stepper, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, diagnostics and gradient's norm of a step; `tensors` are those of a minibatch, and of its image."""
         batch, image = tensors[: len(RolloutBatch._fields)], tensors[len(RolloutBatch._fields) :]
-        loss = self._loss(RolloutBatch(*batch))
-        total = 0.5 * (loss.total + self._loss(RolloutBatch(*image)).total) if image else loss.total
+        compute = self.compilation.loss or self._loss
+        loss = compute(RolloutBatch(*batch))
+        total = 0.5 * (loss.total + compute(RolloutBatch(*image)).total) if image else loss.total
         norm = stepper.descend(total)
         self.policy.clamp_log_std()
         return total.detach(), loss.diagnostics, norm
 
     def _recorded_step(self, stepper: Stepper) -> Recorded | None:
         """`_descend` as a CUDA graph, made in the first iteration and kept; None where there is none."""
-        if self.dataset.act is not None and self._recorded is None:
+        if self._graphs and self._recorded is None:
             self._recorded = Recorded(partial(self._descend, stepper), "the update")
         return self._recorded
 
@@ -242,6 +257,16 @@ class EPOModule(PopulationModule):
             dist.all_reduce(kl)
             kl /= self.trainer.world_size
         adapt_learning_rate(self._adam().param_groups[0]["lr"], kl, self.optimizer_settings)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Also whether the code was compiled: a run that goes on rounds as it did."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[contents.COMPILED] = self.compilation.compiled
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Also that."""
+        super().on_load_checkpoint(checkpoint)
+        self.compilation.before = bool(checkpoint.get(contents.COMPILED, False))
 
     def _adam(self) -> torch.optim.Adam:
         optimizer = self.optimizers(use_pl_optimizer=False)

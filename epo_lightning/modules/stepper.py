@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from epo_lightning.experience.ranks import average_over_ranks
-from epo_lightning.learner.optimizer import clip_gradients
+from epo_lightning.learner.optimizer import clip_gradients, take_step
 
 
 class Stepper:
@@ -43,7 +43,7 @@ class Stepper:
         if self._scaler is None:
             self.backward(loss)
             norm = clip_gradients(self.parameters, self.max_grad_norm)
-            self.optimizer.step()
+            take_step(self.optimizer)
         else:
             self.backward(loss)
             self._scaler.unscale_(self.optimizer)

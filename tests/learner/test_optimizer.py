@@ -13,6 +13,7 @@ from epo_lightning.learner.optimizer import (
     build_adam,
     clip_gradients,
     restart_adam,
+    take_step,
 )
 
 
@@ -169,3 +170,19 @@ class TestRestart:
     def test_the_kind_of_kernel_is_that_of_the_present_precision(self, fused: bool) -> None:
         group = self.restarted(fused=fused)
         assert (group["fused"], group["capturable"]) == (fused, not fused)
+
+
+def test_a_step_of_the_kernels_alone_is_adams_own_to_the_bit_and_skips_who_has_no_gradient() -> None:
+    found = []
+    for step in (take_step, torch.optim.Adam.step):
+        torch.manual_seed(0)
+        first, second, idle = (nn.Parameter(torch.randn(3, 2)) for _ in range(3))
+        adam = build_adam([first, idle, second], OptimizerSettings(learning_rate=0.01), fused=True)
+        for _ in range(4):
+            first.grad, second.grad = torch.randn(3, 2), torch.randn(3, 2)
+            step(adam)
+            adam.param_groups[0]["lr"].mul_(0.5)
+        assert not adam.state[idle]
+        found.append([first, second, idle, *adam.state[first].values(), *adam.state[second].values()])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert found[0][3].item() == 4.0

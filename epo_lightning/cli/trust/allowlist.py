@@ -71,6 +71,7 @@ _TEXTS = {
     "model.network.critic_activation": r"\w+",
     "model.loss.bootstrap": r"\w+",
     "model.loss.off_policy_clip": r"\w+",
+    "model.compile": r"auto|always|never",
     "model.rollout.estimator": r"\w+",
     "model.rollout.off_policy_source": r"\w+",
     "trainer.accelerator": r"auto|cpu|gpu|cuda|mps|tpu",
