@@ -37,11 +37,15 @@ class Recipe(NamedTuple):
         config: The packaged configuration that trains it, with seed 0.
         title: What it does, in one line.
         limits: What it cannot do.
+        more: Words of the command that trains it, beside the configuration.
+        then: Words of commands that go on with the run, one after the other.
     """
 
     config: str
     title: str
     limits: str
+    more: tuple[str, ...] = ()
+    then: tuple[tuple[str, ...], ...] = ()
 
 
 RECIPES = {
@@ -69,8 +73,10 @@ RECIPES = {
     ),
     "regrasp_cube": Recipe(
         "regrasp_cube",
-        "One arm and hand lift a cube and hold it at targets: EPO, hours on two cores.",
+        "One arm and hand lift a cube and hold it at targets: EPO, two hours on one core.",
         "One cube, one arm, this simulator without randomisation: nothing is known of a real hand. One seed.",
+        more=("--trainer.max_epochs=626",),
+        then=(("--data.env.init_args.tolerance=0.15", "--trainer.max_epochs=LAST"),),
     ),
 }
 
@@ -82,15 +88,18 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="a finished run of the recipe's command, instead of a new one")
     args = parser.parse_args()
     recipe = RECIPES[args.name]
-    words = ["fit", "--config", recipe.config, "--seed_everything=0"]
+    words = ["fit", "--config", recipe.config, "--seed_everything=0", *recipe.more]
+    later = [["fit", "--ckpt_path=RUN", *then] for then in recipe.then]
     with tempfile.TemporaryDirectory() as folder:
         run = args.run or Path(folder, "run")
-        if args.run is None and (code := command_line([*words, f"--run_dir={run}"])):
-            raise SystemExit(code)
-        write(args.name, recipe, RunFolder(run), words)
+        if args.run is None:
+            for command in ([*words, f"--run_dir={run}"], *later):
+                if code := command_line([word.replace("RUN", str(run)) for word in command]):
+                    raise SystemExit(code)
+        write(args.name, recipe, RunFolder(run), [words, *later])
 
 
-def write(name: str, recipe: Recipe, run: RunFolder, words: list[str]) -> None:
+def write(name: str, recipe: Recipe, run: RunFolder, commands: list[list[str]]) -> None:
     """The policy of the last checkpoint of `run`, and its card."""
     target = pretrained.POLICIES / f"{name}.ckpt"
     torch.save(policy_of(read_checkpoint(run.last)), target)
@@ -100,7 +109,7 @@ def write(name: str, recipe: Recipe, run: RunFolder, words: list[str]) -> None:
             {
                 "title": recipe.title,
                 "task": {"name": evaluated.pop("task"), "env": evaluated.pop("env")},
-                "made": made(run, words),
+                "made": made(run, commands),
                 "curve": curve(Run(run.path)),
                 "evaluation": evaluated,
                 "limits": recipe.limits,
@@ -123,7 +132,7 @@ def policy_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def made(run: RunFolder, words: list[str]) -> dict[str, Any]:
+def made(run: RunFolder, commands: list[list[str]]) -> dict[str, Any]:
     """By which command and code, and what it took.
 
     Raises:
@@ -134,7 +143,7 @@ def made(run: RunFolder, words: list[str]) -> dict[str, Any]:
     if summary["status"] != "finished" or git["dirty"]:
         raise SystemExit(f"{run.path}: the run has not finished, or its code was not committed")
     return {
-        "command": shlex.join(["epo-lightning", *words]),
+        "command": "; ".join(shlex.join(["epo-lightning", *words]) for words in commands),
         "algorithm": summary["algorithm"],
         "agents": summary["agents"],
         "seed": record["config"]["seed_everything"],
