@@ -23,7 +23,7 @@ CHAPTERS = {
             "docs/own_environment",
         ),
         *("docs/own_algorithm", "docs/population_based_training"),
-        *("docs/worker", "docs/gymnasium", "docs/isaac_gym", "docs/isaac_lab_and_mjlab", "docs/gpu"),
+        *("docs/worker", "docs/gymnasium", "docs/isaac_gym", "docs/isaac_lab_and_mjlab", "docs/gpu", "docs/many_ranks"),
     ],
     "Notebooks": [],
     "Background": [
