@@ -25,7 +25,7 @@ from epo_lightning.export.pages import shown
 from epo_lightning.export.web_runtime import MUJOCO, ONNX, fetched, require_node
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.limits import Mistake
-from epo_lightning.physics.base import Physics
+from epo_lightning.physics.mujoco import MujocoPhysics
 from tests.support.browser import BROWSER, WEBGL, document, served
 
 CPU = torch.device("cpu")
@@ -142,6 +142,7 @@ def test_what_was_noted_and_is_given_again_makes_the_same_step() -> None:
     env.reset()
     memory, state = packed(env.rules.memory), env.physics.state
     action = torch.linspace(-1, 1, env.spec.act_dim)[None]
+    assert isinstance(env.physics, MujocoPhysics)
     sensors = torch.from_numpy(env.physics.batch.bind("sensordata")).float()
     with Noted() as noted:
         targets = env.rules.targets(action).clone()
@@ -157,7 +158,7 @@ def test_what_was_noted_and_is_given_again_makes_the_same_step() -> None:
     assert force is not None
     torch.testing.assert_close(pushed, force, rtol=0, atol=1e-7)
     assert torch.equal(remembered, packed(env.rules.memory))
-    assert [(draw.kind, draw.count) for draw in module.drawn] == [("normal", 3), ("uniform", 1)]
+    assert [(draw.kind, draw.size) for draw in module.drawn] == [("normal", 3), ("uniform", 1)]
 
 
 def test_draws_are_taken_in_their_order() -> None:
@@ -181,6 +182,6 @@ def test_what_a_page_cannot_do_is_refused() -> None:
         shown(varied, 2)
     env = env_of(1, 0)
     env.physics.close()
-    env.physics = cast("Physics", object())  # of a GPU
+    env.physics = cast("Any", object())  # of a GPU
     with pytest.raises(Mistake, match=r"--web needs data\.env\.init_args\.physics: mujoco"):
         KukaShown.require(env)

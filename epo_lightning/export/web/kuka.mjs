@@ -14,15 +14,15 @@ const wxyz = ([x, y, z, w]) => [w, x, y, z];
 
 /** Random numbers as the rules ask for them. */
 const random = (draws) =>
-  draws.flatMap(({ kind, count }) =>
-    Array.from({ length: count }, () =>
+  draws.flatMap(({ kind, size }) =>
+    Array.from({ length: size }, () =>
       kind === "uniform" ? Math.random() : Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random())));
 
 /** The next ones of a list. */
 const from = (list) => {
   let place = 0;
   return (draws) => {
-    const count = draws.reduce((sum, draw) => sum + draw.count, 0);
+    const count = draws.reduce((sum, draw) => sum + draw.size, 0);
     place += count;
     if (place > list.length) throw new Error("the page draws more random numbers than the run");
     return list.slice(place - count, place);
