@@ -16,7 +16,7 @@ from epo_lightning.envs.bodies import BallInCup
 from epo_lightning.envs.classic import WallMaze
 from epo_lightning.envs.signals import check_signals
 from epo_lightning.export.formats import FILES, OPSETS
-from epo_lightning.export.web_runtime import PACKAGE
+from epo_lightning.export.web_runtime import MUJOCO, ONNX
 from epo_runtime import Policy
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +70,8 @@ def test_its_excerpt_of_policy_yaml_is_real(page: dict[str, Any]) -> None:
 def test_its_numbers_are_those_of_the_code() -> None:
     assert f"{OPSETS[0]} (the\ndefault) to {OPSETS[-1]}" in PAGE
     assert all(f"`{name}`" in PAGE for name in FILES.values())
-    assert re.findall(r"onnxruntime-web@[\d.]*\d", PAGE) == [PACKAGE, PACKAGE]
+    assert re.findall(r"onnxruntime-web@[\d.]*\d", PAGE) == [ONNX.spec] * 2
+    assert re.findall(r"@mujoco/mujoco@[\d.]*\d", PAGE) == [MUJOCO.spec] * 2
 
 
 class Fixed:

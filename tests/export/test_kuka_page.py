@@ -7,7 +7,7 @@ import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -20,11 +20,12 @@ from epo_lightning.export.allegro_kuka.page import CLIPS, KukaShown
 from epo_lightning.export.allegro_kuka.rules import Before, packed
 from epo_lightning.export.allegro_kuka.scene import portable
 from epo_lightning.export.formats import write
-from epo_lightning.export.page import PHYSICS, Page, compare_page
+from epo_lightning.export.page import Page, compare_page
 from epo_lightning.export.pages import shown
 from epo_lightning.export.web_runtime import MUJOCO, ONNX, fetched, require_node
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.limits import Mistake
+from epo_lightning.physics.mujoco import MujocoPhysics
 from tests.support.browser import BROWSER, WEBGL, document, served
 
 CPU = torch.device("cpu")
@@ -141,6 +142,7 @@ def test_what_was_noted_and_is_given_again_makes_the_same_step() -> None:
     env.reset()
     memory, state = packed(env.rules.memory), env.physics.state
     action = torch.linspace(-1, 1, env.spec.act_dim)[None]
+    assert isinstance(env.physics, MujocoPhysics)
     sensors = torch.from_numpy(env.physics.batch.bind("sensordata")).float()
     with Noted() as noted:
         targets = env.rules.targets(action).clone()
@@ -156,7 +158,7 @@ def test_what_was_noted_and_is_given_again_makes_the_same_step() -> None:
     assert force is not None
     torch.testing.assert_close(pushed, force, rtol=0, atol=1e-7)
     assert torch.equal(remembered, packed(env.rules.memory))
-    assert [(draw.kind, draw.count) for draw in module.drawn] == [("normal", 3), ("uniform", 1)]
+    assert [(draw.kind, draw.size) for draw in module.drawn] == [("normal", 3), ("uniform", 1)]
 
 
 def test_draws_are_taken_in_their_order() -> None:
@@ -178,4 +180,8 @@ def test_what_a_page_cannot_do_is_refused() -> None:
 
     with pytest.raises(Mistake, match=r"no page with data\.env\.init_args\.randomization; give null"):
         shown(varied, 2)
-    assert PHYSICS in KukaShown.allowed
+    env = env_of(1, 0)
+    env.physics.close()
+    env.physics = cast("Any", object())  # of a GPU
+    with pytest.raises(Mistake, match=r"--web needs data\.env\.init_args\.physics: mujoco"):
+        KukaShown.require(env)

@@ -17,7 +17,7 @@ class Draw(NamedTuple):
     """So many random numbers in a row of one kind: `uniform` in [0, 1), or `normal`."""
 
     kind: str
-    count: int
+    size: int
 
 
 class Noted(TorchFunctionMode):
@@ -68,6 +68,6 @@ class Given(TorchFunctionMode):
         if func not in _KINDS:
             return func(*args, **(kwargs or {}))
         shape = torch.Size(args[0] if isinstance(args[0], Sequence) else args)
-        begin, count = sum(draw.count for draw in self.drawn), shape.numel()
-        self.drawn.append(Draw(_KINDS[func], count))
-        return self._values[begin : begin + count].clone().reshape(shape)
+        begin, size = sum(draw.size for draw in self.drawn), shape.numel()
+        self.drawn.append(Draw(_KINDS[func], size))
+        return self._values[begin : begin + size].clone().reshape(shape)

@@ -83,7 +83,8 @@ class KukaShown(Shown):
     def content(self, policy: Policy, agents: Sequence[int]) -> dict[str, Any]:
         """See `Shown`."""
         env = self.envs[0]
-        card, model = env.rules.card, env.physics.model
+        card, model, physics = env.rules.card, env.physics.model, env.physics
+        assert isinstance(physics, MujocoPhysics)
         base = scene(env)
         objects = [
             {
@@ -101,7 +102,7 @@ class KukaShown(Shown):
             "rehearsal": [told(clip, players[place], place) for place, clip in enumerate(clips)],
             "sizes": _sizes(clips),
             "mujoco": version("mujoco"),
-            "decimation": env.physics.decimation,
+            "decimation": physics.decimation,
             "bad_state": BAD_STATE,
             "joints": card.joints,
             "object_body": model.body("object").id,

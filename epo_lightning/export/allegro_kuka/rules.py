@@ -201,7 +201,7 @@ def write_rules(env: AllegroKuka, opset: int, folder: Path) -> dict[str, Functio
         # a list without numbers is no input: it would be left over
         if draws:
             inputs.append("draws")
-            examples.append(torch.full((1, sum(draw.count for draw in draws)), 0.5))
+            examples.append(torch.full((1, sum(draw.size for draw in draws)), 0.5))
         write_rows(module, tuple(examples), inputs, list(kind.gives), opset, folder / f"{name}.onnx", many=False)
         told[name] = Function(inputs, list(kind.gives), draws)
     return told

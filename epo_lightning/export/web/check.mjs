@@ -9,4 +9,4 @@ const load = async (name) => {
 };
 const player = await open(load);
 const task = await Task.open(load, player.content);
-console.log(JSON.stringify(await task.compare(player)));
+console.log(JSON.stringify(await task.compare(player, true)));

@@ -75,15 +75,19 @@ function setPlaying(wanted) {
   at("play").textContent = playing ? "Pause" : "Play";
 }
 
+const SHOWN_EVERY = 100; // ms at least, where pictures take longer than steps
 async function run() {
-  let due = performance.now();
+  let due = performance.now(), shown = due;
   for (;;) {
     await new Promise((ready) => setTimeout(ready, Math.max(0, due - performance.now())));
     due = Math.max(due + 1000 / at("speed").value, performance.now() - 100);
     if (playing) await advance();
     else if (wanted) await begin();
     else continue;
+    const now = performance.now();
+    if (now > due && now - shown < SHOWN_EVERY) continue;
     show();
+    shown = now;
   }
 }
 

@@ -1,6 +1,6 @@
 // The geoms of a scene by WebGL 2, with a shadow; the mouse turns and zooms.
 const PLANE = 0, SPHERE = 2, CAPSULE = 3, CYLINDER = 5, BOX = 6;
-const SHADOW = 2048, SKY = [0.86, 0.91, 0.96];
+const SHADOW = 1024, SKY = [0.86, 0.91, 0.96];
 const SUN = unit([-0.35, -0.45, 0.82]);
 
 const VERTEX = `#version 300 es
@@ -28,7 +28,7 @@ void main() {
   vec3 p = lit.xyz / lit.w * .5 + .5;
   float bright = 0.;
   for (int i = -1; i <= 1; i++) for (int j = -1; j <= 1; j++)
-    bright += texture(shadow, vec3(p.xy + vec2(i, j) / ${SHADOW}., p.z - .0015)) / 9.;
+    bright += texture(shadow, vec3(p.xy + vec2(i, j) / ${SHADOW}., p.z - .002)) / 9.;
   if (any(lessThan(p, vec3(0.))) || any(greaterThan(p, vec3(1.)))) bright = 1.;
   float direct = max(dot(n, light), 0.) * bright, head = max(dot(n, view), 0.);
   float glint = pow(max(dot(n, normalize(light + view)), 0.), 40.) * .18 * bright * float(1 - ground);
