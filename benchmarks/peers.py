@@ -83,10 +83,12 @@ def main() -> None:
         "processor_time": given.processor_time,
         "keep_memory": given.keep_memory,
     }
-    sides = {name: (sys.executable, "own_side.py", own) for name, own in OWN.items()}
-    for name, (package, own) in PEERS.items():
+    sides: dict[str, tuple[str, str, dict[str, Any]]] = {
+        name: (sys.executable, "own_side.py", own) for name, own in OWN.items()
+    }
+    for name, (package, settings) in PEERS.items():
         if installed(given.python, package):
-            sides[name] = (given.python, f"{package}_side.py", own)
+            sides[name] = (given.python, f"{package}_side.py", settings)
         else:
             print(f"{name}: skipped, {given.python} has no {package}", flush=True)
     sides = {name: side for name, side in sides.items() if not given.sides or name in given.sides}

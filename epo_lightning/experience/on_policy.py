@@ -69,7 +69,7 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
         self.mirror = self._mirror() if settings.symmetry else None
         self.buffer = RolloutBuffer(shape, self.device)
         self.iteration_env_steps = population.num_envs * settings.horizon * world.world_size
-        self.ask: Callable[[Normalizer, Tensor, Expression, Tensor], PolicyOutput] = self._ask
+        self.ask: Callable[[Normalizer, Tensor, Expression, Tensor], Any] = self._ask
         self._passes: list[Tensor] = []  # the order of what was learned from in this iteration
 
     def _ask(self, normalize: Normalizer, obs: Tensor, rows: Expression, state: Tensor) -> PolicyOutput:

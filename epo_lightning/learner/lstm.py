@@ -28,7 +28,7 @@ def lstm_sequence(
         resets: (T, N) bool, zero the state before this step; None for no reset.
     """
     kept = None if resets is None else (~resets).to(gates.dtype)[..., None]
-    hiddens, cells = _Sequence.apply(gates, weight, hidden, cell, kept)
+    hiddens, cells = _Sequence.apply(gates, weight, hidden, cell, kept)  # type: ignore[no-untyped-call]
     return hiddens, cells
 
 

@@ -118,9 +118,9 @@ class LSTMTrunk(Trunk):
     ) -> tuple[Tensor, Tensor]:
         """One step, or a sequence."""
         if obs.dim() == 3 and _is_plain(obs):
-            hiddens, cells = self._sequence(obs, traits, state, resets)
-            new_state = torch.stack([hiddens, cells] if every_state else [hiddens[-1], cells[-1]])
-            return through(self.mlp, self.norm(hiddens)), new_state
+            each_hidden, each_cell = self._sequence(obs, traits, state, resets)
+            new_state = torch.stack([each_hidden, each_cell] if every_state else [each_hidden[-1], each_cell[-1]])
+            return through(self.mlp, self.norm(each_hidden)), new_state
         x = torch.cat([obs, traits.expand(*obs.shape[:-1], -1)], dim=-1)
         steps = x if x.dim() == 3 else x[None]
         hidden, cell = state[0], state[1]

@@ -55,7 +55,7 @@ class _NoWayBack(torch.autograd.Function):
 def test_a_backward_pass_that_cannot_be_compiled_is_found_before_the_first_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    compiler(monkeypatch, lambda _: lambda x: _NoWayBack.apply(x * weight))
+    compiler(monkeypatch, lambda _: lambda x: _NoWayBack.apply(x * weight))  # type: ignore[no-untyped-call]
     weight = nn.Parameter(torch.tensor(5.0))
     compiled = Compiled(lambda x: x * weight, "the update", lambda result: result, [weight])
     with pytest.warns(UserWarning, match="no room for the code"):

@@ -22,7 +22,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def counted(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         rows.append(len(x))
-        return product(x, weight, bias)
+        result: Tensor = product(x, weight, bias)
+        return result
 
     monkeypatch.setattr(products, "_product", counted)
     return rows
