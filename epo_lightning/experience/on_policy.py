@@ -8,7 +8,7 @@ algorithm makes its passes over it in shuffled minibatches, as often as it needs
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -27,7 +27,6 @@ from epo_lightning.experience.settings import OnPolicySettings
 from epo_lightning.experience.world import World
 from epo_lightning.learner.actor_critic import ActorCritic, Expression, PolicyOutput
 from epo_lightning.learner.normalization import Normalizer
-from epo_lightning.learner.recorded_policy import RecordedPolicy
 from epo_lightning.limits import Mistake
 
 
@@ -46,8 +45,8 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
         num_minibatches: Of a pass.
         room: What is needed of the device's memory, and what is free, in words.
         buffer: The last rollout, complete: what a pass yields.
-        act: Does what the network does in a step of a rollout, where that is recorded; None where it is not.
         mirror: Makes the mirror images of its samples; None where they are not learned from.
+        ask: What the policy says of raw observations (N, O); its compiled form may stand here.
     """
 
     policy: ActorCritic
@@ -64,11 +63,15 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
         super().__init__(world, policy, population)
         self.settings, self.num_minibatches = settings, minibatches
         self.room = require_room(room_for(policy, shape, minibatches), shape, minibatches, self.device)
-        self.act: RecordedPolicy | None = None
         self.mirror = self._mirror() if settings.symmetry else None
         self.buffer = RolloutBuffer(shape, self.device)
         self.iteration_env_steps = population.num_envs * settings.horizon * world.world_size
+        self.ask: Callable[[Normalizer, Tensor, Expression, Tensor], PolicyOutput] = self._ask
         self._passes: list[Tensor] = []  # the order of what was learned from in this iteration
+
+    def _ask(self, normalize: Normalizer, obs: Tensor, rows: Expression, state: Tensor) -> PolicyOutput:
+        output: PolicyOutput = self.policy(normalize(obs), rows, state)
+        return output
 
     def _mirror(self) -> Mirror:
         symmetry = check_symmetry(self.env)
@@ -142,7 +145,7 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
             buffer.obs[t, :envs] = obs
             self._remember(t)
             with self.autocast():
-                output = self._look(obs, normalize, rows)
+                output = self.ask(normalize, obs, rows, self.state)
             buffer.values[t, :envs] = output.value
             said: Any = output.actions  # of the kind that this sampler draws from
             actions = sampler.sample(t, said)
@@ -155,13 +158,6 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
         with self.autocast():
             last: PolicyOutput = policy(normalize(obs), rows, self.state)
         return last.value
-
-    def _look(self, obs: Tensor, normalize: Normalizer, rows: Expression) -> PolicyOutput:
-        """What the network says of `obs` (N, O)."""
-        if self.act is not None:
-            return self.act(obs, normalize, rows, self.state)
-        output: PolicyOutput = self.policy(normalize(obs), rows, self.state)
-        return output
 
     def _sampler(self, rows: Expression) -> GaussianSampler | CategoricalSampler:
         """Of the actions of a rollout, for the agents that act."""
