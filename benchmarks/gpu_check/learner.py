@@ -20,6 +20,7 @@ from epo_lightning.learner.optimizer import OptimizerSettings
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.epo import EPOModule
 
+Ways = dict[str, tuple[Mapping[str, Any], list[L.Callback]]]
 WARM = 3
 """Iterations before the first one that is timed: kernels are chosen, code is compiled, graphs are recorded."""
 
@@ -41,9 +42,9 @@ class Compiled(L.Callback):
         pl_module.policy.compile(backend=self.backend)
 
 
-def ways(sizes: Sizes, device: torch.device) -> dict[str, tuple[Mapping[str, Any], list[L.Callback]]]:
+def ways(sizes: Sizes, device: torch.device) -> Ways:
     """What is compared, what takes longest last: arguments of the module, and callbacks."""
-    graphs = {"CUDA graph": ({"cuda_graphs": True}, [])} if device.type == "cuda" else {}
+    graphs: Ways = {"CUDA graph": ({"cuda_graphs": True}, [])} if device.type == "cuda" else {}
     return {"eager": ({}, []), **graphs, "compiled": ({}, [Compiled(sizes.compile_backend)])}
 
 

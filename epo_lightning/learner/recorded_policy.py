@@ -4,27 +4,29 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from epo_lightning.learner.actor_critic import ActorCritic, Expression, PolicyOutput
+from epo_lightning.learner.actor_critic import Expression, PolicyOutput
 from epo_lightning.learner.cuda_graph import Recorded, Tensors
 from epo_lightning.learner.normalization import Normalizer
 
+Ask = Callable[[Normalizer, Tensor, Expression, Tensor], PolicyOutput]
+
 
 class RecordedPolicy:
-    """`policy(normalize(obs), rows, state)` for the rows of a rollout, without a gradient.
+    """What `ask` says of the rows of a rollout, without a gradient; called as `ask` is.
 
     Args:
-        policy: The network that acts.
+        ask: Of a normaliser, raw observations (N, O), what makes the agents differ, and the recurrent state.
         recorded: Makes the graph of a function with a name.
     """
 
-    def __init__(self, policy: ActorCritic, recorded: Callable[..., Recorded] = Recorded) -> None:
-        self.policy = policy
+    def __init__(self, ask: Ask, recorded: Callable[..., Recorded] = Recorded) -> None:
+        self._ask = ask
         self._recorded = recorded(self._say, "the network's part of a rollout")
         self._kind: Callable[..., object] | None = None
         self._clip: float | None = None
 
     def __call__(self, normalize: Normalizer, obs: Tensor, rows: Expression, state: Tensor) -> PolicyOutput:
-        """See `ActorCritic.forward`; `obs` (N, O) is not normalised yet."""
+        """See `ActorCritic.forward`."""
         self._clip = normalize.clip
         traits = (rows.actor,) if rows.critic is None else (rows.actor, rows.critic)
         *actions, value, new_state = self._recorded(obs, normalize.mean, normalize.scale, state, rows.log_std, *traits)
@@ -35,6 +37,6 @@ class RecordedPolicy:
         self, obs: Tensor, mean: Tensor, scale: Tensor, state: Tensor, log_std: Tensor, *traits: Tensor
     ) -> Tensors:
         rows = Expression(traits[0], traits[1] if len(traits) > 1 else None, log_std)
-        output = self.policy(Normalizer(mean, scale, self._clip)(obs), rows, state)
+        output = self._ask(Normalizer(mean, scale, self._clip), obs, rows, state)
         self._kind = type(output.actions)
         return (*output.actions, output.value, output.state)

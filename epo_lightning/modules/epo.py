@@ -113,7 +113,6 @@ class EPOModule(PopulationModule):
         self._coupled_followers = coupled_followers(num_agents, loss.coupling_coefficient, rollout.coupling_followers)
         self._coupling = 0.0
         self.cuda_graphs = cuda_graphs
-        self._graphs = False
         self._recorded: Recorded | None = None
         self.compilation = LearnerCompilation(compile)
 
@@ -164,11 +163,6 @@ class EPOModule(PopulationModule):
         dataset = RolloutDataset(world, self.policy, population, settings, self._coupled_followers, diversity)
         if world.device.type == "cuda":
             rank_zero_info(f"Memory: {dataset.room}")
-        self._graphs = self._records()
-        if self._graphs:
-            dataset.ask = RecordedPolicy(self.policy)
-            if isinstance(world.env, Halves):
-                rank_zero_info("Without effect on a rollout: model.cuda_graphs true (data.double_buffer is true)")
         return dataset
 
     def _records(self) -> bool:
@@ -205,27 +199,28 @@ class EPOModule(PopulationModule):
         """What was restored obeys the present settings."""
         restart_adam(self._adam(), self.optimizer_settings)
         self.policy.clamp_log_std()
-        if not self._graphs:
-            self.compilation.begin(self.trainer, self.dataset, self._loss, self.network_settings)
-        elif self.compilation.setting == "always":
-            rank_zero_info("Without effect: model.compile always (model.cuda_graphs is true)")
+        self.compilation.begin(self.trainer, self.dataset, self._loss, self.network_settings)
+        self._recorded = None
+        if self._records():
+            self.dataset.ask = RecordedPolicy(self.dataset.ask)
+            stepper = Stepper(self.trainer, self._adam(), self.optimizer_settings.max_grad_norm)
+            self._recorded = Recorded(partial(self._descend, stepper), "the update")
+            if isinstance(self.dataset.env, Halves):
+                rank_zero_info("Without effect on a rollout: model.cuda_graphs true (data.double_buffer is true)")
 
     # The update -----------------------------------------------------------------------------------------------------
 
     def update(self, batch: RolloutBuffer) -> None:
         """`num_epochs` passes over one rollout in `num_minibatches` optimizer steps each."""
         stepper = Stepper(self.trainer, self._adam(), self.optimizer_settings.max_grad_norm)
-        recorded = self._recorded_step(stepper)
         for _ in range(self.rollout_settings.num_epochs):
             for minibatch, image in self.dataset.one_pass_with_images():
-                self._learn(minibatch, image, stepper, recorded)
+                self._learn(minibatch, image, stepper)
             self._adapt_learning_rate()
 
-    def _learn(
-        self, batch: RolloutBatch, image: RolloutBatch | None, stepper: Stepper, recorded: Recorded | None
-    ) -> None:
+    def _learn(self, batch: RolloutBatch, image: RolloutBatch | None, stepper: Stepper) -> None:
         """One optimizer step on the hybrid loss of one minibatch, and of its image, which diagnostics leave out."""
-        step = partial(self._descend, stepper) if recorded is None else recorded
+        step = self._recorded or partial(self._descend, stepper)
         self.minibatches.add(*step(*batch, *(image or ())))
         stepper.count()
 
@@ -238,12 +233,6 @@ class EPOModule(PopulationModule):
         norm = stepper.descend(total)
         self.policy.clamp_log_std()
         return total.detach(), loss.diagnostics, norm
-
-    def _recorded_step(self, stepper: Stepper) -> Recorded | None:
-        """`_descend` as a CUDA graph, made in the first iteration and kept; None where there is none."""
-        if self._graphs and self._recorded is None:
-            self._recorded = Recorded(partial(self._descend, stepper), "the update")
-        return self._recorded
 
     def _loss(self, batch: RolloutBatch) -> HybridLoss:
         output = self.policy(batch.obs, self.policy.express(batch.agent_ids), batch.states, batch.resets)

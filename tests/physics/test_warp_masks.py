@@ -97,7 +97,7 @@ def test_what_would_wait_is_seen() -> None:
         "numpy": lambda: numbers.numpy(),
         "tensor": lambda: torch.tensor([1.0], device="cpu"),
         "equal": lambda: torch.equal(numbers, numbers),
-        "unique": lambda: numbers.unique(),  # type: ignore[no-untyped-call]
+        "unique": lambda: numbers.unique(),
     }
     for name, call in calls.items():
         waits = Waits()
