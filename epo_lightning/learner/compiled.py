@@ -4,11 +4,11 @@ Compiling fuses what stands between the products of matrices and saves what ever
 takes a C++ compiler and a minute, rounds differently, and comes to the same results in every run of the same machine.
 """
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Generic, Literal, ParamSpec, TypeVar
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 Compilation = Literal["auto", "always", "never"]
@@ -82,9 +82,10 @@ class Compiled(Generic[P, R]):
             if self.total is not None:
                 torch.autograd.grad(self.total(result), self.parameters, allow_unused=True)
         except Exception as error:  # whatever a compiler raises; what is the function's own comes again
-            rank_zero_warn(
+            warnings.warn(
                 f"model.compile: {self.name} could not be compiled and runs as it is ({reason(error)});"
-                " model.compile never does not try"
+                " model.compile never does not try",
+                stacklevel=2,
             )
             return False
         return True
