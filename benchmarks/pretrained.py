@@ -76,7 +76,7 @@ RECIPES = {
         "One arm and hand lift a cube and hold it at targets: EPO, two hours on one core.",
         "One cube, one arm, this simulator without randomisation: nothing is known of a real hand. One seed.",
         more=("--trainer.max_epochs=626",),
-        then=(("--data.env.init_args.tolerance=0.15", "--trainer.max_epochs=LAST"),),
+        then=(("--data.env.init_args.tolerance=0.15", "--trainer.max_epochs=3250"),),
     ),
 }
 
