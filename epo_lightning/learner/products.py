@@ -54,7 +54,9 @@ def through(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
 
 
 def _goes_to_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether it is large, in float32 on a CPU, where oneDNN is the faster one."""
+    """Whether it is large, in float32 on a CPU, where oneDNN is the faster one; never in what is written for others."""
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return False
     return (
         x.dtype == torch.float32
         and x.device.type == "cpu"

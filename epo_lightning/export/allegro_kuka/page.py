@@ -103,7 +103,7 @@ class KukaShown(Shown):
             "sizes": _sizes(clips),
             "mujoco": version("mujoco"),
             "decimation": physics.decimation,
-            "bad_state": BAD_STATE,
+            "bad_state": [*range(BAD_STATE.start, BAD_STATE.stop)],
             "joints": card.joints,
             "object_body": model.body("object").id,
             "replace_object": card.replace_object,
