@@ -15,6 +15,8 @@ from epo_lightning.limits import Mistake
 
 LARGEST = 1e-5
 """What actions may differ by: float32 in another order of additions; anything more is another policy."""
+OWN = 5e-6
+"""What a policy's own actions may move by when its input changes in the last digit; who moves more may differ more."""
 STEPS = 1000
 """T of every agent that plays."""
 
@@ -68,7 +70,7 @@ def compare(recording: Recording, runners: Sequence[Runner], first: Callable[[np
         first: What that one does with observations (N, O) in the first step of an episode.
 
     Raises:
-        Mistake: When they are further apart than `LARGEST`.
+        Mistake: When they are further apart than `LARGEST`, in proportion more for a policy that moves more than `OWN`.
     """
     obs, actions, ended = recording.obs.numpy(), recording.actions.numpy(), recording.done.numpy()
     single = 0.0
@@ -80,9 +82,13 @@ def compare(recording: Recording, runners: Sequence[Runner], first: Callable[[np
     everything = obs.reshape(-1, obs.shape[-1])
     runners[0].reset()
     parity = Parity(ended.size, single, difference(runners[0].outputs(everything), first(everything)))
-    if not parity.largest <= LARGEST:
+    allowed = LARGEST
+    if parity.largest > LARGEST and not np.issubdtype(actions.dtype, np.integer):
+        moved = np.abs(first(everything * np.float32(1 + 2**-23)) - first(everything)).max()
+        allowed *= max(1.0, float(moved) / OWN)
+    if not parity.largest <= allowed:
         raise Mistake(
             f"export: the file acts unlike the run: actions differ by {parity.largest:.3g} in {parity.steps} steps of"
-            f" play, more than {LARGEST:g}; nothing was written. Please report this with the run's config.yaml"
+            f" play, more than {allowed:.3g}; nothing was written. Please report this with the run's config.yaml"
         )
     return parity
