@@ -101,6 +101,7 @@ class Experience(IterableDataset[Batch]):
             raise Mistake(
                 f"{DOUBLE_BUFFER} needs an even number of environments of every agent, half of them in each half: make"
                 f" data.num_envs a multiple of {2 * self.population.num_agents}"
+                f"{', and model.rollout.master_share null' if self.population.master_share is not None else ''}"
             )
 
     @abstractmethod

@@ -17,6 +17,8 @@ LARGEST = 1e-5
 """What actions may differ by: float32 in another order of additions; anything more is another policy."""
 OWN = 5e-6
 """What a policy's own actions may move by when its input changes in the last digit; who moves more may differ more."""
+MOST = 10.0
+"""How many times as much, at most."""
 STEPS = 1000
 """T of every agent that plays."""
 
@@ -85,7 +87,7 @@ def compare(recording: Recording, runners: Sequence[Runner], first: Callable[[np
     allowed = LARGEST
     if parity.largest > LARGEST and not np.issubdtype(actions.dtype, np.integer):
         moved = np.abs(first(everything * np.float32(1 + 2**-23)) - first(everything)).max()
-        allowed *= max(1.0, float(moved) / OWN)
+        allowed *= min(max(1.0, float(moved) / OWN), MOST)
     if not parity.largest <= allowed:
         raise Mistake(
             f"export: the file acts unlike the run: actions differ by {parity.largest:.3g} in {parity.steps} steps of"

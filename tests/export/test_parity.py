@@ -75,6 +75,31 @@ def test_a_batch_counts_by_itself() -> None:
         compare(summed(1), [Sums()], lambda obs: obs + 1)
 
 
+class Steep:
+    """A file whose action moves by 6e-5 when the last digit of its input does, and an error."""
+
+    def __init__(self, error: float) -> None:
+        self.error = error
+
+    def outputs(self, obs: np.ndarray) -> dict[str, Any]:
+        return {"action": np.sin(100 * obs) + np.float32(self.error)}
+
+    def reset(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("error", "passes"), [(5e-5, True), (2e-4, False)])
+def test_a_steep_policy_may_differ_more_but_ten_times_at_most(error: float, passes: bool) -> None:
+    obs = torch.arange(8.0).reshape(8, 1, 1)
+    actions = torch.from_numpy(np.sin(100 * obs.numpy()))
+    recording = Recording((0,), obs, actions, torch.zeros(8, 1, dtype=torch.bool))
+    if passes:
+        assert compare(recording, [Steep(error)], lambda seen: np.sin(100 * seen)).largest > 1e-5
+        return
+    with pytest.raises(Mistake, match=r"more than 0\.0001"):
+        compare(recording, [Steep(error)], lambda seen: np.sin(100 * seen))
+
+
 def test_a_recording_is_what_the_agents_see_and_do() -> None:
     policy = make("epo lstm").policy
     net = type(policy)(2, 2, 4, policy.settings)
