@@ -55,7 +55,7 @@ def through(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
 
 def _goes_to_onednn(x: Tensor, weight: Tensor) -> bool:
     """Whether it is large, in float32 on a CPU, where oneDNN is the faster one; never in what is written for others."""
-    if torch.compiler.is_exporting() or torch.jit._trace.is_tracing():  # type: ignore[no-untyped-call]
+    if torch.compiler.is_exporting() or torch.jit._trace.is_tracing():
         return False
     return (
         x.dtype == torch.float32
