@@ -17,7 +17,8 @@ from epo_lightning.cli.entry import describe, is_users_mistake
 from epo_lightning.cli.invocation import Invocation
 from epo_lightning.limits import Mistake
 from epo_lightning.run.rank_agreement import common_facts, require_agreement
-from epo_lightning.run.rank_watch import Loss, Place, RankWatch, answer, call, open_door, patience
+from epo_lightning.run.rank_lines import Place, answer, call, open_door
+from epo_lightning.run.rank_watch import Loss, RankWatch, longest_wait, patience
 
 _OF_A_LINE = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
 """What torch says where a collective operation fails because another rank has gone."""
@@ -80,9 +81,11 @@ class Ranks:
         assert entrance[0] is not None
         port, token = entrance[0]
         if door is not None:
-            return RankWatch(own, answer(door, token, places[1:]), patience(), self._end, self._autopsy)
+            peers = answer(door, token, places[1:])
+            return RankWatch(own, peers, patience(), self._end, self._autopsy, _calls, longest_wait(), _tell_late)
         first = "127.0.0.1" if len({*hosts}) == 1 else os.environ.get("MASTER_ADDR", hosts[0])
-        return RankWatch(own, [(places[0], call(first, port, token, own.rank))], patience(), self._end)
+        line = call(first, port, token, own.rank)
+        return RankWatch(own, [(places[0], line)], patience(), self._end, calls=_calls)
 
     def _autopsy(self, place: Place) -> str | None:
         """What the system tells of a process that Lightning started here."""
@@ -142,10 +145,24 @@ class Ranks:
             self.watch.leave()
 
 
+def _calls() -> int:
+    """How many collective calls this rank has entered; torch counts them."""
+    group = dist.group.WORLD
+    return 0 if group is None else int(group._get_sequence_number_for_group())
+
+
 def _tell(line: str) -> None:
+    _write(f"error: {line}: all ranks end (what was saved stays)")
+
+
+def _tell_late(line: str) -> None:
+    _write(f"warning: {line}")
+
+
+def _write(line: str) -> None:
     """Past buffers, which another thread may hold."""
     with contextlib.suppress(OSError):
-        os.write(2, f"{chr(10) if os.isatty(2) else ''}error: {line}: all ranks end (what was saved stays)\n".encode())
+        os.write(2, f"{chr(10) if os.isatty(2) else ''}{line}\n".encode())
 
 
 def _is_of_others(error: BaseException) -> bool:

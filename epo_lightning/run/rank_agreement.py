@@ -8,7 +8,7 @@ from epo_lightning.documents.plain_yaml import load, plain
 from epo_lightning.limits import Mistake
 from epo_lightning.run.code import computing_versions, fingerprint, own_fingerprint
 from epo_lightning.run.overrides import find_changes
-from epo_lightning.run.rank_watch import Place
+from epo_lightning.run.rank_lines import Place
 
 _MOST = 3
 """Differences that are named."""

@@ -1,8 +1,8 @@
 """Ranks that watch each other: when one dies or falls silent, all of them end, and one line names it.
 
 Every rank has a line to the first one, a socket of its own beside what torch uses. A process that dies closes its end,
-whatever killed it; one that is stopped sends no beats. A collective operation would wait for both: for half an hour, or
-for ever.
+whatever killed it; one that is stopped sends no beats. One whose own thread hangs does not come to the collective call
+in which the others wait. Such a call would wait for all three: for half an hour, or for ever.
 """
 
 import contextlib
@@ -17,12 +17,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from epo_lightning.run.rank_arrivals import Arrivals
+from epo_lightning.run.rank_lines import Place
+
 BEAT = 1.0
 """Seconds from one sign of life to the next."""
 SILENCE = "EPO_RANK_SILENCE"
 """Environment variable: seconds without a sign of life after which a rank counts as stuck; 0 for never."""
+LAG = "EPO_RANK_LAG"
+"""Environment variable: seconds that others wait in a collective call for a rank that is alive; 0 for ever."""
 _PATIENCE = 30.0
-_CONNECT = 30.0
+_WAIT = 300.0
+_NOTICE = 60.0
+"""Seconds of waiting after which the user is told for whom."""
 _READ = 65536
 _MISTAKE = 2
 """The exit code of a user's mistake."""
@@ -34,27 +41,20 @@ _LONGEST = 2000
 
 def patience(environment: Mapping[str, str] = os.environ) -> float:
     """Seconds of silence after which a rank counts as stuck; what is no number is as if nothing was said."""
+    return _seconds(environment, SILENCE, _PATIENCE)
+
+
+def longest_wait(environment: Mapping[str, str] = os.environ) -> float:
+    """Seconds that others wait for a rank before it counts as stuck; what is no number is as if nothing was said."""
+    return _seconds(environment, LAG, _WAIT)
+
+
+def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:
     try:
-        seconds = float(environment.get(SILENCE, _PATIENCE))
+        seconds = float(environment.get(name, default))
     except ValueError:
-        return _PATIENCE
+        return default
     return seconds if seconds > 0 else float("inf")
-
-
-class Place(NamedTuple):
-    """Which process a rank is."""
-
-    rank: int
-    host: str
-    pid: int
-
-    def __str__(self) -> str:
-        return f"rank {self.rank} (process {self.pid} on {self.host})"
-
-    @classmethod
-    def here(cls, rank: int) -> "Place":
-        """This one."""
-        return cls(rank, socket.gethostname(), os.getpid())
 
 
 class Loss(NamedTuple):
@@ -116,6 +116,9 @@ class RankWatch(threading.Thread):
         limit: Seconds of silence after which a peer counts as stuck.
         on_loss: What ends this process; called in this thread, once.
         autopsy: What the system knows of the end of a rank's process that died here; None where it knows nothing.
+        calls: How many collective calls this rank has entered.
+        wait: Seconds that others may wait in one for a rank.
+        on_late: Tells the user for whom others wait, before that; in this thread, on the first rank.
     """
 
     def __init__(
@@ -125,9 +128,13 @@ class RankWatch(threading.Thread):
         limit: float,
         on_loss: Callable[[Loss], None],
         autopsy: Callable[[Place], str | None] | None = None,
+        calls: Callable[[], int] = lambda: 0,
+        wait: float = float("inf"),
+        on_late: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__(name="rank-watch", daemon=True)
         self.own, self.limit, self._on_loss, self._autopsy = own, limit, on_loss, autopsy
+        self._calls, self._wait, self._on_late, self._arrivals = calls, wait, on_late, Arrivals()
         self._peers = [_Peer(place, line) for place, line in peers]
         self._over, self._fails = threading.Event(), threading.Event()
 
@@ -154,8 +161,11 @@ class RankWatch(threading.Thread):
             selector.unregister(peer.line)
         news, peer.news = peer.news, []
         for message in news:
-            if "end" in message:
+            if "calls" in message:
+                self._arrivals.note(peer.place, int(message["calls"]))
+            elif "end" in message:
                 peer.has_ended = True
+                self._arrivals.forget(peer.place)
             elif "fault" in message:
                 is_told = peer.place.rank == 0  # tells it by itself
                 return Loss(peer.place.rank, f"{peer.place} {message['fault']}", int(message["code"]), is_told)
@@ -167,13 +177,28 @@ class RankWatch(threading.Thread):
         return Loss(peer.place.rank, f"{peer.place} died: {known or 'killed, or out of memory'}")
 
     def _beat(self) -> list[Loss]:
-        losses = []
+        calls = self._calls()
+        losses = self._late(calls)
         for peer in self._peers:
-            peer.send()
+            peer.send(calls=calls)
             peer.silent += 0 if peer.has_ended else 1
             if peer.silent * BEAT > self.limit:
                 line = f"{peer.place} is stuck: it has given no sign of life for {self.limit:.0f} s"
                 losses.append(Loss(peer.place.rank, line, is_stuck=True))
+        return losses
+
+    def _late(self, calls: int) -> list[Loss]:
+        """Who has been waited for too long, where all of them are known: on the first rank."""
+        if self.own.rank:
+            return []
+        self._arrivals.note(self.own, calls)
+        losses = []
+        for place, waited in self._arrivals.wait(BEAT):
+            line = f"{place} is stuck: the others have waited {waited:.0f} s for it in a collective call"
+            if waited > self._wait:
+                losses.append(Loss(place.rank, line, is_stuck=True))
+            elif self._on_late is not None and waited - BEAT <= _NOTICE < waited:
+                self._on_late(f"{line}; {LAG}={self._wait:g} ends all then")
         return losses
 
     def _lose(self, loss: Loss) -> None:
@@ -226,39 +251,3 @@ class RankWatch(threading.Thread):
         until = time.monotonic() + seconds
         while self.is_alive() and time.monotonic() < until and not all(peer.has_ended for peer in self._peers):
             time.sleep(0.02)
-
-
-# Lines between the ranks ----------------------------------------------------------------------------------------------
-
-
-def open_door(hosts: Sequence[str]) -> socket.socket:
-    """Where the first rank waits for the others; open to this machine only where all of them are on it."""
-    return socket.create_server(("" if len({*hosts}) > 1 else "127.0.0.1", 0), backlog=len(hosts))
-
-
-def answer(door: socket.socket, token: str, places: Sequence[Place]) -> list[tuple[Place, socket.socket]]:
-    """The lines to all of `places`; who does not know the `token` is sent away.
-
-    Raises:
-        TimeoutError: When one of them does not come.
-    """
-    found: dict[int, socket.socket] = {}
-    with door:
-        door.settimeout(_CONNECT)
-        while len(found) < len(places):
-            line, _ = door.accept()
-            line.settimeout(_CONNECT)
-            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-                said = json.loads(line.makefile("rb").readline(_LONGEST))
-                if said["token"] == token:
-                    found[int(said["rank"])] = line
-                    continue
-            line.close()
-    return [(place, found[place.rank]) for place in places]
-
-
-def call(host: str, port: int, token: str, rank: int) -> socket.socket:
-    """The line to the first rank."""
-    line = socket.create_connection((host, port), timeout=_CONNECT)
-    line.sendall(json.dumps({"token": token, "rank": rank}).encode() + b"\n")
-    return line

@@ -137,3 +137,29 @@ def test_a_rank_that_is_lost_ends_both_in_one_line(
     assert "Continue:  python -m epo_lightning fit" in out
     status = Path(f"/proc/{other}/status")  # who has ended may wait for somebody to ask
     assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+HANGS = """
+import time
+import lightning as L
+
+class Hangs(L.Callback):
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.global_rank == 1 and trainer.current_epoch == 8:
+            time.sleep(10_000)
+"""
+
+
+@pytest.mark.usefixtures("cli")
+def test_a_rank_whose_own_thread_hangs_ends_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EPO_RANK_LAG", "5")
+    Path("hangs.py").write_text(HANGS)
+    more = ("--trainer.devices", "2", "--data.num_envs", "16", "--trainer.callbacks+=hangs.Hangs")
+    with training(*more) as process:
+        (other,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        err = process.communicate(timeout=100)[1]
+    assert process.returncode == 1
+    (line,) = [line for line in err.splitlines() if line.startswith("error:")]
+    assert line.startswith(f"error: rank 1 (process {other} on ")
+    assert line.endswith("s for it in a collective call: all ranks end (what was saved stays)")
+    assert "Traceback" not in err

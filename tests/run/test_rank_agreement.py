@@ -7,7 +7,7 @@ import pytest
 
 from epo_lightning.limits import Mistake
 from epo_lightning.run.rank_agreement import common_facts, require_agreement
-from epo_lightning.run.rank_watch import Place
+from epo_lightning.run.rank_lines import Place
 
 PLACES = [Place(rank, f"node{rank}", 100 + rank) for rank in range(3)]
 CONFIG = "data: {num_envs: 8, env: {class_path: tests.support.wages.Wages}}\nmodel: {loss: {clip_eps: 0.2}}\n"

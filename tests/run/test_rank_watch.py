@@ -6,11 +6,14 @@ import queue
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from epo_lightning.run import rank_watch
-from epo_lightning.run.rank_watch import Loss, Place, RankWatch, answer, call, open_door, patience
+from epo_lightning.run.rank_arrivals import Arrivals
+from epo_lightning.run.rank_lines import Place, answer, call, open_door
+from epo_lightning.run.rank_watch import Loss, RankWatch, longest_wait, patience
 
 PLACES = [Place(rank, f"node{rank}", 100 + rank) for rank in range(3)]
 
@@ -18,14 +21,14 @@ PLACES = [Place(rank, f"node{rank}", 100 + rank) for rank in range(3)]
 class Ring:
     """Three ranks, the watch of each, and what each was told of a loss."""
 
-    def __init__(self, limit: float = math.inf) -> None:
+    def __init__(self, limit: float = math.inf, calls: dict[int, int] | None = None, wait: float = math.inf) -> None:
         self.lost: list[queue.Queue[Loss]] = [queue.Queue() for _ in PLACES]
         pairs = {rank: socket.socketpair() for rank in (1, 2)}
         self.ends = {rank: pair[1] for rank, pair in pairs.items()}
         first = [(PLACES[rank], pair[0]) for rank, pair in pairs.items()]
         others = [[(PLACES[0], self.ends[rank])] for rank in (1, 2)]
         self.watches = [
-            RankWatch(own, peers, limit, tell.put)
+            RankWatch(own, peers, limit, tell.put, calls=partial((calls or {}).get, own.rank, 0), wait=wait)
             for own, peers, tell in zip(PLACES, [first, *others], self.lost, strict=True)
         ]
 
@@ -135,6 +138,68 @@ def test_only_who_knows_the_word_is_let_in() -> None:
 @pytest.mark.parametrize(("said", "seconds"), [(None, 30), ("5", 5), ("0", math.inf), ("x", 30)])
 def test_how_long_a_rank_may_be_silent_is_the_users(said: str | None, seconds: float) -> None:
     assert patience({} if said is None else {rank_watch.SILENCE: said}) == seconds
+
+
+@pytest.mark.parametrize(("said", "seconds"), [(None, 300), ("5", 5), ("0", math.inf), ("x", 300)])
+def test_how_long_others_wait_for_a_rank_is_the_users(said: str | None, seconds: float) -> None:
+    assert longest_wait({} if said is None else {rank_watch.LAG: said}) == seconds
+
+
+class TestWaiting:
+    """Ranks that all give signs of life, and have entered so many collective calls."""
+
+    @pytest.mark.parametrize("hangs", [0, 2])
+    def test_a_rank_that_does_not_come_to_the_others_call_is_stuck(self, hangs: int) -> None:
+        calls = {rank: 7 - (rank == hangs) for rank in range(3)}
+        ring, late = Ring(calls=calls, wait=0.5), queue.Queue[str]()
+        ring.watches[0]._on_late = late.put
+        for watch in ring.watches:
+            watch.start()
+        loss = ring.told(0)
+        assert (loss.rank, loss.is_stuck, loss.is_told) == (hangs, True, False)
+        assert loss.line.startswith(
+            f"rank {hangs} (process 10{hangs} on node{hangs}) is stuck: the others have waited "
+        )
+        assert ring.told(1) == Loss(hangs, loss.line, is_told=True)
+        assert late.qsize() == 0  # a minute has not gone by
+
+    def test_the_user_is_told_before(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(rank_watch, "_NOTICE", 0.1)
+        ring, late = Ring(calls={0: 7, 1: 7, 2: 6}, wait=1.0), queue.Queue[str]()
+        ring.watches[0]._on_late = late.put
+        for watch in ring.watches:
+            watch.start()
+        assert ring.told(0).rank == 2
+        assert late.get(timeout=20).endswith("for it in a collective call; EPO_RANK_LAG=1 ends all then")
+        assert late.qsize() == 0  # once
+
+    def test_ranks_that_get_on_are_not_stuck(self) -> None:
+        calls = {0: 9, 1: 9, 2: 1}
+        ring = Ring(calls=calls, wait=0.5)
+        for watch in ring.watches:
+            watch.start()
+        for _ in range(5):
+            threading.Event().wait(0.2)
+            calls[2] += 1  # slow, and twice the limit in all
+        assert [tell.qsize() for tell in ring.lost] == [0, 0, 0]
+        leave(ring)
+
+    def test_all_may_compute_as_long_as_they_like(self) -> None:
+        ring = Ring(calls={0: 7, 1: 7, 2: 7}, wait=0.2)
+        for watch in ring.watches:
+            watch.start()
+        threading.Event().wait(0.6)
+        assert [tell.qsize() for tell in ring.lost] == [0, 0, 0]
+        leave(ring)
+
+    def test_nobody_waits_for_who_has_ended(self) -> None:
+        arrivals = Arrivals()
+        for place, calls in zip(PLACES, (7, 7, 6), strict=True):
+            arrivals.note(place, calls)
+        assert [*arrivals.wait(2.0)] == [(PLACES[2], 2.0)]
+        assert [*arrivals.wait(2.0)] == [(PLACES[2], 4.0)]
+        arrivals.forget(PLACES[2])
+        assert [*arrivals.wait(2.0)] == []
 
 
 def test_a_message_is_one_line() -> None:
