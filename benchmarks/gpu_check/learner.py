@@ -20,38 +20,21 @@ from epo_lightning.learner.optimizer import OptimizerSettings
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.epo import EPOModule
 
-Ways = dict[str, tuple[Mapping[str, Any], list[L.Callback]]]
+Ways = dict[str, Mapping[str, Any]]
 WARM = 3
 """Iterations before the first one that is timed: kernels are chosen, code is compiled, graphs are recorded."""
 
 
-class Compiled(L.Callback):
-    """Compiles the network's forward pass.
-
-    Args:
-        backend: Of `torch.compile`.
-    """
-
-    def __init__(self, backend: str) -> None:
-        self.backend = backend
-
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Once it is there."""
-        assert isinstance(pl_module, EPOModule)
-        assert trainer.training
-        pl_module.policy.compile(backend=self.backend)
-
-
 def ways(sizes: Sizes, device: torch.device) -> Ways:
-    """What is compared, what takes longest last: arguments of the module, and callbacks."""
-    graphs: Ways = {"CUDA graph": ({"cuda_graphs": True}, [])} if device.type == "cuda" else {}
-    return {"eager": ({}, []), **graphs, "compiled": ({}, [Compiled(sizes.compile_backend)])}
+    """What is compared, what takes longest last: arguments of the module."""
+    graphs: Ways = {"CUDA graph": {"cuda_graphs": True}} if device.type == "cuda" else {}
+    compiled: Ways = {"compiled": {"compile": "always"}} if sizes.compiles else {}
+    return {"eager": {}, **graphs, **compiled}
 
 
 def milliseconds(
     learner: tuple[int, int, tuple[int, ...], int],
     settings: Mapping[str, Any],
-    callbacks: list[L.Callback],
     device: torch.device,
     iterations: int,
 ) -> list[float]:
@@ -72,13 +55,14 @@ def milliseconds(
         devices=[device.index or 0] if device.type == "cuda" else 1,
         max_epochs=WARM + iterations + 1,
         logger=False,
-        callbacks=callbacks,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         limit_val_batches=0,
     )
     trainer.fit(module, RolloutDataModule(make, num_envs))
+    if "compile" in settings and not module.compilation.compiled:
+        raise RuntimeError("it could not be compiled: the warning above says why")
     return [1e3 * (b - a) for a, b in pairwise(envs[-1].times[WARM:])]
 
 
@@ -96,12 +80,12 @@ def clock_of(device: torch.device) -> Callable[[], float]:
 
 def find_out(setting: Setting, report: Report) -> None:
     """Every size in every way; one that fails costs its own row."""
-    for name, (settings, callbacks) in ways(setting.sizes, setting.device).items():
+    for name, settings in ways(setting.sizes, setting.device).items():
         for learner in setting.sizes.learners:
             num_envs, agents, hidden, units = learner
             size = {"envs": num_envs, "agents": agents, "hidden": list(hidden), "lstm": units, "way": name}
             try:
-                each = milliseconds(learner, settings, callbacks, setting.device, setting.sizes.iterations)
+                each = milliseconds(learner, settings, setting.device, setting.sizes.iterations)
             except Exception as error:
                 report.fault(
                     f"{name}, {num_envs} environments, LSTM {units}: {type(error).__name__}: {one_line(error)}"

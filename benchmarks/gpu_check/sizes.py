@@ -22,7 +22,7 @@ class Sizes:
         train_envs: Its environments.
         train_iterations: Its iterations, the resumed one not counted; the first one is not timed.
         train_settings: What else the command line says.
-        compile_backend: Of `torch.compile`.
+        compiles: Whether the learner is also timed compiled.
     """
 
     tasks: tuple[str, ...] = tuple(CARDS)
@@ -41,7 +41,7 @@ class Sizes:
     train_envs: int = 24576
     train_iterations: int = 4
     train_settings: tuple[str, ...] = ()
-    compile_backend: str = "inductor"
+    compiles: bool = True
 
 
 FULL = Sizes()
@@ -61,6 +61,6 @@ TOY = Sizes(
         *("--config", "laptop", "--model.network.hidden", "[8]", "--model.network.lstm_units", "8"),
         *("--model.rollout.horizon", "4", "--data.env.init_args.objects", "cube"),
     ),
-    compile_backend="eager",
+    compiles=False,
 )
 """Shows that everything runs; no measure of anything."""
