@@ -30,7 +30,7 @@ from epo_lightning.experience.episodes import QUANTITIES
 from epo_lightning.experience.streams import Stream, derive_seed
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.base import PopulationCallback
-from epo_lightning.run.lineage import add_generation, write_generations
+from epo_lightning.run.lineage import Lineage, run_folders
 from epo_lightning.run.notices import Reasons, against
 
 _RETURN = QUANTITIES.index("return")
@@ -97,7 +97,7 @@ class GeneticEvolution(PopulationCallback):
         self.mutation_sigma = mutation_sigma
         self.episodes_per_env, self.adoption_margin, self.seed = episodes_per_env, adoption_margin, seed
         self.adoptions = 0
-        self.lineage: list[dict[str, Any]] = []
+        self.lineage = Lineage()
         self.genes = GeneHistory()
         self._generator: torch.Generator | None = None
         self._spread = math.nan
@@ -124,20 +124,19 @@ class GeneticEvolution(PopulationCallback):
             self._generator = torch.Generator().manual_seed(derive_seed(*words))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A resumed run writes the lineage up to its checkpoint anew, so that no generation is logged twice."""
+        """A resumed run goes on from the generations of its checkpoint, so that none is logged twice."""
         first = max((getattr(self, name), name) for name in ("every_n_env_steps", "warmup_env_steps"))
         tell_if_out_of_reach(trainer, self.module, f"{_KEY}.{first[1]}", first[0])
         genome = self.module.genome
         for name in genome.parts.keys() - genome.averaged:
             self.crossover.check(genome.parts[name][0].numel())
         self.module.dataset.fitness.episodes = self.episodes_per_env
-        self.module.metrics |= {"charts/generation": len(self.lineage), "population/fitness_spread": self._spread}
+        self.module.metrics |= {"charts/generation": self.lineage.count, "population/fitness_spread": self._spread}
         if self.adoption_margin is not None:
             self.module.metrics["population/adoptions"] = self.adoptions
-        path = run_file(trainer, "lineage.jsonl")
-        if trainer.is_global_zero and (self.lineage or path.exists()):
-            write_generations(path, self.lineage)
-            self.genes.write(run_file(trainer, "genes.npy"))
+        self.lineage.begin(trainer)
+        if trainer.is_global_zero:
+            self.genes.resume([folder.genes for folder in run_folders(trainer)], self.lineage.count)
 
     def window_closes(self, dataset: Experience[Any]) -> bool:
         """Whether fitness is to be measured now; with several ranks a collective call."""
@@ -158,11 +157,11 @@ class GeneticEvolution(PopulationCallback):
         module.metrics["population/fitness_spread"] = self._spread
         if self._may_evolve(dataset.env_steps, fitness):
             self._reasons.forget()
-            self.genes.begin(module.genome, len(self.lineage))
+            self.genes.begin(module.genome, self.lineage.count)
             offspring = self._replace(trainer, fitness)
             self.genes.add(module.genome)
             self._record(trainer, dataset.env_steps, fitness, offspring)
-            module.metrics["charts/generation"] = len(self.lineage)
+            module.metrics["charts/generation"] = self.lineage.count
         self._adopt(dataset.env_steps, fitness)
         dataset.open_window()
 
@@ -216,29 +215,27 @@ class GeneticEvolution(PopulationCallback):
         """Append the event to the lineage, in memory and on disk."""
         elites = rank_followers(fitness)[: self.num_elites].tolist()
         record = {
-            "generation": len(self.lineage) + 1,
+            "generation": self.lineage.count + 1,
             "env_steps": env_steps,
             "children": offspring.children.tolist(),
             "parents": offspring.parents.tolist(),
             "elites": elites,
             "fitness": [round(value, 6) for value in fitness.tolist()],
         }
-        self.lineage.append(record)
+        self.lineage.add(trainer, record)
         rank_zero_info(
             f"Generation {record['generation']} at {env_steps:,} env steps: {len(offspring.children)} followers are"
             f" children of elites {elites}; fitness {fitness[MASTER + 1 :].min():.4g} to"
             f" {fitness[MASTER + 1 :].max():.4g}, master {fitness[MASTER]:.4g}"
         )
         if trainer.is_global_zero:
-            add_generation(run_file(trainer, "lineage.jsonl"), record)
             self.genes.write(run_file(trainer, "genes.npy"))
 
     def state_dict(self) -> dict[str, Any]:
-        """The lineage, the genes of all generations, the adoptions, the last spread and the generator."""
+        """How many generations and adoptions there were, the last spread and the generator."""
         assert self._generator is not None
         return {
-            "lineage": self.lineage,
-            "genes": self.genes.state(),
+            **self.lineage.state_dict(),
             "adoptions": self.adoptions,
             "spread": self._spread,
             "generator": self._generator.get_state(),
@@ -246,8 +243,8 @@ class GeneticEvolution(PopulationCallback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict`."""
-        self.lineage, self._spread = list(state_dict["lineage"]), state_dict["spread"]
-        self.genes = GeneHistory(state_dict.get("genes"))  # a run from before they were kept has none
+        self.lineage.load_state_dict(state_dict)
+        self._spread, self.genes = state_dict["spread"], GeneHistory(state_dict.get("genes"))  # which checkpoints held
         self.adoptions = state_dict.get("adoptions", 0)  # a run from before there were any has none
         self._generator = torch.Generator()
         self._generator.set_state(state_dict["generator"])

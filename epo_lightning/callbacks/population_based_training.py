@@ -3,7 +3,6 @@
 Shape legend: K agents, M of them that act, N environments of this rank.
 """
 
-import json
 import math
 from typing import Any, NamedTuple
 
@@ -15,14 +14,13 @@ from epo_lightning.algorithm.mutation import Gene, Mutated, mutate
 from epo_lightning.algorithm.population_based import KEY, Decision, Rule, RuleName, Standing, by_name, order
 from epo_lightning.callbacks.mutable import Bounds, genes_of
 from epo_lightning.callbacks.reach import tell_if_out_of_reach
-from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.experience.objective import ObjectiveName, objectives
 from epo_lightning.experience.streams import Stream, derive_seed
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules import algorithm_name
 from epo_lightning.modules.base import PopulationCallback
 from epo_lightning.modules.pbt import PBTModule
-from epo_lightning.run.folder import writing
+from epo_lightning.run.lineage import Lineage
 from epo_lightning.run.notices import Reasons
 
 
@@ -77,7 +75,7 @@ class PopulationBasedTraining(PopulationCallback):
         self.rule = rule if isinstance(rule, Rule) else by_name(rule)
         self.genome: Bounds | None = genome
         self.reward_genome: Bounds = reward_genome or {}
-        self.lineage: list[dict[str, Any]] = []
+        self.lineage = Lineage()
         self._genes: dict[str, Gene] = {}
         self._generator: torch.Generator | None = None
         self._records = self._best = torch.empty(0)
@@ -121,7 +119,7 @@ class PopulationBasedTraining(PopulationCallback):
             self._began = self._checked.clone()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Everybody mutates once; a resumed run writes the lineage up to its checkpoint anew."""
+        """Everybody mutates once; a resumed run goes on from the generations of its checkpoint."""
         first = max((getattr(self, name), name) for name in ("initial_delay", "interval_steps", "start_after"))
         agents = self.module.num_agents
         tell_if_out_of_reach(trainer, self.module, f"{KEY}.{first[1]} of {agents} agents", first[0] * agents)
@@ -132,10 +130,7 @@ class PopulationBasedTraining(PopulationCallback):
             own_steps = self.module.dataset.env_steps // self.module.num_agents  # of a run that goes on with it
             self._checked, self._began = (torch.full_like(each, own_steps) for each in (self._checked, self._began))
         self._log()
-        path = run_file(trainer, "lineage.jsonl")
-        if trainer.is_global_zero and (self.lineage or path.exists()):
-            with writing(path):
-                path.write_text("".join(json.dumps(record) + "\n" for record in self.lineage))
+        self.lineage.begin(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """When an interval is over: put everybody on record, and have the rule decide."""
@@ -206,7 +201,7 @@ class PopulationBasedTraining(PopulationCallback):
         children, parents = decision.agents[taken].tolist(), decision.parents[taken].tolist()
         fitness = [None if math.isnan(value) else round(value, 6) for value in self._records.tolist()]
         record = {
-            "generation": len(self.lineage) + 1,
+            "generation": self.lineage.count + 1,
             "env_steps": self.module.dataset.env_steps,
             "children": children,
             "parents": [[parent, parent] for parent in parents],
@@ -220,19 +215,15 @@ class PopulationBasedTraining(PopulationCallback):
                 name: decision.agents[clamped].tolist() for name, clamped in mutated.clamped.items() if clamped.any()
             },
         }
-        self.lineage.append(record)
+        self.lineage.add(trainer, record)
         told = [f"{child} with the weights of {parent}" for child, parent in zip(children, parents, strict=True)]
         told += [f"{agent} with its own" for agent in decision.agents[~taken].tolist()]
         known = self._records[~self._records.isnan()]
         rank_zero_info(
-            f"Generation {len(self.lineage)} at {record['env_steps']:,} env steps: other hyper-parameters for agent"
+            f"Generation {self.lineage.count} at {record['env_steps']:,} env steps: other hyper-parameters for agent"
             f" {', '.join(told)}; {self.objective} {known.min():.4g} to {known.max():.4g}, best agent"
             f" {self.module.champion}"
         )
-        if trainer.is_global_zero:
-            path = run_file(trainer, "lineage.jsonl")
-            with writing(path), path.open("a") as file:
-                file.write(json.dumps(record) + "\n")
 
     def _log(self) -> None:
         """One column for each agent's value of what may change."""
@@ -240,19 +231,20 @@ class PopulationBasedTraining(PopulationCallback):
         told = {f"hyper_parameters/{name}/{k}": value for name in self._genes for k, value in enumerate(values[name])}
         known = self._records[~self._records.isnan()]
         best = {"population/objective_best": float(known.max())} if len(known) else {}
-        counts = {"charts/generation": len(self.lineage), "population/champion": self.module.champion}
+        counts = {"charts/generation": self.lineage.count, "population/champion": self.module.champion}
         self.module.metrics |= {**{name: float(value) for name, value in told.items()}, **best, **counts}
 
     def state_dict(self) -> dict[str, Any]:
-        """The lineage, the records, what each agent counts from, and the generator."""
+        """How many generations there were, the records, what each agent counts from, and the generator."""
         assert self._generator is not None
         tensors = {"records": self._records, "best": self._best, "checked": self._checked, "began": self._began}
-        kept = {"lineage": self.lineage, "has_begun": self._has_begun, "objective": self.objective, **tensors}
-        return {**kept, "generator": self._generator.get_state()}
+        kept = {"has_begun": self._has_begun, "objective": self.objective, **tensors}
+        return {**self.lineage.state_dict(), **kept, "generator": self._generator.get_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict`; records of another objective are none."""
-        self.lineage, self._has_begun = list(state_dict["lineage"]), state_dict["has_begun"]
+        self.lineage.load_state_dict(state_dict)
+        self._has_begun = state_dict["has_begun"]
         self._records, self._best = state_dict["records"].clone(), state_dict["best"].clone()
         if state_dict["objective"] != self.objective:
             self._records, self._best = (torch.full_like(each, torch.nan) for each in (self._records, self._best))

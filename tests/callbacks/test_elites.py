@@ -251,7 +251,7 @@ class TestRestore:
         evolution = GeneticEvolution(64, warmup_env_steps=128, num_elites=1, spread_threshold=0.0)
         module, witness = run(tmp_path, callback, *self.table, then=(evolution, Replace(0, 1, 2)))
         assert callback.restorations == 1
-        assert evolution.lineage == []
+        assert evolution.lineage.records == []
         assert torch.equal(module.policy.genes[[1, 2]], witness.genes[0][[1, 2]])
 
 

@@ -74,7 +74,7 @@ def run(folder: Path, callback: PopulationBasedTraining, *table: Row, env: type[
 
 def when(callback: PopulationBasedTraining) -> list[int]:
     """In which iterations somebody acted, counted from 1."""
-    return [record["env_steps"] // 128 for record in callback.lineage]
+    return [record["env_steps"] // 128 for record in callback.lineage.records]
 
 
 def test_the_clocks_are_those_of_the_released_code() -> None:
@@ -95,7 +95,7 @@ class TestBeginning:
         rule, module = DexPBT(mutation_rate=1.0), apart()
         callback = exchange(rule=rule, genome={"clip": None, "gamma": None}, initial_delay=1000)
         train(module, paying(FALLING), tmp_path, 1, callback)
-        assert callback.lineage == []
+        assert callback.lineage.records == []
         before = module.initial()
         ratio = module.hyper_parameters.read()["clip"] / before["clip"]
         assert len(ratio.unique()) == 8
@@ -122,7 +122,9 @@ class TestWhen:
         callback = exchange(start_after=32)
         run(tmp_path, callback, *[FALLING] * 3, [8, 7, 6, 5, 4, 3, 1, 2], *[FALLING] * 2)
         # agent 7 in iterations 2 and 5 (4 is not its turn), agent 6 in 4
-        assert [(each, record["mutated"]) for each, record in zip(when(callback), callback.lineage, strict=True)] == [
+        assert [
+            (each, record["mutated"]) for each, record in zip(when(callback), callback.lineage.records, strict=True)
+        ] == [
             (2, [7]),
             (4, [6]),
             (5, [7]),
@@ -136,8 +138,8 @@ class TestWhen:
         rule = DexPBT(fraction_worst=0.25)  # agents 6 and 7
         callback = exchange(rule=rule)
         run(tmp_path, callback, unknown, unknown)
-        assert [record["mutated"] for record in callback.lineage] == [[6], [6]]
-        assert callback.lineage[0]["fitness"] == [8, 7, 6, 5, 4, 3, 2, None]
+        assert [record["mutated"] for record in callback.lineage.records] == [[6], [6]]
+        assert callback.lineage.records[0]["fitness"] == [8, 7, 6, 5, 4, 3, 2, None]
 
     def test_a_dip_replaces_nobody_who_was_among_the_best_since_the_last_check(self, tmp_path: Path) -> None:
         up: Row = [8, 7, 6, 5, 4, 3, 2, 6]
@@ -168,7 +170,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 class TestWhat:
     def test_the_worst_takes_the_weights_of_one_of_the_three_best(self, outcome: Outcome) -> None:
         _, callback, module = outcome
-        (record,) = callback.lineage
+        (record,) = callback.lineage.records
         assert record["children"] == [7]
         ((parent, other),) = record["parents"]
         assert parent == other
@@ -183,7 +185,7 @@ class TestWhat:
     def test_the_lineage_tells_it(self, outcome: Outcome) -> None:
         folder, callback, module = outcome
         (line,) = (folder / "lineage.jsonl").read_text().splitlines()
-        assert json.loads(line) == callback.lineage[0]
+        assert json.loads(line) == callback.lineage.records[0]
         told = json.loads(line)
         assert told["elites"] == [0, 1, 2]
         assert told["fitness"] == FALLING
@@ -198,7 +200,7 @@ class TestWhat:
         for agent in range(8):
             assert module.metrics[f"hyper_parameters/clip/{agent}"] == float(now["clip"][agent])
         assert "hyper_parameters/learning_rate/0" not in module.metrics  # it is no gene
-        assert module.metrics["charts/generation"] == len(callback.lineage) == 1
+        assert module.metrics["charts/generation"] == len(callback.lineage.records) == 1
 
     def test_the_champion_is_the_best_on_record(self, tmp_path: Path) -> None:
         module = run(tmp_path, exchange(), [1, 2, 9, 4, 5, 6, 7, 8])
@@ -209,15 +211,15 @@ class TestWhat:
     def test_by_the_margins_of_the_newer_peers(self, tmp_path: Path) -> None:
         callback = exchange(rule="margins")
         run(tmp_path, callback, FALLING)
-        assert callback.lineage[0]["children"] == [4, 5, 6, 7]
-        assert callback.lineage[0]["elites"] == [0, 1, 2, 3]
+        assert callback.lineage.records[0]["children"] == [4, 5, 6, 7]
+        assert callback.lineage.records[0]["elites"] == [0, 1, 2, 3]
 
     def test_out_of_bounds_is_held_there_and_told(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         callback, module = exchange(rule=DexPBT(mutation_rate=1.0), genome={"clip": (0.19, 0.21)}), apart()
         with caplog.at_level("INFO"):
             train(module, paying(FALLING), tmp_path, 1, callback)
         assert module.hyper_parameters.read()["clip"].unique().tolist() == [0.19, 0.21]
-        assert callback.lineage[0]["clamped"] == {"clip": [7]}
+        assert callback.lineage.records[0]["clamped"] == {"clip": [7]}
         assert "clip of agents [7] was mutated out of [0.19, 0.21]: held there" in caplog.text
 
 
@@ -225,7 +227,7 @@ class TestObjective:
     def test_successes(self, tmp_path: Path) -> None:
         callback = exchange(objective="successes", reward_genome={"price": None}, rule=DexPBT(mutation_rate=1.0))
         module = run(tmp_path, callback, FALLING, env=Goals)
-        assert callback.lineage[0]["fitness"] == FALLING
+        assert callback.lineage.records[0]["fitness"] == FALLING
         prices = module.hyper_parameters.read()["reward.price"]
         assert len(prices.unique()) == 8
         env = module.dataset.env
@@ -238,7 +240,7 @@ class TestObjective:
     def test_what_the_task_says_they_are_worth(self, tmp_path: Path) -> None:
         callback = exchange(objective="true_objective")
         run(tmp_path, callback, FALLING, env=Goals)
-        assert callback.lineage[0]["fitness"] == pytest.approx([0.5 + 0.01 * each for each in FALLING if each])
+        assert callback.lineage.records[0]["fitness"] == pytest.approx([0.5 + 0.01 * each for each in FALLING if each])
 
 
 @pytest.mark.parametrize("rule", ["dexpbt", "margins"])
@@ -255,8 +257,8 @@ def test_a_resumed_run_goes_on_to_the_bit(tmp_path: Path, rule: str) -> None:
     whole, wholly = begin(tmp_path / "whole", 4)
     begin(tmp_path / "parts", 2)
     parts, partly = begin(tmp_path / "parts", 4, ckpt_path=tmp_path / "parts" / "last.ckpt")
-    assert partly.lineage == wholly.lineage
-    assert len(wholly.lineage) >= 3
+    assert partly.lineage.records == wholly.lineage.records
+    assert len(wholly.lineage.records) >= 3
     lines = [(tmp_path / name / "lineage.jsonl").read_text() for name in ("whole", "parts")]
     assert lines[0] == lines[1]
     assert parts.champion == whole.champion
@@ -278,11 +280,11 @@ def test_a_run_that_goes_on_with_it_counts_from_there(tmp_path: Path) -> None:
     go_on(2)
     first = exchange(start_after=32)
     module = go_on(3, first, ckpt_path=tmp_path / "last.ckpt")
-    assert (first.lineage, module.champion) == ([], 0)
+    assert (first.lineage.records, module.champion) == ([], 0)
     second = exchange(start_after=32, objective="successes")  # of which nobody has any: all are worth 0 now
     go_on(4, second, ckpt_path=tmp_path / "last.ckpt")
     assert second._records.tolist() == [0.0] * 8
-    assert second.lineage == []
+    assert second.lineage.records == []
 
 
 class TestMistakes:
@@ -328,4 +330,4 @@ class TestMistakes:
             run(tmp_path, exchange(), [1, 2])
         callback = exchange(rule=Margins())
         run(tmp_path, callback, [1, 2])
-        assert callback.lineage[0]["children"] == [0]
+        assert callback.lineage.records[0]["children"] == [0]
