@@ -18,7 +18,7 @@ COMPILE_SECONDS = 90.0
 """What compiling takes without a cache on two cores that do other work, too; a quiet core needs less."""
 HOST_SECONDS = 0.5e-3
 """What an optimizer step saves of the host's time, whatever the network is."""
-ACTIVATION_SECONDS = 0.6e-9
+ACTIVATION_SECONDS = 1.5e-9
 """What it saves per activation of a hidden layer."""
 
 P = ParamSpec("P")
