@@ -11,7 +11,7 @@ import argparse
 import json
 import statistics
 import time
-from itertools import cycle, islice
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from unittest import mock
 
@@ -47,11 +47,11 @@ def milliseconds(layers: list[nn.Module], x: Tensor, repeats: int) -> dict[str, 
 def measure(rows: int, widths: list[int], repeats: int, *, activations: bool) -> dict[str, float]:
     """Milliseconds, and GFLOP/s of the products: three for each layer but the first, whose input needs no gradient."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), *([nn.ELU()] if activations else [])]
     x = torch.randn(rows, widths[0], requires_grad=not activations)
     told = milliseconds(layers, x, repeats)
-    sizes = [rows * inputs * outputs for inputs, outputs in zip(widths, widths[1:], strict=False)]
+    sizes = [rows * inputs * outputs for inputs, outputs in pairwise(widths)]
     flops = 2 * (3 * sum(sizes) - (sizes[0] if activations else 0))
     told |= {f"{name}_gflops": round(flops / told[f"{name}_ms"] / 1e6, 1) for name in ("torch", "oneDNN")}
     told["ratio"] = round(told["torch_ms"] / told["oneDNN_ms"], 3)
