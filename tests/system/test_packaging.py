@@ -19,6 +19,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {file.relative_to(ROOT).as_posix() for file in (ROOT / "epo_lightning" / "configs").rglob("*.yaml")}
+PAGES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "epo_lightning/export/web").iterdir()}
 POLICIES = {
     file.relative_to(ROOT).as_posix() for file in (ROOT / "epo_lightning" / "pretrained" / "policies").iterdir()
 }
@@ -92,9 +93,10 @@ def test_source_archive_holds_all_that_the_repository_does(archives: tuple[Path,
     assert not [name for name in names if "__pycache__" in name]
 
 
-def test_wheel_holds_modules_configurations_policies_and_callbacks(archives: tuple[Path, Path]) -> None:
+def test_wheel_holds_modules_configurations_policies_pages_and_callbacks(archives: tuple[Path, Path]) -> None:
     names = set(contents(archives[1]))
-    assert names >= MODULES | CONFIGS | POLICIES | {"epo_lightning/py.typed", "epo_lightning/callbacks/evolution.py"}
+    assert names >= MODULES | CONFIGS | POLICIES | PAGES
+    assert names >= {"epo_lightning/py.typed", "epo_lightning/callbacks/evolution.py", "epo_lightning/export/web/kuka.mjs"}
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"epo_lightning", "epo_runtime"}
 
 
