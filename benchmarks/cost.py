@@ -137,6 +137,8 @@ def draw(results: dict[str, Any], file: Path) -> None:
             f"{axis}: time ^{exponent(rows, 'seconds'):.2f}, memory ^{exponent(rows, 'mib'):.2f}", fontsize=9
         )
         panel.set_xlabel(axis)
+        panel.minorticks_off()
+        panel.set_xticks(sizes, [f"{size:g}" if size < 1e4 else f"{size / 1024:g}k" for size in sizes], fontsize=8)
         panel.grid(alpha=0.3)
     panels[0][0].legend(fontsize=8)
     figure.tight_layout()
