@@ -34,7 +34,7 @@ from epo_lightning.callbacks import GeneticEvolution, NaNGuard
 from epo_lightning.cli.process_settings import keep_freed_memory
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.learner.networks import NetworkSettings
-from epo_lightning.learner.optimizer import OptimizerSettings
+from epo_lightning.learner.optimizer import GeneOptimizerSettings
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.run.metrics_table import MetricsTable
@@ -67,7 +67,7 @@ def point(environments: int, agents: int, width: int, horizon: int, observation:
         agents,
         NetworkSettings(gene_dim=16, hidden=HIDDEN, width=width),
         LossSettings(),
-        OptimizerSettings(),
+        GeneOptimizerSettings(),
         RolloutSettings(horizon=horizon, num_epochs=4, num_minibatches=4),
     )
     callbacks: list[L.Callback] = [NaNGuard()]

@@ -30,7 +30,7 @@ from epo_lightning.cli.process_settings import keep_freed_memory
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.learner.networks import NetworkSettings
-from epo_lightning.learner.optimizer import OptimizerSettings
+from epo_lightning.learner.optimizer import GeneOptimizerSettings
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.run.metrics_table import MetricsTable
@@ -216,7 +216,7 @@ class System:
             agents,
             NetworkSettings(gene_dim=gene_dim, hidden=hidden),
             LossSettings(value_coefficient=2.0, entropy_scale=0.005 if agents > 1 else 0.0),
-            OptimizerSettings(),
+            GeneOptimizerSettings(),
             RolloutSettings(horizon=HORIZON, num_epochs=EPOCHS, num_minibatches=MINIBATCHES),
         )
         self.envs: list[NoiseEnv] = []

@@ -16,7 +16,7 @@ from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.cli.doctor.finding import one_line
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.learner.networks import NetworkSettings
-from epo_lightning.learner.optimizer import OptimizerSettings
+from epo_lightning.learner.optimizer import GeneOptimizerSettings
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.epo import EPOModule
 
@@ -42,7 +42,7 @@ def milliseconds(
     num_envs, agents, hidden, units = learner
     network = NetworkSettings(gene_dim=32, hidden=hidden, lstm_units=units or None)
     rollout = RolloutSettings(horizon=HORIZON, num_epochs=4, num_minibatches=4)
-    module = EPOModule(agents, network, LossSettings(), OptimizerSettings(), rollout, **settings)
+    module = EPOModule(agents, network, LossSettings(), GeneOptimizerSettings(), rollout, **settings)
     envs: list[NoiseEnv] = []
 
     def make(num_envs: int, device: torch.device, seed: int) -> NoiseEnv:

@@ -24,7 +24,7 @@ from epo_lightning.envs.base import StepResult
 from epo_lightning.experience.buffer import RolloutBuffer
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.learner.networks import NetworkSettings
-from epo_lightning.learner.optimizer import OptimizerSettings
+from epo_lightning.learner.optimizer import GeneOptimizerSettings
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.epo import EPOModule
 
@@ -162,7 +162,7 @@ def count_waits(device: torch.device, units: int, num_envs: int, task: str, hori
     counts = CountWaits()
     network = NetworkSettings(gene_dim=4, hidden=(32,), lstm_units=units or None)
     rollout = RolloutSettings(horizon=horizon, num_epochs=2, num_minibatches=2)
-    module = EPOModule(4, network, LossSettings(), OptimizerSettings(), rollout)
+    module = EPOModule(4, network, LossSettings(), GeneOptimizerSettings(), rollout)
     data = RolloutDataModule(partial(AllegroKuka, task=task, physics="warp", objects="cube"), num_envs)
     trainer = L.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",

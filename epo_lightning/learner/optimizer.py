@@ -3,7 +3,8 @@
 Shape legend: K agents, M replaced agents.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +46,24 @@ class OptimizerSettings:
         if self.target_kl is not None:
             require_range(f"{key}.target_kl", self.target_kl, 0, open_low=True)
             require_range(f"{key}.learning_rate", self.learning_rate, self.learning_rate_min, self.learning_rate_max)
+
+
+@dataclass(frozen=True)
+class GeneOptimizerSettings(OptimizerSettings):
+    """The same of agents that share one network and have a gene and log-stds of their own.
+
+    Args:
+        gene_rate: Step size of genes and log-stds, as a multiple of the network's. Adam's steps are as large whatever
+            the gradient is, and that of an agent's own entries comes from its samples alone, 1 / K of them: full steps
+            are mostly noise, change policies more than the network's do, and so hold the learning rate down. 1 /
+            sqrt(K) allows for it; 0 leaves genes to the genetic algorithm.
+    """
+
+    gene_rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_range("model.optimizer.gene_rate", self.gene_rate, 0, 1)
 
 
 def build_adam(parameters: Iterable[nn.Parameter], settings: OptimizerSettings, *, fused: bool) -> torch.optim.Adam:
@@ -125,6 +144,18 @@ def take_step(optimizer: torch.optim.Optimizer) -> None:
         amsgrad=False,
         maximize=group["maximize"],
     )
+
+
+@contextmanager
+def slowed(parameters: Sequence[nn.Parameter], rate: float) -> Iterator[None]:
+    """A step that is taken inside moves `parameters` by `rate` times what it would: Adam's learning rate times `rate`."""
+    if rate == 1.0:
+        yield
+        return
+    with torch.no_grad():
+        before = [parameter.clone() for parameter in parameters]
+        yield
+        torch._foreach_lerp_(list(parameters), before, 1.0 - rate)
 
 
 def _is_plain_adam(optimizer: torch.optim.Optimizer) -> bool:

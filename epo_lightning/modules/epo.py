@@ -38,7 +38,7 @@ from epo_lightning.learner.cuda_graph import Recorded, why_without_graphs
 from epo_lightning.learner.initial import GeneInitialSettings, begin_with
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.learner.optimizer import (
-    OptimizerSettings,
+    GeneOptimizerSettings,
     adapt_learning_rate,
     build_adam,
     make_recordable,
@@ -84,7 +84,7 @@ class EPOModule(PopulationModule):
         num_agents: int = 1,
         network: NetworkSettings = NetworkSettings(),  # noqa: B008  (frozen)
         loss: LossSettings = LossSettings(),  # noqa: B008
-        optimizer: OptimizerSettings = OptimizerSettings(),  # noqa: B008
+        optimizer: GeneOptimizerSettings = GeneOptimizerSettings(),  # noqa: B008
         rollout: RolloutSettings = RolloutSettings(),  # noqa: B008
         diversity: DiversitySettings = DiversitySettings(),  # noqa: B008
         initial: GeneInitialSettings = GeneInitialSettings(),  # noqa: B008
@@ -150,7 +150,8 @@ class EPOModule(PopulationModule):
         )
         images = any(group.is_image for group in world.env.spec.groups)
         groups = self.network_settings, settings, self.loss_settings, self.diversity_settings, self.initial_settings
-        if idle := idle_settings(self.num_agents, *groups, discrete=world.env.spec.discrete, images=images):
+        steps = self.optimizer_settings
+        if idle := idle_settings(self.num_agents, *groups, steps, discrete=world.env.spec.discrete, images=images):
             rank_zero_info(idle)
         if world.device.type == "cpu" and is_large(self.policy, shape, settings.num_epochs * settings.passes):
             estimate = estimate_iteration(world, self.policy, shape, settings.num_epochs * settings.passes)
@@ -203,7 +204,7 @@ class EPOModule(PopulationModule):
         self._recorded = None
         if self._records():
             self.dataset.ask = RecordedPolicy(self.dataset.ask)
-            stepper = Stepper(self.trainer, self._adam(), self.optimizer_settings.max_grad_norm)
+            stepper = self._stepper()
             self._recorded = Recorded(partial(self._descend, stepper), "the update")
             if isinstance(self.dataset.env, Halves):
                 rank_zero_info("Without effect on a rollout: model.cuda_graphs true (data.double_buffer is true)")
@@ -212,11 +213,17 @@ class EPOModule(PopulationModule):
 
     def update(self, batch: RolloutBuffer) -> None:
         """`num_epochs` passes over one rollout in `num_minibatches` optimizer steps each."""
-        stepper = Stepper(self.trainer, self._adam(), self.optimizer_settings.max_grad_norm)
+        stepper = self._stepper()
         for _ in range(self.rollout_settings.num_epochs):
             for minibatch, image in self.dataset.one_pass_with_images():
                 self._learn(minibatch, image, stepper)
             self._adapt_learning_rate()
+
+    def _stepper(self) -> Stepper:
+        """Whose steps are those of the settings; of one agent, everything is the network's."""
+        settings = self.optimizer_settings
+        own = [self.policy.genes, self.policy.log_std] if self.num_agents > 1 else []
+        return Stepper(self.trainer, self._adam(), settings.max_grad_norm, own, settings.gene_rate if own else 1.0)
 
     def _learn(self, batch: RolloutBatch, image: RolloutBatch | None, stepper: Stepper) -> None:
         """One optimizer step on the hybrid loss of one minibatch, and of its image, which diagnostics leave out."""

@@ -7,9 +7,12 @@ from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.learner.initial import GeneInitialSettings
 from epo_lightning.learner.networks import NetworkSettings
+from epo_lightning.learner.optimizer import GeneOptimizerSettings
 
-_Settings = RolloutSettings | LossSettings | DiversitySettings | GeneInitialSettings | NetworkSettings
-_OF_SEVERAL = ("model.rollout.master_share", "model.rollout.off_policy_ratio")
+_Settings = (
+    RolloutSettings | LossSettings | DiversitySettings | GeneInitialSettings | NetworkSettings | GeneOptimizerSettings
+)
+_OF_SEVERAL = ("model.rollout.master_share", "model.rollout.off_policy_ratio", "model.optimizer.gene_rate")
 _OFF_POLICY = (
     "model.rollout.off_policy_source",
     "model.rollout.mu_cap",
@@ -25,6 +28,7 @@ def idle_settings(
     loss: LossSettings,
     diversity: DiversitySettings,
     initial: GeneInitialSettings,
+    optimizer: GeneOptimizerSettings = GeneOptimizerSettings(),  # noqa: B008  (frozen)
     discrete: bool = False,
     images: bool = False,
 ) -> str:
@@ -37,6 +41,7 @@ def idle_settings(
         loss: Of the hybrid loss.
         diversity: Of the reward for being told apart.
         initial: Of a new network.
+        optimizer: Of the steps.
         discrete: The task has choices for actions.
         images: The task's observation has some.
     """
@@ -69,7 +74,7 @@ def idle_settings(
         what = "hidden has no layer" if network.gene_dim else "gene_dim is 0"
         reasons |= dict.fromkeys(of_first_layer, f"model.network.{what}")
     groups: dict[str, _Settings] = {"rollout": rollout, "loss": loss, "diversity": diversity, "initial": initial}
-    groups["network"] = network
+    groups |= {"network": network, "optimizer": optimizer}
     given = {key: value for name, group in groups.items() for key, value in _given(f"model.{name}", group).items()}
     idle = [f"{key} {given[key]} ({reason})" for key, reason in reasons.items() if key in given]
     return f"Without effect: {'; '.join(idle)}" if idle else ""

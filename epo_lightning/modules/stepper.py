@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from epo_lightning.experience.ranks import average_over_ranks
-from epo_lightning.learner.optimizer import clip_gradients, take_step
+from epo_lightning.learner.optimizer import clip_gradients, slowed, take_step
 
 
 class Stepper:
@@ -24,10 +24,19 @@ class Stepper:
         trainer: Which runs a fit.
         optimizer: The optimizer.
         max_grad_norm: Gradients are scaled down to this norm by `step` and `step_for`.
+        slow: Parameters that take `rate` times their step, but in `step_for`.
+        rate: See `slow`.
     """
 
-    def __init__(self, trainer: L.Trainer, optimizer: torch.optim.Optimizer, max_grad_norm: float = torch.inf) -> None:
-        self.optimizer, self.max_grad_norm = optimizer, max_grad_norm
+    def __init__(
+        self,
+        trainer: L.Trainer,
+        optimizer: torch.optim.Optimizer,
+        max_grad_norm: float = torch.inf,
+        slow: Sequence[nn.Parameter] = (),
+        rate: float = 1.0,
+    ) -> None:
+        self.optimizer, self.max_grad_norm, self.slow, self.rate = optimizer, max_grad_norm, slow, rate
         self.parameters: list[nn.Parameter] = [each for group in optimizer.param_groups for each in group["params"]]
         self._scaler: torch.amp.GradScaler | None = getattr(trainer.precision_plugin, "scaler", None)
         self._count = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
@@ -43,12 +52,14 @@ class Stepper:
         if self._scaler is None:
             self.backward(loss)
             norm = clip_gradients(self.parameters, self.max_grad_norm)
-            take_step(self.optimizer)
+            with slowed(self.slow, self.rate):
+                take_step(self.optimizer)
         else:
             self.backward(loss)
             self._scaler.unscale_(self.optimizer)
             norm = clip_gradients(self.parameters, self.max_grad_norm)
-            self._scaler.step(self.optimizer)
+            with slowed(self.slow, self.rate):
+                self._scaler.step(self.optimizer)
             self._scaler.update()
         return norm
 

@@ -17,7 +17,7 @@ from epo_lightning.algorithm.diversity import DiversitySettings
 from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.learner.networks import NetworkSettings
-from epo_lightning.learner.optimizer import OptimizerSettings
+from epo_lightning.learner.optimizer import GeneOptimizerSettings
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.epo import EPOModule
 
@@ -28,7 +28,7 @@ OWNERS: dict[str, Any] = {
     "model.network": NetworkSettings,
     "model.loss": LossSettings,
     "model.diversity": DiversitySettings,
-    "model.optimizer": OptimizerSettings,
+    "model.optimizer": GeneOptimizerSettings,
     "data": RolloutDataModule,
     "model.rollout": RolloutSettings,
     **{name: getattr(callbacks, name) for name in callbacks.__all__},

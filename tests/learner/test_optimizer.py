@@ -8,13 +8,16 @@ import torch
 from torch import nn
 
 from epo_lightning.learner.optimizer import (
+    GeneOptimizerSettings,
     OptimizerSettings,
     adapt_learning_rate,
     build_adam,
     clip_gradients,
     restart_adam,
+    slowed,
     take_step,
 )
+from epo_lightning.limits import Mistake
 
 
 def adapted(kl: float, rate: float = 3e-4, **settings: Any) -> float:
@@ -186,3 +189,46 @@ def test_a_step_of_the_kernels_alone_is_adams_own_to_the_bit_and_skips_who_has_n
         found.append([first, second, idle, *adam.state[first].values(), *adam.state[second].values()])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     assert found[0][3].item() == 4.0
+
+
+class TestSlowed:
+    def make(self) -> tuple[nn.Parameter, nn.Parameter, torch.optim.Adam]:
+        own, shared = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(3))
+        own.grad, shared.grad = torch.tensor([1.0, -1e-3, 5.0]), torch.tensor([1.0, -1e-3, 5.0])
+        adam = build_adam([own, shared], OptimizerSettings(learning_rate=0.1, learning_rate_max=0.1), fused=True)
+        return own, shared, adam
+
+    def test_a_step_by_hand(self) -> None:
+        """Adam's first step is the learning rate in the direction of the gradient, whatever its size."""
+        own, shared, adam = self.make()
+        with slowed([own], 0.25):
+            take_step(adam)
+        torch.testing.assert_close(shared.detach(), torch.tensor([-0.1, 0.1, -0.1]), rtol=1e-4, atol=0)
+        torch.testing.assert_close(own.detach(), torch.tensor([-0.025, 0.025, -0.025]), rtol=1e-4, atol=0)
+
+    def test_it_is_adam_with_another_learning_rate(self) -> None:
+        torch.manual_seed(0)
+        slow, fast = nn.Parameter(torch.randn(4, 3)), nn.Parameter(torch.randn(4, 3))
+        with torch.no_grad():
+            fast.copy_(slow)
+        one = build_adam([slow], OptimizerSettings(learning_rate=0.008), fused=True)
+        other = build_adam([fast], OptimizerSettings(learning_rate=0.002), fused=True)
+        for _ in range(5):
+            slow.grad = torch.randn(4, 3)
+            fast.grad = slow.grad.clone()
+            with slowed([slow], 0.25):
+                take_step(one)
+            take_step(other)
+        torch.testing.assert_close(slow, fast)
+
+    def test_at_zero_they_stay_and_at_one_nothing_is_different_to_the_bit(self) -> None:
+        for rate in (0.0, 1.0):
+            own, shared, adam = self.make()
+            with slowed([own], rate):
+                take_step(adam)
+            assert torch.equal(own, torch.zeros(3) if rate == 0 else shared)
+
+    @pytest.mark.parametrize("rate", [-0.1, 1.5])
+    def test_a_rate_out_of_range_is_named(self, rate: float) -> None:
+        with pytest.raises(Mistake, match="model.optimizer.gene_rate"):
+            GeneOptimizerSettings(gene_rate=rate)

@@ -9,6 +9,7 @@ from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.learner.initial import GeneInitialSettings
 from epo_lightning.learner.networks import NetworkSettings
+from epo_lightning.learner.optimizer import GeneOptimizerSettings
 from epo_lightning.modules import epo
 from epo_lightning.modules.idle_settings import idle_settings
 from tests.support.command_line import Cli
@@ -23,6 +24,13 @@ def told(
     initial: GeneInitialSettings = GeneInitialSettings(),  # noqa: B008
 ) -> str:
     return idle_settings(agents, network, rollout, loss, diversity, initial)
+
+
+def test_the_rate_of_genes_of_one_agent() -> None:
+    settings = (RolloutSettings(), LossSettings(), DiversitySettings(), GeneInitialSettings())
+    line = idle_settings(1, NetworkSettings(), *settings, GeneOptimizerSettings(gene_rate=0.25))
+    assert line == "Without effect: model.optimizer.gene_rate 0.25 (model.num_agents is 1)"
+    assert idle_settings(2, NetworkSettings(), *settings, GeneOptimizerSettings(gene_rate=0.25)) == ""
 
 
 @pytest.mark.parametrize(

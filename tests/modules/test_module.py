@@ -13,7 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from epo_lightning.algorithm.losses import DIAGNOSTICS
 from epo_lightning.callbacks import GeneticEvolution
 from epo_lightning.envs.base import StepResult
-from epo_lightning.learner.optimizer import OptimizerSettings
+from epo_lightning.learner.optimizer import GeneOptimizerSettings
 from epo_lightning.modules.epo import EPOModule
 from tests.support.agent_reward import AgentReward
 from tests.support.clock import Clock
@@ -159,7 +159,7 @@ class TestLog:
     ) -> None:
         """Targets among the KLs of these passes, where neither a sum of two of them nor two passes together will do."""
         module = small_module(rollout={"num_epochs": 3})
-        module.optimizer_settings = OptimizerSettings(learning_rate=learning_rate, target_kl=target_kl)
+        module.optimizer_settings = GeneOptimizerSettings(learning_rate=learning_rate, target_kl=target_kl)
         factors, expected = [], []
 
         class Passes(L.Callback):
@@ -179,6 +179,22 @@ class TestLog:
         train(module, small_data(), tmp_path, 2, Passes())
         assert factors == pytest.approx([math.prod(each) for each in expected], rel=1e-5)
         assert {factor for each in expected for factor in each} >= {1.0, 1 / 1.5}
+
+    @pytest.mark.parametrize("num_agents", [1, 4])
+    def test_genes_and_log_stds_of_several_agents_have_a_rate_of_their_own(
+        self, tmp_path: Path, num_agents: int
+    ) -> None:
+        module = small_module(num_agents)
+        module.optimizer_settings = GeneOptimizerSettings(gene_rate=0.0)
+        before: dict[str, torch.Tensor] = {}
+
+        class Look(L.Callback):
+            def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+                before.update({name: value.clone() for name, value in module.policy.named_parameters()})
+
+        train(module, small_data(), tmp_path, 2, Look())
+        same = {name for name, value in module.policy.named_parameters() if torch.equal(value, before[name])}
+        assert {*same} - {"genes"} == ({"log_std"} if num_agents > 1 else set())
 
     def test_the_learning_rate_follows_each_pass(self, tmp_path: Path) -> None:
         """Three passes of hardly any KL: x 1.5 three times, from 3e-4."""

@@ -14,7 +14,7 @@ from epo_lightning.envs.base import EnvFactory
 from epo_lightning.envs.classic import Probe
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.learner.networks import NetworkSettings
-from epo_lightning.learner.optimizer import OptimizerSettings
+from epo_lightning.learner.optimizer import GeneOptimizerSettings
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.epo import EPOModule
@@ -33,7 +33,7 @@ def small_module(
     settings = NetworkSettings(**{"gene_dim": 3, "hidden": (8,), **network})
     short = RolloutSettings(**{"horizon": 4, "num_epochs": 1, "num_minibatches": 2, **(rollout or {})})
     apart = DiversitySettings(**(diversity or {}))
-    return EPOModule(num_agents, settings, LossSettings(**(loss or {})), OptimizerSettings(), short, apart)
+    return EPOModule(num_agents, settings, LossSettings(**(loss or {})), GeneOptimizerSettings(), short, apart)
 
 
 def small_data(num_envs: int = 16, env: EnvFactory | None = None) -> RolloutDataModule:

@@ -43,7 +43,7 @@ from epo_lightning.learner.adamw import AdamWSettings
 from epo_lightning.learner.deterministic import PQLNetworkSettings
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.learner.normalization import RunningMoments, normalize_across_ranks
-from epo_lightning.learner.optimizer import OptimizerSettings
+from epo_lightning.learner.optimizer import GeneOptimizerSettings
 from epo_lightning.learner.q_networks import SACNetworkSettings
 from epo_lightning.learner.stacked_actor import CEMNetworkSettings
 from epo_lightning.modules import pql, sac
@@ -89,7 +89,7 @@ def population(task: Task, folder: Path, num_agents: int, evolves: bool = False,
     torch.manual_seed(0)
     lstm_units = 8 if task.needs_memory else None
     network = NetworkSettings((16,), lstm_units=lstm_units, log_std_init=-1.0, gene_dim=2 if num_agents > 1 else 0)
-    steps = OptimizerSettings(learning_rate=5e-3)
+    steps = GeneOptimizerSettings(learning_rate=5e-3)
     rollout = RolloutSettings(horizon=6, gamma=GAMMA, num_epochs=4, num_minibatches=2)
     module = EPOModule(num_agents, network, LossSettings(coupling_coefficient=coupling), steps, rollout)
     data = small_data(64, task.env)
@@ -119,7 +119,7 @@ def apart(task: Task, folder: Path) -> Learner:
     torch.manual_seed(0)
     network = ActorCriticSettings((16,), lstm_units=8 if task.needs_memory else None, log_std_init=-1.0)
     rollout = OnPolicySettings(horizon=6, gamma=GAMMA, num_epochs=4, num_minibatches=2)
-    module = PBTModule(4, network, optimizer=OptimizerSettings(learning_rate=5e-3), rollout=rollout)
+    module = PBTModule(4, network, optimizer=GeneOptimizerSettings(learning_rate=5e-3), rollout=rollout)
     genes: dict[str, tuple[float, float] | None] = {"clip": None, "max_grad_norm": None}
     rule = Margins(margin_std=0.0, margin_absolute=0.0)
     exchange = PopulationBasedTraining("return", 12 * 16 * 6, start_after=0, initial_delay=0, rule=rule, genome=genes)

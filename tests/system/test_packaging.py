@@ -96,7 +96,11 @@ def test_source_archive_holds_all_that_the_repository_does(archives: tuple[Path,
 def test_wheel_holds_modules_configurations_policies_pages_and_callbacks(archives: tuple[Path, Path]) -> None:
     names = set(contents(archives[1]))
     assert names >= MODULES | CONFIGS | POLICIES | PAGES
-    assert names >= {"epo_lightning/py.typed", "epo_lightning/callbacks/evolution.py", "epo_lightning/export/web/kuka.mjs"}
+    assert names >= {
+        "epo_lightning/py.typed",
+        "epo_lightning/callbacks/evolution.py",
+        "epo_lightning/export/web/kuka.mjs",
+    }
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"epo_lightning", "epo_runtime"}
 
 
