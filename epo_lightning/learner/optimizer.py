@@ -50,13 +50,12 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class GeneOptimizerSettings(OptimizerSettings):
-    """The same of agents that share one network and have a gene and log-stds of their own.
+    """The same of agents that share one network and have a gene of their own.
 
     Args:
-        gene_rate: Step size of genes and log-stds, as a multiple of the network's. Adam's steps are as large whatever
-            the gradient is, and that of an agent's own entries comes from its samples alone, 1 / K of them: full steps
-            are mostly noise, change policies more than the network's do, and so hold the learning rate down. 1 /
-            sqrt(K) allows for it; 0 leaves genes to the genetic algorithm.
+        gene_rate: Step size of genes, as a multiple of the network's. Adam's steps are as large whatever the gradient
+            is, and that of a gene comes from its agent's samples alone, 1 / K of them: full steps are mostly noise.
+            1 / sqrt(K) allows for it; 0 leaves genes to the genetic algorithm.
     """
 
     gene_rate: float = 1.0
@@ -148,7 +147,7 @@ def take_step(optimizer: torch.optim.Optimizer) -> None:
 
 @contextmanager
 def slowed(parameters: Sequence[nn.Parameter], rate: float) -> Iterator[None]:
-    """A step that is taken inside moves `parameters` by `rate` times what it would: Adam's learning rate times `rate`."""
+    """Inside, a step moves `parameters` by `rate` times what it would, as if Adam's learning rate was so much less."""
     if rate == 1.0:
         yield
         return

@@ -222,7 +222,7 @@ class EPOModule(PopulationModule):
     def _stepper(self) -> Stepper:
         """Whose steps are those of the settings; of one agent, everything is the network's."""
         settings = self.optimizer_settings
-        own = [self.policy.genes, self.policy.log_std] if self.num_agents > 1 else []
+        own = [self.policy.genes] if self.num_agents > 1 else []
         return Stepper(self.trainer, self._adam(), settings.max_grad_norm, own, settings.gene_rate if own else 1.0)
 
     def _learn(self, batch: RolloutBatch, image: RolloutBatch | None, stepper: Stepper) -> None:

@@ -230,5 +230,5 @@ class TestSlowed:
 
     @pytest.mark.parametrize("rate", [-0.1, 1.5])
     def test_a_rate_out_of_range_is_named(self, rate: float) -> None:
-        with pytest.raises(Mistake, match="model.optimizer.gene_rate"):
+        with pytest.raises(Mistake, match=r"model\.optimizer\.gene_rate"):
             GeneOptimizerSettings(gene_rate=rate)
