@@ -148,7 +148,7 @@ class Ranks:
 def _calls() -> int:
     """How many collective calls this rank has entered; torch counts them."""
     group = dist.group.WORLD
-    return 0 if group is None else int(group._get_sequence_number_for_group())
+    return 0 if group is None else int(group._get_sequence_number_for_group())  # type: ignore[attr-defined]
 
 
 def _tell(line: str) -> None:

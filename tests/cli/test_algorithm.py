@@ -12,7 +12,7 @@ from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.cli.algorithm import choose_algorithm, named_algorithm
 from epo_lightning.cli.trust.signature import sign
 from epo_lightning.learner.networks import NetworkSettings
-from epo_lightning.learner.optimizer import OptimizerSettings
+from epo_lightning.learner.optimizer import GeneOptimizerSettings
 from epo_lightning.modules import ALGORITHMS, algorithm_class, algorithm_name, contents
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.epo import EPOModule
@@ -38,7 +38,7 @@ class SoftModule(EPOModule):
         self,
         num_agents: int = 1,
         network: NetworkSettings = NetworkSettings(),  # noqa: B008
-        optimizer: OptimizerSettings = OptimizerSettings(),  # noqa: B008
+        optimizer: GeneOptimizerSettings = GeneOptimizerSettings(),  # noqa: B008
         temperature: float = 0.5,
     ) -> None:
         super().__init__(num_agents, network, LossSettings(), optimizer)

@@ -18,7 +18,7 @@ from epo_lightning.envs.classic import Probe
 from epo_lightning.experience.settings import OnPolicySettings, RolloutSettings
 from epo_lightning.learner.actor_critic import ActorCriticSettings
 from epo_lightning.learner.networks import NetworkSettings
-from epo_lightning.learner.optimizer import OptimizerSettings
+from epo_lightning.learner.optimizer import GeneOptimizerSettings
 from epo_lightning.limits import Mistake
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.modules.pbt import PBTModule
@@ -136,7 +136,7 @@ def module(num_agents: int = K, rollout: dict[str, Any] | None = None, **network
     torch.manual_seed(0)
     settings = ActorCriticSettings(**{"hidden": (8, 6), **network})
     short = OnPolicySettings(**{"horizon": T, "num_epochs": 2, "num_minibatches": 2, **(rollout or {})})
-    return PBTModule(num_agents, settings, optimizer=OptimizerSettings(learning_rate_max=5e-3), rollout=short)
+    return PBTModule(num_agents, settings, optimizer=GeneOptimizerSettings(learning_rate_max=5e-3), rollout=short)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_k_policies_at_once_are_k_trainings_of_one_written_out(
 def alone(rollout: dict[str, Any]) -> tuple[PBTModule, EPOModule]:
     """One policy, and PPO of one agent, by settings that mean the same."""
     one = module(1, rollout)
-    steps = OptimizerSettings(learning_rate_max=5e-3)
+    steps = GeneOptimizerSettings(learning_rate_max=5e-3)
     ppo = EPOModule(1, NetworkSettings((8, 6), gene_dim=0), LossSettings(), steps, RolloutSettings(T, **rollout))
     return one, ppo
 

@@ -18,6 +18,10 @@ from epo_lightning.run.rank_watch import Loss, RankWatch, longest_wait, patience
 PLACES = [Place(rank, f"node{rank}", 100 + rank) for rank in range(3)]
 
 
+def _entered(calls: dict[int, int], rank: int) -> int:
+    return calls.get(rank, 0)
+
+
 class Ring:
     """Three ranks, the watch of each, and what each was told of a loss."""
 
@@ -28,7 +32,7 @@ class Ring:
         first = [(PLACES[rank], pair[0]) for rank, pair in pairs.items()]
         others = [[(PLACES[0], self.ends[rank])] for rank in (1, 2)]
         self.watches = [
-            RankWatch(own, peers, limit, tell.put, calls=partial((calls or {}).get, own.rank, 0), wait=wait)
+            RankWatch(own, peers, limit, tell.put, calls=partial(_entered, calls or {}, own.rank), wait=wait)
             for own, peers, tell in zip(PLACES, [first, *others], self.lost, strict=True)
         ]
 

@@ -62,7 +62,7 @@ class TestFitness:
         # 48 env steps an iteration: the generation at the end of the first finds every environment, those of the elites
         # too, in the middle of an episode of which one step paid 100 more
         train(module, data, tmp_path, 2, callback)
-        assert [record["fitness"] for record in callback.lineage] == [[200, 202, 204, 206], [0, 2, 4, 6]]
+        assert [record["fitness"] for record in callback.lineage.records] == [[200, 202, 204, 206], [0, 2, 4, 6]]
 
 
 class TestReplacement:
@@ -98,7 +98,7 @@ class TestTrigger:
     def generations(self, tmp_path: Path, **changes: Any) -> int:
         callback = evolution(**changes)
         train(small_module(num_agents=4), small_data(16, AgentReward), tmp_path, 4, callback)
-        return len(callback.lineage)
+        return len(callback.lineage.records)
 
     def test_period_alone(self, tmp_path: Path) -> None:
         assert self.generations(tmp_path) == 4  # 64 env steps an iteration
@@ -125,7 +125,7 @@ class TestGenesAfterAGeneration:
     def test_adam_forgets_the_replaced_rows_only(self, tmp_path: Path) -> None:
         module, callback = small_module(num_agents=4), evolution(every_n_env_steps=64 * 2)
         trainer = train(module, small_data(16, AgentReward), tmp_path, 2, callback)
-        children = callback.lineage[0]["children"]
+        children = callback.lineage.records[0]["children"]
         survivors = [agent for agent in range(4) if agent not in children]
         state = trainer.optimizers[0].state
         assert sorted(children) == [1, 2]
@@ -142,9 +142,9 @@ class TestMaster:
     def test_the_worst_master_is_never_replaced(self, tmp_path: Path) -> None:
         callback = evolution()  # AgentReward pays the master nothing
         train(small_module(num_agents=4), small_data(16, AgentReward), tmp_path, 5, callback)
-        assert len(callback.lineage) == 5
-        assert all(MASTER not in record["children"] for record in callback.lineage)
-        assert all(MASTER not in pair for record in callback.lineage for pair in record["parents"])
+        assert len(callback.lineage.records) == 5
+        assert all(MASTER not in record["children"] for record in callback.lineage.records)
+        assert all(MASTER not in pair for record in callback.lineage.records for pair in record["parents"])
 
 
 class TestOffPolicyData:
