@@ -1,8 +1,9 @@
-"""This system beside rl_games, skrl, rsl_rl and a plain loop: the same environment, sizes, minibatches and threads.
+"""This system beside rl_games, skrl, rsl_rl, the released EPO and a plain loop: the same environment, sizes and threads.
 
     python -m venv peers && peers/bin/pip install torch rl-games==1.6.5 skrl==2.1.1 rsl-rl-lib==5.5.1
     python benchmarks/peers.py --python peers/bin/python                      # 4,224 envs, [512, 256, 128]
     python benchmarks/peers.py --python peers/bin/python --preset overhead    # 64 envs, [64, 64]
+    git clone https://github.com/YifanSu1301/EPO                              # and --released-epo EPO: its learner, too
 
 Sides take turns, each in a process of its own in every round, so that peak memory is a side's own, and a peer may live
 in another environment (`--python`, which the peers share; who is not installed there is skipped with a line). An
@@ -37,6 +38,7 @@ PEERS = {
     "rl_games, compiled (its default)": ("rl_games", {"compile": True}),
     "rsl_rl": ("rsl_rl", {"compile": False}),
 }
+RELEASED = "released EPO, 64 agents"
 
 
 def installed(python: str, package: str) -> bool:
@@ -64,13 +66,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=sorted(PRESETS), default="learner")
     parser.add_argument("--python", default=sys.executable, help="the Python in which the peers are installed")
+    parser.add_argument("--released-epo", type=Path, help="a checkout of EPO's released code, which that Python runs")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--iterations", type=int, help="of a round; the first ones are warm-up")
     parser.add_argument("--warm-up", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--processor-time", action="store_true", help="for machines that do other work")
     parser.add_argument("--keep-memory", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--sides", nargs="+", choices=[*OWN, *PEERS], metavar="SIDE", help="only these, by name")
+    parser.add_argument(
+        "--sides", nargs="+", choices=[*OWN, *PEERS, RELEASED], metavar="SIDE", help="only these, by name"
+    )
     parser.add_argument("--out", type=Path, help="write the numbers as JSON, too")
     given = parser.parse_args()
     envs, hidden = PRESETS[given.preset]
@@ -91,6 +96,11 @@ def main() -> None:
             sides[name] = (given.python, f"{package}_side.py", settings)
         else:
             print(f"{name}: skipped, {given.python} has no {package}", flush=True)
+    if given.released_epo:
+        checkout = {"agents": 64, "released_epo": str(given.released_epo.resolve())}
+        sides[RELEASED] = (given.python, "released_epo_side.py", checkout)
+    else:
+        print(f"{RELEASED}: skipped, --released-epo names no checkout", flush=True)
     sides = {name: side for name, side in sides.items() if not given.sides or name in given.sides}
     seconds: dict[str, list[float]] = {}
     memory: dict[str, int] = {}
@@ -101,6 +111,7 @@ def main() -> None:
                 print(f"{name}: left out, it failed: {told}", flush=True)
                 del sides[name]
                 continue
+            print(f"{name}: {1e3 * statistics.median(told['seconds']):.1f} ms", flush=True)
             seconds.setdefault(name, []).extend(told["seconds"])
             memory[name] = max(memory.get(name, 0), told["peak_mib"])
     results: dict[str, dict[str, float]] = {}
