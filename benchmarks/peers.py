@@ -1,4 +1,4 @@
-"""This system beside rl_games, skrl, rsl_rl, the released EPO and a plain loop: the same environment, sizes and threads.
+"""This system beside rl_games, skrl, rsl_rl, the released EPO and a plain loop: the same environment, sizes, threads.
 
     python -m venv peers && peers/bin/pip install torch rl-games==1.6.5 skrl==2.1.1 rsl-rl-lib==5.5.1
     python benchmarks/peers.py --python peers/bin/python                      # 4,224 envs, [512, 256, 128]

@@ -1,9 +1,9 @@
 """The EPO code that its authors released (github.com/YifanSu1301/EPO), in `benchmarks/peers.py`: learner and observer.
 
-`job["released_epo"]` is a checkout. Its simulator cannot be installed here, so the environment is the noise, with the two
-tensors in `infos` from which its observer takes the fitness; what its tasks add beyond these (eight more sums, each with a
-loop over ended episodes) is not there. Modules that only its simulator, its shell or its genetic algorithm would need
-stand in empty. Its command's settings: 64 blocks, learned parameters, a leader that takes one follower's block.
+`job["released_epo"]` is a checkout. Its simulator cannot be installed here, so the environment is the noise, with the
+two tensors in `infos` from which its observer takes the fitness; what its tasks add beyond these (eight more sums, each
+with a loop over ended episodes) is not there. Modules that only its simulator, its shell or its genetic algorithm would
+need stand in empty. Its command's settings: 64 blocks, learned parameters, a leader that takes one follower's block.
 """
 
 import os
