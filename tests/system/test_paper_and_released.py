@@ -24,6 +24,7 @@ BOTH: dict[str, object] = {
     "model.optimizer.learning_rate_max": 1e-2,
     "model.optimizer.target_kl": 0.016,
     "model.optimizer.max_grad_norm": 1.0,
+    "model.optimizer.gene_rate": 1.0,
     "model.rollout.horizon": 16,
     "model.rollout.gamma": 0.99,
     "model.rollout.off_policy_ratio": 1.0,
@@ -77,6 +78,7 @@ def test_what_measured_best_here(under: str, capsys: pytest.CaptureFixture[str])
     config = resolved(capsys, *below, "--config", under, "--config", "ours")
     wanted = {"fan_in": "own", "gene_gain": 2.0, "action_gain": 4.0}
     assert config["model"]["initial"] == wanted
+    assert config["model"]["optimizer"]["gene_rate"] == 0.25
     rollout = config["model"]["rollout"]
     assert (rollout["noise_correlation"], rollout["master_share"], rollout["mu_cap"]) == (0.8, 0.25, 1.0)
     evolution = callbacks(config)["GeneticEvolution"]
