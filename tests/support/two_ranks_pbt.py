@@ -26,6 +26,7 @@ class PopulationWitness(L.Callback):
             "weights": pl_module.state_dict(),
             "optimizer": trainer.optimizers[0].state_dict()["state"],
             "training": {name: value for name, value in training.state_dict().items() if name != "generator"},
+            "lineage": training.lineage.records,
             "observations": dataset.buffer.obs,
             "last": dataset.ledger.last[0],
             "objectives": objectives(dataset, "return"),

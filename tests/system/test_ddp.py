@@ -194,8 +194,9 @@ def test_population_based_training_decides_once_for_both_ranks(tmp_path: Path) -
     for number, moments in first["optimizer"].items():
         for name, value in moments.items():
             assert torch.equal(value, second["optimizer"][number][name])
-    assert first["training"]["lineage"] == second["training"]["lineage"]
-    assert any(record["children"] for record in first["training"]["lineage"])
+    assert first["lineage"] == second["lineage"]
+    assert any(record["children"] for record in first["lineage"])
+    assert first["training"]["generations"] == second["training"]["generations"] == len(first["lineage"])
     for name in ("records", "best", "checked", "began"):
         torch.testing.assert_close(first["training"][name], second["training"][name], rtol=0, atol=0, equal_nan=True)
     # an agent is worth what the episodes of its environments on both ranks returned
