@@ -120,6 +120,8 @@ def main() -> None:
         rate = 16 * envs / median
         results[name] = {"ms": round(1e3 * median, 2), "env_steps_per_s": round(rate), "peak_mib": memory[name]}
         results[name]["fastest_ms"] = round(1e3 * min(values), 2)
+    if not results:
+        raise SystemExit("error: no side could be measured")
     base = results.get("skrl", next(iter(results.values())))
     for name, told in results.items():
         told["speed_over_skrl" if "skrl" in results else "speed_over_first"] = round(base["ms"] / told["ms"], 3)
