@@ -53,3 +53,35 @@ def tell(times: list[float], warm_up: int) -> None:
     seconds = [b - a for a, b in pairwise(times)][warm_up:]
     mebibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print("\n" + json.dumps({"seconds": seconds, "peak_mib": round(mebibytes)}), flush=True)
+
+
+def rl_games_settings(job: dict[str, Any]) -> dict[str, Any]:
+    """The `config` of rl_games, and of what was made from it: what both have in common."""
+    return {
+        "env_name": "noise",
+        "device": "cpu",
+        "ppo": True,
+        "normalize_input": True,
+        "normalize_value": True,
+        "normalize_advantage": True,
+        "num_actors": job["envs"],
+        "reward_shaper": {"scale_value": 1.0},
+        "gamma": 0.99,
+        "tau": 0.95,
+        "learning_rate": 0.0003,
+        "lr_schedule": "adaptive",
+        "kl_threshold": 0.016,
+        "max_epochs": job["iterations"],
+        "save_best_after": 10**9,
+        "print_stats": False,
+        "grad_norm": 1.0,
+        "truncate_grads": True,
+        "entropy_coef": 0.0,
+        "e_clip": 0.2,
+        "clip_value": True,
+        "critic_coef": 2.0,
+        "bounds_loss_coef": 0.0001,
+        "horizon_length": HORIZON,
+        "minibatch_size": job["envs"] * HORIZON // MINIBATCHES,
+        "mini_epochs": EPOCHS,
+    }

@@ -16,7 +16,7 @@ from unittest import mock
 import gymnasium
 import numpy as np
 import torch
-from noise import ACT, EPOCHS, HORIZON, MINIBATCHES, OBS, Noise, given, tell
+from noise import ACT, HORIZON, OBS, Noise, given, rl_games_settings, tell
 from torch import Tensor
 
 
@@ -58,7 +58,7 @@ def main() -> None:
     os.chdir(job["folder"])
     made: list[Noise] = []
 
-    class Env(base):  # type: ignore[misc]
+    class Env(base):
         """The noise as its learner steps it."""
 
         def __init__(self) -> None:
@@ -90,35 +90,10 @@ def main() -> None:
     mlp = {"units": job["hidden"], "activation": "elu", "d2rl": False}
     mlp.update(initializer={"name": "default"}, regularizer={"name": "None"})
     config = {
+        **rl_games_settings(job),
         "name": "00_noise",
-        "env_name": "noise",
-        "device": "cpu",
-        "ppo": True,
-        "normalize_input": True,
-        "normalize_value": True,
-        "normalize_advantage": True,
-        "num_actors": job["envs"],
-        "reward_shaper": {"scale_value": 1.0},
-        "gamma": 0.99,
-        "tau": 0.95,
-        "learning_rate": 3e-4,
-        "lr_schedule": "adaptive",
         "schedule_type": "standard",
-        "kl_threshold": 0.016,
-        "max_epochs": job["iterations"],
-        "save_best_after": 10**9,
-        "print_stats": False,
-        "grad_norm": 1.0,
-        "truncate_grads": True,
-        "entropy_coef": 0.0,
-        "e_clip": 0.2,
-        "clip_value": True,
-        "critic_coef": 2.0,
-        "bounds_loss_coef": 1e-4,
-        "horizon_length": HORIZON,
         "seq_length": HORIZON,
-        "minibatch_size": job["envs"] * HORIZON // MINIBATCHES,
-        "mini_epochs": EPOCHS,
         "use_others_experience": "lf",
         "off_policy_ratio": 1.0,
         "expl_type": "mixed_expl_learn_param",

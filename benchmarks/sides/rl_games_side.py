@@ -5,7 +5,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from noise import ACT, EPOCHS, HORIZON, MINIBATCHES, OBS, Noise, given, tell
+from noise import ACT, OBS, Noise, given, rl_games_settings, tell
 from rl_games.common import env_configurations, vecenv
 from rl_games.common.ivecenv import IVecEnv
 from rl_games.torch_runner import Runner
@@ -47,34 +47,9 @@ def main() -> None:
     }
     mlp = {"units": job["hidden"], "activation": "elu", "initializer": {"name": "default"}}
     config = {
+        **rl_games_settings(job),
         "name": "noise",
-        "env_name": "noise",
-        "device": "cpu",
         "device_name": "cpu",
-        "ppo": True,
-        "normalize_input": True,
-        "normalize_value": True,
-        "normalize_advantage": True,
-        "num_actors": job["envs"],
-        "reward_shaper": {"scale_value": 1.0},
-        "gamma": 0.99,
-        "tau": 0.95,
-        "learning_rate": 3e-4,
-        "lr_schedule": "adaptive",
-        "kl_threshold": 0.016,
-        "max_epochs": job["iterations"],
-        "save_best_after": 10**9,
-        "print_stats": False,
-        "grad_norm": 1.0,
-        "truncate_grads": True,
-        "entropy_coef": 0.0,
-        "e_clip": 0.2,
-        "clip_value": True,
-        "critic_coef": 2.0,
-        "bounds_loss_coef": 1e-4,
-        "horizon_length": HORIZON,
-        "minibatch_size": job["envs"] * HORIZON // MINIBATCHES,
-        "mini_epochs": EPOCHS,
         "torch_compile": job["compile"],
     }
     params = {

@@ -146,9 +146,12 @@ class Ranks:
 
 
 def _calls() -> int:
-    """How many collective calls this rank has entered; torch counts them."""
+    """How many collective calls this rank has entered, which torch counts; 0 where a backend does not."""
     group = dist.group.WORLD
-    return 0 if group is None else int(group._get_sequence_number_for_group())  # type: ignore[attr-defined]
+    try:
+        return 0 if group is None else int(group._get_sequence_number_for_group())  # type: ignore[attr-defined]
+    except RuntimeError:
+        return 0
 
 
 def _tell(line: str) -> None:

@@ -112,8 +112,8 @@ class OwnLineage(PopulationCallback):
             self.lineage.add(trainer, record)
 
     def state_dict(self) -> dict[str, Any]:
-        """How many there are."""
-        return self.lineage.state_dict()
+        """How many there are, if there are any."""
+        return self.lineage.state_dict() if self.lineage.count else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict`."""

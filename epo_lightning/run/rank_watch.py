@@ -198,7 +198,7 @@ class RankWatch(threading.Thread):
             if waited > self._wait:
                 losses.append(Loss(place.rank, line, is_stuck=True))
             elif self._on_late is not None and waited - BEAT <= _NOTICE < waited:
-                self._on_late(f"{line}; {LAG}={self._wait:g} ends all then")
+                self._on_late(f"{line}; {LAG} ends all after {self._wait:g} s" if self._wait < float("inf") else line)
         return losses
 
     def _lose(self, loss: Loss) -> None:

@@ -174,7 +174,7 @@ class TestWaiting:
         for watch in ring.watches:
             watch.start()
         assert ring.told(0).rank == 2
-        assert late.get(timeout=20).endswith("for it in a collective call; EPO_RANK_LAG=1 ends all then")
+        assert late.get(timeout=20).endswith("for it in a collective call; EPO_RANK_LAG ends all after 1 s")
         assert late.qsize() == 0  # once
 
     def test_ranks_that_get_on_are_not_stuck(self) -> None:
