@@ -273,9 +273,10 @@ class EPOModule(PopulationModule):
 
     @property
     def genome(self) -> Genome:
-        """The latent genes, and the log-stds."""
+        """The latent genes, and the log-stds where agents have their own."""
         policy = self.policy
-        return Genome({"genes": policy.genes, "log_std": policy.log_std}, self._adam(), averaged=["log_std"])
+        own = {} if policy.settings.shared_log_std else {"log_std": policy.log_std}
+        return Genome({"genes": policy.genes, **own}, self._adam(), averaged=own)
 
     @property
     def dataset(self) -> RolloutDataset:
