@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from epo_lightning.documents.action_kinds import ACTION_KINDS
 from epo_lightning.report import performance
 from epo_lightning.report.charts import Plotted, chart, sample
 from epo_lightning.report.curves import Axis, Curve, Line, curve_of, env_steps, line_of, time_axis
@@ -14,7 +15,7 @@ from epo_lightning.report.population import Panel, fates, generations, key, pane
 from epo_lightning.report.provenance import Provenance
 from epo_lightning.report.reading import RETURN, SUCCESSES
 from epo_lightning.report.results import Table
-from epo_lightning.report.standings import KINDS, QUANTITIES, Told, over_seeds, remarks, standings
+from epo_lightning.report.standings import QUANTITIES, Told, over_seeds, remarks, standings
 from epo_lightning.report.statistics import Profile
 from epo_lightning.report.style import CSS
 
@@ -172,7 +173,7 @@ def _standings(group: Group) -> str:
     columns = {"champion": own, **({"best": f"best {other}"} if any(one.best for one in found) else {})}
     header = ["seed", "actions", *(f"{whom}, {name} ± s.e." for name in shown for whom in columns.values())]
     rows = []
-    for kind, words in KINDS.items():
+    for kind, words in ACTION_KINDS.items():
         several = [one for one in found if one.kind == kind]
         for one in several:
             cells = [_told(getattr(one, whom), name, whom == "best") for name in shown for whom in columns]

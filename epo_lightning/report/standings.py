@@ -4,12 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
+from epo_lightning.documents.action_kinds import ACTION_KINDS
 from epo_lightning.report.evaluation import EVALUATIONS, LARGEST, Evaluation
 from epo_lightning.report.grouping import Group
 from epo_lightning.report.reading import Run
 from epo_lightning.report.statistics import Interval, Mean, mean
 
-KINDS = {"mean": "mean actions", "drawn": "drawn actions"}
 QUANTITIES = ("return", "successes")
 
 
@@ -55,7 +55,7 @@ class Standing(NamedTuple):
 def standings(group: Group) -> list[Standing]:
     """Of each run that was evaluated so, a kind of actions after the other."""
     found = [each for run in group.runs for each in _of_run(run)]
-    return [each for kind in KINDS for each in found if each.kind == kind]
+    return [each for kind in ACTION_KINDS for each in found if each.kind == kind]
 
 
 def over_seeds(several: Sequence[Standing], whom: str, quantity: str) -> Mean | None:
@@ -99,7 +99,7 @@ def _of_run(run: Run) -> list[Standing]:
         content: Any = source.content.get("agents") if source is not None else None
         if source is None or not isinstance(content, dict):
             continue
-        found = [_standing(run, source, kind, content) for kind in KINDS if isinstance(content.get(kind), dict)]
+        found = [_standing(run, source, kind, content) for kind in ACTION_KINDS if isinstance(content.get(kind), dict)]
         if known := [each for each in found if each is not None]:
             return known
     return []

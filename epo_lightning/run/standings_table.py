@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from epo_lightning.documents.action_kinds import ACTION_KINDS
 from epo_lightning.experience.evaluation import Summary
 from epo_lightning.experience.standings import Standings
 
-KINDS = {"mean": "mean actions", "drawn": "drawn actions"}
 _SHOWN = 10
 """Most agents in the table besides the champion and the best; the file has all."""
 _COLUMNS = ("return", "standard error", "successes")
@@ -17,7 +17,7 @@ Naming = Callable[[int], str]
 
 def told_standings(several: Mapping[str, Standings], name_of: Naming) -> str:
     """A table for each kind of actions."""
-    return "\n\n".join(_table(KINDS[kind], each, name_of) for kind, each in several.items())
+    return "\n\n".join(_table(ACTION_KINDS[kind], each, name_of) for kind, each in several.items())
 
 
 def _table(kind: str, standings: Standings, name_of: Naming) -> str:
