@@ -275,7 +275,7 @@ class EPOModule(PopulationModule):
     def genome(self) -> Genome:
         """The latent genes, and the log-stds where agents have their own."""
         policy = self.policy
-        own = {} if policy.settings.shared_log_std else {"log_std": policy.log_std}
+        own = {} if self.network_settings.shared_log_std else {"log_std": policy.log_std}
         return Genome({"genes": policy.genes, **own}, self._adam(), averaged=own)
 
     @property
