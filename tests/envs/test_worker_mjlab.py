@@ -209,6 +209,18 @@ class TestTheRealMjlab:
         check_env(env, 30)
         env.close()
 
+    def test_its_managers_name_every_entry(self) -> None:
+        env = WorkerEnv(4, CPU, 7, REAL, "mjlab", {"task": "Mjlab-Velocity-Flat-Unitree-Go1"})
+        signals = env.signals()
+        names = {signal.name: signal.size for signal in signals.observation}
+        assert (names["joint_pos"], names["joint_vel"], names["actions"]) == (12, 12, 12)
+        assert sum(names.values()) == env.spec.seen
+        (legs,) = signals.action
+        assert (legs.name, legs.size, legs.low, legs.high) == ("joint_pos", 12, (-1.0,) * 12, (1.0,) * 12)
+        assert "FR_hip_joint, FR_thigh_joint, FR_calf_joint, FL_hip_joint" in legs.meaning
+        assert "x * scale + offset" in legs.meaning
+        env.close()
+
     def test_epo_trains_resumes_and_is_tested(self, cli: Callable[..., Any], tmp_path: Path) -> None:
         place = f"--data.env.init_args.python={REAL}"
         small = ("--data.num_envs=64", "--data.eval_envs=8", "--data.eval_episodes=8", "--trainer.max_epochs=2")

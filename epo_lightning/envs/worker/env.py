@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 
 from epo_lightning.envs.base import EnvSpec, StepResult, VectorEnv
+from epo_lightning.envs.signals import Signals
 from epo_lightning.envs.worker.process import WorkerProcess
 from epo_lightning.envs.worker.remote.factories import FACTORIES
 from epo_lightning.envs.worker.remote.memory import map_arrays
 from epo_lightning.envs.worker.remote.mistakes import choice
+from epo_lightning.envs.worker.signals import told_signals
 from epo_lightning.learner.observations import Group
 from epo_lightning.limits import Mistake, require_range
 
@@ -71,6 +73,7 @@ class WorkerEnv(VectorEnv):
         self.spec = EnvSpec(**made["spec"] | {"groups": tuple(_group(*each) for each in made["spec"]["groups"])})
         self.versions: dict[str, str] = made["versions"]
         self._begins_late: bool = made["begins_late"]
+        self._signals = told_signals(made["signals"], super().signals(), self.spec)
         memory, arrays = map_arrays(self.worker.file, made["layout"])
         self._shared = {name: torch.from_numpy(array) for name, array in arrays.items()}
         self._pinned = _Pinned(memory, device) if device.type == "cuda" else None
@@ -165,6 +168,10 @@ class WorkerEnv(VectorEnv):
     def begin_at(self, values: Mapping[str, float]) -> None:
         """Begin there; see `VectorEnv.begin_at`."""
         self.worker.request("set_curriculum", values=dict(values), hold=False)
+
+    def signals(self) -> Signals:
+        """What the adapter tells; see `VectorEnv.signals`."""
+        return self._signals
 
     def close(self) -> None:
         """End the simulator's process."""

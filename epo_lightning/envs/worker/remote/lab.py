@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .mistakes import OPTIONS, Mistake, choice, need
+from .terms import action_terms, observation_terms
 
 
 class Lab:
@@ -72,6 +73,10 @@ class Lab:
         sizes = [int(spaces[name].shape[0]) for name in self.picked]
         self.obs_dim = sum(sizes)
         self.groups = [(name, size, name in hidden) for name, size in zip(self.picked, sizes)] if sizes[1:] else []
+        self.signals = {
+            "observation": observation_terms(base, dict(zip(seen, sizes))),
+            "action": action_terms(base, middle - half, middle + half),
+        }
 
         self.ends: Any = getattr(base, "termination_manager", None)
         terms = list(self.ends.active_terms) if self.ends is not None else []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import sys
 import traceback
+from typing import Any
 
 from .channel import DONE, PROTOCOL, STEP, Channel
 from .factories import make
@@ -59,8 +61,8 @@ def serve(channel: Channel, file: int) -> None:
     adapter = make(message)
     server = Server(adapter, message["factory"], message["num_envs"], file)
     versions = {key: str(value) for key, value in getattr(adapter, "versions", {}).items()}
-    begins_late = hasattr(adapter, "reset_late")
-    channel.send({"spec": server.spec, "layout": server.layout, "versions": versions, "begins_late": begins_late})
+    abilities = {"begins_late": hasattr(adapter, "reset_late"), "signals": plain(adapter, message["factory"])}
+    channel.send({"spec": server.spec, "layout": server.layout, "versions": versions, **abilities})
     while True:
         kind, message, blob = channel.receive()
         if kind == STEP:
@@ -75,6 +77,23 @@ def serve(channel: Channel, file: int) -> None:
             return
         else:
             channel.send(*server.answer(message, blob))
+
+
+def plain(adapter: Any, label: str) -> Any:
+    """What the adapter says of its entries, where it says something.
+
+    Raises:
+        Mistake: When it is not made of what JSON has.
+    """
+    signals = getattr(adapter, "signals", None)
+    try:
+        json.dumps(signals)
+    except (TypeError, ValueError) as error:
+        raise Mistake(
+            f"data.env.init_args.factory: the signals of what {label} returns must be dicts, lists, texts and numbers,"
+            f" see docs/worker.md: {one_line(error)}"
+        ) from None
+    return signals
 
 
 def report(channel: Channel, error: BaseException) -> None:
