@@ -16,6 +16,8 @@ _OF_A_RUN = (
     *("data.env.init_args.threads", "data.env.init_args.vectorization", "data.env.init_args.python"),
 )
 """Settings that may differ between seeds of one method."""
+_SINCE = {"model.optimizer.gene_rate": 1.0, "model.network.shared_log_std": False}
+"""Settings of EPO that older runs do not know, and what they did: younger ones with that value are their seeds."""
 _WATCHERS = ("NaNGuard", "VideoRecorder", "NetworkScaleProfiler", "PopulationDiagnostics")
 """Callbacks that change nothing of a training."""
 _SELECTS = ("GeneticEvolution", "PopulationBasedTraining")
@@ -85,6 +87,8 @@ def settings(config: dict[str, Any]) -> Settings:
     A callback's settings are told under its class: `GeneticEvolution.num_elites`.
     """
     flat = dict(_flatten({**config, "algorithm": config.get("algorithm") or DEFAULT_ALGORITHM}))
+    if flat["algorithm"] == DEFAULT_ALGORITHM:
+        flat = {**_SINCE, **flat}
     return {name: value for name, value in flat.items() if not name.startswith(_OF_A_RUN)}
 
 

@@ -37,6 +37,16 @@ def test_runs_that_differ_in_what_is_a_runs_own_are_one_method(tmp_path: Path, o
     assert len(one.runs) == 2
 
 
+@pytest.mark.parametrize(("rate", "groups"), [(1.0, 1), (0.25, 2)])
+def test_a_run_of_before_a_setting_is_a_seed_of_those_that_do_as_it_did(
+    tmp_path: Path, rate: float, groups: int
+) -> None:
+    make_run(tmp_path / "before")
+    since = make_run(tmp_path / "since", seed=1) / "config.yaml"
+    since.write_text(since.read_text().replace("model:", f"model:\n  optimizer: {{gene_rate: {rate}}}"))
+    assert len(grouped(tmp_path)) == groups
+
+
 def test_a_run_that_begins_with_a_policy_is_no_seed_of_one_that_learned_everything_itself(tmp_path: Path) -> None:
     make_run(tmp_path / "a", agents=4, evolves=True)
     begun, gone_on = (make_run(tmp_path / name, agents=4, evolves=True) / "run.json" for name in ("b", "c"))
