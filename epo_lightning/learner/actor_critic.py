@@ -107,7 +107,7 @@ class ActorCritic(NormalizingPolicy):
         state_shape: (S, H).
         value_moments: Of the critic's targets; the network tells normalised values.
         actor: The trunk of the actor.
-        log_std: (K, A) log standard deviations of the actions, of every agent; (1, A) where they share them.
+        log_std: (K, A) log standard deviations of the actions, of every agent.
     """
 
     discrete: bool

@@ -28,14 +28,11 @@ class NetworkSettings(ActorCriticSettings):
 
     Args:
         gene_dim: Z, entries of an agent's gene; 0 is allowed for one agent only.
-        shared_log_std: One log standard deviation for all agents, which learns from everybody's samples; otherwise each
-            agent has its own, which learns from 1 / K of them, and goes where its entropy coefficient takes it.
         image_channels: Of each convolution (3 x 3, in steps of 2) that an image goes through, where a task has some.
         image_features: Of each image, beside the vectors.
     """
 
     gene_dim: int = 32
-    shared_log_std: bool = False
     image_channels: tuple[int, ...] = (16, 32, 32)
     image_features: int = 64
 
@@ -84,8 +81,7 @@ class LatentActorCritic(ActorCritic):
         self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip, pixels=pixels)
         self.value_moments = RunningMoments()
         self.genes = nn.Parameter(torch.randn(num_agents, settings.gene_dim))
-        deviations = 1 if settings.shared_log_std else num_agents
-        log_std = torch.full((deviations, 0 if discrete else act_dim), settings.log_std_init)
+        log_std = torch.full((num_agents, 0 if discrete else act_dim), settings.log_std_init)
         self.log_std = nn.Parameter(log_std, requires_grad=not discrete)
         self.sees = seen_by_actors(groups, obs_dim)
         seen = tuple(group for group in groups if not group.privileged)
@@ -107,8 +103,8 @@ class LatentActorCritic(ActorCritic):
         )
 
     def _look_up(self, table: Tensor, agent_ids: Tensor) -> Tensor:
-        """(N, ...) rows of a table (K, ...); those of a single row are the same, and the gradient of that is a sum."""
-        return table.expand(len(agent_ids), -1) if len(table) == 1 else functional.embedding(agent_ids, table)
+        """(N, ...) rows of a table (K, ...); a single agent's are the same, and the gradient of that is a sum."""
+        return table.expand(len(agent_ids), -1) if self.num_agents == 1 else functional.embedding(agent_ids, table)
 
     def forward(
         self,

@@ -273,10 +273,9 @@ class EPOModule(PopulationModule):
 
     @property
     def genome(self) -> Genome:
-        """The latent genes, and the log-stds where agents have their own."""
+        """The latent genes, and the log-stds."""
         policy = self.policy
-        own = {} if self.network_settings.shared_log_std else {"log_std": policy.log_std}
-        return Genome({"genes": policy.genes, **own}, self._adam(), averaged=own)
+        return Genome({"genes": policy.genes, "log_std": policy.log_std}, self._adam(), averaged=["log_std"])
 
     @property
     def dataset(self) -> RolloutDataset:

@@ -12,12 +12,7 @@ from epo_lightning.learner.optimizer import GeneOptimizerSettings
 _Settings = (
     RolloutSettings | LossSettings | DiversitySettings | GeneInitialSettings | NetworkSettings | GeneOptimizerSettings
 )
-_OF_SEVERAL = (
-    "model.rollout.master_share",
-    "model.rollout.off_policy_ratio",
-    "model.optimizer.gene_rate",
-    "model.network.shared_log_std",
-)
+_OF_SEVERAL = ("model.rollout.master_share", "model.rollout.off_policy_ratio", "model.optimizer.gene_rate")
 _OFF_POLICY = (
     "model.rollout.off_policy_source",
     "model.rollout.mu_cap",
@@ -63,8 +58,7 @@ def idle_settings(
         uncoupled = "model.loss.coupling_coefficient is 0"
         reasons |= dict.fromkeys(("model.rollout.coupling_followers", "model.loss.coupling_temperature"), uncoupled)
     if discrete:
-        of_numbers = ("model.rollout.noise_correlation", "model.network.shared_log_std")
-        reasons |= dict.fromkeys(of_numbers, "the task has choices for actions")
+        reasons["model.rollout.noise_correlation"] = "the task has choices for actions"
     if not images:
         encoder = ("model.network.image_channels", "model.network.image_features")
         reasons |= dict.fromkeys(encoder, "the task has no images")

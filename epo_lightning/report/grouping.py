@@ -16,7 +16,7 @@ _OF_A_RUN = (
     *("data.env.init_args.threads", "data.env.init_args.vectorization", "data.env.init_args.python"),
 )
 """Settings that may differ between seeds of one method."""
-_SINCE = {"model.optimizer.gene_rate": 1.0, "model.network.shared_log_std": False}
+_SINCE = {"model.optimizer.gene_rate": 1.0}
 """Settings of EPO that older runs do not know, and what they did: younger ones with that value are their seeds."""
 _WATCHERS = ("NaNGuard", "VideoRecorder", "NetworkScaleProfiler", "PopulationDiagnostics")
 """Callbacks that change nothing of a training."""

@@ -76,11 +76,6 @@ class TestShapes:
         network = build(num_agents=2, hidden=(8,))
         assert sum(p.numel() for p in network.parameters()) == 6 + 4 + 72 + 18 + 9
 
-    def test_a_shared_log_std_is_one_row_instead_of_one_for_each_agent(self) -> None:
-        own, shared = build(), build(shared_log_std=True)
-        assert (own.log_std.shape, shared.log_std.shape) == ((AGENTS, ACT), (1, ACT))
-        assert see(shared, torch.randn(3, OBS), [0, 1, 3]).actions.log_std.shape == (3, ACT)
-
     def test_width_multiplies_every_layer(self) -> None:
         network = build(hidden=(8, 7), lstm_units=UNITS, width=4)
         assert network.action_head.in_features == network.value_head.in_features == 28
@@ -379,24 +374,3 @@ def test_save_and_load_keeps_weights_genes_and_moments() -> None:
     )
     assert torch.equal(loaded.value_moments.mean, saved.value_moments.mean)
     assert torch.equal(loaded.genes, saved.genes)
-
-
-class TestSharedLogStd:
-    def test_everybody_has_it_and_everybodys_samples_move_it(self) -> None:
-        network = build(shared_log_std=True, log_std_init=-0.5)
-        seen = see(network, torch.randn(3, OBS), [0, 1, 1])
-        assert torch.equal(seen.actions.log_std, torch.full((3, ACT), -0.5))
-        (seen.actions.log_std * torch.tensor([[1.0], [10.0], [100.0]])).sum().backward()
-        assert network.log_std.grad is not None
-        assert network.log_std.grad.tolist() == [[111.0] * ACT]  # of an agent's own row: 1 and 110
-
-    def test_otherwise_an_agents_own_samples_alone_move_its_row(self) -> None:
-        network = build()
-        seen = see(network, torch.randn(3, OBS), [0, 1, 1])
-        (seen.actions.log_std * torch.tensor([[1.0], [10.0], [100.0]])).sum().backward()
-        assert network.log_std.grad is not None
-        assert network.log_std.grad.tolist() == [[1.0] * ACT, [110.0] * ACT, [0.0] * ACT, [0.0] * ACT]
-
-    def test_the_network_begins_as_one_whose_agents_have_their_own(self) -> None:
-        own, shared = build(seed=3).state_dict(), build(seed=3, shared_log_std=True).state_dict()
-        assert [name for name in own if not torch.equal(own[name], shared[name])] == ["log_std"]

@@ -34,16 +34,6 @@ def test_the_rate_of_genes_of_one_agent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("agents", "discrete", "reason"),
-    [(1, False, "model.num_agents is 1"), (2, True, "the task has choices for actions"), (2, False, None)],
-)
-def test_a_shared_log_std(agents: int, discrete: bool, reason: str | None) -> None:
-    settings = (RolloutSettings(), LossSettings(), DiversitySettings(), GeneInitialSettings())
-    line = idle_settings(agents, NetworkSettings(shared_log_std=True), *settings, discrete=discrete)
-    assert line == (f"Without effect: model.network.shared_log_std True ({reason})" if reason else "")
-
-
-@pytest.mark.parametrize(
     ("agents", "rollout", "loss", "words"),
     [
         (1, {}, {"entropy_scale": 0.1}, ["model.loss.entropy_scale 0.1", "num_agents is 1", "entropy_floor"]),

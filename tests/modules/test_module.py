@@ -234,14 +234,6 @@ class TestReplaceAgents:
         assert dataset.fitness.opened_at == dataset.env_steps
         assert dataset.state[:, 4:8].abs().max() == 0
 
-    def test_what_all_agents_share_is_no_part_of_their_genome(self, tmp_path: Path) -> None:
-        module = small_module(shared_log_std=True)
-        train(module, small_data(), tmp_path, 1)
-        assert list(module.genome.parts) == ["genes"]
-        before = module.policy.log_std.clone()
-        module.replace_agents(torch.tensor([3, 1]), {"genes": torch.full((2, 3), 7.0)})
-        assert torch.equal(module.policy.log_std, before)
-
 
 class TestRefusals:
     @pytest.fixture
