@@ -45,7 +45,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write them as JSON, too")
     arguments = parser.parse_args()
     folders = [path.parent for path in sorted(arguments.study.rglob("metrics.csv"))]
-    runs = {folder: course(folder, arguments.columns) for folder in folders}
+    root = arguments.study.parent if arguments.study in folders else arguments.study
+    runs = {str(folder.relative_to(root)): course(folder, arguments.columns) for folder in folders}
     if not any(runs.values()):
         parser.error(f"{arguments.study}: no run with any of {', '.join(arguments.columns)}")
     for run, columns in runs.items():
@@ -53,10 +54,9 @@ def main() -> None:
             f"{name} {' '.join('-' if value is None else f'{value:.3g}' for value in values)}"
             for name, values in columns.items()
         )
-        print(f"{run.relative_to(arguments.study)}: {'; '.join(told)}")
+        print(f"{run}: {'; '.join(told)}")
     if arguments.out:
-        content = {str(run.relative_to(arguments.study)): columns for run, columns in runs.items()}
-        arguments.out.write_text(json.dumps({"parts": PARTS, "runs": content}, indent=1) + "\n")
+        arguments.out.write_text(json.dumps({"parts": PARTS, "runs": runs}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
