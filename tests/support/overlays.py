@@ -4,6 +4,7 @@ _UNDER = {
     "laptop": "two_arm",
     "ours": "wall_maze",
     "paper": "two_arm",
+    "ppo_tuned": "ppo",
     "released": "two_arm",
     "sapg_published": "two_arm",
     "pbt_laptop": "pbt_reorient",
