@@ -102,6 +102,8 @@ def test_a_kind_that_is_not_told_is_the_default() -> None:
         ({"action": [{"name": "a", "size": True}]}, "a size of at least 1"),
         ({"action": [{"name": "a", "size": 2, "unit": 1}]}, "must have texts"),
         ({"action": [{"name": "a", "size": 2, "low": [0, float("inf")], "high": [1, 1]}]}, "lists of finite numbers"),
+        ({"action": [{"name": "a", "size": 2, "low": [0, 10**400], "high": [1, 1]}]}, "lists of finite numbers"),
+        ({"action": [{"name": "a", "size": 2, "low": [0, float("nan")], "high": [1, 1]}]}, "lists of finite numbers"),
         ({"action": [{"name": "a", "size": 2, "low": [0], "high": [1]}]}, "a needs 2 numbers in low and high, or none"),
         ({"action": [{"name": "a", "size": 1}, {"name": "a", "size": 1}]}, "the names of the action's entries must"),
         ({"observation": [JOINTS]}, "the observation's entries are 2 numbers, the environment has 3"),
@@ -127,7 +129,14 @@ def test_terms_of_a_group_in_order() -> None:
     assert observation_terms(base, {"policy": 7, "critic": 1}) == [*several, {"name": "critic.mass", "size": 1}]
 
 
-@pytest.mark.parametrize("base", [SimpleNamespace(), SimpleNamespace(observation_manager=Terms)])
+@pytest.mark.parametrize(
+    "base",
+    [
+        SimpleNamespace(),
+        SimpleNamespace(observation_manager=Terms),
+        SimpleNamespace(observation_manager=SimpleNamespace(active_terms={"loose": ["a"]})),  # of another version
+    ],
+)
 def test_a_group_that_no_manager_explains_stands_for_itself(base: object) -> None:
     assert observation_terms(base, {"loose": 5}) == [{"name": "loose", "size": 5}]
     assert observation_terms(base, {"other": 2}) == [{"name": "other", "size": 2}]
@@ -183,5 +192,6 @@ def test_not_where_it_differs_between_environments_or_cannot_be_read(scale: obje
 
 
 def test_actions_without_a_manager_are_one_signal() -> None:
-    (only,) = action_terms(SimpleNamespace(), LOW, HIGH)
-    assert (only["name"], only["size"], only["low"], only["high"]) == ("action", 3, LOW.tolist(), HIGH.tolist())
+    for base in (SimpleNamespace(), SimpleNamespace(action_manager=SimpleNamespace(active_terms=["legs"]))):
+        (only,) = action_terms(base, LOW, HIGH)
+        assert (only["name"], only["size"], only["low"], only["high"]) == ("action", 3, LOW.tolist(), HIGH.tolist())

@@ -85,6 +85,20 @@ def test_what_measured_best_here(under: str, capsys: pytest.CaptureFixture[str])
     assert (evolution["num_offspring"], evolution["adoption_margin"]) == (1, 0.2)
 
 
+@pytest.mark.parametrize("task", ["pendulum_swingup", "cartpole_swingup", "mountain_car"])
+def test_what_the_long_sparse_tasks_are(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    own, under = (resolved(capsys, *words) for words in (["--config", task], ["--config", task, "--config", "ours"]))
+    assert own["model"] == under["model"]
+    generations = [callbacks(config)["GeneticEvolution"] for config in (own, under)]
+    assert generations[0] == generations[1] | {"every_n_env_steps": 64 * own["data"]["num_envs"]}
+    for config in (
+        resolved(capsys, *words) for words in (["--config", f"ppo_{task}"], ["--config", "ppo_two_goals_far"])
+    ):
+        model = config["model"]
+        assert (model["initial"]["action_gain"], model["loss"]["entropy_floor"]) == (4.0, 0.1)
+        assert model["rollout"]["noise_correlation"] == 0.8
+
+
 ROBOTS = ("two_arm", "two_arm_hole", "single_arm_regrasp", "single_arm_throw", "two_arm_isaacgym", "regrasp_cube")
 
 

@@ -1,6 +1,6 @@
 """What an adapter in another interpreter says of the entries of its observations and actions."""
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,4 +63,7 @@ def _signal(entry: object) -> Signal:
 
 
 def _numbers(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(each, (int, float)) and math.isfinite(each) for each in value)
+    largest = sys.float_info.max  # an integer may be larger, and NaN is neither
+    return isinstance(value, list) and all(
+        isinstance(one, (int, float)) and -largest <= one <= largest for one in value
+    )

@@ -14,12 +14,11 @@ def observation_terms(base: Any, sizes: dict[str, int]) -> list[dict[str, Any]]:
         base: The environment.
         sizes: Entries of each group that actors see, by name.
     """
-    manager: Any = getattr(base, "observation_manager", None)
+    manager = getattr(base, "observation_manager", None)
     terms: list[dict[str, Any]] = []
     for group, size in sizes.items():
-        names = list(manager.active_terms.get(group, ())) if manager is not None else []
-        shapes = list(manager.group_obs_term_dim.get(group, ())) if names else []
-        widths = [int(np.prod(shape)) for shape in shapes]
+        names = list(getattr(manager, "active_terms", {}).get(group, ()))
+        widths = [int(np.prod(shape)) for shape in getattr(manager, "group_obs_term_dim", {}).get(group, ())]
         known = len(names) == len(widths) and sum(widths) == size and min(widths, default=0) > 0
         owner = f"{group}." if len(sizes) > 1 else ""
         if known:
@@ -38,8 +37,8 @@ def action_terms(base: Any, low: np.ndarray, high: np.ndarray) -> list[dict[str,
         high: (A,) the same for 1.
     """
     manager: Any = getattr(base, "action_manager", None)
-    names = list(manager.active_terms) if manager is not None else []
-    widths = [int(width) for width in manager.action_term_dim] if names else []
+    names = list(getattr(manager, "active_terms", ()))
+    widths = [int(width) for width in getattr(manager, "action_term_dim", ())]
     if len(names) != len(widths) or sum(widths) != len(low) or min(widths, default=0) < 1:
         names, widths, manager = ["action"], [len(low)], None
     terms, start = [], 0
