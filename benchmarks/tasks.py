@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 
 from epo_lightning.envs.base import VectorEnv
-from epo_lightning.envs.bodies import AntTrap, BallInCup
+from epo_lightning.envs.bodies import AntTrap, BallInCup, KukaReach
 from epo_lightning.envs.classic import (
     CartpoleSwingup,
     MountainCar,
@@ -28,7 +28,7 @@ from epo_lightning.envs.classic import (
 TASKS: dict[str, tuple[Callable[..., VectorEnv], int, int]] = {
     **{task.__name__: (task, 2048, 200) for task in (WallMaze, PointMaze, TwoGoals, MountainCar)},
     **{task.__name__: (task, 2048, 200) for task in (Pendulum, PendulumSwingup, CartpoleSwingup)},
-    **{task.__name__: (task, 512, 40) for task in (BallInCup, AntTrap)},
+    **{task.__name__: (task, 512, 40) for task in (BallInCup, AntTrap, KukaReach)},
 }
 """By name: the class, environments, env steps of each of them in a round."""
 
@@ -36,7 +36,7 @@ TASKS: dict[str, tuple[Callable[..., VectorEnv], int, int]] = {
 def speed(name: str, rounds: int) -> float:
     """Median over `rounds` of env steps per second of processor time."""
     make, num_envs, steps = TASKS[name]
-    threads = {"threads": 1} if make in (BallInCup, AntTrap) else {}
+    threads = {"threads": 1} if make in (BallInCup, AntTrap, KukaReach) else {}
     env = make(num_envs, torch.device("cpu"), 0, **threads)
     env.reset()
     generator, found = torch.Generator().manual_seed(0), []

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from epo_lightning.envs.base import StepResult
-from epo_lightning.envs.bodies import AntTrap, BallInCup, BodyEnv
+from epo_lightning.envs.bodies import AntTrap, BallInCup, BodyEnv, KukaReach
 from epo_lightning.envs.bodies import ant as ant_scene
 from epo_lightning.envs.bodies.ball_in_cup import build_scene, gap_to_cup
 from epo_lightning.envs.check import check_env
 
 CPU = torch.device("cpu")
-TASKS = [AntTrap, BallInCup]
+TASKS = [AntTrap, BallInCup, KukaReach]
 Task = Callable[..., BodyEnv]
 STAND = [0.0, 0.0, 0.75, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, -1.0, 0.0, -1.0, 0.0, 1.0]
 
@@ -37,7 +37,7 @@ def random_actions(env: BodyEnv, steps: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2.0 - 1.0
 
 
-# What both share
+# What all share
 
 
 @pytest.mark.parametrize("task", TASKS)

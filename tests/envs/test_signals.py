@@ -8,7 +8,7 @@ import torch
 
 from epo_lightning.envs.allegro_kuka import AllegroKuka
 from epo_lightning.envs.allegro_kuka.obstacles import Block
-from epo_lightning.envs.bodies import AntTrap, BallInCup
+from epo_lightning.envs.bodies import AntTrap, BallInCup, KukaReach
 from epo_lightning.envs.classic import (
     CartpoleSwingup,
     MountainCar,
@@ -36,6 +36,8 @@ BLOCK = Block((0.1, 0.1, 0.1), (0.0, 0.0, 0.6), mass=0.2)
         (Probe, {}),
         (AntTrap, {"threads": 1}),
         (BallInCup, {"threads": 1}),
+        (KukaReach, {"threads": 1}),
+        (KukaReach, {"threads": 1, "arms": 1}),
         (AllegroKuka, {"task": "two_arm", "threads": 1}),
         (AllegroKuka, {"task": "single_arm_throw", "threads": 1}),
         (AllegroKuka, {"threads": 1, "obstacles": [BLOCK], "observe_obstacles": True}),

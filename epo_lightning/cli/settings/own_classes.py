@@ -17,6 +17,7 @@ ENVIRONMENTS = {
     "WallMaze": "epo_lightning.envs.classic.WallMaze",
     "AntTrap": "epo_lightning.envs.bodies.AntTrap",
     "BallInCup": "epo_lightning.envs.bodies.BallInCup",
+    "KukaReach": "epo_lightning.envs.bodies.KukaReach",
     "AllegroKuka": "epo_lightning.envs.allegro_kuka.AllegroKuka",
     "GymnasiumEnv": "epo_lightning.envs.gymnasium.GymnasiumEnv",
     "WorkerEnv": "epo_lightning.envs.worker.WorkerEnv",

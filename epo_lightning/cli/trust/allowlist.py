@@ -27,6 +27,7 @@ _OWN: dict[str, dict[str, dict[str, str]]] = {
         "epo_lightning.envs.classic.WallMaze": {"difficulty": r"easy|medium|hard"},
         "epo_lightning.envs.bodies.AntTrap": {"threads": r"auto"},
         "epo_lightning.envs.bodies.BallInCup": {"threads": r"auto"},
+        "epo_lightning.envs.bodies.KukaReach": {"threads": r"auto"},
         "epo_lightning.envs.allegro_kuka.AllegroKuka": {
             "task": r"\w+",
             "objects": "|".join(OBJECT_SETS),

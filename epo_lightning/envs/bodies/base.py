@@ -43,7 +43,7 @@ class Verdict(NamedTuple):
 
 
 class BodyEnv(VectorEnv):
-    """A task on N copies of a MuJoCo model, whose actions drive the model's motors.
+    """A task on N copies of a MuJoCo model, whose actions drive the model's actuators.
 
     A subclass writes `_starts`, `_observe` and `_judge`. An environment whose simulation blows up terminates, with
     reward 0.
@@ -93,6 +93,10 @@ class BodyEnv(VectorEnv):
     def _observe(self, position: Tensor, velocity: Tensor) -> Tensor:
         """The observation (M, O) of `position` (M, Q) and `velocity` (M, V), all float32."""
 
+    def _controls(self, actions: Tensor) -> Tensor:
+        """What the actuators get, (N, U), for `actions` (N, A) in [-1, 1]: these, unless a task says otherwise."""
+        return actions
+
     @abstractmethod
     def _judge(self, before: Tensor, actions: Tensor, last: Tensor) -> Verdict:
         """The rules' verdict on the step from positions `before` (N, Q) to those of `worlds`.
@@ -124,7 +128,7 @@ class BodyEnv(VectorEnv):
         self._clock += 1
         last = self._clock >= self._max_steps
         before = worlds.position.float()
-        worlds.step(actions)
+        worlds.step(self._controls(actions))
         verdict = self._judge(before, actions, last)
         sound = ~worlds.blown_up
         terminated = verdict.terminated | worlds.blown_up
