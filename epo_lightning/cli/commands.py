@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from epo_lightning.cli.arguments import option_values, resolve, run_name
+from epo_lightning.cli.given import require_flags_behind_files
 from epo_lightning.cli.process_settings import keep_compiled_code, keep_freed_memory, yield_idle_threads
 from epo_lightning.documents.nearest import hint
 from epo_lightning.limits import Mistake
@@ -57,6 +58,7 @@ class RunCommand(Command):
         if self.names_run and args and not args[0].startswith("-"):
             args = ["--ckpt_path", *args]
         given = [name, *args]
+        require_flags_behind_files(given)
         resolved = resolve(given)
         asks = any(arg == "-h" or "help" in arg or arg.startswith("--print_config") for arg in args)
         if self.names_run and not asks and not option_values(resolved, "--ckpt_path"):

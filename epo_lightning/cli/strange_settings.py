@@ -5,7 +5,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from epo_lightning.cli.algorithm import FLAG, KEY, named_algorithm, replaced_files
 from epo_lightning.cli.arguments import option_values
-from epo_lightning.cli.trust.consent import given_settings
+from epo_lightning.cli.given import given_settings
 from epo_lightning.limits import Mistake
 from epo_lightning.modules import ALGORITHMS, DEFAULT_ALGORITHM, algorithm_class
 

@@ -10,16 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
-from epo_lightning.cli.arguments import option_values
+from epo_lightning.cli.given import given_settings, gives
 from epo_lightning.cli.trust import embedded_config
 from epo_lightning.cli.trust.allowlist import Finding, findings, shown
 from epo_lightning.cli.trust.embedded_config import at, class_specs
 from epo_lightning.cli.trust.signature import is_signed, sign
-from epo_lightning.documents.config_file import read_config
-from epo_lightning.documents.plain_yaml import Loader
 from epo_lightning.limits import Mistake
 from epo_lightning.modules import contents
 from epo_lightning.run.folder import RunFolder
@@ -81,7 +78,7 @@ def _leave_to_the_user(config: dict[str, Any], path: Path, args: list[str]) -> N
         Mistake: When it is not.
     """
     needs, given = findings(config), given_settings(args)
-    for key in dict.fromkeys(each.key for each in needs if _gives(given, each.key)):
+    for key in dict.fromkeys(each.key for each in needs if gives(given, each.key)):
         _drop(config, key)
     if missing := findings(config):
         what = ", ".join(dict.fromkeys(each.what for each in missing[:5])) + (", ..." if len(missing) > 5 else "")
@@ -91,47 +88,6 @@ def _leave_to_the_user(config: dict[str, Any], path: Path, args: list[str]) -> N
         )
     if needs:
         _tell(f"{_keys(needs)}: as your command line has it, nothing of it from the checkpoint")
-
-
-def given_settings(args: list[str]) -> dict[str, Any]:
-    """What a command line gives itself, by configuration files and flags: dotted keys without `init_args`, and values.
-
-    What cannot be read is left out: the parser will say what is wrong with it.
-    """
-    given: dict[str, Any] = {}
-    for _, name in option_values(args, "--config", "-c"):
-        given |= _flat(read_config(Path(name)).values)
-    for index, arg in enumerate(args):
-        name, equals, value = arg.partition("=")
-        if name.startswith("--") and name not in ("--config", TRUST):
-            value = value if equals else args[index + 1] if index + 1 < len(args) else ""
-            try:
-                parsed = yaml.load(value, Loader)  # a safe one
-            except (ValueError, yaml.YAMLError):
-                parsed = value
-            key = _without_init_args(name.removeprefix("--"))
-            given |= {key: parsed} | _flat(parsed, f"{key}.")
-    return given
-
-
-def _flat(value: object, prefix: str = "") -> dict[str, Any]:
-    """Every key in nested mappings, with its value."""
-    found: dict[str, Any] = {}
-    for name, item in value.items() if isinstance(value, dict) else ():
-        found[_without_init_args(f"{prefix}{name}")] = item
-        found |= _flat(item, f"{prefix}{name}.")
-    return found
-
-
-def _without_init_args(key: str) -> str:
-    return key.replace(".init_args", "")
-
-
-def _gives(given: Mapping[str, Any], key: str) -> bool:
-    """Whether the value at `key`, or the class whose argument it is, is the user's; a part of it is not enough."""
-    names = key.split(".")
-    above = [".".join(names[:end]) for end in range(1, len(names) + 1)]
-    return any(f"{each}.class_path" in given or (each in given and not isinstance(given[each], dict)) for each in above)
 
 
 def _drop(config: dict[str, Any], key: str) -> None:
