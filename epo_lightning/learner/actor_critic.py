@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from epo_lightning.algorithm.distributions import ActionDistribution
 from epo_lightning.learner.activations import Activation
+from epo_lightning.learner.images import ImageSettings
 from epo_lightning.learner.normalization import RunningMoments
 from epo_lightning.learner.policy import NormalizingPolicy
 from epo_lightning.limits import require_range
 
 
 @dataclass(frozen=True)
-class ActorCriticSettings:
+class ActorCriticSettings(ImageSettings):
     """Size and shape of actor and critic.
 
     Args:
@@ -45,6 +46,7 @@ class ActorCriticSettings:
     obs_clip: float = 5.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_range("model.network.width", self.width, 1)
         for units in self.hidden:
             require_range("model.network.hidden", units, 1)

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from epo_lightning.learner.activations import Activation
+from epo_lightning.learner.images import ImageSettings
 from epo_lightning.learner.normalization import RunningMoments
-from epo_lightning.learner.observations import Groups, refuse_images, seen_by_actors
+from epo_lightning.learner.observations import Groups, pixels, seen_by_actors
 from epo_lightning.learner.policy import NormalizingPolicy
-from epo_lightning.learner.q_networks import build_mlp, require_networks
+from epo_lightning.learner.q_networks import build_actor, require_networks
 from epo_lightning.learner.standalone import Standalone, StandaloneMLP
 
 
 @dataclass(frozen=True)
-class PQLNetworkSettings:
+class PQLNetworkSettings(ImageSettings):
     """Size and shape of actor and critics.
 
     Args:
@@ -41,6 +42,7 @@ class PQLNetworkSettings:
     obs_clip: float = 5.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_networks(self)
 
 
@@ -58,10 +60,9 @@ class DeterministicActor(NormalizingPolicy):
 
     def __init__(self, obs_dim: int, act_dim: int, settings: PQLNetworkSettings, groups: Groups = ()) -> None:
         super().__init__()
-        refuse_images(groups, "--algorithm pql")
         self.act_dim, self.sees = act_dim, seen_by_actors(groups, obs_dim)
-        self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip, epsilon=1e-4)
-        self.mlp = build_mlp(self.sees, settings.actor, act_dim, settings)
+        self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip, epsilon=1e-4, pixels=pixels(groups))
+        self.mlp = build_actor(self.sees, act_dim, settings, groups)
 
     def initial_state(self, rows: int, device: torch.device | None = None) -> Tensor:
         """(0, N, 0): there is nothing to remember."""

@@ -13,9 +13,9 @@ from torch.nn import functional
 from epo_lightning.algorithm.distributions import Categorical, Gaussian
 from epo_lightning.learner.activations import ACTIVATIONS
 from epo_lightning.learner.actor_critic import ActorCritic, ActorCriticSettings, Expression, PolicyOutput
-from epo_lightning.learner.images import ImageEncoder
+from epo_lightning.learner.images import image_encoder
 from epo_lightning.learner.normalization import RunningMoments
-from epo_lightning.learner.observations import Groups, columns, refuse_images, require_own_critic, seen_by_actors
+from epo_lightning.learner.observations import Groups, pixels, require_own_critic, seen_by_actors, seen_groups
 from epo_lightning.learner.products import linear
 from epo_lightning.learner.standalone import GENE, Standalone, Who, lstm_memory
 from epo_lightning.learner.trunks import LSTMTrunk, MLPTrunk, Trunk
@@ -28,19 +28,12 @@ class NetworkSettings(ActorCriticSettings):
 
     Args:
         gene_dim: Z, entries of an agent's gene; 0 is allowed for one agent only.
-        image_channels: Of each convolution (3 x 3, in steps of 2) that an image goes through, where a task has some.
-        image_features: Of each image, beside the vectors.
     """
 
     gene_dim: int = 32
-    image_channels: tuple[int, ...] = (16, 32, 32)
-    image_features: int = 64
 
     def __post_init__(self) -> None:
         require_range("model.network.gene_dim", self.gene_dim, 0)
-        for channels in self.image_channels:
-            require_range("model.network.image_channels", channels, 1)
-        require_range("model.network.image_features", self.image_features, 1)
         super().__post_init__()
 
 
@@ -72,24 +65,21 @@ class LatentActorCritic(ActorCritic):
     ) -> None:
         super().__init__()
         require_own_critic(groups, settings.separate_critic)
-        if not settings.image_channels:
-            refuse_images(groups, "model.network.image_channels []", "give it a number of channels or more")
         if num_agents > 1 and settings.gene_dim < 1:
             raise Mistake(f"model.network.gene_dim must be at least 1 with {num_agents} agents, got 0")
         self.settings, self.discrete, self.num_agents = settings, discrete, num_agents
-        pixels = [place for group, place in columns(groups) if group.is_image]
-        self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip, pixels=pixels)
+        self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip, pixels=pixels(groups))
         self.value_moments = RunningMoments()
         self.genes = nn.Parameter(torch.randn(num_agents, settings.gene_dim))
         log_std = torch.full((num_agents, 0 if discrete else act_dim), settings.log_std_init)
         self.log_std = nn.Parameter(log_std, requires_grad=not discrete)
         self.sees = seen_by_actors(groups, obs_dim)
-        seen = tuple(group for group in groups if not group.privileged)
-        self.actor_encoder, inputs = _encoder(seen, self.sees, settings)
+        activation = ACTIVATIONS[settings.activation]
+        self.actor_encoder, inputs = image_encoder(seen_groups(groups), self.sees, settings, activation)
         self.actor = _trunk(inputs, settings)
         self.critic, self.critic_encoder = None, None
         if settings.separate_critic:
-            self.critic_encoder, inputs = _encoder(groups, obs_dim, settings)
+            self.critic_encoder, inputs = image_encoder(groups, obs_dim, settings, activation)
             self.critic = _trunk(inputs, settings)
         self.action_head = nn.Linear(self.actor.outputs, act_dim)
         self.value_head = nn.Linear((self.critic or self.actor).outputs, 1)
@@ -202,15 +192,6 @@ class StandaloneActor(Standalone):
         seen = obs if self.encoder is None else self.encoder(obs)
         features, state = self.actor(seen, traits, state, None)
         return self.head(features).float(), (state[0], state[1]) if memory else ()
-
-
-def _encoder(groups: Groups, obs_dim: int, settings: NetworkSettings) -> tuple[ImageEncoder | None, int]:
-    """What looks at the images of an observation, where it has some, and the number of entries that a trunk gets."""
-    if not any(group.is_image for group in groups):
-        return None, obs_dim
-    activation = ACTIVATIONS[settings.activation]
-    encoder = ImageEncoder(groups, settings.image_channels, settings.image_features, activation)
-    return encoder, encoder.outputs
 
 
 def _trunk(obs_dim: int, settings: NetworkSettings) -> Trunk:

@@ -121,8 +121,8 @@ class RunningMoments(nn.Module):
 
     def _hold_pixels(self) -> None:
         for place in self.pixels:
-            self.mean[place] = 0.0
-            self.var[place] = _WHITE**2 - self.epsilon
+            self.mean[..., place] = 0.0
+            self.var[..., place] = _WHITE**2 - self.epsilon
 
     @torch.no_grad()
     def rescale(self, factor: float) -> None:

@@ -60,12 +60,22 @@ def seen_by_actors(groups: Groups, obs_dim: int) -> int:
     return obs_dim - sum(group.size for group in groups if group.privileged)
 
 
+def seen_groups(groups: Groups) -> Groups:
+    """Those that an actor sees."""
+    return tuple(group for group in groups if not group.privileged)
+
+
 def columns(groups: Groups) -> Iterator[tuple[Group, slice]]:
     """Every group with its columns."""
     start = 0
     for group in groups:
         yield group, slice(start, start + group.size)
         start += group.size
+
+
+def pixels(groups: Groups) -> list[slice]:
+    """The columns of every image."""
+    return [place for group, place in columns(groups) if group.is_image]
 
 
 def require_groups(groups: object, obs_dim: int) -> None:
@@ -146,7 +156,9 @@ def require_own_critic(groups: Groups, separate_critic: bool) -> None:
 
 
 def refuse_images(
-    groups: Groups, who: str, remedy: str = "choose --algorithm epo, whose network has an encoder of images"
+    groups: Groups,
+    who: str,
+    remedy: str = "choose --algorithm epo, pbt, sac or pql, whose networks have encoders of images",
 ) -> None:
     """Refuse images where there is no encoder for them.
 

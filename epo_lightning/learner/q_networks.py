@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from epo_lightning.algorithm.q_values import CategoricalValues, QValues, ScalarValues
 from epo_lightning.algorithm.squashed import SquashedGaussian
 from epo_lightning.learner.activations import ACTIVATIONS, Activation
+from epo_lightning.learner.images import EncoderSettings, ImageSettings, image_encoder
 from epo_lightning.learner.normalization import RunningMoments
-from epo_lightning.learner.observations import Groups, refuse_images, seen_by_actors
+from epo_lightning.learner.observations import Groups, pixels, seen_by_actors, seen_groups
 from epo_lightning.learner.policy import NormalizingPolicy
 from epo_lightning.learner.standalone import Standalone, StandaloneMLP
 from epo_lightning.limits import Mistake, require_range
@@ -58,8 +59,12 @@ class QNetworkSettings(Protocol):
         """Of normalised observations."""
 
 
+class CriticSettings(QNetworkSettings, EncoderSettings, Protocol):
+    """The same of algorithms whose networks look at images, too."""
+
+
 @dataclass(frozen=True)
-class SACNetworkSettings:
+class SACNetworkSettings(ImageSettings):
     """Size and shape of actor and critics.
 
     Args:
@@ -87,6 +92,7 @@ class SACNetworkSettings:
     obs_clip: float = 5.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_networks(self)
         require_range("model.network.log_std_max", self.log_std_max, self.log_std_min)
 
@@ -118,6 +124,20 @@ def build_mlp(inputs: int, widths: tuple[int, ...], outputs: int, settings: QNet
     return nn.Sequential(*layers, nn.Linear(widths[-1] if widths else inputs, outputs))
 
 
+def build_actor(obs_dim: int, outputs: int, settings: CriticSettings, groups: Groups) -> nn.Sequential:
+    """The layers of an actor, from normalised observations of what it sees to a linear head, the last module.
+
+    Args:
+        obs_dim: What it sees.
+        outputs: Of the head.
+        settings: Size and shape.
+        groups: Of the whole observation.
+    """
+    encoder, inputs = image_encoder(seen_groups(groups), obs_dim, settings, ACTIVATIONS[settings.activation])
+    mlp = build_mlp(inputs, settings.actor, outputs, settings)
+    return mlp if encoder is None else nn.Sequential(encoder, *mlp)
+
+
 class SquashedActor(NormalizingPolicy):
     """pi(a | s), one agent. It begins with the mode 0 in every state.
 
@@ -132,10 +152,9 @@ class SquashedActor(NormalizingPolicy):
 
     def __init__(self, obs_dim: int, act_dim: int, settings: SACNetworkSettings, groups: Groups = ()) -> None:
         super().__init__()
-        refuse_images(groups, "--algorithm sac")
         self.settings, self.act_dim, self.sees = settings, act_dim, seen_by_actors(groups, obs_dim)
-        self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip)
-        self.mlp = build_mlp(self.sees, settings.actor, 2 * act_dim, settings)
+        self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip, pixels=pixels(groups))
+        self.mlp = build_actor(self.sees, 2 * act_dim, settings, groups)
         head = self.mlp[-1]
         assert isinstance(head, nn.Linear)
         nn.init.zeros_(head.weight)
@@ -165,27 +184,30 @@ class SquashedActor(NormalizingPolicy):
 
 
 class TwinCritic(nn.Module):
-    """Two critics Q(s, a) that share nothing.
+    """Two critics Q(s, a) that share nothing but what looks at images.
 
     Args:
         obs_dim: O.
         act_dim: A.
         settings: See `QNetworkSettings`.
+        groups: Of the observation: both look at images through one encoder.
     """
 
     atoms: Tensor
 
-    def __init__(self, obs_dim: int, act_dim: int, settings: QNetworkSettings) -> None:
+    def __init__(self, obs_dim: int, act_dim: int, settings: CriticSettings, groups: Groups = ()) -> None:
         super().__init__()
+        self.encoder, inputs = image_encoder(groups, obs_dim, settings, ACTIVATIONS[settings.activation])
         outputs = 1 if settings.atoms is None else settings.atoms
         self.categorical = settings.atoms is not None
         self.register_buffer("atoms", torch.linspace(settings.value_min, settings.value_max, outputs), persistent=False)
         # Stacked weights and one batched product for both take as long on a CPU, or a fifth longer at the default sizes
-        self.critics = nn.ModuleList(build_mlp(obs_dim + act_dim, settings.critic, outputs, settings) for _ in range(2))
+        self.critics = nn.ModuleList(build_mlp(inputs + act_dim, settings.critic, outputs, settings) for _ in range(2))
 
     def forward(self, obs: Tensor, actions: Tensor) -> QValues:
         """What both say of actions (N, A) in normalised observations (N, O): (2, N) values or distributions."""
-        x = torch.cat([obs, actions], dim=-1)
+        known = obs if self.encoder is None else self.encoder(obs)
+        x = torch.cat([known, actions.to(known.dtype)], dim=-1)
         outputs = torch.stack([critic(x) for critic in self.critics]).float()
         return CategoricalValues(outputs, self.atoms) if self.categorical else ScalarValues(outputs.squeeze(-1))
 

@@ -5,6 +5,8 @@ Shape legend: K networks, A of them that are asked, n rows of each, F features o
 Rows stand in blocks of the same length, network after network: (..., K n, F) is (..., K, n, F).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -31,12 +33,18 @@ class StackedMoments(RunningMoments):
         features: F; () for a scalar.
         clip: Normalised values are clipped to +-clip; None leaves them.
         epsilon: Added to the variance.
+        pixels: See `RunningMoments`.
     """
 
     def __init__(
-        self, networks: int, features: tuple[int, ...] = (), clip: float | None = None, epsilon: float = 1e-5
+        self,
+        networks: int,
+        features: tuple[int, ...] = (),
+        clip: float | None = None,
+        epsilon: float = 1e-5,
+        pixels: Sequence[slice] = (),
     ) -> None:
-        super().__init__((networks, *features), clip, epsilon)
+        super().__init__((networks, *features), clip, epsilon, pixels)
 
     def normalizer(self, networks: Tensor | None = None) -> BlockNormalizer:
         """See `RunningMoments.normalizer`; of some `networks` (A,) where they are named."""

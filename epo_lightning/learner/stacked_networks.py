@@ -16,11 +16,13 @@ from epo_lightning.algorithm.distributions import ActionDistribution, Categorica
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.learner.activations import ACTIVATIONS
 from epo_lightning.learner.actor_critic import ActorCritic, ActorCriticSettings, Expression, PolicyOutput
-from epo_lightning.learner.observations import Groups, refuse_images, require_own_critic, seen_by_actors
+from epo_lightning.learner.images import require_convolutions
+from epo_lightning.learner.observations import Groups, pixels, require_own_critic, seen_by_actors, seen_groups
 from epo_lightning.learner.stacked import StackedLinear, rows_of, side_by_side
+from epo_lightning.learner.stacked_images import SeeingTrunk, StackedImageEncoder
 from epo_lightning.learner.stacked_moments import StackedMoments
 from epo_lightning.learner.stacked_standalone import StackedTrunkAndHead
-from epo_lightning.learner.stacked_trunks import build_trunk
+from epo_lightning.learner.stacked_trunks import StackedTrunk, build_trunk
 from epo_lightning.learner.standalone import Standalone
 
 
@@ -50,7 +52,7 @@ class StackedActorCritic(ActorCritic):
         groups: Of the observation; only critics of their own see the privileged ones.
 
     Raises:
-        Mistake: When a group is for critics of their own, and there are none, or an image.
+        Mistake: When a group is for critics of their own, and there are none.
     """
 
     obs_moments: StackedMoments
@@ -68,25 +70,24 @@ class StackedActorCritic(ActorCritic):
     ) -> None:
         super().__init__()
         require_own_critic(groups, settings.separate_critic)
-        refuse_images(groups, "--algorithm pbt")
         self.settings, self.discrete, self.num_agents = settings, discrete, num_agents
         self.state_shape = settings.state_shape
-        self.obs_moments = StackedMoments(num_agents, (obs_dim,), clip=settings.obs_clip)
+        self.obs_moments = StackedMoments(num_agents, (obs_dim,), settings.obs_clip, pixels=pixels(groups))
         self.value_moments = StackedMoments(num_agents)
         log_std = torch.full((num_agents, 0 if discrete else act_dim), settings.log_std_init)
         self.log_std = nn.Parameter(log_std, requires_grad=not discrete)
         self.sees = seen_by_actors(groups, obs_dim)
-        trunk = self.state_shape[1], settings.widths, ACTIVATIONS[settings.activation]
-        self.actor = build_trunk(num_agents, self.sees, *trunk)
-        self.critic = build_trunk(num_agents, obs_dim, *trunk) if settings.separate_critic else None
+        self.actor = _trunk(num_agents, seen_groups(groups), self.sees, settings)
+        self.critic = _trunk(num_agents, groups, obs_dim, settings) if settings.separate_critic else None
         self.action_head = StackedLinear(num_agents, self.actor.outputs, act_dim)
         self.value_head = StackedLinear(num_agents, (self.critic or self.actor).outputs, 1)
         self.register_buffer("best", torch.tensor(MASTER))
 
     @property
     def parameters_per_row(self) -> int:
-        """Those of one agent."""
-        return super().parameters_per_row // self.num_agents
+        """Those of one agent; weights of convolutions as often as they are used."""
+        looking = [trunk.encoder.reuses for trunk in (self.actor, self.critic) if isinstance(trunk, SeeingTrunk)]
+        return super().parameters_per_row // self.num_agents + sum(looking)
 
     @property
     def champion(self) -> int:
@@ -203,3 +204,13 @@ class StackedActorCritic(ActorCritic):
         moments = (self.obs_moments.mean, self.obs_moments.var, self.value_moments.mean, self.value_moments.var)
         for table in (*self.parameters(), *moments):
             table[agents] = table[parents]
+
+
+def _trunk(agents: int, groups: Groups, obs_dim: int, settings: ActorCriticSettings) -> StackedTrunk:
+    """The trunks that `settings` ask for, of so many agents who see `groups` of `obs_dim` entries."""
+    shape = settings.state_shape[1], settings.widths, ACTIVATIONS[settings.activation]
+    if not any(group.is_image for group in groups):
+        return build_trunk(agents, obs_dim, *shape)
+    require_convolutions(groups, settings)
+    encoder = StackedImageEncoder(agents, groups, settings)
+    return SeeingTrunk(encoder, build_trunk(agents, encoder.outputs, *shape))

@@ -37,6 +37,7 @@ from epo_lightning.learner.compiled import Compilation
 from epo_lightning.learner.cuda_graph import Recorded, why_without_graphs
 from epo_lightning.learner.initial import GeneInitialSettings, begin_with
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
+from epo_lightning.learner.observations import pixels
 from epo_lightning.learner.optimizer import (
     GeneOptimizerSettings,
     adapt_learning_rate,
@@ -148,7 +149,7 @@ class EPOModule(PopulationModule):
             f" {settings.horizon} steps; {population.num_envs * world.world_size} envs on {world.world_size} rank(s),"
             f" {_dealt(population)} and rank"
         )
-        images = any(group.is_image for group in world.env.spec.groups)
+        images = bool(pixels(world.env.spec.groups))
         groups = self.network_settings, settings, self.loss_settings, self.diversity_settings, self.initial_settings
         steps = self.optimizer_settings
         if idle := idle_settings(self.num_agents, *groups, steps, discrete=world.env.spec.discrete, images=images):

@@ -1,16 +1,19 @@
 """Settings that were given and that nothing reads: a notice says that they have no effect."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 
 from epo_lightning.algorithm.diversity import DiversitySettings
 from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.experience.settings import RolloutSettings
+from epo_lightning.learner.images import ImageSettings
 from epo_lightning.learner.initial import GeneInitialSettings
 from epo_lightning.learner.networks import NetworkSettings
+from epo_lightning.learner.observations import Groups, pixels
 from epo_lightning.learner.optimizer import GeneOptimizerSettings
 
 _Settings = (
-    RolloutSettings | LossSettings | DiversitySettings | GeneInitialSettings | NetworkSettings | GeneOptimizerSettings
+    RolloutSettings | LossSettings | DiversitySettings | GeneInitialSettings | ImageSettings | GeneOptimizerSettings
 )
 _OF_SEVERAL = ("model.rollout.master_share", "model.rollout.off_policy_ratio", "model.optimizer.gene_rate")
 _OFF_POLICY = (
@@ -59,9 +62,7 @@ def idle_settings(
         reasons |= dict.fromkeys(("model.rollout.coupling_followers", "model.loss.coupling_temperature"), uncoupled)
     if discrete:
         reasons["model.rollout.noise_correlation"] = "the task has choices for actions"
-    if not images:
-        encoder = ("model.network.image_channels", "model.network.image_features")
-        reasons |= dict.fromkeys(encoder, "the task has no images")
+    reasons |= _of_encoders(images)
     if diversity.coefficient == 0:
         classifier = ("hidden", "learning_rate", "num_minibatches")
         reasons |= {f"model.diversity.{name}": "model.diversity.coefficient is 0" for name in classifier}
@@ -75,6 +76,26 @@ def idle_settings(
         reasons |= dict.fromkeys(of_first_layer, f"model.network.{what}")
     groups: dict[str, _Settings] = {"rollout": rollout, "loss": loss, "diversity": diversity, "initial": initial}
     groups |= {"network": network, "optimizer": optimizer}
+    return _line(reasons, groups)
+
+
+def idle_encoders(network: ImageSettings, groups: Groups) -> str:
+    """The same of encoders, where an observation's groups have no image.
+
+    Args:
+        network: Of the network.
+        groups: Of the observation.
+    """
+    return _line(_of_encoders(bool(pixels(groups))), {"network": network})
+
+
+def _of_encoders(images: bool) -> dict[str, str]:
+    """Why each setting of an encoder has no effect."""
+    encoder = ("model.network.image_channels", "model.network.image_features")
+    return {} if images else dict.fromkeys(encoder, "the task has no images")
+
+
+def _line(reasons: Mapping[str, str], groups: Mapping[str, _Settings]) -> str:
     given = {key: value for name, group in groups.items() for key, value in _given(f"model.{name}", group).items()}
     idle = [f"{key} {given[key]} ({reason})" for key, reason in reasons.items() if key in given]
     return f"Without effect: {'; '.join(idle)}" if idle else ""

@@ -17,12 +17,14 @@ from epo_lightning.experience.off_policy import ReplayDataset, replay_shape, str
 from epo_lightning.experience.replay import CAPACITY, ReplaySettings, ReplayShape, Ring, Sample
 from epo_lightning.experience.world import World
 from epo_lightning.learner.adamw import AdamWSettings, build_adamw, restart_adamw
+from epo_lightning.learner.deterministic import PQLNetworkSettings
 from epo_lightning.learner.memory import Need, require_memory
 from epo_lightning.learner.policy import NormalizingPolicy
-from epo_lightning.learner.q_networks import QNetworkSettings, TwinCritic
+from epo_lightning.learner.q_networks import SACNetworkSettings, TwinCritic
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.algorithm_table import algorithm_name
 from epo_lightning.modules.base import PopulationModule
+from epo_lightning.modules.idle_settings import idle_encoders
 from epo_lightning.modules.stepper import Stepper
 
 
@@ -49,7 +51,7 @@ class OffPolicyModule(PopulationModule, Generic[Sample]):
     def __init__(
         self,
         diagnostics: Sequence[str],
-        network: QNetworkSettings,
+        network: SACNetworkSettings | PQLNetworkSettings,
         optimizer: AdamWSettings,
         replay: ReplaySettings,
         tau: float,
@@ -83,7 +85,7 @@ class OffPolicyModule(PopulationModule, Generic[Sample]):
         if not hasattr(self, "policy"):
             super().configure_model()
             spec = self.data.spec
-            self.critic = TwinCritic(spec.obs_dim, spec.act_dim, self.critic_settings)
+            self.critic = TwinCritic(spec.obs_dim, spec.act_dim, self.critic_settings, spec.groups)
             self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
 
     def experience(self, world: World) -> ReplayDataset[Sample]:
@@ -91,6 +93,8 @@ class OffPolicyModule(PopulationModule, Generic[Sample]):
         shape = replay_shape(world, self.replay_settings)
         needed, *_ = [require_memory(each.nbytes, world.device, each.key, each.value) for each in self.needs(shape)]
         rank_zero_info(f"Replay memory: {needed}")
+        if idle := idle_encoders(self.critic_settings, world.env.spec.groups):
+            rank_zero_info(idle)
         return self.stream(world, self.build_buffer(shape, world.device))
 
     def needs(self, shape: ReplayShape) -> list[Need]:

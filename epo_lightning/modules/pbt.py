@@ -35,6 +35,7 @@ from epo_lightning.learner.stacked_networks import StackedActorCritic
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.identity import Identity
+from epo_lightning.modules.idle_settings import idle_encoders
 from epo_lightning.modules.stepper import Stepper
 
 _KL = DIAGNOSTICS.index("approx_kl")
@@ -129,6 +130,8 @@ class PBTModule(PopulationModule):
         )
         if world.device.type == "cuda":
             rank_zero_info(f"Memory: {dataset.room}")
+        if idle := idle_encoders(self.network_settings, world.env.spec.groups):
+            rank_zero_info(idle)
         if world.env.spec.discrete and settings.noise_correlation:
             rank_zero_info(
                 f"Without effect: model.rollout.noise_correlation {settings.noise_correlation}"

@@ -1,6 +1,7 @@
 """Images: who sees them, in which order of pixels, and what an encoder makes of them."""
 
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +15,10 @@ from epo_lightning.learner.images import ImageEncoder
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.learner.normalization import RunningMoments
 from epo_lightning.learner.observations import Group
-from epo_lightning.learner.q_networks import SACNetworkSettings, SquashedActor
+from epo_lightning.learner.policy import NormalizingPolicy
+from epo_lightning.learner.q_networks import SACNetworkSettings, SquashedActor, TwinCritic
 from epo_lightning.learner.stacked_actor import CEMNetworkSettings, StackedActor
+from epo_lightning.learner.stacked_images import SeeingTrunk
 from epo_lightning.learner.stacked_networks import StackedActorCritic
 from epo_lightning.limits import Mistake
 
@@ -79,17 +82,97 @@ def test_pixels_are_divided_by_255_whatever_was_seen() -> None:
     assert build().obs_moments.pixels == [slice(2, 62), slice(62, 66)]
 
 
+def seeing(algorithm: str, **settings: object) -> NormalizingPolicy:
+    """An actor of another algorithm, with small encoders."""
+    torch.manual_seed(0)
+    chosen: dict[str, Any] = {"image_channels": (4, 5), "image_features": 6, **settings}
+    if algorithm == "sac":
+        return SquashedActor(O, A, SACNetworkSettings((8,), (8,), **chosen), GROUPS)
+    if algorithm == "pql":
+        return DeterministicActor(O, A, PQLNetworkSettings((8,), (8,), **chosen), GROUPS)
+    chosen = {"hidden": (8,), "separate_critic": True, **chosen}
+    return StackedActorCritic(O, A, K, ActorCriticSettings(**chosen), groups=GROUPS)
+
+
+@pytest.mark.parametrize("lstm_units", [None, 4])
+def test_networks_that_share_nothing_look_each_through_an_encoder_of_its_own(lstm_units: int | None) -> None:
+    policy = seeing("pbt", lstm_units=lstm_units)
+    assert isinstance(policy, StackedActorCritic)
+    assert isinstance(policy.actor, SeeingTrunk)
+    obs = torch.rand(K, 7, P)
+    seen = policy.actor.encoder(obs)
+    for agent in range(K):
+        one = ImageEncoder(GROUPS[:2], (4, 5), 6, torch.nn.ELU)
+        weights = [table[agent] for table in policy.actor.encoder.parameters()]
+        for parameter, weight in zip(one.parameters(), weights, strict=True):
+            parameter.data.copy_(weight)
+        torch.testing.assert_close(seen[agent], one(obs[agent]))
+        torch.testing.assert_close(policy.actor.encoder(obs[[agent]], torch.tensor([agent]))[0], seen[agent])
+    assert not torch.allclose(seen[0, :, 2:], seen[1, :, 2:])
+    assert policy.actor.encoder.reuses == one.reuses
+    sequence = torch.rand(K, 3, 7, O)
+    state = torch.rand(policy.state_shape[0], K, 7, policy.state_shape[1])
+    whole = policy.of_blocks(sequence, state)
+    step = policy.of_blocks(sequence[:, 0], state)
+    torch.testing.assert_close(whole.actions[0][:, 0], step.actions[0])
+    torch.testing.assert_close(whole.value[:, 0], step.value)
+
+
+def test_who_becomes_another_agent_sees_as_that_one_does() -> None:
+    policy = seeing("pbt")
+    assert isinstance(policy, StackedActorCritic)
+    raw, ids = 255 * torch.rand(1, O).expand(2, O), torch.tensor([0, 1])
+    before, _ = policy.act(raw, ids, policy.initial_state(2))
+    policy.copy_agents(torch.tensor([1]), torch.tensor([0]))
+    after, _ = policy.act(raw, ids, policy.initial_state(2))
+    assert not torch.allclose(before[0], before[1])
+    torch.testing.assert_close(after[1], before[0])
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "pql"])
+def test_an_actor_sees_its_images_and_the_critics_all_of_them(algorithm: str) -> None:
+    policy = seeing(algorithm)
+    assert isinstance(policy, SquashedActor | DeterministicActor)
+    head = policy.mlp[-1]
+    assert isinstance(head, torch.nn.Linear)
+    torch.nn.init.normal_(head.weight)  # a new actor of SAC does nothing
+    normal = torch.rand(3, O, requires_grad=True)
+    decided = policy(normal)
+    acted = decided if algorithm == "pql" else decided.mode()
+    gradient = torch.autograd.grad(acted.sum(), normal)[0]
+    assert (gradient != 0).any(0).tolist() == [True] * P + [False] * 4
+    critic = TwinCritic(O, A, policy_settings(algorithm), GROUPS)
+    obs, actions = torch.rand(3, O, requires_grad=True), torch.rand(3, A, requires_grad=True)
+    values = critic(obs, actions).mean()
+    of_obs, of_actions = torch.autograd.grad(values.sum(), (obs, actions))
+    assert bool((of_obs != 0).any(0).all())
+    assert bool((of_actions != 0).all())
+    assert values.shape == (2, 3)
+
+
+def policy_settings(algorithm: str) -> SACNetworkSettings | PQLNetworkSettings:
+    """Of small critics."""
+    kind = SACNetworkSettings if algorithm == "sac" else PQLNetworkSettings
+    return kind((8,), (8,), atoms=None, image_channels=(4,), image_features=6)
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "pql", "pbt"])
+def test_pixels_are_no_statistics_of_the_others_either(algorithm: str) -> None:
+    moments = seeing(algorithm).obs_moments
+    moments.update(100 + 50 * torch.rand(4, K, O))
+    assert torch.allclose(moments.normalizer().scale[..., 2:], torch.tensor(1 / 255))
+    assert torch.equal(moments.mean[..., 2:], torch.zeros_like(moments.mean[..., 2:]))
+    assert (moments.mean[..., :2] > 100).all()
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: SquashedActor(O, A, SACNetworkSettings(), GROUPS), "--algorithm sac takes vectors"),
-        (lambda: DeterministicActor(O, A, PQLNetworkSettings(), GROUPS), "--algorithm pql takes vectors"),
         (lambda: StackedActor(K, O, A, CEMNetworkSettings(), GROUPS), "--algorithm cem_rl takes vectors"),
-        (
-            lambda: StackedActorCritic(O, A, K, ActorCriticSettings(separate_critic=True), groups=GROUPS),
-            "--algorithm pbt takes vectors",
-        ),
         (lambda: build(image_channels=()), "model.network.image_channels [] takes vectors"),
+        (lambda: seeing("sac", image_channels=()), "model.network.image_channels [] takes vectors"),
+        (lambda: seeing("pql", image_channels=()), "model.network.image_channels [] takes vectors"),
+        (lambda: seeing("pbt", image_channels=()), "model.network.image_channels [] takes vectors"),
         (
             lambda: Diversity(EnvSpec("Eye", 2, O, A, groups=GROUPS), K, DiversitySettings(0.1), CPU, 0),
             "model.diversity.coefficient takes vectors",
@@ -104,5 +187,6 @@ def test_who_has_no_encoder_refuses_images(make: object, words: str) -> None:
 
 @pytest.mark.parametrize(("key", "value"), [("image_channels", (0,)), ("image_features", 0)])
 def test_sizes_that_make_no_encoder_are_refused(key: str, value: object) -> None:
-    with pytest.raises(Mistake, match=f"model.network.{key} must be at least 1"):
-        build(**{key: value})
+    for settings in (NetworkSettings, ActorCriticSettings, SACNetworkSettings, PQLNetworkSettings):
+        with pytest.raises(Mistake, match=f"model.network.{key} must be at least 1"):
+            settings(**{key: value})  # type: ignore[arg-type]

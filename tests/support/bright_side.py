@@ -14,19 +14,21 @@ SIDE = 6
 
 
 class BrightSide(ClassicEnv):
-    """A grey picture of 6 x 6 x 1, and a number that says nothing.
+    """A grey picture of 6 x 6 x 1, and a number that says nothing; to choose the right half is 1, or above 0.
 
     Args:
         num_envs: N.
         device: Where every tensor lives.
         seed: Seed of what is drawn.
+        discrete: An action is a choice; else a number.
     """
 
-    def __init__(self, num_envs: int, device: torch.device, seed: int) -> None:
+    def __init__(self, num_envs: int, device: torch.device, seed: int, discrete: bool = True) -> None:
         groups = (Group("eye", (SIDE, SIDE, 1)), Group("nothing", 1))
         size = SIDE * SIDE + 1
+        actions = 2 if discrete else 1
         spec = EnvSpec(
-            "BrightSide", num_envs, obs_dim=size, act_dim=2, max_episode_steps=2, discrete=True, groups=groups
+            "BrightSide", num_envs, obs_dim=size, act_dim=actions, max_episode_steps=2, discrete=discrete, groups=groups
         )
         super().__init__(spec, device, seed, state_dim=1)
 
@@ -41,5 +43,6 @@ class BrightSide(ClassicEnv):
         return self.spec.join({"eye": picture, "nothing": torch.zeros_like(state)})
 
     def _advance(self, state: Tensor, actions: Tensor, last: Tensor) -> Transition:
-        reward = (actions == state[:, 0]).float()
+        choice = actions if self.spec.discrete else actions[:, 0] > 0
+        reward = (choice == state[:, 0]).float()
         return Transition(self._draw(), reward, torch.zeros_like(last), reward)

@@ -11,6 +11,7 @@ from epo_lightning.envs.check import check_env
 from epo_lightning.experience import room
 from epo_lightning.library.policy import load_policy
 from epo_lightning.limits import Mistake
+from epo_runtime import Policy as InNumpy
 from tests.support.bright_side import SIDE, BrightSide
 from tests.support.command_line import Cli
 from tests.support.sameness import assert_same, final_state
@@ -50,6 +51,49 @@ def test_what_is_in_the_picture_is_learnt_resumed_to_the_bit_and_acted_on(cli: C
     changed = cli("validate", "--ckpt_path", "whole", "--model.network.image_channels", "[4]")
     assert changed.code == 2
     assert "it has model.network.image_channels (4, 8), not (4,)" in changed.err
+
+
+OTHERS = {
+    "pbt": """
+  num_agents: 2
+  network: {hidden: [16], image_channels: [4, 8], image_features: 8}
+  rollout: {horizon: 8, num_epochs: 4, num_minibatches: 2}""",
+    "sac": """
+  network: {actor: [16], critic: [16], atoms: null, image_channels: [4, 8], image_features: 8}
+  optimizer: {learning_rate: 1.0e-3, updates_per_step: 2, actor_every: 1}
+  replay: {capacity_per_env: 64, batch_size: 128, warmup: 4, horizon: 16}
+  loss: {gamma: 0.5}""",
+    "pql": """
+  network: {actor: [16], critic: [16], image_channels: [4, 8], image_features: 8}
+  optimizer: {learning_rate: 1.0e-3, updates_per_step: 2, actor_every: 1}
+  replay: {capacity_per_env: 64, batch_size: 128, warmup: 4, horizon: 16}
+  loss: {gamma: 0.5, n_step: 1}""",
+}
+
+
+@pytest.mark.parametrize("algorithm", OTHERS)
+def test_the_other_algorithms_learn_from_pictures_too(cli: Cli, algorithm: str) -> None:
+    discrete = "true" if algorithm == "pbt" else "false"
+    Path("case.yaml").write_text(
+        f"algorithm: {algorithm}\nmodel: {OTHERS[algorithm]}\n"
+        f"data: {{env: {{class_path: {ENV}, init_args: {{discrete: {discrete}}}}}, num_envs: 64, eval_episodes: 64}}\n"
+        "trainer: {accelerator: cpu, devices: 1}\n"
+    )
+    fit = ("fit", "--config", "case.yaml", "--run_dir")
+    assert cli(*fit, "whole", "--trainer.max_epochs", 30).code == 0
+    assert cli(*fit, "parts", "--trainer.max_epochs", 10).code == 0
+    assert cli("fit", "--ckpt_path", "parts", "--trainer.max_epochs", 30).code == 0
+    assert_same(final_state("whole"), final_state("parts"))
+    policy, zero = load_policy("whole"), np.zeros((2, 1))
+    picture = np.full((SIDE, SIDE, 1), 40, np.uint8)
+    picture[:, SIDE // 2 :] = 160
+    left, right = policy({"eye": np.stack([picture[:, ::-1], picture]), "nothing": zero})
+    assert left < 0.5 < right if discrete == "true" else left < 0 < right
+    exported = cli("export", "whole")
+    assert exported.code == 0, exported.err
+    row = {"eye": picture.ravel().astype(np.float32), "nothing": np.zeros(1)}
+    in_numpy = np.ravel(InNumpy.load("whole/policy").act(row))
+    assert float(in_numpy[0]) == pytest.approx(float(np.ravel(right)[0]), abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -60,4 +60,5 @@ def steps_towards(angles: Tensor, way: Tensor) -> Tensor:
     # dp/dq_i = axis_i x (p - p_i);  dq = J^T (J J^T + d^2 1)^-1 dp
     jacobian = torch.linalg.cross(axes, palm[..., None, :] - places)  # (B, J, 3)
     square = jacobian.mT @ jacobian + _DAMPING**2 * torch.eye(3)
-    return (jacobian @ torch.linalg.solve(square, way[..., None]))[..., 0]
+    steps: Tensor = (jacobian @ torch.linalg.solve(square, way[..., None]))[..., 0]
+    return steps

@@ -135,7 +135,8 @@ class KukaReach(BodyEnv):
         """(M, 3 A) points for all arms."""
         low, high = torch.tensor(POINTS).T
         share = torch.rand((count, self.arms, 3), generator=self._generator)
-        return (low + (high - low) * share).flatten(1)
+        points: Tensor = low + (high - low) * share
+        return points.flatten(1)
 
     def _split(self, position: Tensor) -> tuple[Tensor, Tensor]:
         """Joint angles (M, A, J) and points (M, A, 3) of positions (M, Q)."""
