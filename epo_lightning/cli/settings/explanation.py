@@ -245,10 +245,13 @@ def _place(sources: Sequence[ConfigFile | str], key: str, last: str | None = Non
             given = source.removesuffix("+").replace(".init_args", "")
             if given == key or key.replace(".init_args", "").startswith(given) or given.startswith(f"{key}."):
                 return ""
+            if last and given.endswith(f".{last}"):
+                return ""
             continue
         for names in source.lines:
             dotted = ".".join(names)
-            if dotted in (key, f"{key}+") or (last and names[-1] == last and key.startswith(names[0].split(".")[0])):
+            ends = names[-1].rpartition(".")[2] == last
+            if dotted in (key, f"{key}+") or (last and ends and key.startswith(names[0].split(".")[0])):
                 return f"config: {source.place(dotted)}: "
     return ""
 

@@ -14,6 +14,7 @@ import yaml
 from epo_lightning.cli.arguments import CONFIGS
 from epo_lightning.cli.settings.explanation import parameters_of
 from epo_lightning.cli.settings.keys import ParserKeys
+from epo_lightning.cli.settings.listed import Listed
 from epo_lightning.cli.settings.own_classes import OWN, in_full, require_known
 from epo_lightning.cli.settings.values import as_text, at_home, loaded, names_class
 from epo_lightning.documents.config_file import ConfigFile, read_config
@@ -21,6 +22,7 @@ from epo_lightning.documents.keys import nested
 from epo_lightning.documents.nearest import hint
 from epo_lightning.documents.plain_yaml import UNREAD, Key, marked, plain, quoted, transport
 from epo_lightning.limits import Mistake
+from epo_lightning.sweep.settings import flat
 
 OF_THE_COMMAND_LINE = ("base", "ckpt_path", "pretrained", "run_dir", "resume", "config", "trust")
 """What `arguments.resolve` takes out of files, or refuses there."""
@@ -56,6 +58,7 @@ class Translation:
         self.sources: list[ConfigFile | str] = []
         self._args = list(args)
         self._class_paths: dict[str, str] = {}
+        self._listed = Listed()
         self._replaced = replaced
         self._reads_files = True
 
@@ -93,6 +96,10 @@ class Translation:
                 value = waiting.pop(0)
             if name in ("--config", "-c"):
                 out.append(f"--config={self._file(Path(value))}")
+            elif (whole := self._listed.key_of(key)) is not None:
+                self.sources.append(key)
+                changes = {key.removeprefix(f"{whole}."): loaded(key, value)}
+                out.append(f"--{whole}={transport(self._changed(whole, changes, None))}")
             else:
                 self.sources.append(key)
                 out.append(f"{name}={self._flag(key, value)}")
@@ -131,8 +138,11 @@ class Translation:
             if inner in self.keys.groups:
                 below = self._group_value(inner, value, file)
                 found[name] = below
+            elif self._listed.names_members(inner, value):
+                found[name] = self._changed(inner, value, file)
             elif self.keys.knows(inner):
                 found[name] = self._setting(inner.removesuffix("+"), value, file)
+                self._listed.note(inner, found[name])
             else:
                 more = self.unknown(inner)
                 where = _place(file, inner)
@@ -159,6 +169,16 @@ class Translation:
 
     def _example(self, key: str) -> str:
         return next((each for each in self.keys.all if each.startswith(f"{key}.")), key)
+
+    def _changed(self, key: str, changes: Mapping[str, Any], file: ConfigFile | None) -> list[Any]:
+        """The objects of a list, some of which have other arguments now."""
+        objects: list[Any] = []
+        for inside, value in flat(changes).items():
+            try:
+                objects = self._listed.change(key, inside, value)
+            except Mistake as mistake:
+                raise Mistake(f"{_place(file, f'{key}.{inside}')}{mistake}") from None
+        return objects
 
     # Values ---------------------------------------------------------------------------------------------------------
 
@@ -195,9 +215,9 @@ class Translation:
             raise Mistake(f"{_place(file, key)}{mistake}") from None
         return full
 
-    def _flag(self, key: str, value: str) -> str:
+    def _flag(self, flag: str, value: str) -> str:
         """The value of a flag."""
-        key = key.removesuffix("+")
+        key = flag.removesuffix("+")
         if _IS_QUOTED.fullmatch(value):
             text = self._setting(key, quoted(str(yaml.safe_load(value))))
             return str(text)
@@ -209,6 +229,7 @@ class Translation:
             if key in self.keys.groups:
                 return transport(self._group_value(key, said, None))
             said = self._setting(holder, said)
+            self._listed.note(flag, said)
             return str(said) if isinstance(said, str) else value if said is None else transport(said)
         if (class_key := self.keys.holder(key)) and self._is_loose(class_key, key):
             return f"{UNREAD}{value}"
