@@ -142,7 +142,7 @@ class CorrelatedSampler(GaussianSampler):
         log_probs: (T, N) where their log densities go.
         log_std: (N, A) of the agents that act.
         generator: Source of randomness; it draws as many numbers as without correlation.
-        correlation: beta.
+        correlation: (N,) beta of each.
         resets: (T + 1, N) bool, an episode starts with this step: written while the rollout is made.
     """
 
@@ -152,7 +152,7 @@ class CorrelatedSampler(GaussianSampler):
         log_probs: Tensor,
         log_std: Tensor,
         generator: torch.Generator,
-        correlation: float,
+        correlation: Tensor,
         resets: Tensor,
     ) -> None:
         super().__init__(actions, log_probs, log_std, generator)
@@ -164,7 +164,7 @@ class CorrelatedSampler(GaussianSampler):
         """(N, A) actions of step t, as the environment takes them; of some environments alone, in `columns`."""
         noise = self.actions[t, columns]
         if t:
-            beta = torch.where(self.resets[t, columns], 0.0, self.correlation)[:, None]
+            beta = torch.where(self.resets[t, columns], 0.0, self.correlation[columns])[:, None]
             noise.mul_((1 - beta.square()).sqrt()).add_(beta * self._noise[columns])
             self.log_probs[t, columns] = -0.5 * noise.square().sum(-1) - self._log_scale[columns]
         self._noise[columns] = noise

@@ -87,6 +87,14 @@ class Population:
         """(N,) int64: the agent that acts in each environment."""
         return torch.arange(self.num_agents, device=device).repeat_interleave(self.envs_of(device))
 
+    def spread(self, share: float, device: torch.device | None = None) -> Tensor:
+        """(N,) bool: so large a share of each agent's environments, evenly spread over them, rounded down."""
+        agents = self.agent_of_env(device)
+        number = torch.arange(self.num_envs, device=device) - self.first_envs(device)[agents]
+        # the n-th is one where floor(share (n + 1)) is larger than floor(share n)
+        counted = (torch.stack([number, number + 1]).double() * share + 1e-9).floor()
+        return counted[1] > counted[0]
+
     def first_envs(self, device: torch.device | None = None) -> Tensor:
         """(K,) int64: the first environment of each agent."""
         envs = self.envs_of(device)

@@ -65,6 +65,8 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
     ) -> None:
         super().__init__(world, policy, population)
         self.settings, self.num_minibatches = settings, minibatches
+        spread = population.spread(settings.correlated_share, self.device)
+        self._correlation = settings.noise_correlation * spread.float()
         self.room = require_room(room_for(policy, shape, minibatches), shape, minibatches, self.device)
         self.mirror = self._mirror() if settings.symmetry else None
         self.buffer = RolloutBuffer(shape, self.device)
@@ -176,15 +178,18 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
 
     def _sampler(self, rows: Expression) -> Sampler:
         """Of the actions of a rollout, for the agents that act."""
-        buffer, beta = self.buffer, self.settings.noise_correlation
+        buffer, settings = self.buffer, self.settings
         actions, log_probs, resets = (
             field[:, : self.population.num_envs] for field in (buffer.actions, buffer.log_probs, buffer.resets)
         )
         if self.policy.discrete:
             return CategoricalSampler(actions, log_probs, rows.log_std, self.generator)
-        if not beta:
+        if not settings.noise_correlation or not settings.correlated_share:
             return GaussianSampler(actions, log_probs, rows.log_std, self.generator)
-        return CorrelatedSampler(actions, log_probs, rows.log_std, self.generator, beta, resets)
+        correlation = (
+            settings.noise_correlation * self.population.spread(settings.correlated_share, self.device).float()
+        )
+        return CorrelatedSampler(actions, log_probs, rows.log_std, self.generator, correlation, resets)
 
     def _store(self, t: int, result: StepResult, rows: Expression, state: Tensor) -> None:
         """Keep the outcome of step t, and the values of the states in which episodes were truncated."""

@@ -29,6 +29,7 @@ class OnPolicySettings:
         reward_scale: Rewards are multiplied by this before the critic sees them; reported returns are not.
         noise_correlation: Of the exploration noise from one step to the next in an episode and a rollout, which carries
             further; the ratios of the losses stay those of single steps (as in colored-noise PPO, arXiv 2312.11091).
+        correlated_share: Of each agent's environments that have such noise; the others draw theirs anew in every step.
         symmetry: Also learn from the mirror image of every sample, where the task is symmetric: its environment then
             tells how observations and actions are mirrored. Learning takes twice as long.
     """
@@ -44,6 +45,7 @@ class OnPolicySettings:
     n_step: int = 3
     reward_scale: float = 1.0
     noise_correlation: float = 0.0
+    correlated_share: float = 1.0
     symmetry: bool = False
 
     def __post_init__(self) -> None:
@@ -62,7 +64,8 @@ class OnPolicySettings:
         for name in ("gamma", "gae_lambda"):
             require_range(f"{_KEY}.{name}", getattr(self, name), 0, 1)
         require_range(f"{_KEY}.reward_scale", self.reward_scale, 0, open_low=True)
-        require_range(f"{_KEY}.noise_correlation", self.noise_correlation, 0, 1)
+        for name in ("noise_correlation", "correlated_share"):
+            require_range(f"{_KEY}.{name}", getattr(self, name), 0, 1)
 
     @property
     def passes(self) -> int:

@@ -90,3 +90,19 @@ class TestMasterShare:
     def test_equal_parts_are_not_assumed_where_there_are_none(self) -> None:
         with pytest.raises(AssertionError):
             _ = Population(3, 5, 0.6).envs_per_agent
+
+
+@pytest.mark.parametrize(
+    ("share", "wanted"),
+    [
+        (0.0, "0000000 000 000"),
+        (0.5, "0101010 010 010"),
+        (1 / 3, "0010010 001 001"),
+        (0.75, "0111011 011 011"),
+        (1.0, "1111111 111 111"),
+    ],
+)
+def test_a_share_of_every_agents_environments_is_spread_over_them(share: float, wanted: str) -> None:
+    population = Population(3, 13, master_share=7 / 13)
+    assert population.envs_of().tolist() == [7, 3, 3]
+    assert population.spread(share).int().tolist() == [int(each) for each in wanted.replace(" ", "")]

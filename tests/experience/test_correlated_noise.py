@@ -18,7 +18,7 @@ def test_noise_by_hand() -> None:
     resets[2, 1] = True
     draws = torch.empty(4, 2, 3).normal_(generator=torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(0)
-    sampler = CorrelatedSampler(actions, log_probs, log_std, generator, BETA, resets)
+    sampler = CorrelatedSampler(actions, log_probs, log_std, generator, torch.full((2,), BETA), resets)
     for t in range(4):
         told = sampler.sample(t, Gaussian(mean, log_std))
         assert torch.equal(told, actions[t].clamp(-1, 1))
@@ -47,6 +47,20 @@ def test_everybodys_noise_goes_on(network: str) -> None:
         assert started.any()
 
 
+@both_networks
+def test_a_share_of_each_agents_environments_has_it_and_the_others_do_as_without(network: str) -> None:
+    plain, mixed = (
+        make_dataset(policy=make_policy(**NETWORKS[network]), noise_correlation=beta, correlated_share=0.5)
+        for beta in (0.0, BETA)
+    )
+    plain.collect()
+    mixed.collect()
+    anew = (plain.buffer.actions[1:, :N] == mixed.buffer.actions[1:, :N]).all(-1).all(0)
+    # environments of an agent in turn: the second of two goes on, whoever it is
+    first = mixed.population.first_envs()[mixed.agent_ids]
+    assert torch.equal(~anew, (torch.arange(N) - first) % 2 == 1)
+
+
 def test_the_noise_of_an_only_agent_is_correlated_too() -> None:
     plain, correlated = (
         make_dataset(policy=make_policy(1), off_policy_ratio=0.0, noise_correlation=beta) for beta in (0.0, BETA)
@@ -70,7 +84,8 @@ def test_it_is_as_wide_as_before_and_as_correlated_as_told() -> None:
     actions, log_probs = torch.zeros(40, 3000, 1), torch.zeros(40, 3000)
     zeros = torch.zeros(3000, 1)
     resets = torch.zeros(41, 3000, dtype=torch.bool)
-    sampler = CorrelatedSampler(actions, log_probs, zeros, torch.Generator().manual_seed(0), BETA, resets)
+    generator = torch.Generator().manual_seed(0)
+    sampler = CorrelatedSampler(actions, log_probs, zeros, generator, torch.full((3000,), BETA), resets)
     for t in range(40):
         sampler.sample(t, Gaussian(zeros, zeros))
     # 3000 products of two such numbers have a mean with a deviation of at most sqrt(2 / 3000)
