@@ -71,6 +71,12 @@ RECIPES = {
         "Gymnasium's Pendulum-v1, swung up and held: soft actor-critic, a minute on two cores.",
         "Mass, length and torque limit as Gymnasium has them by default. Needs the extra gymnasium. One seed.",
     ),
+    "two_arm_reach": Recipe(
+        "two_arm_reach",
+        "Two robot arms bring their hands to points, again and again: EPO, ten minutes on two cores.",
+        "Points in a box before each arm, fingers held straight, this simulator alone: nothing but physics keeps the"
+        " arms from the table and from each other. One seed.",
+    ),
     "regrasp_cube": Recipe(
         "regrasp_cube",
         "One arm and hand lift a cube and hold it at targets: EPO, two hours on one core.",
