@@ -5,7 +5,7 @@ from dataclasses import fields
 
 from epo_lightning.algorithm.diversity import DiversitySettings
 from epo_lightning.algorithm.losses import LossSettings
-from epo_lightning.experience.settings import RolloutSettings
+from epo_lightning.experience.settings import OnPolicySettings, RolloutSettings
 from epo_lightning.learner.images import ImageSettings
 from epo_lightning.learner.initial import GeneInitialSettings
 from epo_lightning.learner.networks import NetworkSettings
@@ -13,7 +13,7 @@ from epo_lightning.learner.observations import Groups, pixels
 from epo_lightning.learner.optimizer import GeneOptimizerSettings
 
 _Settings = (
-    RolloutSettings | LossSettings | DiversitySettings | GeneInitialSettings | ImageSettings | GeneOptimizerSettings
+    OnPolicySettings | LossSettings | DiversitySettings | GeneInitialSettings | ImageSettings | GeneOptimizerSettings
 )
 _OF_SEVERAL = ("model.rollout.master_share", "model.rollout.off_policy_ratio", "model.optimizer.gene_rate")
 _OFF_POLICY = (
@@ -60,8 +60,7 @@ def idle_settings(
     if loss.coupling_coefficient == 0:
         uncoupled = "model.loss.coupling_coefficient is 0"
         reasons |= dict.fromkeys(("model.rollout.coupling_followers", "model.loss.coupling_temperature"), uncoupled)
-    if discrete:
-        reasons["model.rollout.noise_correlation"] = "the task has choices for actions"
+    reasons |= _of_noise(rollout, discrete)
     reasons |= _of_encoders(images)
     if diversity.coefficient == 0:
         classifier = ("hidden", "learning_rate", "num_minibatches")
@@ -79,6 +78,16 @@ def idle_settings(
     return _line(reasons, groups)
 
 
+def idle_noise(rollout: OnPolicySettings, discrete: bool) -> str:
+    """The same of the exploration noise.
+
+    Args:
+        rollout: Of the rollouts.
+        discrete: The task has choices for actions.
+    """
+    return _line(_of_noise(rollout, discrete), {"rollout": rollout})
+
+
 def idle_encoders(network: ImageSettings, groups: Groups) -> str:
     """The same of encoders, where an observation's groups have no image.
 
@@ -87,6 +96,14 @@ def idle_encoders(network: ImageSettings, groups: Groups) -> str:
         groups: Of the observation.
     """
     return _line(_of_encoders(bool(pixels(groups))), {"network": network})
+
+
+def _of_noise(rollout: OnPolicySettings, discrete: bool) -> dict[str, str]:
+    """Why each setting of the noise has no effect."""
+    names = ("model.rollout.noise_correlation", "model.rollout.correlated_share")
+    if discrete:
+        return dict.fromkeys(names, "the task has choices for actions")
+    return {} if rollout.noise_correlation else {names[1]: "model.rollout.noise_correlation is 0"}
 
 
 def _of_encoders(images: bool) -> dict[str, str]:

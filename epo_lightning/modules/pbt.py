@@ -35,7 +35,7 @@ from epo_lightning.learner.stacked_networks import StackedActorCritic
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.identity import Identity
-from epo_lightning.modules.idle_settings import idle_encoders
+from epo_lightning.modules.idle_settings import idle_encoders, idle_noise
 from epo_lightning.modules.stepper import Stepper
 
 _KL = DIAGNOSTICS.index("approx_kl")
@@ -130,13 +130,10 @@ class PBTModule(PopulationModule):
         )
         if world.device.type == "cuda":
             rank_zero_info(f"Memory: {dataset.room}")
-        if idle := idle_encoders(self.network_settings, world.env.spec.groups):
-            rank_zero_info(idle)
-        if world.env.spec.discrete and settings.noise_correlation:
-            rank_zero_info(
-                f"Without effect: model.rollout.noise_correlation {settings.noise_correlation}"
-                " (the task has choices for actions)"
-            )
+        spec = world.env.spec
+        for idle in (idle_encoders(self.network_settings, spec.groups), idle_noise(settings, spec.discrete)):
+            if idle:
+                rank_zero_info(idle)
         shape = dataset.buffer.shape
         if world.device.type == "cpu" and is_large(self.policy, shape, settings.num_epochs * settings.passes):
             estimate = estimate_iteration(world, self.policy, shape, settings.num_epochs * settings.passes)

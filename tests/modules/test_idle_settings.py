@@ -6,12 +6,16 @@ import pytest
 
 from epo_lightning.algorithm.diversity import DiversitySettings
 from epo_lightning.algorithm.losses import LossSettings
-from epo_lightning.experience.settings import RolloutSettings
+from epo_lightning.experience.settings import OnPolicySettings, RolloutSettings
+from epo_lightning.learner.actor_critic import ActorCriticSettings
+from epo_lightning.learner.deterministic import PQLNetworkSettings
 from epo_lightning.learner.initial import GeneInitialSettings
 from epo_lightning.learner.networks import NetworkSettings
+from epo_lightning.learner.observations import Group
 from epo_lightning.learner.optimizer import GeneOptimizerSettings
+from epo_lightning.learner.q_networks import SACNetworkSettings
 from epo_lightning.modules import epo
-from epo_lightning.modules.idle_settings import idle_settings
+from epo_lightning.modules.idle_settings import idle_encoders, idle_noise, idle_settings
 from tests.support.command_line import Cli
 
 
@@ -108,6 +112,9 @@ def test_noise_that_is_not_correlated() -> None:
         line = idle_settings(agents, network, correlated, *rest, discrete=True)
         assert line == "Without effect: model.rollout.noise_correlation 0.9 (the task has choices for actions)"
         assert idle_settings(agents, network, correlated, *rest) == ""
+        share = RolloutSettings(correlated_share=0.5)
+        line = "Without effect: model.rollout.correlated_share 0.5 (model.rollout.noise_correlation is 0)"
+        assert idle_settings(agents, network, share, *rest) == line
 
 
 def test_an_encoder_without_images_is_told() -> None:
@@ -117,3 +124,13 @@ def test_an_encoder_without_images_is_told() -> None:
         assert word in line
     settings = RolloutSettings(), LossSettings(), DiversitySettings(), GeneInitialSettings()
     assert idle_settings(4, network, *settings, images=True) == ""
+
+
+def test_networks_of_other_algorithms_say_so_too() -> None:
+    line = "Without effect: model.network.image_features 8 (the task has no images)"
+    for settings in (ActorCriticSettings, SACNetworkSettings, PQLNetworkSettings):
+        assert idle_encoders(settings(image_features=8), (Group("pose", 2),)) == line
+        assert idle_encoders(settings(image_features=8), (Group("eye", (4, 4, 1)),)) == ""
+    assert idle_noise(OnPolicySettings(correlated_share=0.5), False).endswith("(model.rollout.noise_correlation is 0)")
+    assert idle_noise(OnPolicySettings(noise_correlation=0.5, correlated_share=0.5), False) == ""
+    assert idle_noise(OnPolicySettings(noise_correlation=0.5), True).endswith("(the task has choices for actions)")
