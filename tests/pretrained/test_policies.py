@@ -12,7 +12,7 @@ from epo_lightning.limits import Mistake
 from epo_lightning.modules import contents
 from epo_lightning.run.checkpoint import fingerprint, read_checkpoint
 
-NAMES = ("cartpole", "pendulum", "quickstart", "regrasp_cube", "wall_maze")
+NAMES = ("cartpole", "pendulum", "quickstart", "regrasp_cube", "two_arm_reach", "wall_maze")
 MOST_BYTES = 1_000_000
 CARD = {"title", "task", "made", "curve", "evaluation", "limits", "checkpoint"}
 MADE = {"command", "algorithm", "agents", "seed", "commit", "started", "versions", "device", "env_steps", "iterations"}
