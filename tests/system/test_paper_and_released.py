@@ -30,6 +30,7 @@ BOTH: dict[str, object] = {
     "model.rollout.off_policy_ratio": 1.0,
     "model.rollout.mu_cap": float("inf"),
     "model.rollout.noise_correlation": 0.0,
+    "model.rollout.correlated_share": 1.0,
     "model.rollout.master_share": None,
     "model.initial.fan_in": "joint",
     "model.initial.gene_gain": 1.0,
@@ -80,23 +81,29 @@ def test_what_measured_best_here(under: str, capsys: pytest.CaptureFixture[str])
     assert config["model"]["initial"] == wanted
     assert config["model"]["optimizer"]["gene_rate"] == 0.25
     rollout = config["model"]["rollout"]
-    assert (rollout["noise_correlation"], rollout["master_share"], rollout["mu_cap"]) == (0.8, 0.25, 1.0)
+    assert (rollout["noise_correlation"], rollout["correlated_share"]) == (0.8, 0.5)
+    assert (rollout["master_share"], rollout["mu_cap"]) == (0.25, 1.0)
     evolution = callbacks(config)["GeneticEvolution"]
     assert (evolution["num_offspring"], evolution["adoption_margin"]) == (1, 0.2)
 
 
-@pytest.mark.parametrize("task", ["pendulum_swingup", "cartpole_swingup", "mountain_car"])
-def test_what_the_long_sparse_tasks_are(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+TASKS = (
+    "pendulum_swingup", "cartpole_swingup", "mountain_car", "ball_in_cup", "two_goals", "two_goals_far",
+    "wall_maze_medium", "wall_maze_hard", "point_maze",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_tasks_that_tell_methods_apart_are_ours_and_beside_it_tuned_ppo(
+    task: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     own, under = (resolved(capsys, *words) for words in (["--config", task], ["--config", task, "--config", "ours"]))
     assert own["model"] == under["model"]
     generations = [callbacks(config)["GeneticEvolution"] for config in (own, under)]
     assert generations[0] == generations[1] | {"every_n_env_steps": 64 * own["data"]["num_envs"]}
-    for config in (
-        resolved(capsys, *words) for words in (["--config", f"ppo_{task}"], ["--config", "ppo_two_goals_far"])
-    ):
-        model = config["model"]
-        assert (model["initial"]["action_gain"], model["loss"]["entropy_floor"]) == (4.0, 0.1)
-        assert model["rollout"]["noise_correlation"] == 0.8
+    model = resolved(capsys, "--config", f"ppo_{task}")["model"]
+    assert (model["num_agents"], model["initial"]["action_gain"], model["loss"]["entropy_floor"]) == (1, 4.0, 0.1)
+    assert (model["rollout"]["noise_correlation"], model["rollout"]["correlated_share"]) == (0.8, 0.5)
 
 
 ROBOTS = ("two_arm", "two_arm_hole", "single_arm_regrasp", "single_arm_throw", "two_arm_isaacgym", "regrasp_cube")
