@@ -16,8 +16,16 @@ _OF_A_RUN = (
     *("data.env.init_args.threads", "data.env.init_args.vectorization", "data.env.init_args.python"),
 )
 """Settings that may differ between seeds of one method."""
-_SINCE = {"model.optimizer.gene_rate": 1.0}
-"""Settings of EPO that older runs do not know, and what they did: younger ones with that value are their seeds."""
+_ENCODERS: dict[str, Any] = {"model.network.image_channels": [16, 32, 32], "model.network.image_features": 64}
+_SINCE: dict[str, dict[str, Any]] = {
+    "epo": {"model.optimizer.gene_rate": 1.0, "model.rollout.correlated_share": 1.0},
+    "pbt": {"model.rollout.correlated_share": 1.0, **_ENCODERS},
+    "sac": _ENCODERS,
+    "pql": _ENCODERS,
+}
+"""By algorithm, settings that older runs do not know, and what they did: younger ones that do so are their seeds."""
+_GONE = {"model.network.shared_log_std": False}
+"""Settings that a version had, and the value that did nothing."""
 _WATCHERS = ("NaNGuard", "VideoRecorder", "NetworkScaleProfiler", "PopulationDiagnostics")
 """Callbacks that change nothing of a training."""
 _SELECTS = ("GeneticEvolution", "PopulationBasedTraining")
@@ -87,9 +95,9 @@ def settings(config: dict[str, Any]) -> Settings:
     A callback's settings are told under its class: `GeneticEvolution.num_elites`.
     """
     flat = dict(_flatten({**config, "algorithm": config.get("algorithm") or DEFAULT_ALGORITHM}))
-    if flat["algorithm"] == DEFAULT_ALGORITHM:
-        flat = {**_SINCE, **flat}
-    return {name: value for name, value in flat.items() if not name.startswith(_OF_A_RUN)}
+    flat = {**_SINCE.get(flat["algorithm"], {}), **flat}
+    idle = {name for name, value in _GONE.items() if flat.get(name) == value}
+    return {name: value for name, value in flat.items() if name not in idle and not name.startswith(_OF_A_RUN)}
 
 
 def differences(groups: Sequence[Group]) -> dict[str, list[Any]]:

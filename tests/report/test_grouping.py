@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from epo_lightning.report.grouping import Group, differences, group
 from epo_lightning.report.reading import find_runs, read_run
@@ -44,6 +45,28 @@ def test_a_run_of_before_a_setting_is_a_seed_of_those_that_do_as_it_did(
     make_run(tmp_path / "before")
     since = make_run(tmp_path / "since", seed=1) / "config.yaml"
     since.write_text(since.read_text().replace("model:", f"model:\n  optimizer: {{gene_rate: {rate}}}"))
+    assert len(grouped(tmp_path)) == groups
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "told", "groups"),
+    [
+        ("epo", "rollout: {correlated_share: 1.0}", 1),
+        ("epo", "rollout: {correlated_share: 0.5}", 2),
+        ("epo", "network: {shared_log_std: false}", 1),
+        ("epo", "network: {shared_log_std: true}", 2),
+        ("pbt", "network: {image_channels: [16, 32, 32], image_features: 64}", 1),
+        ("sac", "network: {image_channels: [16, 32, 32], image_features: 64}", 1),
+        ("pql", "network: {image_channels: [8], image_features: 64}", 2),
+    ],
+)
+def test_settings_that_came_or_went_part_no_seeds_where_they_do_nothing(
+    tmp_path: Path, algorithm: str, told: str, groups: int
+) -> None:
+    for seed, more in enumerate(("", told)):
+        config = make_run(tmp_path / str(seed), seed=seed) / "config.yaml"
+        content = yaml.safe_load(config.read_text()) | {"algorithm": algorithm, "model": yaml.safe_load(more) or {}}
+        config.write_text(yaml.safe_dump(content))
     assert len(grouped(tmp_path)) == groups
 
 
