@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 from collections.abc import Callable
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from epo_lightning.limits import recorded_ranges, require_range
@@ -27,7 +27,7 @@ def ranges_of(module: type) -> dict[str, str]:
         _build(module)
         _build(RolloutDataModule, env=None)
         _build(RunCheckpoints)
-    return found
+    return {key: words for key, words in found.items() if _has(module, key)}
 
 
 def ranges_of_class(kind: Callable[..., Any], **given: Any) -> dict[str, str]:
@@ -40,6 +40,15 @@ def ranges_of_class(kind: Callable[..., Any], **given: Any) -> dict[str, str]:
     with recorded_ranges() as found:
         _build(kind, **given)
     return {key.rpartition(".")[2]: words for key, words in found.items()}
+
+
+def _has(module: type, key: str) -> bool:
+    """Whether `key` is a setting of the algorithm, and not of one whose networks it builds."""
+    section, _, inside = key.removeprefix("model.").partition(".")
+    kind = get_type_hints(module.__init__).get(section)  # type: ignore[misc]
+    if not inside or not key.startswith("model.") or not isinstance(kind, type) or not is_dataclass(kind):
+        return True
+    return inside.partition(".")[0] in {field.name for field in fields(kind)}
 
 
 def _settings(kind: type) -> list[type]:
