@@ -9,7 +9,7 @@ from typing import Any
 
 from epo_lightning.sweep.settings import assign
 
-KEYS = ("trainer.callbacks", "trainer.logger")
+LISTS = ("trainer.callbacks", "trainer.logger")
 
 
 class Listed:
@@ -20,7 +20,7 @@ class Listed:
 
     def key_of(self, flag: str) -> str | None:
         """The list that holds what `flag` sets, where that is an argument of one of its objects."""
-        for key in KEYS:
+        for key in LISTS:
             inside = flag.removeprefix(f"{key}.")
             if inside != flag and inside[:1].isupper():
                 return key
@@ -29,7 +29,7 @@ class Listed:
     def names_members(self, key: str, value: object) -> bool:
         """Whether a file gives arguments of single objects instead of the list `key`."""
         return (
-            key in KEYS
+            key in LISTS
             and isinstance(value, Mapping)
             and bool(value)
             and all(str(each)[:1].isupper() for each in value)
@@ -38,18 +38,26 @@ class Listed:
     def note(self, key: str, value: object) -> None:
         """`key` is `value` now; with `+` behind it that was added."""
         whole = key.removesuffix("+")
-        if whole not in KEYS:
+        if whole not in LISTS:
             return
         given = value if isinstance(value, list) else [value]
         objects = [{"class_path": each} if isinstance(each, str) else each for each in given]
         before = self._objects.get(whole, []) if key != whole else []
         self._objects[whole] = [*before, *(each for each in objects if isinstance(each, Mapping))]
 
+    def note_argument(self, flag: str, value: object) -> None:
+        """`flag` sets an argument of the object that was added last, as `trainer.callbacks.num_elites` does."""
+        for key in LISTS:
+            inside = flag.removeprefix(f"{key}.")
+            objects = self._objects.get(key)
+            if inside != flag and objects and inside.removeprefix("init_args") and inside != "class_path":
+                assign(objects[-1].setdefault("init_args", {}), inside.removeprefix("init_args."), value)
+
     def change(self, key: str, inside: str, value: object) -> list[Any]:
         """The objects of the list, one of which has another argument from now on.
 
         Args:
-            key: One of `KEYS`.
+            key: One of `LISTS`.
             inside: The class and its argument, with dots.
             value: What it becomes.
 

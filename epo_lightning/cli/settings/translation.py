@@ -14,7 +14,7 @@ import yaml
 from epo_lightning.cli.arguments import CONFIGS
 from epo_lightning.cli.settings.explanation import parameters_of
 from epo_lightning.cli.settings.keys import ParserKeys
-from epo_lightning.cli.settings.listed import Listed
+from epo_lightning.cli.settings.listed import LISTS, Listed
 from epo_lightning.cli.settings.own_classes import OWN, in_full, require_known
 from epo_lightning.cli.settings.values import as_text, at_home, loaded, names_class
 from epo_lightning.documents.config_file import ConfigFile, read_config
@@ -103,6 +103,8 @@ class Translation:
             else:
                 self.sources.append(key)
                 out.append(f"{name}={self._flag(key, value)}")
+                if key.startswith(tuple(f"{each}." for each in LISTS)):
+                    self._listed.note_argument(key, loaded(key, value))
         return out
 
     def text(self, config: Mapping[str, Any]) -> str:

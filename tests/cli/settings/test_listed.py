@@ -58,6 +58,9 @@ def test_callbacks_that_were_added_and_those_of_a_list_that_came_later(callbacks
     words = ("--config", "wall_maze", "--trainer.callbacks+", "NetworkScaleProfiler", profiler, 7)
     found = callbacks(*words, f"{EVOLUTION}.num_elites", 2)
     assert (found["NetworkScaleProfiler"]["num_iterations"], found["GeneticEvolution"]["num_elites"]) == (7, 2)
+    last = ("--trainer.callbacks+=GeneticEvolution", "--trainer.callbacks.num_elites=1")
+    found = callbacks("--config", "sapg", *last, f"{EVOLUTION}.mutation_sigma", 0.3)
+    assert (found["GeneticEvolution"]["num_elites"], found["GeneticEvolution"]["mutation_sigma"]) == (1, 0.3)
     later = ("--trainer.callbacks", "[NaNGuard, GeneticEvolution]", f"{EVOLUTION}.num_elites", 1)
     found = callbacks("--config", "wall_maze", *later)
     assert [*found] == ["NaNGuard", "GeneticEvolution"]
