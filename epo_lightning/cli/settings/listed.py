@@ -17,6 +17,7 @@ class Listed:
 
     def __init__(self) -> None:
         self._objects: dict[str, list[Any]] = {}
+        self._whole: list[str] = []
 
     def key_of(self, flag: str) -> str | None:
         """The list that holds what `flag` sets, where that is an argument of one of its objects."""
@@ -40,10 +41,21 @@ class Listed:
         whole = key.removesuffix("+")
         if whole not in LISTS:
             return
+        if key == whole and isinstance(value, list):
+            self._whole.append(key)
         given = value if isinstance(value, list) else [value]
         objects = [{"class_path": each} if isinstance(each, str) else each for each in given]
         before = self._objects.get(whole, []) if key != whole else []
         self._objects[whole] = [*before, *(each for each in objects if isinstance(each, Mapping))]
+
+    def given_whole(self) -> list[str]:
+        """The lists that were given whole since this was last asked.
+
+        jsonargparse lets an object of a new list keep arguments of the old list's object where both lists are of one
+        length and both objects of one class; so the old list has to be emptied first.
+        """
+        whole, self._whole = self._whole, []
+        return whole
 
     def note_argument(self, flag: str, value: object) -> None:
         """`flag` sets an argument of the object that was added last, as `trainer.callbacks.num_elites` does."""

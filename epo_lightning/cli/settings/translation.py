@@ -95,14 +95,16 @@ class Translation:
                     waiting.insert(0, "true")
                 value = waiting.pop(0)
             if name in ("--config", "-c"):
-                out.append(f"--config={self._file(Path(value))}")
+                text = self._file(Path(value))
+                out += [*self._emptied(), f"--config={text}"]
             elif (whole := self._listed.key_of(key)) is not None:
                 self.sources.append(key)
                 changes = {key.removeprefix(f"{whole}."): loaded(key, value)}
                 out.append(f"--{whole}={transport(self._changed(whole, changes, None))}")
             else:
                 self.sources.append(key)
-                out.append(f"{name}={self._flag(key, value)}")
+                text = self._flag(key, value)
+                out += [*self._emptied(), f"{name}={text}"]
                 if key.startswith(tuple(f"{each}." for each in LISTS)):
                     self._listed.note_argument(key, loaded(key, value))
         return out
@@ -111,7 +113,9 @@ class Translation:
         """The configuration of a checkpoint, for `--config`; a name of a file in it is only a text."""
         self._reads_files = False
         try:
-            return as_text(self._group("", marked(config), None))
+            text = as_text(self._group("", marked(config), None))
+            self._listed.given_whole()  # over nothing
+            return text
         except Mistake as mistake:
             raise Mistake(f"ckpt_path: the configuration in the checkpoint cannot be used: {mistake}") from None
         finally:
@@ -162,6 +166,10 @@ class Translation:
             where = _place(file, key)
             raise Mistake(f"{where}{key} holds keys, such as {self._example(key)}, not a value; got {plain(value)!r}")
         return self._group(key, value, file)
+
+    def _emptied(self) -> list[str]:
+        """Flags in front of what gives lists whole, so that nothing of an older list stays."""
+        return [f"--{key}=null" for key in self._listed.given_whole()]
 
     def _is_config(self, name: str) -> bool:
         return (CONFIGS / f"{name}.yaml").is_file() or Path(name).is_file()

@@ -77,6 +77,37 @@ def test_over_a_checkpoint_and_kept_in_the_run(cli: Cli, callbacks: Callbacks) -
     assert changed["GeneticEvolution"] == kept | {"num_elites": 2}
 
 
+LIST = "[{class_path: GeneticEvolution, init_args: {num_elites: 3}}, NaNGuard]"
+
+
+@pytest.mark.parametrize("below", ["ours", "laptop", "cpo", "checkpoint"])
+@pytest.mark.parametrize("given", ["file", "flag"])
+def test_a_whole_list_keeps_nothing_of_the_list_before(cli: Cli, callbacks: Callbacks, below: str, given: str) -> None:
+    fresh = callbacks("--config", "ppo", "--trainer.callbacks", LIST)
+    words: tuple[str, ...] = ("--config", "wall_maze", "--config", below)
+    if below == "checkpoint":
+        small = ("--data.num_envs", 64, "--model.rollout.horizon", 4, "--run_dir", "run", "--trainer.max_epochs", 1)
+        outcome = cli("fit", "--config", "two_goals_far", *small)
+        assert outcome.code == 0, outcome.err
+        words = ("--ckpt_path", "run")
+        assert callbacks(*words)["GeneticEvolution"]["adoption_margin"] == 0.2
+    Path("mine.yaml").write_text(f"trainer.callbacks: {LIST}\n")
+    own = ("--config", "mine.yaml") if given == "file" else ("--trainer.callbacks", LIST)
+    assert callbacks(*words, *own) == fresh
+    added = callbacks(*words, *own, "--trainer.callbacks+", "PopulationDiagnostics")
+    assert added == fresh | {"PopulationDiagnostics": added["PopulationDiagnostics"]}
+
+
+def test_loggers_alike(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    first = "[{class_path: CSVLogger, init_args: {save_dir: logs, name: mine}}]"
+    Path("first.yaml").write_text(f"base: wall_maze\ntrainer.logger: {first}\n")
+    second = ("--trainer.logger", "[{class_path: CSVLogger, init_args: {save_dir: there}}]")
+    with pytest.raises(SystemExit, match="0"):
+        cli("fit", "--config", "first.yaml", *second, "--print_config")
+    (logger,) = yaml.safe_load(capsys.readouterr().out)["trainer"]["logger"]
+    assert (logger["init_args"]["save_dir"], logger["init_args"]["name"]) == ("there", "lightning_logs")
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
