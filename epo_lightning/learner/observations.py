@@ -155,11 +155,7 @@ def require_own_critic(groups: Groups, separate_critic: bool) -> None:
         )
 
 
-def refuse_images(
-    groups: Groups,
-    who: str,
-    remedy: str = "choose --algorithm epo, pbt, sac or pql, whose networks have encoders of images",
-) -> None:
+def refuse_images(groups: Groups, who: str, remedy: str) -> None:
     """Refuse images where there is no encoder for them.
 
     Raises:

@@ -16,7 +16,11 @@ from torch.nn import functional
 Stacked = TypeVar("Stacked", bound=nn.Module)
 
 
-class StackedLinear(nn.Module):
+class StackedLayer(nn.Module):
+    """What K networks have, each with weights of its own; called with rows, and with the networks asked or None."""
+
+
+class StackedLinear(StackedLayer):
     """K linear layers, each initialised as `torch.nn.Linear` is.
 
     Args:
@@ -43,7 +47,7 @@ class StackedLinear(nn.Module):
         )
 
 
-class StackedLayerNorm(nn.Module):
+class StackedLayerNorm(StackedLayer):
     """K layer normalisations, each as `torch.nn.LayerNorm` is.
 
     Args:
@@ -87,7 +91,7 @@ def side_by_side(x: Tensor, layers: Sequence[StackedLinear], networks: Tensor | 
 def through(layers: Iterable[nn.Module], x: Tensor, networks: Tensor | None = None) -> Tensor:
     """(A, B, O) of x (A, B, I): what comes out of stacked layers and non-linearities, of all networks or of some."""
     for layer in layers:
-        x = layer(x, networks) if isinstance(layer, StackedLinear | StackedLayerNorm) else layer(x)
+        x = layer(x, networks) if isinstance(layer, StackedLayer) else layer(x)
     return x
 
 

@@ -7,21 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from epo_lightning.learner.activations import ACTIVATIONS, Activation
 from epo_lightning.learner.deterministic import PQLNetworkSettings
+from epo_lightning.learner.images import ImageSettings
 from epo_lightning.learner.normalization import RunningMoments
-from epo_lightning.learner.observations import Groups, refuse_images, seen_by_actors
+from epo_lightning.learner.observations import Groups, pixels, seen_by_actors, seen_groups
 from epo_lightning.learner.policy import NormalizingPolicy
 from epo_lightning.learner.stacked import stacked_mlp
+from epo_lightning.learner.stacked_images import stacked_encoder
 from epo_lightning.learner.stacked_standalone import StackedMLP
 from epo_lightning.learner.standalone import Standalone
 
 
 @dataclass(frozen=True)
-class CEMNetworkSettings:
+class CEMNetworkSettings(ImageSettings):
     """Size and shape of the actors and of the two critics that they share.
 
     Args:
@@ -39,12 +41,20 @@ class CEMNetworkSettings:
     obs_clip: float = 5.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         assert self.of_critics  # which refuses what makes no network
 
     @property
     def of_critics(self) -> PQLNetworkSettings:
         """The critics' part, as `TwinCritic` takes it: they tell the mean of the return."""
-        return PQLNetworkSettings(self.actor, self.critic, self.critic_activation, obs_clip=self.obs_clip)
+        return PQLNetworkSettings(
+            self.actor,
+            self.critic,
+            self.critic_activation,
+            obs_clip=self.obs_clip,
+            image_channels=self.image_channels,
+            image_features=self.image_features,
+        )
 
 
 class StackedActor(NormalizingPolicy):
@@ -62,11 +72,12 @@ class StackedActor(NormalizingPolicy):
         self, num_agents: int, obs_dim: int, act_dim: int, settings: CEMNetworkSettings, groups: Groups = ()
     ) -> None:
         super().__init__()
-        refuse_images(groups, "--algorithm cem_rl")
         self.num_agents, self.sees = num_agents, seen_by_actors(groups, obs_dim)
-        self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip, epsilon=1e-4)
+        self.obs_moments = RunningMoments((obs_dim,), clip=settings.obs_clip, epsilon=1e-4, pixels=pixels(groups))
         activation = ACTIVATIONS[settings.actor_activation]
-        self.mlp = stacked_mlp(num_agents, self.sees, settings.actor, act_dim, activation)
+        encoder, inputs = stacked_encoder(num_agents, seen_groups(groups), self.sees, settings, activation)
+        mlp = stacked_mlp(num_agents, inputs, settings.actor, act_dim, activation)
+        self.mlp = mlp if encoder is None else nn.Sequential(encoder, *mlp)
 
     def initial_state(self, rows: int, device: torch.device | None = None) -> Tensor:
         """(0, N, 0): there is nothing to remember."""

@@ -10,11 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from epo_lightning.learner.activations import ACTIVATIONS
-from epo_lightning.learner.actor_critic import ActorCriticSettings
-from epo_lightning.learner.images import ImageEncoder
+from epo_lightning.learner.images import EncoderSettings, ImageEncoder, require_convolutions
 from epo_lightning.learner.observations import Groups
-from epo_lightning.learner.stacked import StackedLinear, rows_of
+from epo_lightning.learner.stacked import StackedLayer, StackedLinear, rows_of
 from epo_lightning.learner.stacked_trunks import StackedTrunk
 
 
@@ -44,24 +42,25 @@ class StackedConvolution(nn.Module):
         return functional.conv2d(x, weight.flatten(0, 1), bias.flatten(), stride=2, padding=1, groups=len(weight))
 
 
-class StackedImageEncoder(nn.Module):
+class StackedImageEncoder(StackedLayer):
     """`ImageEncoder` of K networks.
 
     Args:
         networks: K.
         groups: What is seen, at least one image.
-        settings: See `ImageSettings`.
+        settings: Size of the encoders.
+        activation: Non-linearity.
 
     Attributes:
         outputs: F, as those of `ImageEncoder`.
         reuses: Of one network.
     """
 
-    def __init__(self, networks: int, groups: Groups, settings: ActorCriticSettings) -> None:
+    def __init__(self, networks: int, groups: Groups, settings: EncoderSettings, activation: type[nn.Module]) -> None:
         super().__init__()
-        self.activation = ACTIVATIONS[settings.activation]()
+        self.activation = activation()
         with torch.device("meta"):  # the shapes, without a draw
-            one = ImageEncoder(groups, settings.image_channels, settings.image_features, type(self.activation))
+            one = ImageEncoder(groups, settings.image_channels, settings.image_features, activation)
         self.outputs, self.reuses, self._vectors, self._images = one.outputs, one.reuses, one.vectors, one.images
         self.towers = nn.ModuleList(_stacked(networks, tower) for tower in one.towers)
 
@@ -77,6 +76,28 @@ class StackedImageEncoder(nn.Module):
             parts.append(self.activation(linear(rows, networks)))
         # autocast: convolutions give what is less precise than the vectors
         return torch.cat([part.to(parts[-1].dtype) for part in parts], dim=-1)
+
+
+def stacked_encoder(
+    networks: int, groups: Groups, obs_dim: int, settings: EncoderSettings, activation: type[nn.Module]
+) -> tuple[StackedImageEncoder | None, int]:
+    """`image_encoder` of K networks.
+
+    Args:
+        networks: K.
+        groups: What is seen.
+        obs_dim: Its entries.
+        settings: Size of the encoders.
+        activation: Non-linearity.
+
+    Raises:
+        Mistake: When there are images and no convolution.
+    """
+    if not any(group.is_image for group in groups):
+        return None, obs_dim
+    require_convolutions(groups, settings)
+    encoder = StackedImageEncoder(networks, groups, settings, activation)
+    return encoder, encoder.outputs
 
 
 class SeeingTrunk(StackedTrunk):

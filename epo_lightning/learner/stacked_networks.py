@@ -16,10 +16,9 @@ from epo_lightning.algorithm.distributions import ActionDistribution, Categorica
 from epo_lightning.algorithm.population import MASTER
 from epo_lightning.learner.activations import ACTIVATIONS
 from epo_lightning.learner.actor_critic import ActorCritic, ActorCriticSettings, Expression, PolicyOutput
-from epo_lightning.learner.images import require_convolutions
 from epo_lightning.learner.observations import Groups, pixels, require_own_critic, seen_by_actors, seen_groups
 from epo_lightning.learner.stacked import StackedLinear, rows_of, side_by_side
-from epo_lightning.learner.stacked_images import SeeingTrunk, StackedImageEncoder
+from epo_lightning.learner.stacked_images import SeeingTrunk, stacked_encoder
 from epo_lightning.learner.stacked_moments import StackedMoments
 from epo_lightning.learner.stacked_standalone import StackedTrunkAndHead
 from epo_lightning.learner.stacked_trunks import StackedTrunk, build_trunk
@@ -208,9 +207,7 @@ class StackedActorCritic(ActorCritic):
 
 def _trunk(agents: int, groups: Groups, obs_dim: int, settings: ActorCriticSettings) -> StackedTrunk:
     """The trunks that `settings` ask for, of so many agents who see `groups` of `obs_dim` entries."""
-    shape = settings.state_shape[1], settings.widths, ACTIVATIONS[settings.activation]
-    if not any(group.is_image for group in groups):
-        return build_trunk(agents, obs_dim, *shape)
-    require_convolutions(groups, settings)
-    encoder = StackedImageEncoder(agents, groups, settings)
-    return SeeingTrunk(encoder, build_trunk(agents, encoder.outputs, *shape))
+    activation = ACTIVATIONS[settings.activation]
+    encoder, inputs = stacked_encoder(agents, groups, obs_dim, settings, activation)
+    trunk = build_trunk(agents, inputs, settings.state_shape[1], settings.widths, activation)
+    return trunk if encoder is None else SeeingTrunk(encoder, trunk)

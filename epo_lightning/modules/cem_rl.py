@@ -10,7 +10,6 @@ from dataclasses import asdict
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from epo_lightning.algorithm.cem import CEMSettings, Distribution, draw, update
 from epo_lightning.algorithm.population import MASTER
@@ -26,16 +25,16 @@ from epo_lightning.experience.n_step import NStepBuffer
 from epo_lightning.experience.replay import CAPACITY, ReplayShape, Ring
 from epo_lightning.experience.streams import Stream, derive_seed
 from epo_lightning.experience.world import World
-from epo_lightning.learner.activations import ACTIVATIONS
 from epo_lightning.learner.adam import CEMOptimizerSettings
 from epo_lightning.learner.memory import require_memory
 from epo_lightning.learner.q_networks import TwinCritic, require_continuous
-from epo_lightning.learner.stacked import stacked_mlp
 from epo_lightning.learner.stacked_actor import CEMNetworkSettings, StackedActor
+from epo_lightning.learner.stacked_critic import StackedCritic
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.algorithm_table import algorithm_name
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.identity import Identity
+from epo_lightning.modules.idle_settings import idle_encoders
 from epo_lightning.modules.stepper import Stepper
 
 DIAGNOSTICS = ("critic_loss", "value")
@@ -119,7 +118,7 @@ class CEMRLModule(PopulationModule):
             super().configure_model()
             self.policy.requires_grad_(False)  # copies of the members learn
             spec, settings = self.data.spec, self.evolution_settings
-            self.critic = TwinCritic(spec.obs_dim, spec.act_dim, self.network_settings.of_critics)
+            self.critic = TwinCritic(spec.obs_dim, spec.act_dim, self.network_settings.of_critics, spec.groups)
             self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
             self.register_buffer("variance", torch.full_like(self.policy.flat()[MASTER], settings.variance_init))
             self.register_buffer("damping", torch.tensor(settings.damping_init, dtype=torch.float64))
@@ -131,6 +130,8 @@ class CEMRLModule(PopulationModule):
         spec = world.env.spec
         shape = ReplayShape(self.replay_settings.capacity_per_env, spec.num_envs, spec.obs_dim, spec.act_dim)
         rank_zero_info(f"Replay memory: {require_memory(Ring.nbytes(shape), world.device, CAPACITY, shape[0])}")
+        if idle := idle_encoders(self.network_settings, spec.groups):
+            rank_zero_info(idle)
         buffer = NStepBuffer(shape, world.device, self.loss_settings.n_step, self.loss_settings.gamma)
         return GenerationDataset(world, self.policy, self.generation_settings, self.replay_settings, buffer)
 
@@ -176,7 +177,7 @@ class CEMRLModule(PopulationModule):
         self.drawn += 1
 
     def _teach_critics(self, env_steps: int) -> list[Tensor]:
-        """The critics learn against one member after the other; returns the first critic's weights (G, ...) after each.
+        """The critics learn against one member after the other; returns the first one's weights (G, ...) after each.
 
         The member itself is the target actor, too: it does not change meanwhile.
         """
@@ -200,16 +201,13 @@ class CEMRLModule(PopulationModule):
                 norm = stepper.step_for(self._critic_weights, loss)
                 self.minibatches.add(loss, torch.stack([loss.detach(), values.mean().detach().mean()]), norm)
                 polyak_average(self._target_weights, self._critic_weights, settings.tau)
-            snapshots.append([weight.detach().clone() for weight in self.critic.critics[0].parameters()])
+            snapshots.append(StackedCritic.weights_of(self.critic))
         return [torch.stack(weights) for weights in zip(*snapshots, strict=True)]
 
     def _teach_members(self, env_steps: int, critic_weights: list[Tensor]) -> None:
         """Members climb, all at once, what the first critic said when it had learnt against them."""
-        network, members = self.network_settings, self.evolution_settings.gradient_members
-        inputs = self.data.spec.obs_dim + self.data.spec.act_dim
-        with torch.device("meta"):  # its shape alone: the weights are handed to it
-            critics = stacked_mlp(members, inputs, network.critic, 1, ACTIVATIONS[network.critic_activation])
-        weights_of = dict(zip(dict(critics.named_parameters()), critic_weights, strict=True))
+        spec, members = self.data.spec, self.evolution_settings.gradient_members
+        critics = StackedCritic(members, spec.obs_dim, spec.act_dim, self.network_settings, spec.groups)
         learners = slice(MASTER + 1, MASTER + 1 + members)
         weights = {name: nn.Parameter(weight) for name, weight in self.policy.weights(learners).items()}
         parameters = [*weights.values()]
@@ -217,8 +215,7 @@ class CEMRLModule(PopulationModule):
         stepper = Stepper(self.trainer, adam, math.inf)
         for _ in range(round(self.optimizer_settings.actor_updates_per_env_step * env_steps)):
             obs = self.policy.obs_moments.normalize(self.dataset.draw_for(members))
-            pairs = torch.cat([obs, self.policy(obs, weights)], dim=-1)
-            losses = -functional_call(critics, weights_of, (pairs,)).float().mean((1, 2))
+            losses = -critics.values(critic_weights, obs, self.policy(obs, weights)).mean(1)
             self._actor_losses.append(losses.detach().mean())
             # of a sum nobody's gradient depends on how many there are
             self.minibatches.grad_norms.append(stepper.step_for(parameters, losses.sum()))

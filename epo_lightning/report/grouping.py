@@ -22,6 +22,7 @@ _SINCE: dict[str, dict[str, Any]] = {
     "pbt": {"model.rollout.correlated_share": 1.0, **_ENCODERS},
     "sac": _ENCODERS,
     "pql": _ENCODERS,
+    "cem_rl": _ENCODERS,
 }
 """By algorithm, settings that older runs do not know, and what they did: younger ones that do so are their seeds."""
 _GONE = {"model.network.shared_log_std": False}

@@ -18,6 +18,7 @@ from epo_lightning.learner.observations import Group
 from epo_lightning.learner.policy import NormalizingPolicy
 from epo_lightning.learner.q_networks import SACNetworkSettings, SquashedActor, TwinCritic
 from epo_lightning.learner.stacked_actor import CEMNetworkSettings, StackedActor
+from epo_lightning.learner.stacked_critic import StackedCritic
 from epo_lightning.learner.stacked_images import SeeingTrunk
 from epo_lightning.learner.stacked_networks import StackedActorCritic
 from epo_lightning.limits import Mistake
@@ -90,6 +91,8 @@ def seeing(algorithm: str, **settings: object) -> NormalizingPolicy:
         return SquashedActor(O, A, SACNetworkSettings((8,), (8,), **chosen), GROUPS)
     if algorithm == "pql":
         return DeterministicActor(O, A, PQLNetworkSettings((8,), (8,), **chosen), GROUPS)
+    if algorithm == "cem_rl":
+        return StackedActor(K, O, A, CEMNetworkSettings((8,), (8,), **chosen), GROUPS)
     chosen = {"hidden": (8,), "separate_critic": True, **chosen}
     return StackedActorCritic(O, A, K, ActorCriticSettings(**chosen), groups=GROUPS)
 
@@ -116,6 +119,31 @@ def test_networks_that_share_nothing_look_each_through_an_encoder_of_its_own(lst
     step = policy.of_blocks(sequence[:, 0], state)
     torch.testing.assert_close(whole.actions[0][:, 0], step.actions[0])
     torch.testing.assert_close(whole.value[:, 0], step.value)
+
+
+def test_actors_and_critics_of_cem_rl_look_each_through_an_encoder_of_its_own() -> None:
+    policy = seeing("cem_rl")
+    assert isinstance(policy, StackedActor)
+    normal = torch.rand(K, 7, O, requires_grad=True)
+    actions = policy(normal)
+    for agent in range(K):
+        encoder = ImageEncoder(GROUPS[:2], (4, 5), 6, torch.nn.Tanh)
+        one = torch.nn.Sequential(
+            encoder, torch.nn.Linear(8, 8), torch.nn.Tanh(), torch.nn.Linear(8, A), torch.nn.Tanh()
+        )
+        torch.nn.utils.vector_to_parameters(policy.flat()[agent], one.parameters())
+        torch.testing.assert_close(actions[agent], one(normal[agent, :, :P]))
+    raw, ids = 255 * torch.rand(4, O), torch.tensor([1, 0, 1, 1])
+    acted, _ = policy.act(raw, ids, policy.initial_state(4))
+    torch.testing.assert_close(acted, policy(policy.obs_moments.normalize(raw).expand(K, 4, O))[ids, torch.arange(4)])
+
+    settings = CEMNetworkSettings((8,), (8,), image_channels=(4, 5), image_features=6)
+    critics = [TwinCritic(O, A, settings.of_critics, GROUPS) for _ in range(3)]
+    weights = [torch.stack(parts) for parts in zip(*map(StackedCritic.weights_of, critics), strict=True)]
+    obs, tried = torch.rand(3, 7, O), torch.rand(3, 7, A)
+    values = StackedCritic(3, O, A, settings, GROUPS).values(weights, obs, tried)
+    for row, critic in enumerate(critics):
+        torch.testing.assert_close(values[row], critic(obs[row], tried[row]).mean()[0])
 
 
 def test_who_becomes_another_agent_sees_as_that_one_does() -> None:
@@ -156,7 +184,7 @@ def policy_settings(algorithm: str) -> SACNetworkSettings | PQLNetworkSettings:
     return kind((8,), (8,), atoms=None, image_channels=(4,), image_features=6)
 
 
-@pytest.mark.parametrize("algorithm", ["sac", "pql", "pbt"])
+@pytest.mark.parametrize("algorithm", ["sac", "pql", "pbt", "cem_rl"])
 def test_pixels_are_no_statistics_of_the_others_either(algorithm: str) -> None:
     moments = seeing(algorithm).obs_moments
     moments.update(100 + 50 * torch.rand(4, K, O))
@@ -168,11 +196,11 @@ def test_pixels_are_no_statistics_of_the_others_either(algorithm: str) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: StackedActor(K, O, A, CEMNetworkSettings(), GROUPS), "--algorithm cem_rl takes vectors"),
         (lambda: build(image_channels=()), "model.network.image_channels [] takes vectors"),
         (lambda: seeing("sac", image_channels=()), "model.network.image_channels [] takes vectors"),
         (lambda: seeing("pql", image_channels=()), "model.network.image_channels [] takes vectors"),
         (lambda: seeing("pbt", image_channels=()), "model.network.image_channels [] takes vectors"),
+        (lambda: seeing("cem_rl", image_channels=()), "model.network.image_channels [] takes vectors"),
         (
             lambda: Diversity(EnvSpec("Eye", 2, O, A, groups=GROUPS), K, DiversitySettings(0.1), CPU, 0),
             "model.diversity.coefficient takes vectors",
@@ -187,6 +215,6 @@ def test_who_has_no_encoder_refuses_images(make: object, words: str) -> None:
 
 @pytest.mark.parametrize(("key", "value"), [("image_channels", (0,)), ("image_features", 0)])
 def test_sizes_that_make_no_encoder_are_refused(key: str, value: object) -> None:
-    for settings in (NetworkSettings, ActorCriticSettings, SACNetworkSettings, PQLNetworkSettings):
+    for settings in (NetworkSettings, ActorCriticSettings, SACNetworkSettings, PQLNetworkSettings, CEMNetworkSettings):
         with pytest.raises(Mistake, match=f"model.network.{key} must be at least 1"):
             settings(**{key: value})  # type: ignore[arg-type]

@@ -57,6 +57,7 @@ def test_a_run_of_before_a_setting_is_a_seed_of_those_that_do_as_it_did(
         ("epo", "network: {shared_log_std: true}", 2),
         ("pbt", "network: {image_channels: [16, 32, 32], image_features: 64}", 1),
         ("sac", "network: {image_channels: [16, 32, 32], image_features: 64}", 1),
+        ("cem_rl", "network: {image_channels: [16, 32, 32], image_features: 64}", 1),
         ("pql", "network: {image_channels: [8], image_features: 64}", 2),
     ],
 )

@@ -68,6 +68,18 @@ OTHERS = {
   optimizer: {learning_rate: 1.0e-3, updates_per_step: 2, actor_every: 1}
   replay: {capacity_per_env: 64, batch_size: 128, warmup: 4, horizon: 16}
   loss: {gamma: 0.5, n_step: 1}""",
+    "cem_rl": """
+  num_agents: 4
+  network: {actor: [16], critic: [16], image_channels: [4, 8], image_features: 8}
+  evolution: {gradient_members: 3, parents: 3, antithetic: false}
+  optimizer:
+    actor_learning_rate: 1.0e-2
+    critic_learning_rate: 1.0e-2
+    actor_updates_per_env_step: 0.1
+    critic_updates_per_env_step: 0.15
+  replay: {capacity_per_env: 64, batch_size: 64, warmup: 3}
+  generation: {horizon: 2}
+  loss: {gamma: 0.5}""",
 }
 
 
