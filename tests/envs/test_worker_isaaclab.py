@@ -15,6 +15,8 @@ from epo_lightning.envs.check import check_env
 from epo_lightning.envs.worker import WorkerEnv
 from epo_lightning.envs.worker.remote.isaaclab import IsaacLab, isaaclab
 from epo_lightning.envs.worker.remote.mistakes import Mistake
+from epo_lightning.library.policy import load_policy
+from tests.support.command_line import Cli
 
 gymnasium = pytest.importorskip("gymnasium")
 
@@ -23,6 +25,22 @@ MODULES = ("isaaclab", "isaaclab_tasks", "own_isaaclab_tasks")
 CPU = torch.device("cpu")
 REAL = os.environ.get("EPO_ISAACLAB_PYTHON", "")
 Make = Callable[..., IsaacLab]
+SEEN = """
+model:
+  num_agents: 2
+  network: {{gene_dim: 2, hidden: [16], image_channels: [4], image_features: 8, separate_critic: true}}
+  rollout: {{horizon: 8}}
+data:
+  env:
+    class_path: epo_lightning.envs.worker.WorkerEnv
+    init_args:
+      python: {python}
+      factory: isaaclab
+      options: {{task: Stand-In-Point, observations: [policy, camera], privileged: apart}}
+  num_envs: 8
+  eval_episodes: 8
+trainer: {{accelerator: cpu, devices: 1, max_epochs: 2}}
+"""
 
 
 @pytest.fixture
@@ -122,6 +140,35 @@ class TestOptions:
         assert obs == [[0.0, 0.0, 0.0]]
         assert extras["final_obs"].tolist() == [[0.5, 2.0, 5.0]]
 
+    def test_images_reach_the_networks_as_the_task_gives_them(self, make: Make) -> None:
+        env = make(2, observations=["policy", "camera"], privileged="apart")
+        assert env.obs_dim == 2 + 60 + 12 + 1
+        assert env.groups == [
+            *[("policy", 2, False), ("camera", [4, 5, 3], False)],
+            *[("apart.depth", [2, 6, 1], True), ("apart.x", 1, True)],
+        ]
+        (obs, *_), _ = step(env, 1.0, -1.0)
+        for row, x in zip(obs, (0.25, -0.25), strict=True):
+            assert row[:2] == [x, 1.0]
+            assert row[2:62] == [*range(60)]  # bytes
+            assert row[62:74] == pytest.approx([255 * (entry / 10 + x) for entry in range(12)], abs=1e-4)
+            assert row[74] == x
+        seen = env.signals["observation"]
+        assert [(entry["name"], entry["size"]) for entry in seen] == [("policy", 2), ("camera", 60)]
+        assert seen[1]["meaning"] == "image 4 x 5 x 3, row by row; bytes, or what the task gives times 255"
+        assert make(1, observations="camera").groups == [("camera", [4, 5, 3], False)]
+
+    def test_a_task_that_is_seen_trains_and_is_evaluated(self, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+        monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
+        monkeypatch.setenv("STAND_IN_ISAACLAB", "3")
+        Path("case.yaml").write_text(SEEN.format(python=sys.executable))
+        outcome = cli("fit", "--config", "case.yaml", "--run_dir", "run")
+        assert outcome.code == 0, outcome.err
+        assert cli("validate", "--ckpt_path", "run").code == 0
+        weights = load_policy("run").network.state_dict()
+        assert weights["actor_encoder.towers.0.0.weight"].shape == (4, 3, 3, 3)
+        assert weights["critic_encoder.towers.1.0.weight"].shape == (4, 1, 3, 3)
+
     def test_a_finite_horizon_ends_for_good(self, make: Make) -> None:
         env = make(settings={"is_finite_horizon": True, "episode_length_s": 0.1})
         (_, _, terminated, _), _ = step(env, 0.0, 0.0, 0.0)
@@ -152,7 +199,10 @@ class TestOptions:
         ({"task": "CartPole-v1"}, r"options\.task: isaaclab has the tasks .*; got 'CartPole-v1'$"),
         ({"task": "Stand-In-Agents"}, r"options\.task: Stand-In-Agents is a task of several agents"),
         ({"task": "My-Buttons", "imports": ["own_isaaclab_tasks"]}, r"My-Buttons takes Discrete\(3\), but only a flat"),
-        ({"observations": "camera"}, r"Stand-In-Point has the flat observations policy; got 'camera'$"),
+        (
+            {"observations": "grid"},
+            r"Stand-In-Point has the groups of vectors and images apart, camera, policy; got 'grid'$",
+        ),
         ({"success": "goal"}, r"options\.success: Stand-In-Point has the terms time_out, fell, success; got 'goal'$"),
         ({"task": "Stand-In-Point-Direct", "success": "fell"}, r"Stand-In-Point-Direct has no terms; got 'fell'$"),
         ({"settings": {"sim.dtt": 3}}, r"options\.settings: sim has the fields dt, .*; got 'dtt'$"),

@@ -13,6 +13,7 @@ from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.check import check_env
 from epo_lightning.envs.signals import Signal, Signals
 from epo_lightning.envs.worker import WorkerEnv
+from epo_lightning.envs.worker.remote.observed import Part
 from epo_lightning.envs.worker.remote.terms import action_terms, observation_terms
 from epo_lightning.envs.worker.signals import told_signals
 from epo_lightning.limits import Mistake
@@ -122,11 +123,13 @@ class Terms:
 
 
 def test_terms_of_a_group_in_order() -> None:
-    base = SimpleNamespace(observation_manager=Terms)
+    base, policy = SimpleNamespace(observation_manager=Terms), Part("policy", None, (7,), False)
     terms = [{"name": "joint_pos", "size": 3}, {"name": "scan", "size": 4}]
-    assert observation_terms(base, {"policy": 7}) == terms
+    assert observation_terms(base, [policy]) == terms
     several = [{"name": f"policy.{term['name']}", "size": term["size"]} for term in terms]
-    assert observation_terms(base, {"policy": 7, "critic": 1}) == [*several, {"name": "critic.mass", "size": 1}]
+    critic = Part("critic", None, (1,), False)
+    assert observation_terms(base, [policy, critic]) == [*several, {"name": "critic.mass", "size": 1}]
+    assert observation_terms(base, [policy, critic._replace(privileged=True)]) == terms
 
 
 @pytest.mark.parametrize(
@@ -138,8 +141,8 @@ def test_terms_of_a_group_in_order() -> None:
     ],
 )
 def test_a_group_that_no_manager_explains_stands_for_itself(base: object) -> None:
-    assert observation_terms(base, {"loose": 5}) == [{"name": "loose", "size": 5}]
-    assert observation_terms(base, {"other": 2}) == [{"name": "other", "size": 2}]
+    assert observation_terms(base, [Part("loose", None, (5,), False)]) == [{"name": "loose", "size": 5}]
+    assert observation_terms(base, [Part("other", None, (2,), False)]) == [{"name": "other", "size": 2}]
 
 
 LOW, HIGH = np.array([-1.0, -1.0, 0.0], np.float32), np.array([1.0, 1.0, 0.5], np.float32)

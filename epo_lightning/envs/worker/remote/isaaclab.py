@@ -34,8 +34,8 @@ class IsaacLab(Lab):
         if self.success is not None:
             more["successes"] = self.ends.get_term(self.success)
         if self.final_obs:
-            more["final_obs"] = self.pick(extras.get("final_obs", obs))
-        return self.pick(obs), reward, terminated, truncated, more
+            more["final_obs"] = self.observed.rows(extras.get("final_obs", obs))
+        return self.observed.rows(obs), reward, terminated, truncated, more
 
 
 def isaaclab(

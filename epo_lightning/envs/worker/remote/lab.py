@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .mistakes import OPTIONS, Mistake, choice, need
+from .observed import Observed
 from .terms import action_terms, observation_terms
 
 
@@ -27,7 +28,7 @@ class Lab:
         action_scale: What the task's action terms are given for an action of 1.
 
     Raises:
-        Mistake: When the task has no such group or term, or no flat continuous observations and actions.
+        Mistake: When the task has no such group or term, or no vectors or images to see, or no flat continuous actions.
     """
 
     def __init__(
@@ -58,23 +59,11 @@ class Lab:
         )
 
         spaces = dict(base.single_observation_space.spaces)
-        flat = [name for name, each in spaces.items() if len(each.shape or ()) == 1]
         seen = as_list(observations or ("policy" if "policy" in spaces else "actor"))
-        hidden = as_list(privileged or [])
-        for key, names in (("observations", seen), ("privileged", hidden)):
-            for name in names:
-                if name not in flat:
-                    what = choice("has the flat observations", name, flat) if flat else "has no flat observations"
-                    raise Mistake(f"{OPTIONS}.{key}: {task} {what}")
-        self.picked = [*seen, *hidden]
-        for name in self.picked:
-            if self.picked.count(name) > 1:
-                raise Mistake(f"{OPTIONS}.privileged: {name} is among the groups twice: what actors see is no secret")
-        sizes = [int(spaces[name].shape[0]) for name in self.picked]
-        self.obs_dim = sum(sizes)
-        self.groups = [(name, size, name in hidden) for name, size in zip(self.picked, sizes)] if sizes[1:] else []
+        self.observed = Observed(self.torch, spaces, task, seen, as_list(privileged or []))
+        self.obs_dim, self.groups = self.observed.obs_dim, self.observed.groups
         self.signals = {
-            "observation": observation_terms(base, dict(zip(seen, sizes))),
+            "observation": observation_terms(base, self.observed.parts),
             "action": action_terms(base, middle - half, middle + half),
         }
 
@@ -98,12 +87,7 @@ class Lab:
 
     def reset(self) -> Any:
         """New episodes; their first observations, (N, O)."""
-        return self.pick(self.env.reset()[0])
-
-    def pick(self, obs: dict[str, Any]) -> Any:
-        """(N, O) the groups that are asked for, side by side."""
-        parts = [obs[name] for name in self.picked]
-        return self.torch.cat(parts, dim=1) if parts[1:] else parts[0]
+        return self.observed.rows(self.env.reset()[0])
 
     def reset_late(self, over: np.ndarray) -> Any:
         """New episodes, of whose time limit the shares `over` (N,) are over; the observations are those of `reset`.

@@ -30,7 +30,7 @@ class Mjlab(Lab):
     def step(self, actions: np.ndarray) -> tuple[Any, ...]:
         """One control step, and the resets of the episodes that it ended; see `Server.step`."""
         obs, reward, terminated, truncated, extras = self.act(actions)
-        last, log = self.pick(obs), dict(extras["log"])
+        last, log = self.observed.rows(obs), dict(extras["log"])
         now = last
         more: dict[str, Any] = {"final_obs": last}
         if self.success is not None:
@@ -40,7 +40,7 @@ class Mjlab(Lab):
             reward, terminated, truncated = reward.clone(), terminated.clone(), truncated.clone()
             obs, extras = self.env.reset(env_ids=ended)
             now = last.clone()
-            now[ended] = self.pick(obs)[ended]
+            now[ended] = self.observed.rows(obs)[ended]
             self.succeeded[ended] = False
             log.update(extras["log"])
         more["log"] = self.log(log)

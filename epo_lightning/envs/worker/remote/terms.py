@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 
+from .observed import Part
 
-def observation_terms(base: Any, sizes: dict[str, int]) -> list[dict[str, Any]]:
-    """Of each group, in order, its terms; the group itself where no manager knows them.
+
+def observation_terms(base: Any, parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """Of each part that actors see, in order, its terms; the part itself where no manager knows them.
 
     Args:
         base: The environment.
-        sizes: Entries of each group that actors see, by name.
+        parts: Of its observations.
     """
     manager = getattr(base, "observation_manager", None)
     terms: list[dict[str, Any]] = []
-    for group, size in sizes.items():
-        names = list(getattr(manager, "active_terms", {}).get(group, ()))
-        widths = [int(np.prod(shape)) for shape in getattr(manager, "group_obs_term_dim", {}).get(group, ())]
-        known = len(names) == len(widths) and sum(widths) == size and min(widths, default=0) > 0
-        owner = f"{group}." if len(sizes) > 1 else ""
-        if known:
+    seen = [part for part in parts if not part.privileged]
+    for part in seen:
+        names = list(getattr(manager, "active_terms", {}).get(part.group, ()))
+        widths = [int(np.prod(shape)) for shape in getattr(manager, "group_obs_term_dim", {}).get(part.group, ())]
+        known = len(names) == len(widths) and sum(widths) == part.size and min(widths, default=0) > 0
+        owner = f"{part.group}." if len(seen) > 1 else ""
+        if part.is_image:
+            height, width, channels = part.image
+            shape = f"image {height} x {width} x {channels}, row by row"
+            meaning = f"{shape}; bytes, or what the task gives times 255"
+            terms.append({"name": part.label, "size": part.size, "meaning": meaning})
+        elif known:
             terms += [{"name": owner + name, "size": width} for name, width in zip(names, widths)]
         else:
-            terms.append({"name": group, "size": size})
+            terms.append({"name": part.label, "size": part.size})
     return terms
 
 

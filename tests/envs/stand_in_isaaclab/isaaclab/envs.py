@@ -73,8 +73,10 @@ class DirectRLEnv(gym.Env):
         self.episode_length_buf = torch.zeros(n, dtype=torch.long)
         self.common_step_counter = 0
         self.extras: dict[str, Any] = {}
-        policy, camera = Box(-math.inf, math.inf, (2,)), Box(0, 255, (4, 4, 3))
-        spaces = {"policy": policy, "camera": camera}
+        policy, camera = Box(-math.inf, math.inf, (2,)), Box(0, 255, (4, 5, 3))
+        apart = gym.spaces.Dict({"depth": Box(0.0, math.inf, (1, 2, 6)), "x": Box(-math.inf, math.inf, (1,))})
+        spaces: dict[str, gym.Space] = {"policy": policy, "camera": camera, "apart": apart}
+        spaces["grid"] = Box(0.0, 1.0, (4, 4))
         if cfg.critic:
             spaces["critic"] = Box(-math.inf, math.inf, (1,))
         self.single_observation_space = gym.spaces.Dict(spaces)
@@ -82,7 +84,10 @@ class DirectRLEnv(gym.Env):
 
     def observe(self) -> dict[str, Tensor]:
         policy = torch.stack((self.x, self.episode_length_buf.float()), dim=1)
-        return {"policy": policy, "critic": 10.0 * policy[:, :1]}
+        camera = torch.arange(4 * 5 * 3, dtype=torch.uint8).view(1, 4, 5, 3).repeat(self.num_envs, 1, 1, 1)
+        depth = torch.arange(12.0).view(1, 1, 2, 6) / 10 + self.x[:, None, None, None]
+        apart = {"depth": depth, "x": policy[:, :1]}
+        return {"policy": policy, "critic": 10.0 * policy[:, :1], "camera": camera, "apart": apart}
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, ...]:
         self.x[:], self.episode_length_buf[:] = 0.0, 0
