@@ -143,8 +143,9 @@ def _camera(env: AllegroKuka) -> dict[str, Any]:
     back = model.cam_mat0[camera.id].reshape(3, 3)[:, 2]
     # it looks at the point above the table's edge
     distance = float((camera.pos[2] - 0.7) / back[2])
+    farther = 0.3 * distance if env.rules.card.arms == 2 else 0.0  # what hands do at the sides is worth seeing here
     return {
-        "position": camera.pos.tolist(),
+        "position": (camera.pos + farther * back).tolist(),
         "target": (camera.pos - distance * back).tolist(),
         "angle": radians(float(camera.fovy[0])),
     }
