@@ -30,7 +30,7 @@ CHAPTERS = {
         *("docs/rivals", "docs/paper", "docs/differences", "docs/architecture"),
         *("docs/tasks", "docs/allegro_kuka", "docs/physics"),
     ],
-    "Results": ["docs/study", "docs/results", "docs/benchmarks"],
+    "Results": ["docs/study", "docs/study_rounds", "docs/results", "docs/benchmarks"],
     "Reference": ["reference/cli", "reference/configuration", "api/index"],
     "Project": ["CHANGELOG", "CONTRIBUTING", "SECURITY"],
 }
