@@ -64,7 +64,7 @@ def callbacks(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {each["class_path"].rpartition(".")[2]: each.get("init_args", {}) for each in config["trainer"]["callbacks"]}
 
 
-@pytest.mark.parametrize("under", ["two_arm", "wall_maze", "two_goals_far", "ours", "quickstart"])
+@pytest.mark.parametrize("under", ["two_arm", "wall_maze", "two_goals_far", "quickstart"])
 @pytest.mark.parametrize(("name", "own"), [("paper", PAPER), ("released", RELEASED)])
 def test_every_constant_is_as_told(
     under: str, name: str, own: dict[str, object], capsys: pytest.CaptureFixture[str]

@@ -80,7 +80,7 @@ def test_over_a_checkpoint_and_kept_in_the_run(cli: Cli, callbacks: Callbacks) -
 LIST = "[{class_path: GeneticEvolution, init_args: {num_elites: 3}}, NaNGuard]"
 
 
-@pytest.mark.parametrize("below", ["ours", "laptop", "cpo", "checkpoint"])
+@pytest.mark.parametrize("below", ["ours", "checkpoint"])
 @pytest.mark.parametrize("given", ["file", "flag"])
 def test_a_whole_list_keeps_nothing_of_the_list_before(cli: Cli, callbacks: Callbacks, below: str, given: str) -> None:
     fresh = callbacks("--config", "ppo", "--trainer.callbacks", LIST)
