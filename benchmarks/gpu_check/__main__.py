@@ -33,6 +33,7 @@ STAGES = {
     "physics": 5,
     "training": 5,
     "resume": 2,
+    "algorithms": 3,
     "learner": 5,
     "ranks": 2,
     "tests": 5,

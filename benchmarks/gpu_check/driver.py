@@ -8,6 +8,7 @@ import torch
 from benchmarks.gpu_check.stage import Report, Setting
 from epo_lightning.cli.doctor.cards import mixed_cards, why_unusable
 from epo_lightning.cli.doctor.finding import find_gpus
+from epo_lightning.limits import Mistake
 from epo_lightning.run.facts import device_facts
 
 
@@ -42,9 +43,9 @@ def find_out(setting: Setting, report: Report) -> None:
 def _warp(device: torch.device, report: Report) -> dict[str, Any]:
     """What Warp says of itself, and whether it counts to 64 there."""
     try:
-        import warp as wp
-    except ImportError as error:
-        report.fault(f"physics: warp needs pip install 'epo-lightning[warp]' ({error})")
+        from epo_lightning.physics.warp_worlds import warp_device, wp
+    except Mistake as mistake:
+        report.fault(str(mistake))
         return {}
     wp.config.log_level = wp.LOG_ERROR
     wp.init()
@@ -56,7 +57,7 @@ def _warp(device: torch.device, report: Report) -> dict[str, Any]:
             report.fault(
                 "this driver has no conditional graphs (CUDA 12.4): the solver always makes all its iterations"
             )
-    with wp.ScopedDevice(wp.device_from_torch(device)):
+    with wp.ScopedDevice(warp_device(device)):
         counts = torch.zeros(64, device=device)
         wp.copy(wp.from_torch(counts), wp.array(list(range(64)), dtype=wp.float32))
         wp.synchronize_device()

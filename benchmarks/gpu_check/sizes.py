@@ -23,6 +23,7 @@ class Sizes:
         train_iterations: Its iterations, the resumed one not counted; the first one is not timed.
         train_settings: What else the command line says.
         compiles: Whether the learner is also timed compiled.
+        algorithms: Which runs of `algorithms` are made; empty: all.
     """
 
     tasks: tuple[str, ...] = tuple(CARDS)
@@ -42,6 +43,7 @@ class Sizes:
     train_iterations: int = 4
     train_settings: tuple[str, ...] = ()
     compiles: bool = True
+    algorithms: tuple[str, ...] = ()
 
 
 FULL = Sizes()
@@ -62,5 +64,6 @@ TOY = Sizes(
         *("--model.rollout.horizon", "4", "--data.env.init_args.objects", "cube"),
     ),
     compiles=False,
+    algorithms=("epo",),
 )
 """Shows that everything runs; no measure of anything."""

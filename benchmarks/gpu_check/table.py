@@ -79,6 +79,15 @@ def _training(found: dict[str, Any]) -> str:
     )
 
 
+def _algorithms(found: dict[str, Any]) -> str:
+    steps = ("fit", "resume", "validate", "export")
+    rows = [
+        [row["run"], row["iterations"], *(row["seconds"].get(step, "") for step in steps)]
+        for row in found.get("runs", [])
+    ]
+    return _table(["run", "iterations", *(f"{step}, s" for step in steps)], rows) if rows else ""
+
+
 def _learner(found: dict[str, Any]) -> str:
     rows = [
         [
@@ -94,4 +103,11 @@ def _learner(found: dict[str, Any]) -> str:
     )
 
 
-_TABLES = {"parity": _parity, "waits": _waits, "physics": _physics, "training": _training, "learner": _learner}
+_TABLES = {
+    "parity": _parity,
+    "waits": _waits,
+    "physics": _physics,
+    "training": _training,
+    "algorithms": _algorithms,
+    "learner": _learner,
+}

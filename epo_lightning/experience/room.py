@@ -72,7 +72,7 @@ def _kept(policy: ActorCritic, shape: RolloutShape, rows: int) -> int:
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # a result that its own node keeps would keep the node: neither would ever be freed
 
     agents = torch.arange(policy.num_agents, device=device).repeat_interleave(rows // policy.num_agents)
     steps = (_steps(shape),) if shape.recurrent else ()

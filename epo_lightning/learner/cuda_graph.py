@@ -69,8 +69,15 @@ def record_cuda(work: Work, inputs: Tensors) -> Work:
     own = tuple(part.detach().clone() for part in inputs)
     graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
-    with torch.cuda.graph(graph):
-        results = work(*own)
+    stream, generator = torch.cuda.current_stream(), torch.cuda.default_generators[torch.cuda.current_device()]
+    drawn = generator.clone_state()
+    try:
+        with torch.cuda.graph(graph):
+            results = work(*own)
+    except RuntimeError:  # torch leaves both as they are while it records: nothing could be drawn any more
+        torch.cuda.set_stream(stream)
+        generator.graphsafe_set_state(drawn)
+        raise
 
     def replay(*inputs: Tensor) -> Tensors:
         for mine, given in zip(own, inputs, strict=True):

@@ -70,7 +70,7 @@ class EPOModule(PopulationModule):
         diversity: The reward for being told apart.
         initial: What a new network begins with.
         cuda_graphs: Record the update, and the network's part of an env step, as CUDA graphs: less time for the host,
-            the same numbers. For one GPU; elsewhere it is without effect, which one line says.
+            the same numbers. By default wherever they can be had, which is on one GPU; `true` also says why they cannot.
         compile: Whether torch compiles the update and the policy's step: `always`, `never`, or `auto`, on a CPU where
             the run is long enough to gain more than compiling takes.
     """
@@ -89,7 +89,7 @@ class EPOModule(PopulationModule):
         rollout: RolloutSettings = RolloutSettings(),  # noqa: B008
         diversity: DiversitySettings = DiversitySettings(),  # noqa: B008
         initial: GeneInitialSettings = GeneInitialSettings(),  # noqa: B008
-        cuda_graphs: bool = False,
+        cuda_graphs: bool | None = None,
         compile: Compilation = "auto",
     ) -> None:
         super().__init__(COUPLING_DIAGNOSTICS if loss.coupling_coefficient else DIAGNOSTICS)
@@ -168,10 +168,11 @@ class EPOModule(PopulationModule):
         return dataset
 
     def _records(self) -> bool:
-        """Whether CUDA graphs were asked for and can be had; says why not."""
-        if not self.cuda_graphs:
+        """Whether CUDA graphs are wanted and can be had; says why not, where they were asked for."""
+        if self.cuda_graphs is False:
             return False
-        if reason := why_without_graphs(self.device, self.trainer.world_size, self.trainer.precision):
+        reason = why_without_graphs(self.device, self.trainer.world_size, self.trainer.precision)
+        if reason and self.cuda_graphs:
             rank_zero_info(f"Without effect: model.cuda_graphs true ({reason})")
         return not reason
 
@@ -193,7 +194,7 @@ class EPOModule(PopulationModule):
         """One Adam for everything; fused where gradients can still be clipped."""
         fused = self.trainer.precision != "16-mixed"
         adam = build_adam(self.policy.parameters(), self.optimizer_settings, fused=fused)
-        if self.cuda_graphs and self.device.type == "cuda":
+        if self.cuda_graphs is not False and self.device.type == "cuda":
             make_recordable(adam)
         return adam
 
@@ -207,7 +208,7 @@ class EPOModule(PopulationModule):
             self.dataset.ask = RecordedPolicy(self.dataset.ask)
             stepper = self._stepper()
             self._recorded = Recorded(partial(self._descend, stepper), "the update")
-            if isinstance(self.dataset.env, Halves):
+            if self.cuda_graphs and isinstance(self.dataset.env, Halves):
                 rank_zero_info("Without effect on a rollout: model.cuda_graphs true (data.double_buffer is true)")
 
     # The update -----------------------------------------------------------------------------------------------------

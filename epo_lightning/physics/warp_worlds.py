@@ -27,7 +27,7 @@ except ImportError as error:
         f"data.env.init_args.physics: warp needs MuJoCo Warp: pip install 'epo-lightning[warp]' ({error})"
     ) from error
 
-__all__ = ["CONVEX", "TOO_FEW_CONSTRAINTS", "TOO_FEW_CONTACTS", "Worlds", "mjw", "wp"]
+__all__ = ["CONVEX", "TOO_FEW_CONSTRAINTS", "TOO_FEW_CONTACTS", "Worlds", "mjw", "warp_device", "wp"]
 CONVEX = 8
 """Contacts per world between shapes that have no formula of their own, such as the bucket's floor and a box."""
 ITERATIONS = 50
@@ -76,7 +76,7 @@ class Worlds:
         self._make_objects(cuboids, hands, varied)
         wp.config.log_level = wp.LOG_ERROR
         wp.init()
-        with wp.ScopedDevice(wp.device_from_torch(device)), _notice():
+        with wp.ScopedDevice(warp_device(device)), _notice():
             self._upload(contacts, constraints)
             wp.synchronize_device()  # Warp's stream and torch's know nothing of each other here
             self._advance()  # loads all kernels, which a recording should not
@@ -189,6 +189,13 @@ def _contain_failures(
         for i in range(qvel.shape[1]):
             qvel[env, i] = 0.0
             warmstart[env, i] = 0.0
+
+
+def warp_device(device: torch.device) -> wp.Device:
+    """Warp's name for torch's `device`; without a number that is the present GPU."""
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())
+    return wp.device_from_torch(device)
 
 
 def _record(work: Callable[[], None]) -> wp.Graph:

@@ -1,5 +1,6 @@
 """What a training on policy needs is estimated before it begins, and refused with its numbers."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from epo_lightning.algorithm.population import Population
 from epo_lightning.experience import room
 from epo_lightning.experience.buffer import RolloutBuffer, RolloutShape
 from epo_lightning.experience.room import Room, kept_bytes, require_room, room_for
+from epo_lightning.learner import trunks
 from epo_lightning.learner.networks import LatentActorCritic, NetworkSettings
 from epo_lightning.limits import Mistake
 from tests.support.command_line import TINY, Cli
@@ -34,6 +36,21 @@ def test_it_grows_with_what_is_computed() -> None:
     assert 1.7 * small < wide < 2.1 * small
     assert deep > small + 4 * 64
     assert recurrent > small + 4 * 4 * 64  # four gates
+
+
+@pytest.mark.parametrize("units", [None, 64])
+def test_nothing_of_the_trial_stays_alive(units: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the parameters' own nodes stay, too, with which no CUDA graph can be recorded."""
+    monkeypatch.setattr(trunks, "_is_plain", lambda _: False)  # the LSTM of a GPU: its operations keep their results
+    policy, shape = parts((16,), units)
+    held = _with_gradient()
+    kept_bytes(policy, shape)
+    assert _with_gradient() == held
+
+
+def _with_gradient() -> int:
+    gc.collect()
+    return sum(isinstance(each, torch.Tensor) and each.grad_fn is not None for each in gc.get_objects())
 
 
 def test_buffer_and_update_are_proportional_to_the_environments_and_the_optimizer_is_not() -> None:

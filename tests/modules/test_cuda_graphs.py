@@ -43,7 +43,7 @@ def imitation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(epo, "why_without_graphs", lambda *_: "")
 
 
-def trained(folder: Path, graphs: bool, network: dict[str, Any], **changes: Any) -> EPOModule:
+def trained(folder: Path, graphs: bool | None, network: dict[str, Any], **changes: Any) -> EPOModule:
     rollout = {"num_minibatches": 3, "num_epochs": 2, **changes.pop("rollout", {})}
     module = small_module(rollout=rollout, **network)
     module.cuda_graphs = graphs
@@ -126,19 +126,39 @@ def test_where_it_is_without_effect(device: str, ranks: int, precision: str | No
     assert bool(found) == bool(reason)
 
 
-def test_on_a_cpu_one_line_says_that_it_is_without_effect(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("asked", ["true", "null", "false"])
+def test_who_asks_for_them_on_a_cpu_is_told_in_one_line(asked: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr(epo, "rank_zero_info", told.append)
-    assert cli("fit", "--config=tiny.yaml", "--model.cuda_graphs=true", "--run_dir", "run").code == 0
-    assert told.count("Without effect: model.cuda_graphs true (cpu has no CUDA graphs)") == 1
+    assert cli("fit", "--config=tiny.yaml", f"--model.cuda_graphs={asked}", "--run_dir", "run").code == 0
+    lines = [line for line in told if "cuda_graphs" in line]
+    assert lines == ["Without effect: model.cuda_graphs true (cpu has no CUDA graphs)"] * (asked == "true")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("network", [{}, {"lstm_units": 6}], ids=["mlp", "lstm"])
 def test_on_a_gpu_the_graph_computes_the_same(tmp_path: Path, network: dict[str, Any]) -> None:
-    plain, replayed = (trained(tmp_path / str(graphs), graphs, network, accelerator="gpu") for graphs in (False, True))
+    """As it does without being asked."""
+    plain, replayed = (trained(tmp_path / str(graphs), graphs, network, accelerator="gpu") for graphs in (False, None))
     assert replayed._recorded is not None
     assert replayed._recorded._replays
     for (name, ours), theirs in zip(replayed.state_dict().items(), plain.state_dict().values(), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-4), name
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_what_cannot_be_recorded_harms_nothing_else() -> None:
+    stream = torch.cuda.current_stream()
+    double = Recorded(lambda x: (x * x.sum().item(),), "it")  # waits for the device
+    x = torch.ones(2, device="cuda")
+    for _ in range(WARM_UP):
+        double(x)
+    with pytest.warns(UserWarning, match=r"^model\.cuda_graphs: it cannot be recorded"):
+        assert double(x)[0].tolist() == [2.0, 2.0]
+    assert torch.cuda.current_stream() == stream
+    assert torch.rand(3, device="cuda").std() > 0
+    triple = Recorded(lambda x: (3 * x,), "another one")
+    assert [triple(number * x)[0].sum().item() for number in range(6)] == [6.0 * number for number in range(6)]
+    assert triple._replays
