@@ -74,9 +74,36 @@ class _Functions(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> object:
         name = getattr(func, "__name__", "")
-        if name in _MOVING or (name in _MAKING and not isinstance(args[0], torch.Tensor)):
+        if (
+            name in _MOVING
+            or (name in _MAKING and not isinstance(args[0], torch.Tensor))
+            or (name == "__setitem__" and _is_number_into_entry(*args))
+        ):
             self.seen[name] += 1
         return func(*args, **(kwargs or {}))
+
+
+def _is_number_into_entry(tensor: torch.Tensor, place: object, value: object) -> bool:
+    """Whether a number of the host goes to a single entry, which copies it; to several it fills them in."""
+    places = place if isinstance(place, tuple) else (place,)
+    chosen = all(isinstance(each, int) for each in places) and len(places) == tensor.dim()
+    return chosen and not isinstance(value, torch.Tensor)
+
+
+@contextmanager
+def _modules_moved(seen: Counter[str]) -> Iterator[None]:
+    """Count modules that are made on the host, and copied to where they are needed."""
+    own = torch.nn.Module.to
+
+    def counted(module: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.nn.Module:
+        seen["Module.to"] += 1
+        return own(module, *args, **kwargs)
+
+    torch.nn.Module.to = counted  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        torch.nn.Module.to = own  # type: ignore[method-assign]
 
 
 class Waits:
@@ -95,7 +122,7 @@ class Waits:
     def counting(self, device: torch.device) -> Iterator[None]:
         """Count in here."""
         if device.type != "cuda":
-            with _Functions(self.seen), _Operators(self.seen):
+            with _Functions(self.seen), _Operators(self.seen), _modules_moved(self.seen):
                 yield
             return
         torch.cuda.set_sync_debug_mode("warn")

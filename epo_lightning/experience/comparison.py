@@ -95,5 +95,5 @@ class Comparison:
         own, masters = output.actions.halves()
         told = torch.stack([own.entropy(), own.kl(masters)]).double()
         means: Tensor = told.unflatten(1, (self.buffer.population.num_agents, -1)).mean(-1)
-        means[1, MASTER] = torch.nan
+        means[1, MASTER].fill_(torch.nan)  # `= torch.nan` would wait for a GPU: it copies to a single entry
         return means

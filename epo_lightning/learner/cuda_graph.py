@@ -102,7 +102,7 @@ def call_aside(work: Work, inputs: Tensors) -> Tensors:
     return results
 
 
-def why_without_graphs(device: torch.device, ranks: int, precision: str | None) -> str:
+def why_without_graphs(device: torch.device, ranks: int, precision: str | None, compiled: bool = False) -> str:
     """Why nothing can be recorded there, in words; empty where it can."""
     if device.type != "cuda":
         return f"{device.type} has no CUDA graphs"
@@ -110,4 +110,6 @@ def why_without_graphs(device: torch.device, ranks: int, precision: str | None) 
         return f"{ranks} ranks average their gradients between the kernels"
     if precision == "16-mixed":
         return "16-mixed looks at every step whether a gradient is finite; bf16-mixed does not"
+    if compiled:
+        return "what model.compile compiles cannot be recorded, and is slower"
     return ""

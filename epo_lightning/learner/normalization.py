@@ -157,6 +157,7 @@ def normalize_across_ranks(x: Tensor, *beside: Pending) -> Tensor:
         x: Of any shape.
         beside: What is merged in the same call.
     """
-    moments = RunningMoments(epsilon=1e-8).to(x.device)
+    with x.device:  # made elsewhere they would be copied, and a GPU waited for
+        moments = RunningMoments(epsilon=1e-8)
     merge_together((moments, moments.seen(x)), *beside)
     return moments.normalize(x)

@@ -70,7 +70,7 @@ class EPOModule(PopulationModule):
         diversity: The reward for being told apart.
         initial: What a new network begins with.
         cuda_graphs: Record the update, and the network's part of an env step, as CUDA graphs: less time for the host,
-            the same numbers. By default wherever they can be had, which is on one GPU; `true` also says why they cannot.
+            the same numbers. By default wherever they can be had, which is on one GPU; `true` also says why not.
         compile: Whether torch compiles the update and the policy's step: `always`, `never`, or `auto`, on a CPU where
             the run is long enough to gain more than compiling takes.
     """
@@ -171,7 +171,8 @@ class EPOModule(PopulationModule):
         """Whether CUDA graphs are wanted and can be had; says why not, where they were asked for."""
         if self.cuda_graphs is False:
             return False
-        reason = why_without_graphs(self.device, self.trainer.world_size, self.trainer.precision)
+        compiled = self.compilation.loss is not None
+        reason = why_without_graphs(self.device, self.trainer.world_size, self.trainer.precision, compiled)
         if reason and self.cuda_graphs:
             rank_zero_info(f"Without effect: model.cuda_graphs true ({reason})")
         return not reason

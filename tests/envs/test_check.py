@@ -144,6 +144,18 @@ class ForgetsTheClock(Sound):
         self.age = age
 
 
+class Rounds(Sound):
+    """As a GPU does, which adds up in another order each time."""
+
+    def step(self, actions: Tensor) -> StepResult:
+        result = super().step(actions)
+        return result._replace(obs=result.obs * (1 + 1e-6 * torch.rand(result.obs.shape)))
+
+
+class RoundsAndForgetsTheClock(Rounds, ForgetsTheClock):
+    pass
+
+
 class SavesAnObject(Sound):
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "spec": self.spec}
@@ -277,6 +289,10 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
     "live state": (SavesALiveTensor, r"state_dict\(\)\['age'\] changed while the environment stepped"),
     "forgets generator": (ForgetsTheGenerator, r"after load_state_dict\(\) StepResult\.obs differs at step 0"),
     "forgets clock": (ForgetsTheClock, r"after load_state_dict\(\) StepResult\.\w+ differs at step"),
+    "rounds and forgets clock": (
+        RoundsAndForgetsTheClock,
+        r"after load_state_dict\(\) StepResult\.\w+ differs at step 0 by more than rounding in environments",
+    ),
     "saves an object": (SavesAnObject, r"state_dict\(\) must hold only tensors and plain values"),
     "saves no dict": (SavesNoDict, r"state_dict\(\) must return a dict, got list"),
     "loads anything": (LoadsAnything, r"load_state_dict\(\) must refuse .* but accepted"),
@@ -292,6 +308,10 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
 @pytest.mark.parametrize("steps", [2, 7, 100])
 def test_a_sound_environment_passes(steps: int) -> None:
     check_env(Sound(), steps)
+
+
+def test_one_that_rounds_otherwise_each_time_passes() -> None:
+    check_env(Rounds())
 
 
 def test_final_obs_may_be_absent() -> None:

@@ -112,16 +112,19 @@ class TestRecorded:
 
 
 @pytest.mark.parametrize(
-    ("device", "ranks", "precision", "reason"),
+    ("device", "ranks", "precision", "compiled", "reason"),
     [
-        ("cpu", 1, None, "cpu has no CUDA graphs"),
-        ("cuda", 2, None, "2 ranks average"),
-        ("cuda", 1, "16-mixed", "16-mixed looks"),
-        ("cuda", 1, "bf16-mixed", ""),
+        ("cpu", 1, None, False, "cpu has no CUDA graphs"),
+        ("cuda", 2, None, False, "2 ranks average"),
+        ("cuda", 1, "16-mixed", False, "16-mixed looks"),
+        ("cuda", 1, None, True, "what model.compile compiles cannot be recorded"),
+        ("cuda", 1, "bf16-mixed", False, ""),
     ],
 )
-def test_where_it_is_without_effect(device: str, ranks: int, precision: str | None, reason: str) -> None:
-    found = why_without_graphs(torch.device(device), ranks, precision)
+def test_where_it_is_without_effect(
+    device: str, ranks: int, precision: str | None, compiled: bool, reason: str
+) -> None:
+    found = why_without_graphs(torch.device(device), ranks, precision, compiled)
     assert found.startswith(reason)
     assert bool(found) == bool(reason)
 

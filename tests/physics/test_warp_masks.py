@@ -98,6 +98,8 @@ def test_what_would_wait_is_seen() -> None:
         "tensor": lambda: torch.tensor([1.0], device="cpu"),
         "equal": lambda: torch.equal(numbers, numbers),
         "unique": lambda: numbers.unique(),
+        "a number into one entry": lambda: numbers.clone().__setitem__(2, 1.0),
+        "a module": lambda: torch.nn.Linear(1, 1).to(torch.device("cpu")),
     }
     for name, call in calls.items():
         waits = Waits()
