@@ -16,7 +16,7 @@ train: $(READY)  ## Two Kuka arms, at a size for a laptop
 	$(BIN)/python -m epo_lightning fit --config two_arm --config laptop
 
 test: $(READY)  ## On several cores, a file of tests on one
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: lint test  ## What every change must pass
 

@@ -20,6 +20,7 @@ from epo_lightning.modules.epo import EPOModule
 Run = Callable[[str, float], dict[str, Any]]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_check_runs_to_its_end(tmp_path: Path) -> None:
     pytest.importorskip("mujoco_warp")
@@ -37,6 +38,7 @@ def test_the_check_runs_to_its_end(tmp_path: Path) -> None:
     assert stages["resume"]["iterations"] == 3
     assert stages["resume"]["env_steps"] == 3 * 16 * 4
     assert len(stages["learner"]["times"]) == 2
+    assert [(row["run"], row["iterations"]) for row in stages["algorithms"]["runs"]] == [("epo", 5)]
     table = (tmp_path / "gpu_check.md").read_text()
     assert table.startswith("# Warp's CPU device\n")
     for words in (

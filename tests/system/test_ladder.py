@@ -384,16 +384,21 @@ def choose_the_worst(patch: pytest.MonkeyPatch) -> None:
         ("PPO", look_away, "reward by observation", "reward by action"),
         ("PPO", credit_the_last_action_only, "delayed reward", "memory"),
         ("PPO", forget, "memory", "delayed reward"),
-        ("SAC", act_against_the_critics, "reward by action", "time limit"),
-        ("SAC", partial(expect, torch.ones_like), "delayed reward, seen", "reward by action"),
-        ("SAC", partial(expect, torch.zeros_like), "constant reward", "time limit"),
-        ("SAC", look_away, "reward by observation", "reward by action"),
-        ("PQL", climb_down, "reward by action", "time limit"),
-        ("PQL", partial(n_steps_end, torch.clone), "time limit", "reward by action"),
-        ("PQL", partial(n_steps_end, torch.zeros_like), "constant reward", "time limit"),
-        ("PQL", look_away, "reward by observation", "reward by action"),
-        ("CEM-RL", choose_the_worst, "reward by action", "time limit"),
-        ("CEM-RL", partial(n_steps_end, torch.clone), "time limit", "reward by action"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("SAC", act_against_the_critics, "reward by action", "time limit"),
+                ("SAC", partial(expect, torch.ones_like), "delayed reward, seen", "reward by action"),
+                ("SAC", partial(expect, torch.zeros_like), "constant reward", "time limit"),
+                ("SAC", look_away, "reward by observation", "reward by action"),
+                ("PQL", climb_down, "reward by action", "time limit"),
+                ("PQL", partial(n_steps_end, torch.clone), "time limit", "reward by action"),
+                ("PQL", partial(n_steps_end, torch.zeros_like), "constant reward", "time limit"),
+                ("PQL", look_away, "reward by observation", "reward by action"),
+                ("CEM-RL", choose_the_worst, "reward by action", "time limit"),
+                ("CEM-RL", partial(n_steps_end, torch.clone), "time limit", "reward by action"),
+            )
+        ),
     ],
 )
 def test_a_broken_learner_falls_from_the_rung_it_should(

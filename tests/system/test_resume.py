@@ -133,8 +133,11 @@ def test_a_finished_run_says_so(cli: Cli) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.usefixtures("cli")
 def test_interrupted_runs_can_be_resumed(rows: Rows) -> None:
-    """Ctrl-C and a scheduler's signals finish the iteration and save it; kill -9 keeps what was saved before."""
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGKILL)
+    """Ctrl-C and a scheduler's signals finish the iteration and save it; kill -9 keeps what was saved before.
+
+    (A terminal that closes sends SIGHUP: tests/run/test_interruption.py.)
+    """
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL)
     command = [sys.executable, "-u", "-m", "epo_lightning", "fit", "--config", "tiny.yaml", *ENDLESS]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     processes = {
