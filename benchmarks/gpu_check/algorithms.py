@@ -59,7 +59,7 @@ def _one(name: str, settings: tuple[str, ...], setting: Setting, report: Report)
         "fit": ("fit", "--config", *settings, *device, *few, *quiet, "--run_dir", run),
         "resume": ("fit", "--ckpt_path", run, *device, *quiet, "--trainer.max_epochs", ITERATIONS + 2),
         "validate": ("validate", "--ckpt_path", run, *device, *quiet),
-        "export": ("export", "--ckpt_path", run, "--out", run / "policy.onnx"),
+        "export": ("export", "--ckpt_path", run),
     }
     times: dict[str, float] = {}
     for step, command in steps.items():
