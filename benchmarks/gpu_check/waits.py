@@ -8,9 +8,10 @@ would are counted instead: what torch's dispatcher and Python's functions let th
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import lightning as L
 import torch
@@ -90,8 +91,7 @@ def _is_number_into_entry(tensor: torch.Tensor, place: object, value: object) ->
     return chosen and not isinstance(value, torch.Tensor)
 
 
-@contextmanager
-def _modules_moved(seen: Counter[str]) -> Iterator[None]:
+def _modules_moved(seen: Counter[str]) -> AbstractContextManager[object]:
     """Count modules that are made on the host, and copied to where they are needed."""
     own = torch.nn.Module.to
 
@@ -99,11 +99,7 @@ def _modules_moved(seen: Counter[str]) -> Iterator[None]:
         seen["Module.to"] += 1
         return own(module, *args, **kwargs)
 
-    torch.nn.Module.to = counted  # type: ignore[method-assign, assignment]
-    try:
-        yield
-    finally:
-        torch.nn.Module.to = own  # type: ignore[method-assign]
+    return mock.patch.object(torch.nn.Module, "to", counted)
 
 
 class Waits:

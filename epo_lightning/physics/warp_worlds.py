@@ -214,7 +214,7 @@ def _record(work: Callable[[], None]) -> wp.Graph:
 @contextmanager
 def _notice() -> Iterator[None]:
     """Tell the user what takes so long, if it does."""
-    line = "MuJoCo Warp loads its kernels; new ones are compiled: half a minute on a CPU, up to two minutes for a GPU"
+    line = "MuJoCo Warp loads its kernels; new ones are compiled: half a minute on a CPU, more on a GPU"
     timer = threading.Timer(COMPILE_NOTICE, logging.getLogger(__name__).warning, [line])
     timer.start()
     try:
