@@ -12,7 +12,7 @@ from epo_lightning.experience.coverage import coverage, plane
 from epo_lightning.experience.ranks import sum_over_ranks
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules import algorithm_name
-from epo_lightning.modules.base import PopulationCallback
+from epo_lightning.modules.base import PopulationCallback, PopulationModule
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.modules.gradient_share import GradientShare, gradient_share
 
@@ -39,12 +39,11 @@ class PopulationDiagnostics(PopulationCallback):
         self._axes: Tensor | None = None
         self._unknown = GradientShare(*torch.full((2,), torch.nan, dtype=torch.float64))
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def require_population(self, module: PopulationModule) -> None:
         """Refuse an algorithm without rollouts of a shared network."""
-        super().setup(trainer, pl_module, stage)
-        if stage == "fit" and not isinstance(pl_module, EPOModule):
+        if not isinstance(module, EPOModule):
             raise Mistake(
-                f"{_KEY} looks at rollouts of a shared network, and the algorithm {algorithm_name(type(self.module))}"
+                f"{_KEY} looks at rollouts of a shared network, and the algorithm {algorithm_name(type(module))}"
                 " has none: leave the callback out, or choose epo by --algorithm"
             )
 

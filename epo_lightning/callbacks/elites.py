@@ -20,7 +20,7 @@ from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.experience.base import Experience
 from epo_lightning.experience.episodes import QUANTITIES
 from epo_lightning.limits import Mistake, require_range
-from epo_lightning.modules.base import PopulationCallback
+from epo_lightning.modules.base import PopulationCallback, PopulationModule
 from epo_lightning.run.checkpoint import save
 from epo_lightning.run.every import Every
 from epo_lightning.run.notices import Reasons
@@ -100,16 +100,19 @@ class ElitePreservation(PopulationCallback):
         self._evolution: GeneticEvolution | None = None
         self._of_elites, self._of_master = Reasons(), Reasons()
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse an archive larger than the population and the wrong place in the list."""
-        super().setup(trainer, pl_module, stage)
-        if stage != "fit":
-            return
-        followers = count_followers(self)
+    def require_population(self, module: PopulationModule) -> None:
+        """Refuse an archive larger than the population."""
+        followers = count_followers(self, module)
         if self.archive_size > followers:
             raise Mistake(
                 f"{_KEY}.archive_size must be at most the number of followers ({followers}), got {self.archive_size}"
             )
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse the wrong place in the list."""
+        super().setup(trainer, pl_module, stage)
+        if stage != "fit":
+            return
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         place = callbacks.index(self)
         if any(isinstance(callback, GeneticEvolution) for callback in callbacks[:place]):

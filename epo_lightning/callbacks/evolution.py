@@ -29,7 +29,7 @@ from epo_lightning.experience.base import Experience
 from epo_lightning.experience.episodes import QUANTITIES
 from epo_lightning.experience.streams import Stream, derive_seed
 from epo_lightning.limits import Mistake, require_range
-from epo_lightning.modules.base import PopulationCallback
+from epo_lightning.modules.base import PopulationCallback, PopulationModule
 from epo_lightning.run.lineage import Lineage, run_folders
 from epo_lightning.run.notices import Reasons, against
 
@@ -103,23 +103,24 @@ class GeneticEvolution(PopulationCallback):
         self._spread = math.nan
         self._reasons = Reasons()
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def require_population(self, module: PopulationModule) -> None:
         """Refuse numbers that do not fit the population."""
-        super().setup(trainer, pl_module, stage)
-        if stage != "fit":
-            return
-        followers = count_followers(self)
+        followers = count_followers(self, module)
         if self.num_elites >= followers:
             raise Mistake(
                 f"{_KEY}.num_elites must be less than the number of followers ({followers} with model.num_agents"
-                f" {self.module.num_agents}), got {self.num_elites}"
+                f" {module.num_agents}), got {self.num_elites}"
             )
         if self.num_offspring is not None and self.num_offspring > followers - self.num_elites:
             raise Mistake(
                 f"{_KEY}.num_offspring must be at most {followers - self.num_elites} (followers that are not elites),"
                 f" got {self.num_offspring}"
             )
-        if self._generator is None:
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """The stream of random numbers."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit" and self._generator is None:
             words = [self.module.data.seed, Stream.EVOLUTION] if self.seed is None else [self.seed]
             self._generator = torch.Generator().manual_seed(derive_seed(*words))
 

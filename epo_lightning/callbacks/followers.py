@@ -5,13 +5,12 @@ from epo_lightning.modules import algorithm_name
 from epo_lightning.modules.base import PopulationCallback, PopulationModule
 
 
-def count_followers(callback: PopulationCallback) -> int:
-    """How many followers the population of `callback` has.
+def count_followers(callback: PopulationCallback, module: PopulationModule) -> int:
+    """How many followers `module` has, for `callback`.
 
     Raises:
         Mistake: When the algorithm never has any, they have no genes, or it replaces them by itself.
     """
-    module = callback.module
     if module.makes_generations:
         raise Mistake(
             f"trainer.callbacks {type(callback).__name__} selects among followers, and the algorithm"

@@ -18,7 +18,7 @@ from epo_lightning.experience.objective import ObjectiveName, objectives
 from epo_lightning.experience.streams import Stream, derive_seed
 from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules import algorithm_name
-from epo_lightning.modules.base import PopulationCallback
+from epo_lightning.modules.base import PopulationCallback, PopulationModule
 from epo_lightning.modules.pbt import PBTModule
 from epo_lightning.run.lineage import Lineage
 from epo_lightning.run.notices import Reasons
@@ -89,33 +89,35 @@ class PopulationBasedTraining(PopulationCallback):
         assert isinstance(self.module, PBTModule)
         return self.module
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def require_population(self, module: PopulationModule) -> None:
         """Refuse an algorithm whose agents share their network, and constants out of range."""
-        super().setup(trainer, pl_module, stage)
-        if not isinstance(pl_module, PBTModule):
+        if not isinstance(module, PBTModule):
             raise Mistake(
-                f"{KEY} exchanges networks, and agents of {algorithm_name(type(pl_module))} have none of their own:"
+                f"{KEY} exchanges networks, and agents of {algorithm_name(type(module))} have none of their own:"
                 " choose --algorithm pbt, or leave the callback out"
             )
-        if stage != "fit":
-            return
-        agents = self.module.num_agents
-        self.rule.check(agents)
+        self.rule.check(module.num_agents)
         if self.reward_genome and self.objective == "return":
             raise Mistake(
                 f"{KEY}.objective: a return says nothing where the genome changes what is paid (reward_genome); select"
                 " by true_objective or successes"
             )
-        self._genes = genes_of(self.genome, self.reward_genome, pl_module.initial())
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """What the genes begin with; refuse those that the algorithm or the task has not."""
+        super().setup(trainer, pl_module, stage)
+        if stage != "fit":
+            return
+        self._genes = genes_of(self.genome, self.reward_genome, self.population.initial())
         assert self.module.data.env is not None, "the environments are not built"
         if self.objective == "true_objective":
             self.module.data.env.true_objective(torch.zeros(1))  # refuses at once
         if self._generator is None:
             words = [self.module.data.seed, Stream.EVOLUTION] if self.seed is None else [self.seed]
             self._generator = torch.Generator().manual_seed(derive_seed(*words))
-            self._records = torch.full((agents,), torch.nan, dtype=torch.float64)
+            self._records = torch.full((self.module.num_agents,), torch.nan, dtype=torch.float64)
             self._best = self._records.clone()
-            self._checked = torch.zeros(agents, dtype=torch.int64)
+            self._checked = torch.zeros(self.module.num_agents, dtype=torch.int64)
             self._began = self._checked.clone()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

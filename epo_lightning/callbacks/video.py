@@ -13,7 +13,7 @@ from epo_lightning.callbacks.reach import tell_if_out_of_reach
 from epo_lightning.callbacks.run_files import run_file
 from epo_lightning.learner.policy import Policy
 from epo_lightning.limits import Mistake, require_range
-from epo_lightning.modules.base import PopulationCallback
+from epo_lightning.modules.base import PopulationCallback, PopulationModule
 from epo_lightning.run.every import Every
 from epo_lightning.run.metrics_table import MetricsTable
 from epo_lightning.show.handing_over import hand_over
@@ -56,16 +56,17 @@ class VideoRecorder(PopulationCallback):
         self.width, self.height = width, height
         self._without: set[str] = set()
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse agents that do not exist, and a machine that cannot draw: now, and not after hours."""
-        super().setup(trainer, pl_module, stage)
-        if stage != "fit":
-            return
-        last = self.module.num_agents - 1
+    def require_population(self, module: PopulationModule) -> None:
+        """Refuse agents that do not exist."""
+        last = module.num_agents - 1
         if self.agents is not None:
             require_range(f"{_KEY}.agents", min(self.agents), 0)
             require_range(f"{_KEY}.agents (of model.num_agents {last + 1})", max(self.agents), high=last)
-        if trainer.is_global_zero:
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse a machine that cannot draw: now, and not after hours."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit" and trainer.is_global_zero:
             require_encoder()
             with isolate_rng():
                 trial = self._playback(trainer, ["zero"], None)

@@ -34,8 +34,9 @@ def fit(run: Invocation) -> int:
         0, 128 + n when signal n stopped the training, 130 when a second one ended it at once.
 
     Raises:
-        Mistake: When the checkpoint has more iterations than were asked for.
+        Mistake: When settings do not fit each other, or the checkpoint has more iterations than were asked for.
     """
+    run.require_fitting()
     trainer = run.trainer
     wanted, done = trainer.max_epochs, run.trained.iterations
     if wanted not in (None, -1) and wanted < done and RESUME not in run.args:

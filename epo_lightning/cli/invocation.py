@@ -31,7 +31,7 @@ from epo_lightning.cli.trust.consent import signature_of
 from epo_lightning.documents.plain_yaml import load, plain
 from epo_lightning.limits import require_range
 from epo_lightning.modules import algorithm_class
-from epo_lightning.modules.base import PopulationModule
+from epo_lightning.modules.base import PopulationCallback, PopulationModule
 from epo_lightning.modules.data import RolloutDataModule
 from epo_lightning.modules.supported import require_supported
 from epo_lightning.run.beginning import BeginsWith
@@ -227,6 +227,17 @@ class Invocation(LightningCLI):
             trainer = super().instantiate_trainer(**fixed)
         require_supported(trainer, trains=self.command.trains)
         return trainer
+
+    def require_fitting(self) -> None:
+        """Refuse settings of a training that do not fit each other, before its environments are built.
+
+        Raises:
+            Mistake: With what would do.
+        """
+        self.model.require_envs(self.datamodule.num_envs)
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, PopulationCallback):
+                callback.require_population(self.model)
 
 
 def run(command: RunCommand, args: list[str], name: str | None, given: Sequence[str]) -> int:

@@ -150,7 +150,9 @@ def _parse(args: Sequence[str]) -> str:
             raise Mistake(f"a configuration names a {what} ({flag[2:]}), but every run of a study begins by itself")
     command = RunCommand("Check a configuration.", f"{__name__}:tell", in_one_process=True)
     with contextlib.ExitStack() as at_end:
-        return Invocation(command, words, None, at_end).resolved
+        invocation = Invocation(command, words, None, at_end)
+        invocation.require_fitting()
+        return invocation.resolved
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from epo_lightning.algorithm.independent import IndependentBatch
 from epo_lightning.algorithm.population import Population
-from epo_lightning.envs.base import StepResult
+from epo_lightning.envs.base import EnvSpec, StepResult
 from epo_lightning.experience.base import Minibatch
 from epo_lightning.experience.buffer import RolloutBuffer, RolloutShape
 from epo_lightning.experience.mirror import Mirror
@@ -67,6 +67,24 @@ class IndependentTargets(Targets):
         return explained.mean()
 
 
+def independent_shape(
+    spec: EnvSpec, state_shape: tuple[int, int], population: Population, settings: OnPolicySettings
+) -> RolloutShape:
+    """Sizes of the rollouts of a population of networks with such states, in such environments."""
+    action_dim = 1 if spec.discrete else spec.act_dim
+    sizes = 0, spec.obs_dim, action_dim, state_shape
+    return RolloutShape(settings.horizon, population, *sizes, mirrored=settings.symmetry)
+
+
+def minibatches_of_each(settings: OnPolicySettings, shape: RolloutShape) -> int:
+    """Of an agent in a pass over its own samples.
+
+    Raises:
+        Mistake: When it has fewer samples, or they cannot be divided so.
+    """
+    return settings.minibatches(shape.units // shape.population.num_agents, shape.steps_per_unit)
+
+
 class IndependentDataset(OnPolicyDataset):
     """Streams one rollout per pass.
 
@@ -88,12 +106,8 @@ class IndependentDataset(OnPolicyDataset):
         settings: OnPolicySettings,
         hyper_parameters: HyperParameters,
     ) -> None:
-        spec = world.env.spec
-        action_dim = 1 if spec.discrete else spec.act_dim
-        sizes = 0, spec.obs_dim, action_dim, policy.state_shape
-        shape = RolloutShape(settings.horizon, population, *sizes, mirrored=settings.symmetry)
-        minibatches = settings.minibatches(shape.units // population.num_agents, shape.steps_per_unit)
-        super().__init__(world, policy, population, settings, shape, minibatches)
+        shape = independent_shape(world.env.spec, policy.state_shape, population, settings)
+        super().__init__(world, policy, population, settings, shape, minibatches_of_each(settings, shape))
         self.hyper_parameters = hyper_parameters
         first = torch.arange(population.num_agents, device=self.device) * population.envs_per_agent
         self._first = first.unsqueeze(1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from epo_lightning.algorithm.aggregation import off_policy_envs
 from epo_lightning.algorithm.batch import RolloutBatch
 from epo_lightning.algorithm.population import MASTER, Population
-from epo_lightning.envs.base import StepResult, VectorEnv
+from epo_lightning.envs.base import EnvSpec, StepResult
 from epo_lightning.experience.base import Minibatch
 from epo_lightning.experience.buffer import RolloutShape
 from epo_lightning.experience.comparison import Comparison
@@ -52,7 +52,7 @@ class RolloutDataset(OnPolicyDataset):
         coupled: int = 0,
         diversity: Diversity | None = None,
     ) -> None:
-        shape = rollout_shape(world.env, policy.state_shape, population, settings, coupled)
+        shape = rollout_shape(world.env.spec, policy.state_shape, population, settings, coupled)
         minibatches = settings.minibatches(shape.units, shape.steps_per_unit)
         super().__init__(world, policy, population, settings, shape, minibatches)
         self.diversity = diversity
@@ -145,15 +145,14 @@ class RolloutDataset(OnPolicyDataset):
 
 
 def rollout_shape(
-    env: VectorEnv,
+    spec: EnvSpec,
     state_shape: tuple[int, int],
     population: Population,
     settings: RolloutSettings,
     coupled: int = 0,
 ) -> RolloutShape:
-    """Sizes of the rollouts of `population` in `env`, where `coupled` followers see each environment of the master."""
+    """Sizes of the rollouts of `population` in such environments, of whose master's `coupled` followers see each."""
     columns = off_policy_envs(population, settings.off_policy_ratio, settings.off_policy_source)
-    spec = env.spec
     action_dim, couplings = 1 if spec.discrete else spec.act_dim, population.master_envs * coupled
     sizes = columns, spec.obs_dim, action_dim, state_shape, couplings
     return RolloutShape(settings.horizon, population, *sizes, mirrored=settings.symmetry)

@@ -86,6 +86,13 @@ class PopulationModule(Evaluated, ABC):
     def update(self, batch: Any) -> None:
         """Learn from one batch of the experience."""
 
+    def require_envs(self, num_envs: int) -> None:
+        """Refuse `data.num_envs` that this algorithm cannot deal out, before the environments are built.
+
+        Raises:
+            Mistake: With a number, or a setting, that would do.
+        """
+
     @property
     def genome(self) -> Genome:
         """What distinguishes the agents, while a training runs; nothing where there is one agent."""
@@ -248,11 +255,20 @@ class PopulationCallback(L.Callback):
 
     module: PopulationModule
 
+    def require_population(self, module: PopulationModule) -> None:
+        """Refuse to train an algorithm, or a population, on which this callback cannot work.
+
+        The command line asks before anything is built, so nothing is known of the environments here.
+
+        Raises:
+            Mistake: With what would do.
+        """
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Keep the module.
 
         Raises:
-            Mistake: When it trains no population.
+            Mistake: When it trains no population, or one on which this callback cannot work.
         """
         super().setup(trainer, pl_module, stage)
         if not isinstance(pl_module, PopulationModule):
@@ -260,4 +276,6 @@ class PopulationCallback(L.Callback):
                 f"trainer.callbacks {type(self).__name__} works on a population (PopulationModule), not on"
                 f" {type(pl_module).__name__}"
             )
+        if stage == "fit":
+            self.require_population(pl_module)
         self.module = pl_module

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from epo_lightning.algorithm.cem import CEMSettings, Distribution, draw, update
-from epo_lightning.algorithm.population import MASTER
+from epo_lightning.algorithm.population import MASTER, Population
 from epo_lightning.algorithm.pql import PQLLossSettings, critic_loss, critic_targets, smooth
 from epo_lightning.algorithm.sac import polyak_average
 from epo_lightning.experience.generation import (
@@ -124,6 +124,10 @@ class CEMRLModule(PopulationModule):
             self.register_buffer("damping", torch.tensor(settings.damping_init, dtype=torch.float64))
             self.register_buffer("drawn", torch.zeros((), dtype=torch.long))
             self.register_buffer("learners", torch.zeros((), dtype=torch.long))
+
+    def require_envs(self, num_envs: int) -> None:
+        """The mean and all members have equally many."""
+        Population(self.num_agents, num_envs)
 
     def experience(self, world: World) -> GenerationDataset:
         """Generations, into a replay buffer whose size in memory is printed."""

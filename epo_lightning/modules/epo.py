@@ -25,8 +25,9 @@ from epo_lightning.algorithm.losses import (
     hybrid_loss,
 )
 from epo_lightning.algorithm.population import Population
+from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.halves import Halves
-from epo_lightning.experience.buffer import RolloutBuffer
+from epo_lightning.experience.buffer import RolloutBuffer, RolloutShape
 from epo_lightning.experience.diversity import Diversity
 from epo_lightning.experience.estimate import estimate_iteration, is_large
 from epo_lightning.experience.rollout import RolloutDataset, rollout_shape
@@ -138,11 +139,20 @@ class EPOModule(PopulationModule):
             super().configure_model()
             begin_with(self.policy, self.initial_settings)
 
+    def _shape(self, spec: EnvSpec) -> RolloutShape:
+        settings = self.rollout_settings
+        population = Population(self.num_agents, spec.num_envs, settings.master_share)
+        return rollout_shape(spec, self.network_settings.state_shape, population, settings, self._coupled_followers)
+
+    def require_envs(self, num_envs: int) -> None:
+        """By agents, shares and minibatches."""
+        shape = self._shape(EnvSpec("", num_envs, obs_dim=1, act_dim=1))  # whatever they observe
+        self.rollout_settings.minibatches(shape.units, shape.steps_per_unit)
+
     def experience(self, world: World) -> RolloutDataset:
         """Rollouts; prints what memory they take, and the time where a CPU will need long for them."""
-        settings = self.rollout_settings
-        population = Population(self.num_agents, world.env.spec.num_envs, settings.master_share)
-        shape = rollout_shape(world.env, self.policy.state_shape, population, settings, self._coupled_followers)
+        settings, shape = self.rollout_settings, self._shape(world.env.spec)
+        population = shape.population
         self._coupling = coupling_weight(population, shape.off_policy_columns, self.loss_settings.coupling_coefficient)
         rank_zero_info(
             f"Rollout memory: {RolloutBuffer.nbytes(shape) / 2**20:.0f} MiB per rank for {population.num_envs} envs x"

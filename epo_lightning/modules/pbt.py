@@ -20,9 +20,10 @@ from epo_lightning.algorithm.independent import (
     independent_losses,
 )
 from epo_lightning.algorithm.population import Population
+from epo_lightning.envs.base import EnvSpec
 from epo_lightning.experience.buffer import RolloutBuffer
 from epo_lightning.experience.estimate import estimate_iteration, is_large
-from epo_lightning.experience.independent import IndependentDataset
+from epo_lightning.experience.independent import IndependentDataset, independent_shape, minibatches_of_each
 from epo_lightning.experience.settings import OnPolicySettings
 from epo_lightning.experience.world import World
 from epo_lightning.learner.actor_critic import ActorCriticSettings
@@ -118,6 +119,12 @@ class PBTModule(PopulationModule):
             "bounds": loss.bound_coefficient,
             **{f"{REWARD}{name}": value for name, value in env.reward_parameters().items()},
         }
+
+    def require_envs(self, num_envs: int) -> None:
+        """By agents and minibatches."""
+        spec = EnvSpec("", num_envs, obs_dim=1, act_dim=1)  # whatever they observe
+        population, settings = Population(self.num_agents, num_envs), self.rollout_settings
+        minibatches_of_each(settings, independent_shape(spec, self.network_settings.state_shape, population, settings))
 
     def experience(self, world: World) -> IndependentDataset:
         """Rollouts; prints what memory they take, and the time where a CPU will need long for them."""

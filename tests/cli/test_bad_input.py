@@ -114,6 +114,20 @@ def test_one_line_names_the_key(workshop: Cli, mistake: str) -> None:
         assert after == before
 
 
+@pytest.mark.parametrize("mistake", ["agents do not divide envs", "no off-policy sample", "too many elites"])
+def test_what_does_not_fit_together_is_told_before_an_environment_is_built(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, mistake: str
+) -> None:
+    def build(*_: object, **__: object) -> Never:
+        raise AssertionError
+
+    monkeypatch.setattr(Probe, "__init__", build)
+    args, words = MISTAKES[mistake]
+    outcome = cli("fit", "--config", "tiny.yaml", *args)
+    assert outcome.code == 2
+    assert all(word in outcome.err for word in words)
+
+
 def test_a_bug_keeps_its_traceback(workshop: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def bug(*_: object, **__: object) -> Never:
         raise ValueError("from the depths")

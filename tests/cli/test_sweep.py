@@ -26,6 +26,7 @@ common: {config: tiny.yaml, trainer.max_epochs: 300}
 methods:
   tiny: {}
 """
+EVOLUTION = "{class_path: epo_lightning.callbacks.GeneticEvolution, init_args: {num_elites: 7}}"
 
 
 @pytest.fixture
@@ -162,6 +163,15 @@ def test_settings_of_callbacks_are_named_by_their_class(cli: Cli) -> None:
         ("a: {model.num_agents: many}", "model.num_agents"),
         ("a: {model.loss.clip_eps: -1}", "model.loss.clip_eps must be greater than 0"),
         ("a: {trainer.callbacks.GeneticEvolution.num_elites: 3}", "GeneticEvolution: there is none"),
+        ("a: {model.rollout.num_minibatches: 1000}", "num_minibatches must be at most 80, the number of samples"),
+        ("a: {model.rollout: {num_minibatches: null, minibatch_size: 3}}", "minibatch_size must divide the 80 samples"),
+        ("a: {data.num_envs: 18}", "data.num_envs must be a positive multiple of model.num_agents: 18 environments"),
+        ("a: {model.rollout.off_policy_ratio: 99}", "model.rollout.off_policy_ratio must be at most 3"),
+        (f"a: {{trainer.callbacks: [{EVOLUTION}]}}", "num_elites must be less than the number of followers (3"),
+        (
+            "a: {config: pbt, model.num_agents: 5}",
+            "data.num_envs must be a positive multiple of model.num_agents: 2048",
+        ),
         ("a: {trainer.max_epochs: -1}", "trainer.max_epochs is without an end"),
         ("a: {trainer.max_epochs: 0}", "trainer.max_epochs must be at least 1"),
         ("a: {model.lss.x: 3}, b: {model.lss.x: 3}", "(and 1 more)"),

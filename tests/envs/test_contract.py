@@ -159,7 +159,7 @@ def test_first_observations(first: Callable[[Tensor], Any], words: str, stepper:
 
 def test_an_estimate_meets_them_too() -> None:
     policy, population = network(), Population(2, N)
-    shape = rollout_shape(Probe(N, CPU, 0, dim=2), policy.state_shape, population, RolloutSettings())
+    shape = rollout_shape(Probe(N, CPU, 0, dim=2).spec, policy.state_shape, population, RolloutSettings())
     world = World(Probe(N, CPU, 0, dim=2), build=lambda n, seed: Faulty(n, CPU, seed, "reward double", 0))
     with pytest.raises(ValueError, match=r"StepResult\.reward must be torch\.float32"):
         estimate_iteration(world, policy, shape, 1)
