@@ -19,7 +19,7 @@ from epo_lightning.documents.keys import Settings
 from epo_lightning.documents.plain_yaml import dump
 from epo_lightning.limits import Mistake
 from epo_lightning.sweep.children import end_with_parent
-from epo_lightning.sweep.settings import assign, split
+from epo_lightning.sweep.settings import assign
 
 
 class Wanted(NamedTuple):
@@ -85,16 +85,12 @@ def _request(one: Wanted, folder: Path) -> dict[str, Any]:
     """What the child needs: arguments, and a text with assignments."""
     folder.mkdir()
     files = [*one.configs]
-    assignments: Settings = {}
     for number, overlay in enumerate(one.overlays):
-        rest, inside = split(overlay)
-        assignments |= inside
-        if rest:
-            file = folder / f"{number}.yaml"
-            file.write_text(dump(rest), encoding="utf-8")
-            files.append(file)
+        file = folder / f"{number}.yaml"
+        file.write_text(dump(overlay), encoding="utf-8")
+        files.append(file)
     args = [word for file in files for word in ("--config", str(file))]
-    return {"args": args, "assignments": dump({**assignments, **one.assignments}), "file": str(folder / "all.yaml")}
+    return {"args": args, "assignments": dump(one.assignments), "file": str(folder / "all.yaml")}
 
 
 def _without(message: str, folder: str) -> str:

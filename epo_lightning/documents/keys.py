@@ -10,18 +10,18 @@ Settings = dict[str, Any]
 """A part of a configuration, nested as in its file."""
 
 
-def nested(flat: Mapping[Any, Any], place: Callable[[str], str]) -> Settings:
+def nested(given: Mapping[Any, Any], place: Callable[[str], str]) -> Settings:
     """Settings whose keys may have dots (`trainer.max_epochs`), as they stand in a configuration.
 
     Args:
-        flat: Keys of any depth, and values.
+        given: Keys of any depth, and values.
         place: Says in front of a message where a dotted key stands.
 
     Raises:
         Mistake: When a key is no name, or says with dots what stands there without.
     """
     settings: Settings = {}
-    for key, value in flat.items():
+    for key, value in given.items():
         if not isinstance(key, str) or not all(key.split(".")):
             raise Mistake(f"{place(str(key))}{key!r} is not a key of a configuration, such as trainer.max_epochs")
         _join(settings, _under(key, value), place, "")
@@ -54,3 +54,14 @@ def require_known(where: str, given: Iterable[object], known: Iterable[str]) -> 
     for key in given:
         if key not in known:
             raise Mistake(f"{where}: {key} means nothing here{hint(str(key), known)}; known are {', '.join(known)}")
+
+
+def flat(settings: Mapping[str, Any]) -> Settings:
+    """Nested settings by their names with dots."""
+    found: Settings = {}
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            found |= {f"{key}.{name}": inner for name, inner in flat(value).items()}
+        else:
+            found[key] = value
+    return found

@@ -1,47 +1,11 @@
-"""Settings by name in a whole configuration, those of callbacks and loggers by their class."""
+"""One setting by name in a whole configuration, those of callbacks and loggers by their class."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from epo_lightning.documents.keys import Settings
 from epo_lightning.limits import Mistake
 
 _LISTS = ("callbacks", "logger")
-
-
-def split(settings: Settings) -> tuple[Settings, Settings]:
-    """What an overlay can say, and what it cannot: settings of a callback that is there already.
-
-    Args:
-        settings: Nested, and perhaps with `trainer.callbacks.GeneticEvolution.num_elites`.
-
-    Returns:
-        The settings without those, and those by their names with dots.
-    """
-    trainer = settings.get("trainer")
-    if not isinstance(trainer, dict):
-        return settings, {}
-    inside: Settings = {}
-    for key in _LISTS:
-        given = trainer.get(key)
-        if isinstance(given, dict) and "class_path" not in given:
-            inside |= {f"trainer.{key}.{name}": value for name, value in flat(given).items()}
-    rest = {
-        key: value for key, value in trainer.items() if not any(name.startswith(f"trainer.{key}.") for name in inside)
-    }
-    whole = {**settings, "trainer": rest}
-    return {key: value for key, value in whole.items() if key != "trainer" or rest}, inside
-
-
-def flat(settings: Mapping[str, Any]) -> Settings:
-    """Nested settings by their names with dots."""
-    found: Settings = {}
-    for key, value in settings.items():
-        if isinstance(value, dict) and value:
-            found |= {f"{key}.{name}": inner for name, inner in flat(value).items()}
-        else:
-            found[key] = value
-    return found
 
 
 def assign(config: Settings, key: str, value: object) -> None:

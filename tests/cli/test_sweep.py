@@ -97,6 +97,29 @@ def test_a_dry_run_checks_writes_configurations_and_prints_commands(cli: Cli) ->
 
 
 @pytest.mark.usefixtures("parsed_here")
+def test_what_comes_later_lies_over_what_comes_before_members_of_lists_too(cli: Cli) -> None:
+    text = f"""
+        out: out
+        common: {{config: tiny.yaml, trainer.callbacks: [{EVOLUTION}]}}
+        tasks:
+          one: {{trainer.callbacks.GeneticEvolution.num_elites: 1}}
+        methods:
+          bred: {{trainer.callbacks.GeneticEvolution.num_elites: 2}}
+          not_bred: {{trainer.callbacks: [epo_lightning.callbacks.NaNGuard]}}
+    """
+    outcome = cli("sweep", write(text), "--dry-run")
+    assert outcome.code == 0, outcome.err
+    bred, not_bred = (
+        yaml.safe_load(Path("out/one", name, "method.yaml").read_text())["trainer"]["callbacks"]
+        for name in ("bred", "not_bred")
+    )
+    assert [(each["class_path"], each["init_args"]["num_elites"]) for each in bred] == [
+        ("epo_lightning.callbacks.GeneticEvolution", 2)
+    ]
+    assert [each["class_path"] for each in not_bred] == ["epo_lightning.callbacks.NaNGuard"]
+
+
+@pytest.mark.usefixtures("parsed_here")
 def test_agents_are_evaluated_where_there_are_several(cli: Cli) -> None:
     grid = "grid: {model.num_agents: [1, 4]}\nseeds: 1\nevaluate: test --agents all --noise\n"
     outcome = cli("sweep", write(STUDY.replace("seeds: 2\n", "") + grid), "--dry-run")
@@ -170,7 +193,7 @@ def test_settings_of_callbacks_are_named_by_their_class(cli: Cli) -> None:
         (f"a: {{trainer.callbacks: [{EVOLUTION}]}}", "num_elites must be less than the number of followers (3"),
         (
             "a: {config: pbt, model.num_agents: 5}",
-            "data.num_envs must be a positive multiple of model.num_agents: 2048",
+            "data.num_envs must be a positive multiple of model.num_agents",
         ),
         ("a: {trainer.max_epochs: -1}", "trainer.max_epochs is without an end"),
         ("a: {trainer.max_epochs: 0}", "trainer.max_epochs must be at least 1"),

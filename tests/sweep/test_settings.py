@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from epo_lightning.limits import Mistake
-from epo_lightning.sweep.settings import assign, split
+from epo_lightning.sweep.settings import assign
 
 
 def config() -> dict[str, Any]:
@@ -36,17 +36,3 @@ def test_a_class_that_is_not_there_is_told() -> None:
         assign(config(), "trainer.logger.Wandb.project", "x")
     with pytest.raises(Mistake, match="needs the name of an argument"):
         assign(config(), "trainer.callbacks.Guard", 1)
-
-
-def test_an_overlay_says_what_it_can_say() -> None:
-    guard = {"class_path": "mine.Guard"}
-    whole = {"model": {"num_agents": 3}, "trainer": {"max_epochs": 2, "callbacks": [guard], "logger": guard}}
-    assert split(whole) == (whole, {})
-    inside = {"GeneticEvolution": {"num_elites": 2, "crossover": {"class_path": "x"}}}
-    rest, assignments = split({"trainer": {"max_epochs": 2, "callbacks": inside}})
-    assert rest == {"trainer": {"max_epochs": 2}}
-    assert assignments == {
-        "trainer.callbacks.GeneticEvolution.num_elites": 2,
-        "trainer.callbacks.GeneticEvolution.crossover.class_path": "x",
-    }
-    assert split({"trainer": {"callbacks": inside}})[0] == {}

@@ -18,11 +18,10 @@ from epo_lightning.cli.settings.listed import LISTS, Listed
 from epo_lightning.cli.settings.own_classes import OWN, in_full, require_known
 from epo_lightning.cli.settings.values import as_text, at_home, loaded, names_class
 from epo_lightning.documents.config_file import ConfigFile, read_config
-from epo_lightning.documents.keys import nested
+from epo_lightning.documents.keys import flat, nested
 from epo_lightning.documents.nearest import hint
 from epo_lightning.documents.plain_yaml import UNREAD, Key, marked, plain, quoted, transport
 from epo_lightning.limits import Mistake
-from epo_lightning.sweep.settings import flat
 
 OF_THE_COMMAND_LINE = ("base", "ckpt_path", "pretrained", "run_dir", "resume", "config", "trust")
 """What `arguments.resolve` takes out of files, or refuses there."""
