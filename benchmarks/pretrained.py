@@ -34,14 +34,15 @@ class Recipe(NamedTuple):
     """How a policy is made.
 
     Attributes:
-        config: The packaged configuration that trains it, with seed 0.
+        begins: What trains it, with seed 0: `--config` and a packaged configuration, or `--pretrained` and the policy
+            that it begins with.
         title: What it does, in one line.
         limits: What it cannot do.
-        more: Words of the command that trains it, beside the configuration.
+        more: Words of the command that trains it, beside those.
         then: Words of commands that go on with the run, one after the other.
     """
 
-    config: str
+    begins: tuple[str, str]
     title: str
     limits: str
     more: tuple[str, ...] = ()
@@ -50,39 +51,46 @@ class Recipe(NamedTuple):
 
 RECIPES = {
     "quickstart": Recipe(
-        "quickstart",
+        ("--config", "quickstart"),
         "A point goes around a wall to the rich goal, and leaves the poor one: EPO, a minute on two cores.",
         "This one wall and these two goals: it sees its own position alone, so it cannot follow a goal that moves. One"
         " seed; other seeds of the same command may end at the poor goal.",
     ),
     "wall_maze": Recipe(
-        "wall_maze",
+        ("--config", "wall_maze"),
         "A point mass leaves a cup-shaped wall that stands between it and the goal: EPO, a minute on two cores.",
         "The easy maze only (WallMaze.difficulty: easy), with its wall and goal where they are. One seed.",
     ),
     "cartpole": Recipe(
-        "cartpole",
+        ("--config", "cartpole"),
         "Gymnasium's CartPole-v1, balanced; its actions are discrete: EPO, half a minute on two cores.",
         "Episodes of 500 steps, from Gymnasium's narrow starts: nothing is known of larger angles or longer episodes."
         " Needs the extra gymnasium. One seed.",
     ),
     "pendulum": Recipe(
-        "sac",
+        ("--config", "sac"),
         "Gymnasium's Pendulum-v1, swung up and held: soft actor-critic, a minute on two cores.",
         "Mass, length and torque limit as Gymnasium has them by default. Needs the extra gymnasium. One seed.",
     ),
     "two_arm_reach": Recipe(
-        "two_arm_reach",
+        ("--config", "two_arm_reach"),
         "Two robot arms bring their hands to points, again and again: EPO, ten minutes on two cores.",
         "Points in a box before each arm, fingers held straight, this simulator alone: nothing but physics keeps the"
         " arms from the table and from each other. One seed.",
     ),
     "regrasp_cube": Recipe(
-        "regrasp_cube",
+        ("--config", "regrasp_cube"),
         "One arm and hand lift a cube and hold it at targets: EPO, two hours on one core.",
         "One cube, one arm, this simulator without randomisation: nothing is known of a real hand. One seed.",
         more=("--trainer.max_epochs=626",),
         then=(("--data.env.init_args.tolerance=0.15", "--trainer.max_epochs=3250"),),
+    ),
+    "regrasp": Recipe(
+        ("--pretrained", "regrasp_cube"),
+        "One arm and hand lift cuboids and sticks, any of 947, and hold them at targets: EPO, two hours on one core.",
+        "Cuboids and sticks on a table, one arm, this simulator without randomisation: nothing is known of a real"
+        " hand. One seed.",
+        more=("--data.env.init_args.objects=all", "--trainer.max_epochs=2441"),
     ),
 }
 
@@ -94,7 +102,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="a finished run of the recipe's command, instead of a new one")
     args = parser.parse_args()
     recipe = RECIPES[args.name]
-    words = ["fit", "--config", recipe.config, "--seed_everything=0", *recipe.more]
+    words = ["fit", *recipe.begins, "--seed_everything=0", *recipe.more]
     later = [["fit", "--ckpt_path=RUN", *then] for then in recipe.then]
     with tempfile.TemporaryDirectory() as folder:
         run = args.run or Path(folder, "run")

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from epo_lightning.algorithm.batch import RolloutBatch
@@ -29,7 +29,6 @@ from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.halves import Halves
 from epo_lightning.experience.buffer import RolloutBuffer, RolloutShape
 from epo_lightning.experience.diversity import Diversity
-from epo_lightning.experience.estimate import estimate_iteration, is_large
 from epo_lightning.experience.rollout import RolloutDataset, rollout_shape
 from epo_lightning.experience.settings import RolloutSettings
 from epo_lightning.experience.streams import Stream, derive_seed
@@ -53,6 +52,7 @@ from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.compilation import LearnerCompilation
 from epo_lightning.modules.identity import Identity
 from epo_lightning.modules.idle_settings import idle_settings
+from epo_lightning.modules.rollout_cost import tell_cost
 from epo_lightning.modules.stepper import Stepper
 
 
@@ -154,23 +154,13 @@ class EPOModule(PopulationModule):
         settings, shape = self.rollout_settings, self._shape(world.env.spec)
         population = shape.population
         self._coupling = coupling_weight(population, shape.off_policy_columns, self.loss_settings.coupling_coefficient)
-        rank_zero_info(
-            f"Rollout memory: {RolloutBuffer.nbytes(shape) / 2**20:.0f} MiB per rank for {population.num_envs} envs x"
-            f" {settings.horizon} steps; {population.num_envs * world.world_size} envs on {world.world_size} rank(s),"
-            f" {_dealt(population)} and rank"
-        )
+        passes = settings.num_epochs * settings.passes
+        tell_cost(world, self.policy, shape, passes, "add the overlay --config laptop")
         images = bool(pixels(world.env.spec.groups))
         groups = self.network_settings, settings, self.loss_settings, self.diversity_settings, self.initial_settings
         steps = self.optimizer_settings
         if idle := idle_settings(self.num_agents, *groups, steps, discrete=world.env.spec.discrete, images=images):
             rank_zero_info(idle)
-        if world.device.type == "cpu" and is_large(self.policy, shape, settings.num_epochs * settings.passes):
-            estimate = estimate_iteration(world, self.policy, shape, settings.num_epochs * settings.passes)
-            rank_zero_warn(
-                f"this run is made for a GPU: on this CPU an iteration will take about {estimate.total:.0f} s"
-                f" ({estimate.env:.0f} s environments, {estimate.network:.0f} s network); for a run that a CPU can make"
-                " add the overlay --config laptop"
-            )
         diversity = self._diversity(world)
         dataset = RolloutDataset(world, self.policy, population, settings, self._coupled_followers, diversity)
         if world.device.type == "cuda":
@@ -305,8 +295,3 @@ class EPOModule(PopulationModule):
             "population/log_std": self.policy.log_std.mean(),
             "population/gene_spread": genes.std(0).mean() if self.num_agents > 1 else genes.new_zeros(()),
         }
-
-
-def _dealt(population: Population) -> str:
-    own, others = population.master_envs, population.envs_per_follower
-    return f"{own} envs for the master, {others} per follower" if own != others else f"{own} envs per agent"

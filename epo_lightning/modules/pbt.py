@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import torch
 import torch.distributed as dist
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from epo_lightning.algorithm.independent import (
@@ -22,7 +22,6 @@ from epo_lightning.algorithm.independent import (
 from epo_lightning.algorithm.population import Population
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.experience.buffer import RolloutBuffer
-from epo_lightning.experience.estimate import estimate_iteration, is_large
 from epo_lightning.experience.independent import IndependentDataset, independent_shape, minibatches_of_each
 from epo_lightning.experience.settings import OnPolicySettings
 from epo_lightning.experience.world import World
@@ -37,6 +36,7 @@ from epo_lightning.limits import Mistake, require_range
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.identity import Identity
 from epo_lightning.modules.idle_settings import idle_encoders, idle_noise
+from epo_lightning.modules.rollout_cost import tell_cost
 from epo_lightning.modules.stepper import Stepper
 
 _KL = DIAGNOSTICS.index("approx_kl")
@@ -130,25 +130,14 @@ class PBTModule(PopulationModule):
         """Rollouts; prints what memory they take, and the time where a CPU will need long for them."""
         population, settings = Population(self.num_agents, world.env.spec.num_envs), self.rollout_settings
         dataset = IndependentDataset(world, self.policy, population, settings, self.hyper_parameters)
-        rank_zero_info(
-            f"Rollout memory: {dataset.nbytes / 2**20:.0f} MiB per rank for {population.num_envs} envs x"
-            f" {settings.horizon} steps; {population.num_envs * world.world_size} envs on {world.world_size} rank(s),"
-            f" {population.envs_per_agent} envs per agent and rank"
-        )
+        passes, remedy = settings.num_epochs * settings.passes, "lower data.num_envs and model.network.hidden"
+        tell_cost(world, self.policy, dataset.buffer.shape, passes, remedy)
         if world.device.type == "cuda":
             rank_zero_info(f"Memory: {dataset.room}")
         spec = world.env.spec
         for idle in (idle_encoders(self.network_settings, spec.groups), idle_noise(settings, spec.discrete)):
             if idle:
                 rank_zero_info(idle)
-        shape = dataset.buffer.shape
-        if world.device.type == "cpu" and is_large(self.policy, shape, settings.num_epochs * settings.passes):
-            estimate = estimate_iteration(world, self.policy, shape, settings.num_epochs * settings.passes)
-            rank_zero_warn(
-                f"this run is made for a GPU: on this CPU an iteration will take about {estimate.total:.0f} s"
-                f" ({estimate.env:.0f} s environments, {estimate.network:.0f} s network); for a run that a CPU can make"
-                " lower data.num_envs and model.network.hidden"
-            )
         return dataset
 
     def configure_optimizers(self) -> StackedAdam:
