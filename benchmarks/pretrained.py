@@ -80,17 +80,17 @@ RECIPES = {
     ),
     "regrasp_cube": Recipe(
         ("--config", "regrasp_cube"),
-        "One arm and hand lift a cube and hold it at targets: EPO, two hours on one core.",
+        "One arm and hand lift a cube and hold it at targets: EPO, an hour more on one core.",
         "One cube, one arm, this simulator without randomisation: nothing is known of a real hand. One seed.",
         more=("--trainer.max_epochs=626",),
         then=(("--data.env.init_args.tolerance=0.15", "--trainer.max_epochs=3250"),),
     ),
     "regrasp": Recipe(
         ("--pretrained", "regrasp_cube"),
-        "One arm and hand lift cuboids and sticks, any of 947, and hold them at targets: EPO, two hours on one core.",
+        "One arm and hand lift cuboids and sticks, any of 947, and hold them at targets: EPO, an hour more on one core.",
         "Cuboids and sticks on a table, one arm, this simulator without randomisation: nothing is known of a real"
         " hand. One seed.",
-        more=("--data.env.init_args.objects=all", "--trainer.max_epochs=2441"),
+        more=("--data.env.init_args.objects=all", "--trainer.max_epochs=1465"),
     ),
 }
 

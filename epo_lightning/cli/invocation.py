@@ -229,11 +229,15 @@ class Invocation(LightningCLI):
         return trainer
 
     def require_fitting(self) -> None:
-        """Refuse settings of a training that do not fit each other, before its environments are built.
+        """Refuse settings of a new training that do not fit each other, before its environments are built.
+
+        Where there are weights already, the settings that do not fit them are told first: in `setup`.
 
         Raises:
             Mistake: With what would do.
         """
+        if self.trained.path is not None or self.trained.begins_with is not None:
+            return
         self.model.require_envs(self.datamodule.num_envs)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, PopulationCallback):

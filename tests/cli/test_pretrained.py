@@ -14,7 +14,7 @@ from epo_lightning.run.checkpoint import read_checkpoint
 from epo_lightning.run.record import beginning_of
 from tests.support.command_line import Cli
 
-NAMES = ("cartpole", "pendulum", "quickstart", "regrasp_cube", "wall_maze")
+NAMES = ("cartpole", "pendulum", "quickstart", "regrasp", "regrasp_cube", "wall_maze")
 SMALL = {"quickstart": {"data.num_envs": 256, "model.rollout.num_minibatches": 4}, "wall_maze": {"data.num_envs": 64}}
 FLAGS = [f"--{key}={value}" for key, value in SMALL["quickstart"].items()]
 
@@ -39,7 +39,7 @@ def test_the_command_lists_them_and_tells_the_card_of_one(cli: Cli) -> None:
     assert "(did you mean wall_maze?)" in wrong.err
 
 
-LONG = ("regrasp_cube",)
+LONG = ("regrasp", "regrasp_cube")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in NAMES])
