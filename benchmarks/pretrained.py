@@ -87,7 +87,7 @@ RECIPES = {
     ),
     "regrasp": Recipe(
         ("--pretrained", "regrasp_cube"),
-        "One arm and hand lift cuboids and sticks, any of 947, and hold them at targets: EPO, an hour more on one core.",
+        "One arm and hand lift any of 947 cuboids and sticks and hold them at targets: EPO, an hour more on one core.",
         "Cuboids and sticks on a table, one arm, this simulator without randomisation: nothing is known of a real"
         " hand. One seed.",
         more=("--data.env.init_args.objects=all", "--trainer.max_epochs=1465"),
