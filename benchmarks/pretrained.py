@@ -80,7 +80,7 @@ RECIPES = {
     ),
     "regrasp_cube": Recipe(
         ("--config", "regrasp_cube"),
-        "One arm and hand lift a cube and hold it at targets: EPO, an hour more on one core.",
+        "One arm and hand lift a cube and hold it at targets: EPO, two hours on one core.",
         "One cube, one arm, this simulator without randomisation: nothing is known of a real hand. One seed.",
         more=("--trainer.max_epochs=626",),
         then=(("--data.env.init_args.tolerance=0.15", "--trainer.max_epochs=3250"),),

@@ -30,12 +30,14 @@ class Wanted(NamedTuple):
         configs: Files, the first at the bottom.
         overlays: What lies over them, in order.
         assignments: Single settings that come last, by their names with dots.
+        is_whole: It is run as it is, so that its settings must fit together; one value that a search varies is not.
     """
 
     where: str
     configs: Sequence[Path]
     overlays: Sequence[Settings] = ()
     assignments: Settings = {}  # noqa: RUF012  (nobody changes it)
+    is_whole: bool = True
 
 
 def resolve_all(wanted: Sequence[Wanted]) -> list[str]:
@@ -90,7 +92,8 @@ def _request(one: Wanted, folder: Path) -> dict[str, Any]:
         file.write_text(dump(overlay), encoding="utf-8")
         files.append(file)
     args = [word for file in files for word in ("--config", str(file))]
-    return {"args": args, "assignments": dump(one.assignments), "file": str(folder / "all.yaml")}
+    changed = str(folder / "all.yaml")
+    return {"args": args, "assignments": dump(one.assignments), "file": changed, "is_whole": one.is_whole}
 
 
 def _without(message: str, folder: str) -> str:
@@ -120,21 +123,21 @@ def _answer(request: dict[str, Any]) -> dict[str, str]:
     from epo_lightning.cli.entry import describe, is_users_mistake
 
     try:
-        config = _parse(request["args"])
+        config = _parse(request["args"], is_whole=request["is_whole"])
         assignments = yaml.safe_load(request["assignments"])
         if assignments:
             content = yaml.safe_load(config)
             for key, value in assignments.items():
                 assign(content, key, value)
             Path(request["file"]).write_text(dump(content), encoding="utf-8")
-            config = _parse(["--config", request["file"]])
+            config = _parse(["--config", request["file"]], is_whole=request["is_whole"])
         return {"config": config}
     except Exception as error:
         kind = "" if is_users_mistake(error) else f"{type(error).__name__}: "
         return {"error": f"{kind}{describe(error)}"}
 
 
-def _parse(args: Sequence[str]) -> str:
+def _parse(args: Sequence[str], *, is_whole: bool) -> str:
     """The resolved configuration that `fit` with these arguments runs."""
     from epo_lightning.cli.arguments import option_values, resolve
     from epo_lightning.cli.commands import RunCommand
@@ -147,7 +150,8 @@ def _parse(args: Sequence[str]) -> str:
     command = RunCommand("Check a configuration.", f"{__name__}:tell", in_one_process=True)
     with contextlib.ExitStack() as at_end:
         invocation = Invocation(command, words, None, at_end)
-        invocation.require_fitting()
+        if is_whole:
+            invocation.require_fitting()
         return invocation.resolved
 
 

@@ -160,10 +160,12 @@ def search(study: Study, out: Path, jobs: int | None, *, dry: bool) -> int:
 
     assert study.search is not None
     space, (base,) = study.search, study.methods
-    checks = [Wanted(base.where, base.configs, base.overlays)]
+    checks = [Wanted(base.where, base.configs, base.overlays, is_whole=False)]
     for parameter in space.parameters:
         checks += [
-            Wanted(f"{study.file}: search.parameters", base.configs, base.overlays, {parameter.key: value})
+            Wanted(
+                f"{study.file}: search.parameters", base.configs, base.overlays, {parameter.key: value}, is_whole=False
+            )
             for value in parameter.ends
         ]
     text = resolve_all(checks)[0]

@@ -274,6 +274,18 @@ search:
 
 
 @pytest.mark.usefixtures("parsed_here")
+def test_what_a_search_varies_together_need_not_fit_one_by_one(cli: Cli) -> None:
+    elites = "trainer.callbacks.GeneticEvolution.num_elites"
+    text = f"""
+        out: out
+        common: {{config: tiny.yaml, model.num_agents: 16, trainer.callbacks: [{EVOLUTION}]}}
+        search: {{parameters: {{model.num_agents: [4, 8], {elites}: [1, 2]}}, trials: 2}}
+    """
+    outcome = cli("sweep", write(text), "--dry-run")
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.usefixtures("parsed_here")
 def test_a_search_ends_with_the_best_configuration_and_a_picture(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     use_fake_runs(monkeypatch, "{rate} * i")
     outcome = cli("sweep", write(SEARCH))
