@@ -80,6 +80,8 @@ class ElitePreservation(PopulationCallback):
             present difficulty.
     """
 
+    precedes = (GeneticEvolution,)
+
     def __init__(
         self,
         archive_size: int = 4,
@@ -109,15 +111,11 @@ class ElitePreservation(PopulationCallback):
             )
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse the wrong place in the list."""
+        """Whose windows are its own, too."""
         super().setup(trainer, pl_module, stage)
-        if stage != "fit":
-            return
-        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        place = callbacks.index(self)
-        if any(isinstance(callback, GeneticEvolution) for callback in callbacks[:place]):
-            raise Mistake("trainer.callbacks: ElitePreservation must stand before GeneticEvolution")
-        self._evolution = next((each for each in callbacks[place:] if isinstance(each, GeneticEvolution)), None)
+        if stage == "fit":
+            callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+            self._evolution = next((each for each in callbacks if isinstance(each, GeneticEvolution)), None)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """A resumed run logs what it knew."""

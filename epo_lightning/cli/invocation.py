@@ -225,7 +225,8 @@ class Invocation(LightningCLI):
         fixed = fixed_arguments(config, self.folder, in_one_process=self.command.in_one_process)
         with naming_the_key():
             trainer = super().instantiate_trainer(**fixed)
-        require_supported(trainer, trains=self.command.trains)
+        unscaled = algorithm_class(self.algorithm).unscaled
+        require_supported(trainer, trains=self.command.trains, unscaled=unscaled)
         return trainer
 
     def require_fitting(self) -> None:
@@ -238,10 +239,12 @@ class Invocation(LightningCLI):
         """
         if self.trained.path is not None or self.trained.begins_with is not None:
             return
-        self.model.require_envs(self.datamodule.num_envs)
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+        self.model.require_envs(self.datamodule.num_envs, in_halves=self.datamodule.double_buffer)
+        callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        for callback in callbacks:
             if isinstance(callback, PopulationCallback):
                 callback.require_population(self.model)
+                callback.require_place(callbacks)
 
 
 def run(command: RunCommand, args: list[str], name: str | None, given: Sequence[str]) -> int:

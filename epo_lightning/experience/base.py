@@ -44,6 +44,26 @@ class Minibatch(NamedTuple):
     sequences: bool = False
 
 
+def require_alternation(population: Population, *, alternates: bool) -> None:
+    """Refuse to act in one half of the environments while the other half steps.
+
+    Args:
+        population: Whose environments they are.
+        alternates: See `Experience`.
+
+    Raises:
+        Mistake: Where the algorithm cannot do it, or an agent has an odd number of environments.
+    """
+    if not alternates:
+        raise Mistake(f"{DOUBLE_BUFFER} is for algorithms that learn from rollouts (epo, pbt); set it to false")
+    if any(envs % 2 for envs in population.envs_of().tolist()):
+        raise Mistake(
+            f"{DOUBLE_BUFFER} needs an even number of environments of every agent, half of them in each half: make"
+            f" data.num_envs a multiple of {2 * population.num_agents}"
+            f"{', and model.rollout.master_share null' if population.master_share is not None else ''}"
+        )
+
+
 class Experience(IterableDataset[Batch]):
     """Acts in the environments, counts episodes and fitness, and streams what an algorithm learns from.
 
@@ -76,7 +96,7 @@ class Experience(IterableDataset[Batch]):
     def __init__(self, world: World, policy: Policy, population: Population) -> None:
         self.world, self.env, self.policy, self.population = world, world.env, policy, population
         if isinstance(self.env, Halves):
-            self._require_alternation()
+            require_alternation(population, alternates=self.alternates)
         self.device, self.autocast = world.device, world.autocast
         self.generator = world.generator(Stream.ROLLOUT)
         self.agent_ids = population.agent_of_env(self.device)
@@ -93,16 +113,6 @@ class Experience(IterableDataset[Batch]):
         self.individuals = torch.arange(population.num_agents)
         self.clock: Callable[[], float] = time.perf_counter
         self.lacks_final_obs = False
-
-    def _require_alternation(self) -> None:
-        if not self.alternates:
-            raise Mistake(f"{DOUBLE_BUFFER} is for algorithms that learn from rollouts (epo, pbt); set it to false")
-        if any(envs % 2 for envs in self.population.envs_of().tolist()):
-            raise Mistake(
-                f"{DOUBLE_BUFFER} needs an even number of environments of every agent, half of them in each half: make"
-                f" data.num_envs a multiple of {2 * self.population.num_agents}"
-                f"{', and model.rollout.master_share null' if self.population.master_share is not None else ''}"
-            )
 
     @abstractmethod
     def __len__(self) -> int:

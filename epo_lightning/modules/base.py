@@ -47,6 +47,7 @@ class PopulationModule(Evaluated, ABC):
         step_size: The key that bounds what an optimizer step changes, for advice.
         num_agents: K.
         coupled: Whether followers are coupled to the master (CPO).
+        unscaled: Why `trainer.precision` 16-mixed, which scales losses, does not go with it; empty where it does.
         is_deterministic: Whether its policies have no noise of their own, so that there is nothing to draw.
         makes_generations: Whether the algorithm replaces its agents by itself, so that no callback may.
         generation: What it says of the last one, as `lineage.jsonl` keeps it; None before there is one.
@@ -59,6 +60,7 @@ class PopulationModule(Evaluated, ABC):
     num_agents: int
     coupled = False
     makes_generations: ClassVar[bool] = False
+    unscaled: ClassVar[str] = ""
     is_deterministic: ClassVar[bool] = False
     generation: dict[str, Any] | None = None
 
@@ -86,8 +88,12 @@ class PopulationModule(Evaluated, ABC):
     def update(self, batch: Any) -> None:
         """Learn from one batch of the experience."""
 
-    def require_envs(self, num_envs: int) -> None:
+    def require_envs(self, num_envs: int, *, in_halves: bool) -> None:
         """Refuse `data.num_envs` that this algorithm cannot deal out, before the environments are built.
+
+        Args:
+            num_envs: Of a rank.
+            in_halves: They are to be two halves (`data.double_buffer`).
 
         Raises:
             Mistake: With a number, or a setting, that would do.
@@ -151,7 +157,7 @@ class PopulationModule(Evaluated, ABC):
         """Make the streams that the datamodule hands to Lightning; refuse a trainer that cannot train this module."""
         self.data.source = self
         put_on_env_steps(self.trainer.loggers, self)
-        require_supported(self.trainer, trains=stage == "fit")
+        require_supported(self.trainer, trains=stage == "fit", unscaled=self.unscaled)
         if stage == "fit":
             tell_skipped_hooks(self.trainer)
 
@@ -251,8 +257,12 @@ class PopulationCallback(L.Callback):
     """Base class of callbacks that work on a population: `self.module` is the module, typed, from `setup` on.
 
     A subclass with a `setup` of its own calls this one first.
+
+    Attributes:
+        precedes: Kinds of callbacks that must stand behind it in the list, where there are any.
     """
 
+    precedes: ClassVar[tuple[type[L.Callback], ...]] = ()
     module: PopulationModule
 
     def require_population(self, module: PopulationModule) -> None:
@@ -263,6 +273,17 @@ class PopulationCallback(L.Callback):
         Raises:
             Mistake: With what would do.
         """
+
+    def require_place(self, callbacks: Sequence[L.Callback]) -> None:
+        """Refuse a list of `callbacks` with this one, in which one of those that it `precedes` stands before it.
+
+        Raises:
+            Mistake: With the right order.
+        """
+        before = callbacks[: callbacks.index(self)]
+        wrong = next((each for each in before if isinstance(each, self.precedes)), None)
+        if wrong is not None:
+            raise Mistake(f"trainer.callbacks: {type(self).__name__} must stand before {type(wrong).__name__}")
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Keep the module.
@@ -278,4 +299,5 @@ class PopulationCallback(L.Callback):
             )
         if stage == "fit":
             self.require_population(pl_module)
+            self.require_place(trainer.callbacks)  # type: ignore[attr-defined]
         self.module = pl_module

@@ -15,6 +15,7 @@ from epo_lightning.algorithm.cem import CEMSettings, Distribution, draw, update
 from epo_lightning.algorithm.population import MASTER, Population
 from epo_lightning.algorithm.pql import PQLLossSettings, critic_loss, critic_targets, smooth
 from epo_lightning.algorithm.sac import polyak_average
+from epo_lightning.experience.base import require_alternation
 from epo_lightning.experience.generation import (
     Generation,
     GenerationDataset,
@@ -30,8 +31,7 @@ from epo_lightning.learner.memory import require_memory
 from epo_lightning.learner.q_networks import TwinCritic, require_continuous
 from epo_lightning.learner.stacked_actor import CEMNetworkSettings, StackedActor
 from epo_lightning.learner.stacked_critic import StackedCritic
-from epo_lightning.limits import Mistake, require_range
-from epo_lightning.modules.algorithm_table import algorithm_name
+from epo_lightning.limits import require_range
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.identity import Identity
 from epo_lightning.modules.idle_settings import idle_encoders
@@ -69,6 +69,7 @@ class CEMRLModule(PopulationModule):
     """
 
     changeable = ("network.obs_clip",)
+    unscaled = "its losses are not scaled"
     is_deterministic = True
     step_size = "model.optimizer.critic_learning_rate"
     makes_generations = True
@@ -125,9 +126,11 @@ class CEMRLModule(PopulationModule):
             self.register_buffer("drawn", torch.zeros((), dtype=torch.long))
             self.register_buffer("learners", torch.zeros((), dtype=torch.long))
 
-    def require_envs(self, num_envs: int) -> None:
-        """The mean and all members have equally many."""
-        Population(self.num_agents, num_envs)
+    def require_envs(self, num_envs: int, *, in_halves: bool) -> None:
+        """The mean and all members have equally many, and act together."""
+        population = Population(self.num_agents, num_envs)
+        if in_halves:
+            require_alternation(population, alternates=GenerationDataset.alternates)
 
     def experience(self, world: World) -> GenerationDataset:
         """Generations, into a replay buffer whose size in memory is printed."""
@@ -141,9 +144,6 @@ class CEMRLModule(PopulationModule):
 
     def configure_optimizers(self) -> torch.optim.Adam:
         """That of the critics; those of the actors do not outlive their generation."""
-        if self.trainer.precision == "16-mixed":
-            name = algorithm_name(type(self))
-            raise Mistake(f"trainer.precision 16-mixed: the losses of {name} are not scaled; use bf16-mixed or 32-true")
         return torch.optim.Adam(self.critic.parameters(), lr=self.optimizer_settings.critic_learning_rate, fused=True)
 
     def on_train_start(self) -> None:

@@ -27,6 +27,7 @@ from epo_lightning.algorithm.losses import (
 from epo_lightning.algorithm.population import Population
 from epo_lightning.envs.base import EnvSpec
 from epo_lightning.envs.halves import Halves
+from epo_lightning.experience.base import require_alternation
 from epo_lightning.experience.buffer import RolloutBuffer, RolloutShape
 from epo_lightning.experience.diversity import Diversity
 from epo_lightning.experience.rollout import RolloutDataset, rollout_shape
@@ -144,9 +145,11 @@ class EPOModule(PopulationModule):
         population = Population(self.num_agents, spec.num_envs, settings.master_share)
         return rollout_shape(spec, self.network_settings.state_shape, population, settings, self._coupled_followers)
 
-    def require_envs(self, num_envs: int) -> None:
-        """By agents, shares and minibatches."""
+    def require_envs(self, num_envs: int, *, in_halves: bool) -> None:
+        """By agents, shares, halves and minibatches."""
         shape = self._shape(EnvSpec("", num_envs, obs_dim=1, act_dim=1))  # whatever they observe
+        if in_halves:
+            require_alternation(shape.population, alternates=RolloutDataset.alternates)
         self.rollout_settings.minibatches(shape.units, shape.steps_per_unit)
 
     def experience(self, world: World) -> RolloutDataset:

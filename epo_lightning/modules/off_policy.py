@@ -12,7 +12,9 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
+from epo_lightning.algorithm.population import Population
 from epo_lightning.algorithm.sac import polyak_average
+from epo_lightning.experience.base import require_alternation
 from epo_lightning.experience.off_policy import ReplayDataset, replay_shape, stream_needs
 from epo_lightning.experience.replay import CAPACITY, ReplaySettings, ReplayShape, Ring, Sample
 from epo_lightning.experience.world import World
@@ -21,8 +23,7 @@ from epo_lightning.learner.deterministic import PQLNetworkSettings
 from epo_lightning.learner.memory import Need, require_memory
 from epo_lightning.learner.policy import NormalizingPolicy
 from epo_lightning.learner.q_networks import SACNetworkSettings, TwinCritic
-from epo_lightning.limits import Mistake, require_range
-from epo_lightning.modules.algorithm_table import algorithm_name
+from epo_lightning.limits import require_range
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.idle_settings import idle_encoders
 from epo_lightning.modules.stepper import Stepper
@@ -45,6 +46,7 @@ class OffPolicyModule(PopulationModule, Generic[Sample]):
     """
 
     changeable = ("network.obs_clip",)
+    unscaled = "its losses are not scaled"
     num_agents = 1
     policy: NormalizingPolicy
 
@@ -104,6 +106,11 @@ class OffPolicyModule(PopulationModule, Generic[Sample]):
             *stream_needs(shape, self.replay_settings, self.optimizer_settings.updates_per_step),
         ]
 
+    def require_envs(self, num_envs: int, *, in_halves: bool) -> None:
+        """In one piece."""
+        if in_halves:
+            require_alternation(Population(self.num_agents, num_envs), alternates=ReplayDataset.alternates)
+
     def stream(self, world: World, buffer: Ring[Sample]) -> ReplayDataset[Sample]:
         """The experience that fills `buffer`."""
         updates = self.optimizer_settings.updates_per_step
@@ -111,9 +118,6 @@ class OffPolicyModule(PopulationModule, Generic[Sample]):
 
     def configure_optimizers(self) -> torch.optim.AdamW:
         """One AdamW for everything; what has no gradient in a step is left alone."""
-        if self.trainer.precision == "16-mixed":
-            name = algorithm_name(type(self))
-            raise Mistake(f"trainer.precision 16-mixed: the losses of {name} are not scaled; use bf16-mixed or 32-true")
         networks = {"actor": [*self.policy.parameters()], "critic": [*self.critic.parameters()]}
         return build_adamw(networks, self.beside_critics, self.optimizer_settings)
 

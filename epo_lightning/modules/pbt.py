@@ -21,6 +21,7 @@ from epo_lightning.algorithm.independent import (
 )
 from epo_lightning.algorithm.population import Population
 from epo_lightning.envs.base import EnvSpec
+from epo_lightning.experience.base import require_alternation
 from epo_lightning.experience.buffer import RolloutBuffer
 from epo_lightning.experience.independent import IndependentDataset, independent_shape, minibatches_of_each
 from epo_lightning.experience.settings import OnPolicySettings
@@ -32,7 +33,7 @@ from epo_lightning.learner.optimizer import OptimizerSettings
 from epo_lightning.learner.stacked import rows_of
 from epo_lightning.learner.stacked_adam import Pace, StackedAdam, adapted_rates
 from epo_lightning.learner.stacked_networks import StackedActorCritic
-from epo_lightning.limits import Mistake, require_range
+from epo_lightning.limits import require_range
 from epo_lightning.modules.base import PopulationModule
 from epo_lightning.modules.identity import Identity
 from epo_lightning.modules.idle_settings import idle_encoders, idle_noise
@@ -60,6 +61,7 @@ class PBTModule(PopulationModule):
         hyper_parameters: Of every agent; there are none before `configure_model`.
     """
 
+    unscaled = "one scale of the loss would couple the agents of pbt, which share nothing"
     changeable = tuple(f"network.{name}" for name in ("log_std_init", "log_std_min", "log_std_max", "obs_clip"))
     policy: StackedActorCritic
     hyper_parameters: HyperParameters
@@ -120,10 +122,12 @@ class PBTModule(PopulationModule):
             **{f"{REWARD}{name}": value for name, value in env.reward_parameters().items()},
         }
 
-    def require_envs(self, num_envs: int) -> None:
-        """By agents and minibatches."""
+    def require_envs(self, num_envs: int, *, in_halves: bool) -> None:
+        """By agents, halves and minibatches."""
         spec = EnvSpec("", num_envs, obs_dim=1, act_dim=1)  # whatever they observe
         population, settings = Population(self.num_agents, num_envs), self.rollout_settings
+        if in_halves:
+            require_alternation(population, alternates=IndependentDataset.alternates)
         minibatches_of_each(settings, independent_shape(spec, self.network_settings.state_shape, population, settings))
 
     def experience(self, world: World) -> IndependentDataset:
@@ -142,11 +146,6 @@ class PBTModule(PopulationModule):
 
     def configure_optimizers(self) -> StackedAdam:
         """One Adam for everything, with a learning rate for every agent."""
-        if self.trainer.precision == "16-mixed":
-            raise Mistake(
-                "trainer.precision 16-mixed: one scale of the loss would couple the agents of pbt, which share nothing;"
-                " use bf16-mixed or 32-true"
-            )
         return StackedAdam(parameter for parameter in self.policy.parameters() if parameter.requires_grad)
 
     def on_train_start(self) -> None:

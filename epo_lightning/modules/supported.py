@@ -49,12 +49,13 @@ _UNSUITED: dict[type[Any], str] = {
 """Callbacks that would fail, or silently do something else, and why."""
 
 
-def require_supported(trainer: L.Trainer, *, trains: bool) -> None:
+def require_supported(trainer: L.Trainer, *, trains: bool, unscaled: str = "") -> None:
     """Refuse what a population does not go with; call it before processes are started, where that is possible.
 
     Args:
         trainer: Who is to run it.
-        trains: Also callbacks that need another loop are refused.
+        trains: Also callbacks that need another loop are refused, and what `unscaled` forbids.
+        unscaled: Why the algorithm's losses are not scaled against underflow (`PopulationModule.unscaled`).
 
     Raises:
         Mistake: Naming the strategy, the precision, the nodes or the callback.
@@ -73,6 +74,8 @@ def require_supported(trainer: L.Trainer, *, trains: bool) -> None:
             f"trainer.precision {precision.precision} is not supported: observations and normalisers are float32; use"
             " 32-true, bf16-mixed or 16-mixed"
         )
+    if trains and unscaled and trainer.precision == "16-mixed":
+        raise Mistake(f"trainer.precision 16-mixed: {unscaled}; use bf16-mixed or 32-true")
     cores = os.cpu_count() or 1
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > 4 * max(cores, 2):
         raise Mistake(f"trainer.devices {trainer.num_devices}: a process each, and this machine has {cores} core(s)")

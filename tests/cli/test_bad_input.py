@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 from typing import Never
 
+import lightning as L
 import pytest
 import torch
 
 from epo_lightning.envs.base import StepResult
 from epo_lightning.envs.classic import Probe
+from epo_lightning.modules.data import RolloutDataModule
 from tests.support.command_line import Cli
 
 
@@ -38,6 +40,9 @@ class NotFinite(Probe):
         return result
 
 
+DOUBLED = "--data.double_buffer=true"
+ELITES = "--trainer.callbacks+=epo_lightning.callbacks.ElitePreservation"
+FEW = "--trainer.callbacks.num_elites=2"
 EVOLUTION = "--trainer.callbacks=epo_lightning.callbacks.GeneticEvolution"
 MISTAKES = {
     "agents do not divide envs": (["--data.num_envs=18"], ["data.num_envs", "model.num_agents"]),
@@ -79,6 +84,17 @@ MISTAKES = {
 GETS_AS_FAR_AS_TRAINING = ("wrong shape", "wrong type of reward", "not finite")
 
 
+@pytest.fixture
+def nothing_built(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Building an environment is an error."""
+
+    def setup(*_: object, **__: object) -> Never:
+        raise AssertionError
+
+    monkeypatch.setattr(RolloutDataModule, "setup", setup)
+    return cli
+
+
 def snapshot() -> dict[str, bytes | None]:
     return {str(path): path.read_bytes() if path.is_file() else None for path in Path().rglob("*")}
 
@@ -114,18 +130,33 @@ def test_one_line_names_the_key(workshop: Cli, mistake: str) -> None:
         assert after == before
 
 
-@pytest.mark.parametrize("mistake", ["agents do not divide envs", "no off-policy sample", "too many elites"])
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        *[MISTAKES[each] for each in ("agents do not divide envs", "no off-policy sample", "too many elites")],
+        ([EVOLUTION, FEW, ELITES, "--trainer.callbacks.archive_size=2"], ["must stand before GeneticEvolution"]),
+        ([DOUBLED, "--data.num_envs=20"], ["data.double_buffer", "a multiple of 8"]),
+        ([DOUBLED, "--config=pbt_pendulum", "--data.num_envs=4"], ["data.double_buffer", "a multiple of 8"]),
+        ([DOUBLED, "--config=sac"], ["data.double_buffer", "learn from rollouts"]),
+        ([DOUBLED, "--config=cem_rl"], ["data.double_buffer", "learn from rollouts"]),
+    ],
+)
 def test_what_does_not_fit_together_is_told_before_an_environment_is_built(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, mistake: str
+    nothing_built: Cli, args: list[str], words: list[str]
 ) -> None:
-    def build(*_: object, **__: object) -> Never:
-        raise AssertionError
-
-    monkeypatch.setattr(Probe, "__init__", build)
-    args, words = MISTAKES[mistake]
-    outcome = cli("fit", "--config", "tiny.yaml", *args)
+    outcome = nothing_built("fit", "--config", "tiny.yaml", *args)
     assert outcome.code == 2
     assert all(word in outcome.err for word in words)
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "pql", "pbt", "cem_rl"])
+def test_losses_that_nobody_scales_are_told_before_an_environment_is_built(
+    nothing_built: Cli, monkeypatch: pytest.MonkeyPatch, algorithm: str
+) -> None:
+    monkeypatch.setattr(L.Trainer, "precision", "16-mixed")  # which a CPU does not have
+    outcome = nothing_built("fit", "--config", "tiny.yaml", "--config", algorithm)
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: trainer.precision 16-mixed: ")
 
 
 def test_a_bug_keeps_its_traceback(workshop: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

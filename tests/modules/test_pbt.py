@@ -301,12 +301,6 @@ def test_mixed_precision(tmp_path: Path) -> None:
     assert all(bool(torch.isfinite(value).all()) for value in population.policy.parameters())
 
 
-def test_one_scale_of_the_loss_for_all_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(L.Trainer, "precision", "16-mixed")  # which a CPU does not have
-    with pytest.raises(Mistake, match=r"^trainer\.precision 16-mixed: .* use bf16-mixed or 32-true$"):
-        fit(module(), small_data(N), tmp_path, 1)
-
-
 def test_a_profile_tells_the_network_of_all_and_the_work_of_one(tmp_path: Path) -> None:
     profiler = NetworkScaleProfiler(start_iteration=0, num_iterations=1)
     train(module(), small_data(N), tmp_path, 2, profiler)

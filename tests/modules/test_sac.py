@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -91,13 +90,6 @@ class TestUpdates:
     def test_choices_are_refused(self) -> None:
         with pytest.raises(Mistake, match="Maze has discrete actions"):
             SACModule.build_policy(Identity("sac", "Maze", 2, 3, discrete=True, model={}))
-
-    def test_scaled_losses_are_refused(self) -> None:
-        trainer: Any = SimpleNamespace(precision="16-mixed")  # Lightning has it on a GPU only
-        scaled = module()
-        scaled.trainer = trainer
-        with pytest.raises(Mistake, match=r"trainer\.precision 16-mixed"):
-            scaled.configure_optimizers()
 
     def test_bfloat16(self, tmp_path: Path) -> None:
         trained = module()

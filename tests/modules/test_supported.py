@@ -9,6 +9,7 @@ import pytest
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 
 from epo_lightning.limits import Mistake
+from epo_lightning.modules import ALGORITHMS, algorithm_class
 from epo_lightning.modules.supported import SKIPPED_HOOKS, require_supported
 from tests.support.training import fit, small_data, small_module
 
@@ -44,6 +45,19 @@ def test_weights_that_are_not_single_are_refused_for_every_command(precision: Pr
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", None])
 def test_the_other_precisions_are_fine(precision: PrecisionName) -> None:
     require_supported(trainer_with(precision=precision), trains=True)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_losses_that_nobody_scales_are_refused_where_they_are_trained(
+    monkeypatch: pytest.MonkeyPatch, algorithm: str
+) -> None:
+    monkeypatch.setattr(L.Trainer, "precision", "16-mixed")  # which a CPU does not have
+    unscaled = algorithm_class(algorithm).unscaled
+    require_supported(trainer_with(), trains=False, unscaled=unscaled)
+    if algorithm == "epo":
+        return require_supported(trainer_with(), trains=True, unscaled=unscaled)
+    with pytest.raises(Mistake, match=r"^trainer\.precision 16-mixed: .* use bf16-mixed or 32-true$"):
+        require_supported(trainer_with(), trains=True, unscaled=unscaled)
 
 
 def test_other_nodes_must_be_known(monkeypatch: pytest.MonkeyPatch) -> None:
