@@ -179,7 +179,7 @@ class PopulationBasedTraining(PopulationCallback):
 
     def _apply(self, trainer: L.Trainer, decision: Decision) -> Mutated:
         """Hyper-parameters of `decision.sources`, mutated, and the weights of `decision.parents` become the agents'."""
-        module, dataset, agents = self.population, self.module.dataset, decision.agents
+        module, agents = self.population, decision.agents
         change: _Change | None = None
         if trainer.is_global_zero:
             assert self._generator is not None
@@ -190,7 +190,6 @@ class PopulationBasedTraining(PopulationCallback):
         change = trainer.strategy.broadcast(change)
         assert change is not None
         module.adopt(agents, decision.parents, decision.with_weights, change.mutated.values)
-        dataset.ledger.forget(torch.isin(dataset.agent_ids, agents.to(dataset.device)))
         for name, clamped in change.mutated.clamped.items():
             if clamped.any():
                 held, gene = agents[clamped].tolist(), self._genes[name]

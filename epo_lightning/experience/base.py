@@ -199,6 +199,10 @@ class Experience(IterableDataset[Batch]):
         self.state = self.state.masked_fill(torch.isin(self.agent_ids, agents.to(self.device))[:, None], 0.0)
         self.open_window()
 
+    def forget_episodes(self, agents: Tensor) -> None:
+        """What `agents` (M,) did is no longer told: others take their place, and have finished no episode yet."""
+        self.ledger.forget(torch.isin(self.agent_ids, agents.to(self.device)))
+
     # Not called state_dict: Lightning would save such a loader by itself a second time, the first rank's only
 
     def saved(self) -> dict[str, Any]:

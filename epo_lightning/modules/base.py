@@ -141,7 +141,8 @@ class PopulationModule(Evaluated, ABC):
     def replace_agents(self, agents: Tensor, genome: Mapping[str, Tensor]) -> None:
         """Other individuals take the rows of `agents`: the genetic algorithm's only way in.
 
-        What the optimizer knew of them is forgotten, and their running episodes stop counting.
+        What the optimizer knew of them is forgotten, and so are their episodes, finished and running: what is logged of
+        the agents, and scored, is of whole episodes of their own.
 
         Args:
             agents: (M,) ids.
@@ -150,6 +151,7 @@ class PopulationModule(Evaluated, ABC):
         self.genome.write(agents, genome)
         self.genome.forget(agents)
         self.dataset.start_new_gene(agents)
+        self.dataset.forget_episodes(agents)
 
     # Training -------------------------------------------------------------------------------------------------------
 

@@ -89,13 +89,17 @@ def _names(quantities: tuple[str, ...], agents: int) -> list[str]:
 
 
 def _episodes(dataset: Experience[Any], means: Tensor, known_envs: Tensor, champion: int) -> dict[str, Tensor]:
-    """The last finished episode of every environment: its (M, K) means per agent, in words of the field."""
-    coverage = (known_envs.view(-1) / _all_envs(dataset))[champion]
-    returns = means[0]
+    """The last finished episode of every environment: its (M, K) means per agent, in words of the field.
+
+    The population's mean and best are of the agents all of whose environments have finished one: of the others quick
+    endings would count more.
+    """
+    coverage = known_envs.view(-1) / _all_envs(dataset)
+    returns = means[_RETURN].masked_fill(coverage < 1, torch.nan)
     best = torch.where(returns.isnan().all(), torch.nan, returns.nan_to_num(nan=-torch.inf).max())
     return {
         **{f"charts/episodic_{name}": means[row, champion] for row, name in enumerate(QUANTITIES)},
-        "charts/episodic_coverage": coverage,
+        "charts/episodic_coverage": coverage[champion],
         "population/return_mean": returns.nanmean(),
         "population/return_best": best,
     }

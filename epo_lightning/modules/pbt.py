@@ -234,7 +234,7 @@ class PBTModule(PopulationModule):
         """Other individuals take the rows of `agents`: what selects among them has no other way in.
 
         Who gets weights gets normalisers, Adam's moments and its count of steps, too, and the learning rate, unless
-        `values` tells one. Running episodes of `agents` stop counting.
+        `values` tells one. Episodes of `agents`, finished and running, stop counting.
 
         Args:
             agents: (M,) ids.
@@ -250,6 +250,7 @@ class PBTModule(PopulationModule):
         self.hyper_parameters.write(agents, values)
         self._tell_rewards()
         self.dataset.start_new_gene(agents)
+        self.dataset.forget_episodes(agents)
 
     def _tell_rewards(self) -> None:
         """The environments of each agent pay by its reward parameters."""

@@ -48,6 +48,14 @@ class Widen(AgentReward):
         return result._replace(reward=result.reward * (10.0 if self.clock > 2 else 1.0))
 
 
+class OfThreeSteps(AgentReward):
+    """Episodes have three steps, so that they run on over the end of an iteration."""
+
+    def step(self, actions: Tensor) -> StepResult:
+        result = super().step(actions)
+        return result._replace(terminated=torch.full_like(result.terminated, self.clock % 3 == 0))
+
+
 class Raise(AgentReward):
     """From the third step on everybody is paid 100 more: a window that is not emptied would still know the old pay."""
 
@@ -250,6 +258,21 @@ class TestAdoption:
     def test_fitness_is_measured_anew(self, tmp_path: Path) -> None:
         _, _, _, module = self.adopt(tmp_path, adoption_margin=0.5, spread_threshold=1e9)
         assert module.dataset.fitness.opened_at == module.dataset.env_steps
+
+    def test_no_episode_of_who_was_there_before_is_told_as_the_masters(self, tmp_path: Path) -> None:
+        """Iterations of four steps, episodes of three, master and children are replaced after the second iteration."""
+        replaced, rows = evolution(every_n_env_steps=128, adoption_margin=0.5, num_elites=1), Recorder()
+        data = small_data(16, OfThreeSteps)
+        fit(small_module(), data, tmp_path, 3, logger=rows, callbacks=[replaced])
+        told = [metrics for metrics, _ in rows.calls]
+        assert replaced.adoptions == 1
+        # the third iteration ends the episode that began before with step 9, and its own first one with step 12
+        assert [row["charts/episodic_coverage"] for row in told] == [1.0, 0.0, 1.0]
+        assert ["charts/episodic_return" in row for row in told] == [True, False, True]
+        assert [[k for k in range(4) if f"agents/return/{k}" in row] for row in told] == [
+            [0, 1, 2, 3], [3], [0, 1, 2, 3],
+        ]  # fmt: skip
+        assert [row["population/return_mean"] for row in told] == [4.5, 9.0, 4.5]
 
     def test_a_negative_margin_is_refused(self) -> None:
         with pytest.raises(ValueError, match=r"GeneticEvolution\.adoption_margin must be at least 0, got -0\.1"):

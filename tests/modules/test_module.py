@@ -77,6 +77,7 @@ class TestLog:
         returns = {"agents/return/0": 0.0, "agents/return/3": 6.0}
         # successes are told from the first one on: before, a task may not count any
         assert told == [returns, returns, returns | {"agents/successes/0": 0.0, "agents/successes/3": 2.0}]
+        assert [row["population/return_mean"] for row, _ in logger.calls] == [3.0] * 3  # agents 0 and 3
 
     def test_one_agent_has_no_metrics_of_agents(self, tmp_path: Path) -> None:
         module = small_module(1)
