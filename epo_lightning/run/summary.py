@@ -113,12 +113,13 @@ class RunSummary:
         steps = f"{self.env_steps:,} env steps in {self.iterations:,} iterations"
         again = f", continued {times}" if self.continuations else ""
         rate = f", {self.env_steps / self.seconds:,.0f}/s" if self.seconds > 0 else ""
-        covered = f"charts/episodic_coverage {self.coverage or 0:g}"
+        covered = f"charts/episodic_coverage {self.coverage or 0:g} below 1"
+        is_score = self.coverage is None or self.coverage >= 1
         rows = {
             "run": f"{self.task} by {self.algorithm}, {', '.join(kinds)}",
             "took": f"{duration(self.seconds)}{again}; {steps}{rate}",
-            "best": _tell(self.best) if self.best else f"- ({covered} below 1: no score yet)",
-            "last": _tell(self.last),
+            "best": _tell(self.best) if self.best else f"- ({covered}: no score yet)",
+            "last": f"{_tell(self.last)}{'' if is_score else f' ({covered}: no score)'}",
             "folder": self.folder,
             "files": ", ".join(self.files),
         }  # fmt: skip

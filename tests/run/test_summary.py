@@ -47,6 +47,9 @@ def test_a_long_summary_has_80_columns() -> None:
     )
     assert max(map(len, long.as_text().splitlines())) <= 80
     assert "  best      - (charts/episodic_coverage 0.25 below 1: no score yet)" in long.as_text()
+    told = " ".join(long.as_text().split())
+    assert "iteration 40 (charts/episodic_coverage 0.25 below 1: no score)" in told  # a master that took over just now
+    assert "no score" not in summary().as_text()
 
 
 def test_a_summary_as_json(tmp_path: Path) -> None:
