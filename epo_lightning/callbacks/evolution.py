@@ -174,6 +174,7 @@ class GeneticEvolution(PopulationCallback):
         best = rank_followers(fitness)[:1]
         genome = {name: part[best] for name, part in self.module.genome.read().items()}
         self.module.replace_agents(torch.tensor([MASTER]), genome)
+        self.module.dataset.take_over_episodes(MASTER, int(best))
         self.adoptions += 1
         self.module.metrics["population/adoptions"] = self.adoptions
         rank_zero_info(

@@ -203,6 +203,16 @@ class Experience(IterableDataset[Batch]):
         """What `agents` (M,) did is no longer told: others take their place, and have finished no episode yet."""
         self.ledger.forget(torch.isin(self.agent_ids, agents.to(self.device)))
 
+    def take_over_episodes(self, agent: int, source: int) -> None:
+        """`agent` acts as `source` from now on: what that one's last episodes were is told of both.
+
+        Until an environment of `agent` has finished a whole episode of its own, it tells one of `source`, each of which
+        is told as often as the others, or once more.
+        """
+        firsts, envs = self.population.first_envs().tolist(), self.population.envs_of().tolist()
+        own = torch.arange(envs[agent], device=self.device)
+        self.ledger.copy(firsts[agent] + own, firsts[source] + own % envs[source])
+
     # Not called state_dict: Lightning would save such a loader by itself a second time, the first rank's only
 
     def saved(self) -> dict[str, Any]:

@@ -82,6 +82,11 @@ class EpisodeLedger:
         self.has_finished = self.has_finished & ~envs
         self.began_late = self.began_late | (envs & (self.running[_LENGTH] > 0))
 
+    def copy(self, envs: Tensor, sources: Tensor) -> None:
+        """The last finished episodes of the environments `sources` (n,) count as those of `envs` (n,), too."""
+        self.last[:, envs] = self.last[:, sources]
+        self.has_finished[envs] = self.has_finished[sources]
+
     def drop_running(self) -> None:
         """Forget the running episodes: every environment begins a new one, and has finished none yet."""
         self.running = torch.zeros_like(self.running)

@@ -142,7 +142,7 @@ class PopulationModule(Evaluated, ABC):
         """Other individuals take the rows of `agents`: the genetic algorithm's only way in.
 
         What the optimizer knew of them is forgotten, and so are their episodes, finished and running: what is logged of
-        the agents, and scored, is of whole episodes of their own.
+        the agents, and scored, is of whole episodes of whoever they are.
 
         Args:
             agents: (M,) ids.

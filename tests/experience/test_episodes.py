@@ -4,11 +4,14 @@ Axes: T steps, M = (return, length, successes), N environments, K agents.
 """
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from epo_lightning.algorithm.population import Population
+from epo_lightning.experience.base import Experience
 from epo_lightning.experience.episodes import QUANTITIES, AgentMean, EpisodeLedger, explained_variance
 
 CPU = torch.device("cpu")
@@ -61,6 +64,19 @@ class TestEpisodeLedger:
         ledger.record(steps([8, 8, 8]), none, ends([1, 0, 0]))
         assert ledger.has_finished.tolist() == [True, True, True]
         assert ledger.last[0].tolist() == [8, 4, 6]
+
+    def test_who_takes_over_tells_what_the_other_did(self) -> None:
+        """The master has five environments and each follower two, of which the second has finished one episode."""
+        population, ledger = Population(3, 9, master_share=0.56), EpisodeLedger(9, CPU)
+        experience: Any = SimpleNamespace(population=population, ledger=ledger, device=CPU)
+        rewards = steps([1, 2, 3, 4, 5, 6, 7, 8, 9])
+        ledger.record(rewards, torch.zeros(1, 9), ends([1, 1, 1, 1, 1, 1, 1, 1, 0]))
+        Experience.take_over_episodes(experience, 0, 2)
+        assert ledger.last[0].tolist() == [8, 0, 8, 0, 8, 6, 7, 8, 0]
+        assert ledger.has_finished.tolist() == [True, False, True, False, True, True, True, True, False]
+        Experience.take_over_episodes(experience, 2, 1)
+        assert ledger.last[0].tolist() == [8, 0, 8, 0, 8, 6, 7, 6, 7]
+        assert ledger.has_finished[5:].all()
 
     def test_a_success_is_remembered_for_ever(self) -> None:
         ledger, copy = EpisodeLedger(2, CPU), EpisodeLedger(2, CPU)
