@@ -1,7 +1,6 @@
 """Losses of policies that share nothing, by hand."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -84,4 +83,4 @@ def test_policies_of_sequences_have_means_over_steps_and_samples() -> None:
 @pytest.mark.parametrize(("name", "value"), [("clip_eps", 0.0), ("value_clip_eps", 0.0), ("entropy_coefficient", -1.0)])
 def test_settings_out_of_range_are_named(name: str, value: float) -> None:
     with pytest.raises(Mistake, match=rf"model\.loss\.{name}"):
-        IndependentLossSettings(**dict[str, Any]({name: value}))
+        IndependentLossSettings(**{name: value})

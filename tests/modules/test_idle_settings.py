@@ -46,7 +46,6 @@ def test_the_rate_of_genes_of_one_agent() -> None:
         (4, {"n_step": 5}, {}, ["model.rollout.n_step 5", "model.rollout.estimator is gae"]),
         (4, {"estimator": "n_step", "gae_lambda": 0.9}, {}, ["model.rollout.gae_lambda 0.9", "estimator is n_step"]),
         (4, {}, {"value_coefficient": 0.0, "value_clip_eps": 0.1}, ["model.loss.value_clip_eps 0.1"]),
-        (1, {}, {"entropy_anneal": (0, 9)}, ["model.loss.entropy_anneal (0, 9)", "entropy coefficient is 0"]),
         (4, {"coupling_followers": 2}, {}, ["model.rollout.coupling_followers 2", "coupling_coefficient is 0"]),
         (4, {}, {"coupling_temperature": 0.1}, ["model.loss.coupling_temperature 0.1", "coupling_coefficient is 0"]),
     ],
@@ -64,9 +63,9 @@ def test_each_is_named_with_its_reason(
 @pytest.mark.parametrize(
     ("agents", "rollout", "loss"),
     [
-        (1, {}, {"entropy_floor": 0.02, "entropy_anneal": (0, 9), "dual_clip": 3.0}),
+        (1, {}, {"entropy_floor": 0.02, "dual_clip": 3.0}),
         (1, {"off_policy_ratio": 0.0}, {}),
-        (4, {"mu_cap": 1.0}, {"entropy_scale": 0.2, "entropy_anneal": (0, 9)}),
+        (4, {"mu_cap": 1.0}, {"entropy_scale": 0.2}),
         (4, {"estimator": "n_step", "n_step": 5}, {"off_policy_clip": "unit"}),
         (4, {"coupling_followers": 2}, {"coupling_coefficient": 1e-3, "coupling_temperature": 0.1}),
     ],

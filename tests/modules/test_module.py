@@ -17,7 +17,6 @@ from epo_lightning.learner.optimizer import GeneOptimizerSettings
 from epo_lightning.modules.epo import EPOModule
 from tests.support.agent_reward import AgentReward
 from tests.support.clock import Clock
-from tests.support.sameness import differences
 from tests.support.training import Recorder, fit, small_data, small_module, train
 
 LOSSES = {f"losses/{name}" for name in (*DIAGNOSTICS, "total", "grad_norm", "explained_variance", "off_policy_ess")}
@@ -340,32 +339,3 @@ class TestVariants:
         train(module, small_data(), tmp_path, 3)
         assert module.policy.log_std.max().item() == pytest.approx(0.001)
         assert module.policy.log_std.max() <= torch.tensor(0.001)
-
-
-class TestAnnealedEntropy:
-    """Iterations of 64 env steps; learning from the first rollout begins after 64."""
-
-    def test_the_coefficients_by_hand(self, tmp_path: Path) -> None:
-        seen = []
-
-        class Look(L.Callback):
-            def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-                assert isinstance(pl_module, EPOModule)
-                seen.append(pl_module.entropy_coefficient.tolist())
-
-        loss = {"entropy_scale": 0.6, "entropy_floor": 0.1, "entropy_anneal": (128, 256)}
-        train(small_module(loss=loss), small_data(), tmp_path, 5, Look())
-        whole = [0.1, 0.4, 0.3, 0.2]
-        for coefficients, left in zip(seen, [1.0, 1.0, 0.5, 0.0, 0.0], strict=True):
-            assert coefficients == pytest.approx([left * each for each in whole])
-
-    @pytest.mark.parametrize(("interval", "like"), [((0, 1), 0.0), ((10**6, 10**7), 0.3)])
-    def test_what_is_learned_is_what_the_coefficient_of_now_says(
-        self, tmp_path: Path, interval: tuple[int, int], like: float
-    ) -> None:
-        weights = []
-        for loss in ({"entropy_floor": 0.3, "entropy_anneal": interval}, {"entropy_floor": like}):
-            module = small_module(loss=loss)
-            train(module, small_data(), tmp_path, 2)
-            weights.append(module.state_dict())
-        assert differences(weights[0], weights[1]) == []

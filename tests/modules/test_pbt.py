@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from epo_lightning.algorithm.independent import IndependentLossSettings
 from epo_lightning.algorithm.losses import LossSettings
 from epo_lightning.callbacks import NaNGuard, NetworkScaleProfiler
 from epo_lightning.envs.base import EnvSpec, StepResult
@@ -24,7 +23,6 @@ from epo_lightning.limits import Mistake
 from epo_lightning.modules.epo import EPOModule
 from epo_lightning.modules.pbt import PBTModule
 from tests.support.plain_ppo import PlainNetwork, PlainPPO, Recorded
-from tests.support.sameness import differences
 from tests.support.training import fit, small_data, train
 
 K, N, T, ITERATIONS = 4, 16, 6, 3
@@ -294,20 +292,6 @@ def test_the_guard_names_the_environments_of_the_agent_that_broke(tmp_path: Path
     with pytest.raises(Mistake, match=r"iteration 1, minibatch 0: .*targets.*envs \[8, 9, 10, 11\]") as mistake:
         train(module(), small_data(N), tmp_path, 3, Spoil(), NaNGuard())
     assert "Lower model.optimizer.learning_rate" in str(mistake.value)
-
-
-@pytest.mark.parametrize(("interval", "like"), [((0, 1), 0.0), ((10**6, 10**7), 0.3)])
-def test_the_weight_of_the_entropy_is_annealed(tmp_path: Path, interval: tuple[int, int], like: float) -> None:
-    weights = []
-    for loss in (
-        IndependentLossSettings(entropy_coefficient=0.3, entropy_anneal=interval),
-        IndependentLossSettings(entropy_coefficient=like),
-    ):
-        population = module()
-        population.loss_settings = loss
-        fit(population, small_data(N), tmp_path, 2)
-        weights.append(population.policy.state_dict())
-    assert differences(weights[0], weights[1]) == []
 
 
 def test_mixed_precision(tmp_path: Path) -> None:
