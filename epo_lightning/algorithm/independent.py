@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from epo_lightning.algorithm.annealing import require_interval
 from epo_lightning.algorithm.distributions import ActionDistribution
 from epo_lightning.algorithm.losses import LOG_RATIO_MAX, approximate_kl, clipped_surrogate, value_loss
 from epo_lightning.limits import require_range
@@ -24,8 +23,6 @@ class IndependentLossSettings:
         value_coefficient: c_v; the critic's loss enters with 0.5 c_v.
         value_clip_eps: Clip of the value around its old value, in normalised units; null for none.
         entropy_coefficient: Weight of the entropy.
-        entropy_anneal: Two numbers of env steps of all agents, between which every agent's weight of the entropy,
-            mutated or not, falls linearly to 0; null: they stay.
         bound_coefficient: Weight of the squared excess of action means over +-1.1.
     """
 
@@ -33,7 +30,6 @@ class IndependentLossSettings:
     value_coefficient: float = 2.0
     value_clip_eps: float | None = 0.2
     entropy_coefficient: float = 0.0
-    entropy_anneal: tuple[int, int] | None = None
     bound_coefficient: float = 1e-4
 
     def __post_init__(self) -> None:
@@ -42,7 +38,6 @@ class IndependentLossSettings:
             require_range("model.loss.value_clip_eps", self.value_clip_eps, 0, open_low=True)
         for name in ("value_coefficient", "entropy_coefficient", "bound_coefficient"):
             require_range(f"model.loss.{name}", getattr(self, name), 0)
-        require_interval(self.entropy_anneal)
 
 
 class IndependentBatch(NamedTuple):

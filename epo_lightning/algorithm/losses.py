@@ -13,7 +13,6 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from epo_lightning.algorithm.annealing import require_interval
 from epo_lightning.algorithm.batch import RolloutBatch
 from epo_lightning.algorithm.coupling import coupling_loss
 from epo_lightning.algorithm.distributions import ActionDistribution
@@ -38,8 +37,6 @@ class LossSettings:
         value_clip_eps: Clip of the value around its old value, in normalised units; null for none.
         entropy_scale: The first follower's entropy coefficient is half of this, falling to 0 for the master.
         entropy_floor: Added to every agent's entropy coefficient, the master's too.
-        entropy_anneal: Two numbers of env steps, between which all entropy coefficients fall linearly to 0; null: they
-            stay. An entropy that counts to the end leaves noise so wide that the mean action is hardly learned.
         bound_coefficient: Weight of the squared excess of action means over +-1.1.
         coupling_coefficient: Beta, weight with which every follower imitates the master's good actions (CPO); 0: not.
         coupling_temperature: Lambda, in standard deviations of the advantage: the smaller, the more only the best of
@@ -54,7 +51,6 @@ class LossSettings:
     value_clip_eps: float | None = 0.2
     entropy_scale: float = 0.0
     entropy_floor: float = 0.0
-    entropy_anneal: tuple[int, int] | None = None
     bound_coefficient: float = 1e-4
     coupling_coefficient: float = 0.0
     coupling_temperature: float = 0.2
@@ -66,7 +62,6 @@ class LossSettings:
         if self.value_clip_eps is not None:
             require_range("model.loss.value_clip_eps", self.value_clip_eps, 0, open_low=True)
         require_range("model.loss.coupling_temperature", self.coupling_temperature, 0, open_low=True)
-        require_interval(self.entropy_anneal)
         for name in (
             "off_policy_weight",
             "value_coefficient",

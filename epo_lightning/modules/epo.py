@@ -12,7 +12,6 @@ import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from epo_lightning.algorithm.annealing import share_left
 from epo_lightning.algorithm.batch import RolloutBatch
 from epo_lightning.algorithm.coupling import coupled_followers, coupling_weight
 from epo_lightning.algorithm.diversity import DiversitySettings
@@ -81,7 +80,6 @@ class EPOModule(PopulationModule):
     changeable = tuple(f"network.{name}" for name in ("log_std_init", "log_std_min", "log_std_max", "obs_clip"))
     step_size = "model.optimizer.learning_rate_max"
     entropy_coefficient: Tensor
-    whole_entropy: Tensor
     policy: LatentActorCritic
 
     def __init__(
@@ -114,7 +112,6 @@ class EPOModule(PopulationModule):
         self.diversity_settings, self.initial_settings = diversity, initial
         coefficients = entropy_coefficients(num_agents, loss.entropy_scale, loss.entropy_floor)
         self.register_buffer("entropy_coefficient", coefficients, persistent=False)
-        self.register_buffer("whole_entropy", coefficients.clone(), persistent=False)
         self.coupled = loss.coupling_coefficient > 0
         self._coupled_followers = coupled_followers(num_agents, loss.coupling_coefficient, rollout.coupling_followers)
         self._coupling = 0.0
@@ -222,8 +219,6 @@ class EPOModule(PopulationModule):
 
     def update(self, batch: RolloutBuffer) -> None:
         """`num_epochs` passes over one rollout in `num_minibatches` optimizer steps each."""
-        left = share_left(self.env_steps, self.loss_settings.entropy_anneal)
-        torch.mul(self.whole_entropy, left, out=self.entropy_coefficient)  # in place, where recorded steps read it
         stepper = self._stepper()
         for _ in range(self.rollout_settings.num_epochs):
             for minibatch, image in self.dataset.one_pass_with_images():

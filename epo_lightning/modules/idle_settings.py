@@ -65,8 +65,6 @@ def idle_settings(
     if diversity.coefficient == 0:
         classifier = ("hidden", "learning_rate", "num_minibatches")
         reasons |= {f"model.diversity.{name}": "model.diversity.coefficient is 0" for name in classifier}
-    if loss.entropy_floor == 0 and (num_agents == 1 or loss.entropy_scale == 0):
-        reasons["model.loss.entropy_anneal"] = "every agent's entropy coefficient is 0"
     if loss.value_coefficient == 0:
         reasons["model.loss.value_clip_eps"] = "model.loss.value_coefficient is 0"
     of_first_layer = ("model.initial.fan_in", "model.initial.gene_gain")

@@ -11,7 +11,6 @@ import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from epo_lightning.algorithm.annealing import share_left
 from epo_lightning.algorithm.independent import (
     DIAGNOSTICS,
     Coefficients,
@@ -174,7 +173,6 @@ class PBTModule(PopulationModule):
         """One optimizer step of some agents (A,), or of all, on every minibatch; then learning rates are adapted."""
         table, settings = self.hyper_parameters, self.optimizer_settings
         given = {name: rows_of(table[name], agents) for name in OF_THE_LEARNER}
-        given["entropy"] = given["entropy"] * share_left(self.env_steps, self.loss_settings.entropy_anneal)
         coefficients = Coefficients(*(given[name].float() for name in Coefficients._fields))
         pace = Pace(given["learning_rate"], given["max_grad_norm"])
         pairs = self.dataset.one_pass_with_images(agents)

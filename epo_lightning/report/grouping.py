@@ -17,10 +17,9 @@ _OF_A_RUN = (
 )
 """Settings that may differ between seeds of one method."""
 _ENCODERS: dict[str, Any] = {"model.network.image_channels": [16, 32, 32], "model.network.image_features": 64}
-_ANNEAL: dict[str, Any] = {"model.loss.entropy_anneal": None}
 _SINCE: dict[str, dict[str, Any]] = {
-    "epo": {"model.optimizer.gene_rate": 1.0, "model.rollout.correlated_share": 1.0, **_ANNEAL},
-    "pbt": {"model.rollout.correlated_share": 1.0, **_ANNEAL, **_ENCODERS},
+    "epo": {"model.optimizer.gene_rate": 1.0, "model.rollout.correlated_share": 1.0},
+    "pbt": {"model.rollout.correlated_share": 1.0, **_ENCODERS},
     "sac": _ENCODERS,
     "pql": _ENCODERS,
     "cem_rl": _ENCODERS,

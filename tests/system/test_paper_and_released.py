@@ -18,7 +18,6 @@ BOTH: dict[str, object] = {
     "model.loss.off_policy_weight": 1.0,
     "model.loss.dual_clip": None,
     "model.loss.entropy_floor": 0.0,
-    "model.loss.entropy_anneal": None,
     "model.loss.coupling_coefficient": 0.0,
     "model.optimizer.learning_rate": 1e-4,
     "model.optimizer.learning_rate_min": 1e-6,
