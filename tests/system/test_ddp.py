@@ -68,8 +68,8 @@ def test_ranks_see_different_worlds_but_log_the_same_population(ranks: list[dict
 
 
 def test_every_agent_is_told_over_both_ranks(ranks: list[dict[str, Any]]) -> None:
-    # episodes last 3 steps on one rank and 7 on the other: after 32 steps all environments have finished some, but those
-    # of followers that are children of a generation not long ago
+    # episodes last 3 steps on one rank and 7 on the other: after 32 steps all environments have finished some, but
+    # not those of followers that are children of a generation not long ago
     assert ranks[0]["agents"] == ranks[1]["agents"]
     names = {f"agents/{name}/{k}" for name in ("entropy", "kl_to_master") for k in range(4)} | {"agents/return/0"}
     assert set(ranks[0]["agents"]) >= names - {"agents/kl_to_master/0"}
