@@ -48,8 +48,8 @@ class GeneticEvolution(PopulationCallback):
     the run folder, and its genes a row of `genes.npy`.
 
     Args:
-        every_n_env_steps: Env steps of a window. It stays open until every environment has begun an episode in it, but
-            at most for as long again.
+        every_n_env_steps: Env steps of a window. It stays open until every environment has begun an episode in it and
+            each agent has shown half of what it can, but at most two and a half times as long.
         warmup_env_steps: No generation before this many env steps.
         num_elites: Best followers that survive unchanged; at least 1 and fewer than the followers.
         num_offspring: How many of the worst followers are replaced; null for all that are not elites.

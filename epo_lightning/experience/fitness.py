@@ -18,6 +18,8 @@ from epo_lightning.experience.episodes import QUANTITIES, FinishedEpisodes
 from epo_lightning.experience.ranks import several_ranks, sum_over_ranks
 
 _LENGTH = QUANTITIES.index("length")
+_ENOUGH = 0.5
+"""Of what its environments can show in a window, the share that must have been seen of an agent."""
 
 
 class FitnessWindow:
@@ -76,19 +78,27 @@ class FitnessWindow:
     def is_complete(self, env_steps: int, env_steps_wanted: int, running: Tensor) -> bool:
         """Whether the window may be measured; with several ranks a collective call once the window is long enough.
 
-        It is when it has lasted `env_steps_wanted` and every environment of every rank has begun an episode in it. An
-        episode that runs on from before is waited for as long again, and no longer.
+        It is when it has lasted `env_steps_wanted`, every environment of every rank has begun an episode in it, and
+        enough has been seen of each agent: in the mean over its environments half of what one can show, which is an
+        episode that has ended, or one that has lasted as long as the window is wanted to. Otherwise agents whose
+        episodes all begin at once would be measured by their first few steps. An episode that runs on from before is
+        waited for as long again, and no longer.
         """
         self.missing, age = 0, env_steps - self.opened_at
         if age < env_steps_wanted:
             return False
-        has_nothing = self._weight(running) == 0
+        nothing = self._weight(running) == 0
+        lasted = torch.where(self._is_old, running[_LENGTH] - self._before[_LENGTH], running[_LENGTH])
         if age >= 2 * env_steps_wanted:
-            has_nothing = has_nothing & ~self._is_old
-        waiting = has_nothing.sum()
-        sum_over_ranks(waiting)
-        self.missing = int(waiting)
-        return not self.missing
+            nothing = nothing & ~self._is_old
+        ranks = dist.get_world_size() if several_ranks() else 1
+        wanted = env_steps_wanted / (ranks * self.population.num_envs)
+        seen = torch.where(self._count > 0, 1.0, (lasted.double() / wanted).clamp(max=1.0)) * ~nothing
+        told = torch.cat([self.population.sums(seen), nothing.sum()[None].double()])
+        sum_over_ranks(told)
+        self.missing = int(told[-1])
+        enough = told[:-1] >= _ENOUGH * ranks * self.population.envs_of(told.device)
+        return not self.missing and bool(enough.all())
 
     def is_finished(self) -> bool:
         """Whether every environment of every rank has ended all episodes that count in it: a collective call."""

@@ -154,6 +154,50 @@ class TestWhenItMayBeLookedAt:
         play.rollout("..")
         assert play.is_complete(3)
 
+    def test_episodes_that_all_begin_late_have_lasted_half_a_window(self) -> None:
+        """Otherwise everybody would be measured by the first step after the reset."""
+        play = Play(1, 2)
+        play.rollout("..")
+        play.open()
+        play.rollout("..", "..", "xx", "..")  # old ones end after three steps, and one step of the next is made
+        assert not play.is_complete(8)
+        assert play.window.missing == 0
+        play.rollout("..")
+        assert play.is_complete(8)
+        assert play.returns() == [(2 + 20) / 2]
+
+    def test_short_ones_that_ended_have_shown_all(self) -> None:
+        play = Play(1, 2)
+        play.open()
+        play.rollout("xx", "..", "..", "..")
+        assert play.is_complete(8)
+        assert play.returns() == [(1 + 10) / 2]
+
+    def test_one_that_began_late_is_no_reason_where_the_others_of_its_agent_have_lasted(self) -> None:
+        play = Play(1, 2)
+        play.rollout(".x")
+        play.open()
+        play.rollout("..", "..", "x.", "..")  # one of four steps, and four of four: five eighths
+        assert play.is_complete(8)
+
+    def test_each_agent_has_shown_enough(self) -> None:
+        play = Play(2, 4)
+        play.rollout("..xx")
+        play.open()
+        play.rollout("....", "....", "xx..", "....")  # a quarter of the first agent, all of the second
+        assert not play.is_complete(16)
+        play.rollout("....")
+        assert play.is_complete(16)
+
+    def test_what_outlasts_the_wait_has_shown_all(self) -> None:
+        play = Play(1, 2)
+        play.rollout("..")
+        play.open()
+        play.rollout("..", "..", "..")
+        assert not play.is_complete(4)
+        play.rollout("..")
+        assert play.is_complete(4)
+
     def test_counted_from_when_it_was_opened(self) -> None:
         play = Play(1, 2)
         play.rollout("xx", "xx")
