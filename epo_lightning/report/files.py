@@ -126,13 +126,18 @@ def _result(result: Result) -> dict[str, Any]:
         "return": _mean(result.returns),
         "evaluated": _mean(result.evaluated) if result.evaluated else None,
         "successes": _mean(result.successes) if result.successes else None,
-        "interquartile_mean": {"value": _plain(result.middle), "interval": _interval(result.middle_interval)},
+        "interquartile_mean": _middle(result.middle, result.middle_interval),
+        "drawn_interquartile_mean": result.drawn and _middle(result.drawn.middle, result.drawn.interval),
         "performance_profile": _profile(result.profile),
         "agents": [_standing(one) for one in standings(result.group)],
         "is_best": result.is_best,
         "ties_with_best": result.ties,
         "efficiency": _efficiency(result.efficiency),
     }
+
+
+def _middle(value: float, interval: Interval) -> dict[str, Any]:
+    return {"value": _plain(value), "interval": _interval(interval)}
 
 
 def _run(result: Result, place: int) -> dict[str, Any]:
@@ -149,6 +154,7 @@ def _run(result: Result, place: int) -> dict[str, Any]:
         "seconds": _seconds(run.seconds[-1]),
         "return": _plain(float(result.scores[place])),
         "successes": _plain(float(result.achieved[place])),
+        "drawn_return": result.drawn and _plain(float(result.drawn.returns[place])),
         "mean_return": _plain(float(soon.returns[place])),
         "mean_successes": None if soon.successes is None else _plain(float(soon.successes[place])),
         **reached,

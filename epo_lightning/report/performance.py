@@ -16,9 +16,11 @@ _WIDE = 5
 def final(results: Sequence[Result]) -> str:
     """How good each method is in the end."""
     successes, evaluated = (any(found) for found in zip(*((r.successes, r.evaluated) for r in results), strict=True))
+    drawn = any(result.drawn is not None for result in results)
     header = ["method", "seeds", "return ± s.e.", "95 % interval", "interquartile mean", "95 % interval"]
     header += ["successes ± s.e."] if successes else []
     header += ["evaluated return ± s.e."] if evaluated else []
+    header += ["by drawn actions: interquartile mean", "95 % interval"] if drawn else []
     rows = []
     for result in results:
         value = plus_minus(result.returns)
@@ -29,6 +31,9 @@ def final(results: Sequence[Result]) -> str:
             cells.append(plus_minus(result.successes) if result.successes else UNKNOWN)
         if evaluated:
             cells.append(plus_minus(result.evaluated) if result.evaluated else UNKNOWN)
+        if drawn:
+            told = result.drawn
+            cells += [UNKNOWN] * 2 if told is None else [as_number(told.middle), as_interval(told.interval)]
         rows.append(cells)
     bold = (
         ""

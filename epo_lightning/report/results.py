@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from epo_lightning.report.efficiency import Efficiency, efficiencies
 from epo_lightning.report.evaluation import EVALUATIONS, Evaluation
 from epo_lightning.report.grouping import Group
 from epo_lightning.report.reading import RETURN, SUCCESSES, Run
+from epo_lightning.report.standings import standings
 from epo_lightning.report.statistics import (
     Array,
     Interval,
@@ -31,6 +32,20 @@ _WINDOW = 0.1
 """Share of a run's env steps over which what was logged last is averaged."""
 
 
+class Drawn(NamedTuple):
+    """A method by drawn actions, from the file that its scores are of.
+
+    Attributes:
+        returns: (R,) of each run.
+        middle: Their interquartile mean.
+        interval: By the bootstrap.
+    """
+
+    returns: Array
+    middle: float
+    interval: Interval
+
+
 @dataclass(frozen=True)
 class Result:
     """A method on a task.
@@ -42,6 +57,7 @@ class Result:
         returns: Their mean.
         evaluated: What `test` or `validate` says, where the scores are logged ones and all of its runs have that.
         successes: Theirs, or None where the task counts none.
+        drawn: By drawn actions; None where not every run was evaluated by them (`--noise`).
         middle: Interquartile mean of the returns.
         middle_interval: By the bootstrap.
         profile: Which share of its runs returns more than what.
@@ -56,6 +72,7 @@ class Result:
     returns: Mean
     evaluated: Mean | None
     successes: Mean | None
+    drawn: Drawn | None
     middle: float
     middle_interval: Interval
     profile: Profile
@@ -119,6 +136,7 @@ def _table(task: str, groups: list[Group]) -> Table:
             average,
             _evaluated(one.runs) if source == LOGGED else None,
             mean(achieved) if counted and not np.isnan(achieved).any() else None,
+            _drawn(one, source),
             float(interquartile_mean(values)),
             bootstrap(interquartile_mean, [values]),
             performance_profile([values], grid),
@@ -166,6 +184,15 @@ def _source(runs: Sequence[Run]) -> str:
 def _evaluated(runs: Sequence[Run]) -> Mean | None:
     source = _source(runs)
     return None if source == LOGGED else mean([_score(run, source, "return") for run in runs])
+
+
+def _drawn(one: Group, source: str) -> Drawn | None:
+    told = [each for each in standings(one) if each.kind == "drawn" and each.source.file == source]
+    values = {each.run.path: each.champion.quantities["return"].value for each in told if each.champion is not None}
+    if len(values) < len(one.runs):
+        return None
+    returns = np.array([values[run.path] for run in one.runs])
+    return Drawn(returns, float(interquartile_mean(returns)), bootstrap(interquartile_mean, [returns]))
 
 
 def _conditions(evaluation: Evaluation) -> str:

@@ -74,6 +74,25 @@ def test_the_page_has_them_by_seed_and_over_seeds(cli: Cli, tmp_path: Path) -> N
     assert epo["agents"][0]["best_other"] == {**agent(1, 6.0, successes=1.0), "of": 2}
 
 
+def test_what_drawn_actions_return_stands_beside_where_every_run_tells_it(cli: Cli, tmp_path: Path) -> None:
+    for agents, returns in ((1, [3.0, 7.0]), (3, [1.0, None])):
+        for seed, value in enumerate(returns):
+            run = make_run(tmp_path / "runs" / f"{agents}-{seed}", seed=seed, agents=agents)
+            told = {"champion": 0, "drawn": {"best": None, "agents": [agent(0, value)]}} if value is not None else None
+            evaluate(run, 5.0, "last.evaluation.json", **({"agents": told} if told else {}))
+            other = {"champion": 0, "drawn": {"best": None, "agents": [agent(0, 99.0)]}}
+            evaluate(run, 6.0, "best.evaluation.json", agents=other)  # of another checkpoint than the scores
+    assert cli("report", "runs").code == 0
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "<th>by drawn actions: interquartile mean</th><th>95 % interval</th>" in page
+    ppo, sapg = json.loads((tmp_path / "report" / "report.json").read_text())["tasks"][0]["methods"]
+    assert [run["return"] for run in ppo["runs"]] == [5.0, 5.0]
+    assert [run["drawn_return"] for run in ppo["runs"]] == [3.0, 7.0]
+    assert ppo["drawn_interquartile_mean"] == {"value": 5.0, "interval": [3.0, 7.0]}
+    assert [run["drawn_return"] for run in sapg["runs"]] == [None, None]
+    assert sapg["drawn_interquartile_mean"] is None
+
+
 def test_without_a_master_there_is_a_champion_and_the_protocol_comes_first(cli: Cli, tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs" / "pbt", algorithm="pbt", agents=3)
     evaluate(run, 5.0, "last.evaluation.json", agents=side_by_side(7.0, 7.0))
