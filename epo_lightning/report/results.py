@@ -12,7 +12,7 @@ from epo_lightning.report.efficiency import Efficiency, efficiencies
 from epo_lightning.report.evaluation import EVALUATIONS, Evaluation
 from epo_lightning.report.grouping import Group
 from epo_lightning.report.reading import RETURN, SUCCESSES, Run
-from epo_lightning.report.standings import standings
+from epo_lightning.report.standings import told_by
 from epo_lightning.report.statistics import (
     Array,
     Interval,
@@ -187,11 +187,11 @@ def _evaluated(runs: Sequence[Run]) -> Mean | None:
 
 
 def _drawn(one: Group, source: str) -> Drawn | None:
-    told = [each for each in standings(one) if each.kind == "drawn" and each.source.file == source]
-    values = {each.run.path: each.champion.quantities["return"].value for each in told if each.champion is not None}
+    told = [[each.champion for each in told_by(source, run) if each.kind == "drawn"] for run in one.runs]
+    values = [champion.quantities["return"].value for kinds in told for champion in kinds if champion is not None]
     if len(values) < len(one.runs):
         return None
-    returns = np.array([values[run.path] for run in one.runs])
+    returns = np.array(values)
     return Drawn(returns, float(interquartile_mean(returns)), bootstrap(interquartile_mean, [returns]))
 
 

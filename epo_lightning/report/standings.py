@@ -92,17 +92,19 @@ def remarks(found: Sequence[Standing], runs: Sequence[Run], own: str, other: str
     return told
 
 
+def told_by(name: str, run: Run) -> list[Standing]:
+    """What the evaluation of that name tells of a run's agents, by each kind of actions."""
+    source = run.evaluations.get(name)
+    content: Any = source.content.get("agents") if source is not None else None
+    if source is None or not isinstance(content, dict):
+        return []
+    found = [_standing(run, source, kind, content) for kind in ACTION_KINDS if isinstance(content.get(kind), dict)]
+    return [each for each in found if each is not None]
+
+
 def _of_run(run: Run) -> list[Standing]:
     """Of the first evaluation that tells of several agents."""
-    for name in EVALUATIONS:
-        source = run.evaluations.get(name)
-        content: Any = source.content.get("agents") if source is not None else None
-        if source is None or not isinstance(content, dict):
-            continue
-        found = [_standing(run, source, kind, content) for kind in ACTION_KINDS if isinstance(content.get(kind), dict)]
-        if known := [each for each in found if each is not None]:
-            return known
-    return []
+    return next((found for name in EVALUATIONS if (found := told_by(name, run))), [])
 
 
 def _standing(run: Run, source: Evaluation, kind: str, content: Mapping[str, Any]) -> Standing | None:

@@ -82,6 +82,7 @@ def test_what_drawn_actions_return_stands_beside_where_every_run_tells_it(cli: C
             evaluate(run, 5.0, "last.evaluation.json", **({"agents": told} if told else {}))
             other = {"champion": 0, "drawn": {"best": None, "agents": [agent(0, 99.0)]}}
             evaluate(run, 6.0, "best.evaluation.json", agents=other)  # of another checkpoint than the scores
+    evaluate(tmp_path / "runs" / "1-0", 7.0, "last.test.json", agents=side_by_side(1.0, 2.0))  # which not all runs have
     assert cli("report", "runs").code == 0
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "<th>by drawn actions: interquartile mean</th><th>95 % interval</th>" in page
