@@ -85,6 +85,7 @@ class Experience(IterableDataset[Batch]):
         diagnostics: Scalars on the device that describe the last iteration.
         of_agents: (K,) tensors that do; an agent of which something is not known has NaN.
         lacks_final_obs: An episode was truncated and the environment did not say in which observation.
+        notice: What the user should know of the last iteration, in one line; whoever tells it empties it.
         seconds: Host time of the last iteration by part: `env`, `inference`, and what else an algorithm does here.
         clock: Tells the host's seconds.
         alternates: Whether it can act in one half of the environments while the other half steps.
@@ -113,6 +114,7 @@ class Experience(IterableDataset[Batch]):
         self.individuals = torch.arange(population.num_agents)
         self.clock: Callable[[], float] = time.perf_counter
         self.lacks_final_obs = False
+        self.notice = ""
 
     @abstractmethod
     def __len__(self) -> int:

@@ -31,6 +31,9 @@ from epo_lightning.learner.actor_critic import ActorCritic, Expression, PolicyOu
 from epo_lightning.learner.normalization import Normalizer
 from epo_lightning.limits import Mistake
 
+_MOST = 0.9
+"""Share of the environments; where more end in the same step, they end together."""
+
 
 class OnPolicyDataset(Experience[RolloutBuffer]):
     """Streams one rollout per pass.
@@ -73,6 +76,7 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
         self.iteration_env_steps = population.num_envs * settings.horizon * world.world_size
         self.ask: Callable[[Normalizer, Tensor, Expression, Tensor], Any] = self._ask
         self._passes: list[Tensor] = []  # the order of what was learned from in this iteration
+        self._together_since: int | None = None  # env steps, when episodes began together; until one meets its limit
 
     def _ask(self, normalize: Normalizer, obs: Tensor, rows: Expression, state: Tensor) -> PolicyOutput:
         output: PolicyOutput = self.policy(normalize(obs), rows, state)
@@ -116,6 +120,7 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
     def start_episodes(self) -> Tensor:
         """At different points of their time limit, where that is asked for; those that begin late are not counted."""
         if not self.settings.staggered_starts:
+            self._together_since = self.env_steps
             return super().start_episodes()
         over = self.population.staggered(self.world.rank, self.world.world_size, self.device)
         obs = self.env.reset_late(over)
@@ -202,8 +207,22 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
         # One scalar per env step goes to the host: truncated episodes are rare, and an extra forward pass is not free
         if bool(result.truncated.any()):
             self._value_final_observations(t, result, rows, state)
+            if self._together_since is not None:
+                self._tell_who_ends_together(t, done, self._together_since)
         self.state = state.masked_fill(done[:, None], 0.0) if self.policy.recurrent else state
         self.obs = result.obs
+
+    def _tell_who_ends_together(self, t: int, done: Tensor, since: int) -> None:
+        """Once, when the first episodes meet their time limit: whether nearly all that began together end together."""
+        self._together_since = None
+        settings, envs = self.settings, self.population.num_envs
+        length = (self.env_steps - since) // (envs * self.world.world_size) + t + 1
+        if length > settings.horizon and envs > self.population.num_agents and float(done.float().mean()) > _MOST:
+            self.notice = (
+                f"{self.env.spec.name}: all environments meet their time limit of {length} steps together, so that an"
+                f" iteration of {settings.horizon} sees one part of an episode; model.rollout.staggered_starts true"
+                " spreads them"
+            )
 
     def _refuse_nonfinite(self) -> None:
         """One scalar per rollout goes to the host; the search for the culprits only when there are some."""

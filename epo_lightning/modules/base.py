@@ -199,6 +199,9 @@ class PopulationModule(Evaluated, ABC):
         """Tell the iteration, once, to every logger, with what `self.log` got until now; the x axis is env steps."""
         self._log.finish(self.dataset, self.minibatches, self.scalars(), self.champion, self.metrics)
         self.metrics["charts/iteration"] = self.current_epoch + 1
+        if self.dataset.notice:
+            rank_zero_info(self.dataset.notice)
+            self.dataset.notice = ""
         known = {name: value for name, value in self.metrics.items() if not math.isnan(value)}
         values = torch.tensor(list(known.values()), dtype=torch.float64).unbind()
         self.trainer.callback_metrics.update(zip(known, values, strict=True))

@@ -14,6 +14,7 @@ import torch
 from epo_lightning.algorithm.population import Population
 from epo_lightning.envs.base import VectorEnv
 from epo_lightning.envs.classic import Probe
+from epo_lightning.envs.classic.base import Transition
 from epo_lightning.experience.episodes import EpisodeLedger
 from epo_lightning.experience.fitness import FitnessWindow
 from epo_lightning.experience.rollout import RolloutDataset
@@ -110,6 +111,55 @@ class TestWhoBeginsWhere:
         with pytest.raises(Mistake, match=r"model\.rollout\.staggered_starts: Probe .* does not implement reset_late"):
             make(task=WithoutClock).collect()
         make(task=WithoutClock, staggered_starts=False).collect()
+
+
+class TestWhoIsTold:
+    """That environments end together, when the first episodes meet their time limit, and once."""
+
+    def notices(self, dataset: RolloutDataset, rollouts: int = 4) -> list[str]:
+        told = []
+        for _ in range(rollouts):
+            dataset.collect()
+            told.append(dataset.notice)
+            dataset.notice = ""
+        return told
+
+    def test_where_all_meet_their_limit_in_one_step(self) -> None:
+        first, second, *later = self.notices(make(staggered_starts=False))
+        assert first == ""
+        assert second == (
+            "Probe: all environments meet their time limit of 4 steps together, so that an iteration of 3 sees one part"
+            " of an episode; model.rollout.staggered_starts true spreads them"
+        )
+        assert later == ["", ""]
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {},  # they are staggered
+            {"horizon": LIMIT},  # every iteration sees a whole episode
+            {"num_envs": 2},  # one of each agent: there is nothing to spread
+        ],
+    )
+    def test_not_where_nothing_is_to_be_mended(self, changes: dict[str, int]) -> None:
+        alone = {"staggered_starts": not changes}
+        assert not any(self.notices(make(**{**alone, **changes})))
+
+    @pytest.mark.parametrize(("falling", "told"), [(1, True), (2, False)])  # of 16; more than nine tenths must be left
+    def test_a_few_that_end_early_change_nothing(self, falling: int, told: bool) -> None:
+        class Falling(Probe):
+            def _advance(self, state: torch.Tensor, actions: torch.Tensor, last: torch.Tensor) -> Transition:
+                falls = (torch.arange(16) < falling) & (self._clock == 2)  # in the third step
+                return super()._advance(state, actions, last)._replace(terminated=falls)
+
+        assert any(self.notices(make(num_envs=16, task=Falling, staggered_starts=False))) is told
+
+    def test_not_by_a_run_that_goes_on(self) -> None:
+        first = make(staggered_starts=False)
+        first.collect()
+        resumed = make(staggered_starts=False)
+        resumed.restore(first.saved())
+        assert not any(self.notices(resumed))
 
 
 class TestWhatIsCounted:
