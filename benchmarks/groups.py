@@ -9,18 +9,14 @@ actors see. Ratios of medians.
 """
 
 import argparse
-import logging
 import resource
 import statistics
 import tempfile
-import time
-import warnings
 from dataclasses import replace
 
 import torch
 
-from benchmarks.learner import OBS, PRESETS, NoiseEnv, System, measure
-from epo_lightning.cli.process_settings import keep_freed_memory
+from benchmarks.learner import OBS, PRESETS, NoiseEnv, System, measure, prepare
 from epo_lightning.learner.observations import Group, Groups
 
 _SEEN = (Group("joints", OBS - 20), Group("object", 20))
@@ -64,14 +60,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=None, help="per round; the first two are warm-up")
     parser.add_argument("--processor-time", action="store_true", help="of one thread: for machines that do other work")
     args = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    envs, hidden, threads = PRESETS[args.preset]
-    iterations = args.iterations or (5 if args.preset == "learner" else 60)
-    torch.set_num_threads(1 if args.processor_time else threads)
-    if args.processor_time:
-        NoiseEnv.clock = time.process_time
-    keep_freed_memory()
+    envs, hidden, iterations = prepare(args)
     seconds: dict[str, list[float]] = {name: [] for name in SIDES}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(args.rounds):

@@ -263,6 +263,19 @@ def measure(side: PlainPPO | System, iterations: int) -> list[float]:
     return [b - a for a, b in pairwise(times[1:])]
 
 
+def prepare(args: argparse.Namespace) -> tuple[int, tuple[int, ...], int]:
+    """Environments, widths and iterations per round that `args` ask for; sets threads, clock and silence."""
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    envs, hidden, threads = PRESETS[args.preset]
+    iterations = args.iterations or (5 if args.preset == "learner" else 60)
+    torch.set_num_threads(1 if args.processor_time else threads)
+    if args.processor_time:
+        NoiseEnv.clock = time.process_time
+    keep_freed_memory()
+    return envs, hidden, iterations
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -272,14 +285,7 @@ def main() -> None:
     parser.add_argument("--agents", type=int, default=64)
     parser.add_argument("--processor-time", action="store_true", help="of one thread: for machines that do other work")
     args = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    envs, hidden, threads = PRESETS[args.preset]
-    iterations = args.iterations or (5 if args.preset == "learner" else 60)
-    torch.set_num_threads(1 if args.processor_time else threads)
-    if args.processor_time:
-        NoiseEnv.clock = time.process_time
-    keep_freed_memory()
+    envs, hidden, iterations = prepare(args)
     with tempfile.TemporaryDirectory() as folder:
         sides: dict[str, Callable[[], PlainPPO | System]] = {
             "plain loop": lambda: PlainPPO(NoiseEnv(envs, torch.device("cpu"), 0), hidden),
