@@ -141,7 +141,7 @@ class TestWhoIsTold:
             {"num_envs": 2},  # one of each agent: there is nothing to spread
         ],
     )
-    def test_not_where_nothing_is_to_be_mended(self, changes: dict[str, int]) -> None:
+    def test_not_where_nothing_is_to_be_mended(self, changes: dict[str, Any]) -> None:
         alone = {"staggered_starts": not changes}
         assert not any(self.notices(make(**{**alone, **changes})))
 
