@@ -219,7 +219,7 @@ class OnPolicyDataset(Experience[RolloutBuffer]):
         length = (self.env_steps - since) // (envs * self.world.world_size) + t + 1
         if length > settings.horizon and envs > self.population.num_agents and float(done.float().mean()) > _MOST:
             self.notice = (
-                f"{self.env.spec.name}: all environments meet their time limit of {length} steps together, so that an"
+                f"{self.env.spec.name}: environments meet their time limit of {length} steps together, so that an"
                 f" iteration of {settings.horizon} sees one part of an episode; model.rollout.staggered_starts true"
                 " spreads them"
             )

@@ -128,7 +128,7 @@ class TestWhoIsTold:
         first, second, *later = self.notices(make(staggered_starts=False))
         assert first == ""
         assert second == (
-            "Probe: all environments meet their time limit of 4 steps together, so that an iteration of 3 sees one part"
+            "Probe: environments meet their time limit of 4 steps together, so that an iteration of 3 sees one part"
             " of an episode; model.rollout.staggered_starts true spreads them"
         )
         assert later == ["", ""]
