@@ -65,7 +65,10 @@ def main() -> None:
     parser.add_argument("reports", nargs="+", type=Path)
     parser.add_argument("--method", default="ours", help="whose probability to be ahead of the others is told")
     args = parser.parse_args()
-    for task, methods in pooled([json.loads(path.read_text(encoding="utf-8")) for path in args.reports]).items():
+    tasks = pooled([json.loads(path.read_text(encoding="utf-8")) for path in args.reports])
+    if not any(args.method in methods for methods in tasks.values()):
+        parser.error(f"--method {args.method}: no report has it")
+    for task, methods in tasks.items():
         print(f"\n| {task} | solved | return | by drawn actions | by seed |\n|---|---|---|---|---|")
         for method, runs in methods.items():
             print(row(method, runs))
