@@ -1,88 +1,99 @@
 """What each option does in a study of combinations, in which half of the methods have it.
 
-    python -m benchmarks.effects runs/mends_far --study benchmarks/studies/mends_far.yaml
+    python -m benchmarks.effects runs/two_arm_factors/report.json --study benchmarks/studies/two_arm_factors.yaml
 
-The effect of an option is the mean over the runs that have it less the mean over the runs that have not, with the
-standard error of that difference (every run counts as one number, whatever its seed). Where options are crossed evenly,
-as in the designs of Plackett and Burman (Biometrika 33(4), 1946), no option's effect is in another's.
+Effects are those of a linear model with a term for each option, fitted to all runs by least squares: what a run with
+the option has more than one without, with its standard error. Where options are crossed evenly, as in the designs of
+Plackett and Burman (Biometrika 33(4), 1946) and in two-level fractional factorials, that is the difference of the two
+means.
 """
 
 import argparse
 import json
-import math
-import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import yaml
+import numpy as np
 
-from epo_lightning.sweep.curve import read_metric, score
+from benchmarks.pooled import pooled, read_reports
+from epo_lightning.documents.config_file import read_config
+from epo_lightning.documents.plain_yaml import plain
 
-METRICS = {
-    "successes": "charts/episodic_successes",
-    "return": "charts/episodic_return",
-    "best agent's return": "population/return_best",
-}
+METRICS = {"return": "return", "by drawn actions": "drawn_return", "successes": "successes"}
 
 
-def options(study: dict[str, dict[str, object]]) -> dict[str, set[str]]:
+def options(methods: Mapping[str, Mapping[str, object]]) -> dict[str, set[str]]:
     """The methods that have each option; keys that always come together are one."""
     having: dict[str, set[str]] = {}
-    for name, keys in study["methods"].items():
-        assert isinstance(keys, dict)
+    for name, keys in methods.items():
         for key, value in keys.items():
             having.setdefault(f"{key} {json.dumps(value)}", set()).add(name)
     together: dict[frozenset[str], list[str]] = {}
-    for option, methods in having.items():
-        together.setdefault(frozenset(methods), []).append(option)
-    return {", ".join(names): set(methods) for methods, names in together.items()}
+    for option, own in having.items():
+        together.setdefault(frozenset(own), []).append(option)
+    return {", ".join(names): set(own) for own, names in together.items()}
 
 
-def tail(folder: Path, column: str) -> float:
-    """Mean of a column over the last tenth of a run's iterations; NaN without a value."""
-    values = read_metric(folder / "metrics.csv", column)
-    return score(values, max(values), "tail") if values else math.nan
+def effects(having: Mapping[str, Sequence[bool]], values: Sequence[float]) -> dict[str, tuple[float, float]]:
+    """Effect of each option and its standard error, by least squares.
+
+    Args:
+        having: By option, whether each run has it.
+        values: One number a run.
+
+    Raises:
+        ValueError: if the runs cannot tell the options apart, or are no more than the terms of the model.
+    """
+    terms = np.column_stack([np.ones(len(values)), *having.values()]).astype(float)
+    freedom = len(values) - terms.shape[1]
+    if freedom < 1 or np.linalg.matrix_rank(terms) < terms.shape[1]:
+        raise ValueError(f"{len(values)} runs do not tell {len(having)} options apart: run more of the study first")
+    inverse = np.linalg.inv(terms.T @ terms)
+    fitted = inverse @ terms.T @ np.asarray(values)
+    residuals = np.asarray(values) - terms @ fitted
+    errors = np.sqrt(np.diag(inverse) * (residuals @ residuals) / freedom)
+    return {option: (float(fitted[at]), float(errors[at])) for at, option in enumerate(having, 1)}
 
 
-def effect(having: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
-    """Difference of the means, and its standard error."""
-    error = math.sqrt(sum(statistics.variance(side) / len(side) for side in (having, others)))
-    return statistics.fmean(having) - statistics.fmean(others), error
+def table(methods: Mapping[str, Mapping[str, object]], reports: Sequence[dict[str, Any]]) -> str:
+    """In Markdown: the effect of each option on each number that all runs have.
+
+    Raises:
+        ValueError: if there is more than one task, a method that the study has not, or the runs cannot tell the
+            options apart.
+    """
+    tasks = pooled(reports)
+    if len(tasks) != 1:
+        raise ValueError(f"one task at a time, got {', '.join(tasks) or 'none'}")
+    (told,) = tasks.values()
+    if strange := sorted(told.keys() - methods.keys()):
+        raise ValueError(f"the study has no method {strange[0]}: give the file that the runs were made of")
+    runs = [(method, run) for method, by_seed in told.items() for run in by_seed.values()]
+    having = {option: [method in own for method, _ in runs] for option, own in options(methods).items()}
+    columns = {
+        name: effects(having, [run[key] for _, run in runs])
+        for name, key in METRICS.items()
+        if all(run.get(key) is not None for _, run in runs)
+    }
+    lines = [f"| option ({len(runs)} runs) | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    for option in having:
+        cells = [f"{effect:+.3g} +- {error:.2g}" for effect, error in (column[option] for column in columns.values())]
+        lines.append(f"| {option} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
-    """Print a table, as Markdown."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, help="folder of the study's runs: METHOD/seedN")
+    parser.add_argument("reports", nargs="+", type=Path, help="report.json of the study's runs")
     parser.add_argument("--study", type=Path, required=True, help="its file")
-    parser.add_argument("--out", type=Path, help="write every run's numbers as JSON, too")
     arguments = parser.parse_args()
-    study = yaml.safe_load(arguments.study.read_text())
-    runs = [
-        {
-            "method": path.parent.name,
-            "seed": int(path.name[4:]),
-            **{name: tail(path, key) for name, key in METRICS.items()},
-        }
-        for path in sorted(arguments.runs.glob("*/seed*"))
-        if (path / "metrics.csv").exists()
-    ]
-    sides = {option: [run["method"] in methods for run in runs] for option, methods in options(study).items()}
-    if short := [option for option, has in sides.items() if min(sum(has), len(has) - sum(has)) < 2]:
-        parser.error(f"{arguments.runs}: fewer than two runs with {short[0]}, or without: run the study first")
-    print(f"| option | {' | '.join(METRICS)} |\n|---|{'---|' * len(METRICS)}")
-    for option, has in sides.items():
-        cells = []
-        for name in METRICS:
-            having, others = (
-                [run[name] for run, own in zip(runs, has, strict=True) if own is side] for side in (True, False)
-            )
-            difference, error = effect(having, others)
-            cells.append(f"{difference:+.2f} +- {error:.2f}")
-        print(f"| {option} | {' | '.join(cells)} |")
-    if arguments.out:
-        content = {"study": str(arguments.study), "methods": study["methods"], "runs": runs}
-        arguments.out.write_text(json.dumps(content, indent=1) + "\n")
+    try:
+        study = plain(read_config(arguments.study, lambda _: False, "--study").values)
+        print(table(study.get("methods", {}), read_reports(arguments.reports)))
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,25 @@ def pooled(reports: Sequence[dict[str, Any]]) -> dict[str, Runs]:
     return tasks
 
 
+def read_reports(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """What `report` wrote to `paths`.
+
+    Raises:
+        OSError: if a file cannot be read.
+        ValueError: if it is no report.
+    """
+    reports = []
+    for path in paths:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: no JSON ({error})") from None
+        if not isinstance(content, dict) or "tasks" not in content:
+            raise ValueError(f"{path}: no report.json of `report` (it has no tasks)")
+        reports.append(content)
+    return reports
+
+
 def row(method: str, runs: dict[int, dict[str, Any]]) -> str:
     """In Markdown: solved, return, the same by drawn actions where all runs tell it, and the returns by seed."""
     ordered = [run for _, run in sorted(runs.items())]
@@ -65,7 +84,10 @@ def main() -> None:
     parser.add_argument("reports", nargs="+", type=Path)
     parser.add_argument("--method", default="ours", help="whose probability to be ahead of the others is told")
     args = parser.parse_args()
-    tasks = pooled([json.loads(path.read_text(encoding="utf-8")) for path in args.reports])
+    try:
+        tasks = pooled(read_reports(args.reports))
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     if not any(args.method in methods for methods in tasks.values()):
         parser.error(f"--method {args.method}: no report has it")
     for task, methods in tasks.items():

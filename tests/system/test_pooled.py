@@ -1,8 +1,12 @@
 """`benchmarks/pooled.py`: runs of two reports as one table, by hand."""
 
+import json
+from pathlib import Path
 from typing import Any
 
-from benchmarks.pooled import ahead, pooled, row
+import pytest
+
+from benchmarks.pooled import ahead, pooled, read_reports, row
 
 
 def report(**methods: list[tuple[int, float, float | None]]) -> dict[str, Any]:
@@ -46,3 +50,17 @@ def test_who_is_ahead() -> None:
     runs = pooled([report(ours=[(0, 1.0, None), (1, 3.0, None)], ppo=[(0, 1.0, None), (1, 2.0, None)])])["hill"]
     # 1 = 1, 1 < 2, 3 > 1, 3 > 2: (1/2 + 0 + 1 + 1) / 4
     assert ahead(runs["ours"], runs["ppo"]).startswith("0.62 [")
+
+
+def test_reports_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    file.write_text(json.dumps(report(ppo=[(0, 2.0, None)])))
+    assert read_reports([file, file]) == [report(ppo=[(0, 2.0, None)])] * 2
+
+
+@pytest.mark.parametrize(("text", "told"), [("{", "no JSON"), ("[1]", "it has no tasks"), ("{}", "it has no tasks")])
+def test_what_is_no_report_is_named(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "other.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=f"other.json: .*{told}"):
+        read_reports([file])
