@@ -85,6 +85,22 @@ class TestSurrogate:
         assert surrogate_and_slope(3.0, 1.0, 1.0) == pytest.approx((-1.2, 0.0))
         assert surrogate_and_slope(3.0, 3.0, 1.0) == pytest.approx((-3.0, -1.0))
 
+    @pytest.mark.parametrize(
+        ("ratio", "advantage", "centred", "unit"),
+        [
+            # a follower's action that the master takes less often than the follower: slope of the loss by r
+            (0.25, 1.0, -1.0, -1.0),  # good: towards the follower
+            (0.25, -1.0, 1.0, 0.0),  # bad: further away from it, or left alone
+            (4.0, 1.0, -1.0, 0.0),  # the master's more than the follower's, and good: further away, or left alone
+            (4.0, -1.0, 1.0, 1.0),  # bad: back towards it
+        ],
+    )
+    def test_with_the_unit_clip_a_sample_moves_the_master_towards_its_follower_only(
+        self, ratio: float, advantage: float, centred: float, unit: float
+    ) -> None:
+        assert surrogate_and_slope(ratio, ratio, advantage)[1] == pytest.approx(centred)
+        assert surrogate_and_slope(ratio, 1.0, advantage)[1] == pytest.approx(unit)
+
     def test_one_minibatch_holds_samples_with_different_mu(self) -> None:
         ratio, mu = torch.tensor([[1.5, 1.5], [1.5, 0.1]]), torch.tensor([[1.0, 1.5], [2.0, 1.0]])
         advantages = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])

@@ -86,6 +86,7 @@ def test_what_measured_best_here(under: str, capsys: pytest.CaptureFixture[str])
     rollout = config["model"]["rollout"]
     assert (rollout["noise_correlation"], rollout["correlated_share"]) == (0.8, 0.5)
     assert (rollout["master_share"], rollout["mu_cap"]) == (0.25, 1.0)
+    assert config["model"]["loss"]["off_policy_clip"] == "centered"
     evolution = callbacks(config)["GeneticEvolution"]
     assert (evolution["num_offspring"], evolution["adoption_margin"]) == (1, 0.2)
 
@@ -109,14 +110,18 @@ def test_tasks_that_tell_methods_apart_are_ours_and_beside_it_tuned_ppo(
     assert (model["rollout"]["noise_correlation"], model["rollout"]["correlated_share"]) == (0.8, 0.5)
 
 
-ROBOTS = ("two_arm", "two_arm_hole", "single_arm_regrasp", "single_arm_throw", "two_arm_isaacgym", "regrasp_cube")
+ROBOTS = (
+    "two_arm", "two_arm_hole", "single_arm_regrasp", "single_arm_throw", "two_arm_isaacgym", "regrasp_cube",
+    "two_arm_reach",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("under", ROBOTS)
 def test_robots_have_our_defaults(under: str, capsys: pytest.CaptureFixture[str]) -> None:
     config = resolved(capsys, "--config", under)
-    rollout = config["model"]["rollout"]
-    assert (rollout["master_share"], rollout["mu_cap"], config["model"]["loss"]["dual_clip"]) == (0.25, 1.0, 3.0)
+    rollout, loss = config["model"]["rollout"], config["model"]["loss"]
+    assert rollout["master_share"] == 0.25
+    assert (loss["off_policy_clip"], loss["dual_clip"], rollout["mu_cap"]) == ("unit", None, float("inf"))
     evolution = callbacks(config)["GeneticEvolution"]
     assert (evolution["num_offspring"], evolution["adoption_margin"]) == (1, 0.2)
 
