@@ -1,7 +1,6 @@
 """What each option does in a study of combinations, in which half of the methods have it.
 
-    python -m benchmarks.effects runs/two_arm_factors/report/report.json \\
-        --study benchmarks/studies/two_arm_factors.yaml
+    python -m benchmarks.effects benchmarks/results/two_arm_factors.json --study benchmarks/studies/two_arm_factors.yaml
 
 Effects are those of a linear model with a term for each option, fitted to all runs by least squares: what a run with
 the option has more than one without, with its standard error. Where options are crossed evenly, as in the designs of

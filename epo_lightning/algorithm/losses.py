@@ -29,7 +29,7 @@ class LossSettings:
     Args:
         clip_eps: Epsilon of the clipped surrogate.
         off_policy_clip: Centre of the clip of off-policy samples: `centered` around mu (EPO eq. 4) or `unit` around 1
-            (the released code).
+            (the released code), with which a sample moves the master towards its follower or not at all.
         dual_clip: Bound c of r / mu where the advantage is negative, greater than 1, whatever the centre of the clip;
             null for none.
         off_policy_weight: Lambda, weight of off-policy samples in the actor's and the critic's loss.

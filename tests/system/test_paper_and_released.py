@@ -121,9 +121,19 @@ def test_robots_have_our_defaults(under: str, capsys: pytest.CaptureFixture[str]
     config = resolved(capsys, "--config", under)
     rollout, loss = config["model"]["rollout"], config["model"]["loss"]
     assert rollout["master_share"] == 0.25
-    assert (loss["off_policy_clip"], loss["dual_clip"], rollout["mu_cap"]) == ("unit", None, float("inf"))
+    clip = ("unit", None, float("inf")) if under == "two_arm_reach" else ("centered", 3.0, 1.0)
+    assert (loss["off_policy_clip"], loss["dual_clip"], rollout["mu_cap"]) == clip
     evolution = callbacks(config)["GeneticEvolution"]
     assert (evolution["num_offspring"], evolution["adoption_margin"]) == (1, 0.2)
+
+
+@pytest.mark.parametrize("overlay", ["sapg_kuka", "cpo_kuka"])
+def test_on_robots_sapg_and_cpo_have_the_clip_of_their_authors(
+    overlay: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = resolved(capsys, "--config", "regrasp_cube", "--config", overlay)["model"]
+    clip = (model["loss"]["off_policy_clip"], model["loss"]["dual_clip"], model["rollout"]["mu_cap"])
+    assert clip == ("unit", None, float("inf"))
 
 
 def test_they_train_over_a_task_of_any_kind(cli: Cli) -> None:
