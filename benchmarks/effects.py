@@ -91,7 +91,10 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         study = plain(read_config(arguments.study, lambda _: False, "--study").values)
-        print(table(study.get("methods", {}), read_reports(arguments.reports)))
+        methods = study.get("methods")
+        if not isinstance(methods, dict) or not all(isinstance(keys, dict) for keys in methods.values()):
+            raise ValueError(f"--study: {arguments.study} has no methods, or one without keys and values")
+        print(table(methods, read_reports(arguments.reports)))
     except (OSError, ValueError) as error:
         parser.error(str(error))
 

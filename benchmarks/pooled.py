@@ -45,8 +45,8 @@ def read_reports(paths: Sequence[Path]) -> list[dict[str, Any]]:
             content = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path}: no JSON ({error})") from None
-        if not isinstance(content, dict) or "tasks" not in content:
-            raise ValueError(f"{path}: no report.json of `report` (it has no tasks)")
+        if not isinstance(content, dict) or "layout" not in content:
+            raise ValueError(f"{path}: no report.json of `report` (it has no layout)")
         reports.append(content)
     return reports
 

@@ -1,10 +1,12 @@
 """The table of a study of combinations."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.effects import effects, options, table
+from benchmarks.effects import effects, main, options, table
 
 
 def test_keys_that_always_come_together_are_one_option() -> None:
@@ -75,3 +77,15 @@ def test_the_table_has_the_numbers_that_all_runs_have() -> None:
 def test_another_study_is_named(methods: dict[str, dict[str, object]], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         table(methods, [report(**{"with": 5.0, "without": 2.0})])
+
+
+@pytest.mark.parametrize("methods", ["", "methods: [1]", "methods: {a: 3}", "search: {trials: 3}"])
+def test_what_is_no_study_of_methods_is_one_line(
+    methods: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text(methods + "\n")
+    monkeypatch.setattr(sys, "argv", ["effects", "none.json", "--study", str(study)])
+    with pytest.raises(SystemExit):
+        main()
+    assert "error: --study: " in capsys.readouterr().err.splitlines()[-1]

@@ -21,7 +21,7 @@ def report(**methods: list[tuple[int, float, float | None]]) -> dict[str, Any]:
         }
         for name, runs in methods.items()
     ]
-    return {"tasks": [{"task": "hill", "methods": told}]}
+    return {"layout": 1, "tasks": [{"task": "hill", "methods": told}]}
 
 
 def test_seeds_and_methods_of_both_are_together() -> None:
@@ -58,7 +58,9 @@ def test_reports_are_read(tmp_path: Path) -> None:
     assert read_reports([file, file]) == [report(ppo=[(0, 2.0, None)])] * 2
 
 
-@pytest.mark.parametrize(("text", "told"), [("{", "no JSON"), ("[1]", "it has no tasks"), ("{}", "it has no tasks")])
+@pytest.mark.parametrize(
+    ("text", "told"), [("{", "no JSON"), ("[1]", "it has no layout"), ('{"tasks": 3}', "it has no layout")]
+)
 def test_what_is_no_report_is_named(tmp_path: Path, text: str, told: str) -> None:
     file = tmp_path / "other.json"
     file.write_text(text)
